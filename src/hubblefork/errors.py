@@ -1,0 +1,66 @@
+"""What can go wrong, as one family of exceptions.
+
+    HubbleforkError
+    ├── TreeError           a decision tree that contradicts itself
+    │   └── UnknownAnswer   a name that is no answer of the tree
+    ├── CatalogueError      a table that cannot be read, joined or trusted
+    ├── ImageError          an image, archive or folder of images that cannot be read
+    ├── StampError          stamps prepared in another way than the one asked for
+    ├── RecipeError         a recipe or a field of one that does not exist or does not fit
+    ├── RunError            a run folder that is incomplete or of another recipe
+    ├── DownloadError       a file that could not be fetched, or is not the file expected
+    └── DiskError           a file that could not be written
+
+Every message says what happened, with which value, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class HubbleforkError(Exception):
+    """The family's head: catch this to catch every error meant for a user."""
+
+
+class TreeError(HubbleforkError):
+    """A decision tree that contradicts itself."""
+
+
+class UnknownAnswer(TreeError):
+    """A name that is no answer of the decision tree."""
+
+
+class CatalogueError(HubbleforkError):
+    """A table that cannot be read, joined or trusted."""
+
+
+class ImageError(HubbleforkError):
+    """An image, an archive or a folder of images that cannot be read."""
+
+
+class StampError(HubbleforkError):
+    """Stamps prepared in another way than the one asked for."""
+
+
+class RecipeError(HubbleforkError):
+    """A recipe, or a field of one, that does not exist or does not fit."""
+
+
+class RunError(HubbleforkError):
+    """A run folder that is incomplete or belongs to another recipe."""
+
+
+class DownloadError(HubbleforkError):
+    """A file that could not be fetched, or is not the file expected."""
+
+
+class DiskError(HubbleforkError):
+    """A file that could not be written."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ' (did you mean "…"?)' with the nearest of the known names, or an empty string."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f' (did you mean "{near[0]}"?)' if near else ""

@@ -1,0 +1,1 @@
+"""How it learns: recipes, networks, training and prediction."""

@@ -1,0 +1,1 @@
+"""What we conclude: baselines, metrics, samples and fractions; never torch."""

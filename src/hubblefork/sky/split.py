@@ -1,0 +1,92 @@
+"""The split: which galaxies train, which choose, which judge; a hash of `galaxy_id`.
+
+Adding galaxies moves none, and no command can disagree with another about a galaxy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.errors import CatalogueError
+from hubblefork.files import write_text
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Percentages of galaxies, chosen by `sha256("<salt>:<galaxy_id>")`.
+
+    The first 8 hex digits modulo 100 give a galaxy's bucket: the first `test` buckets are test,
+    the next `validation` validation, the rest train. With `judge_on`, a galaxy outside that list
+    always trains. The default is the lab report's 80/20, without a test set. Raises CatalogueError.
+    """
+
+    salt: str = "hubblefork"
+    test: int = 0
+    validation: int = 20
+    judge_on: frozenset[str] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.test < 0 or self.validation < 0 or self.test + self.validation > 100:
+            raise CatalogueError(
+                f"a split of {self.test}% test and {self.validation}% validation: "
+                "each is at least 0 and both together are at most 100"
+            )
+
+    def of(self, galaxy_id: int | str) -> str:
+        """Return "train", "validation" or "test" for one galaxy."""
+        if self.judge_on is not None and str(galaxy_id) not in self.judge_on:
+            return TRAIN
+        bucket = int(hashlib.sha256(f"{self.salt}:{galaxy_id}".encode()).hexdigest()[:8], 16) % 100
+        if bucket < self.test:
+            return TEST
+        return VALIDATION if bucket < self.test + self.validation else TRAIN
+
+    def assign(self, galaxy_ids: Iterable[int | str]) -> NDArray[np.str_]:
+        """Return the part of each galaxy, shape (galaxy,)."""
+        return np.array([self.of(galaxy_id) for galaxy_id in galaxy_ids], dtype="U10")
+
+
+def write_split(split: Split, folder: Path) -> None:
+    """Write `split.toml`, and `judge_on.txt` beside it when galaxies are listed."""
+    listed = split.judge_on is not None
+    if split.judge_on is not None:
+        write_text(folder / "judge_on.txt", "".join(f"{galaxy_id}\n" for galaxy_id in sorted(split.judge_on)))
+    write_text(
+        folder / "split.toml",
+        f'salt = "{split.salt}"\ntest = {split.test}\nvalidation = {split.validation}\n'
+        f"judge_on = {str(listed).lower()}  # true: only the galaxies of judge_on.txt are judged on\n",
+    )
+
+
+def read_split(folder: Path) -> Split:
+    """Read the split of a data or run folder; the default where none was written. Raises CatalogueError."""
+    path = folder / "split.toml"
+    if not path.exists():
+        return Split()
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        judge_on = read_ids(folder / "judge_on.txt") if entries.pop("judge_on") else None
+        return Split(judge_on=judge_on, **entries)
+    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        raise CatalogueError(f"{path}: not a split: {error}; write it anew with `hubblefork split`") from error
+
+
+def read_ids(path: Path) -> frozenset[str]:
+    """Read one `galaxy_id` a line. Raises CatalogueError when the file is missing or empty."""
+    try:
+        ids = frozenset(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path}: the list of galaxy ids cannot be read: {error}") from error
+    if not ids:
+        raise CatalogueError(f"{path}: the list of galaxy ids is empty")
+    return ids

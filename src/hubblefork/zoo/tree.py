@@ -1,0 +1,188 @@
+"""The decision tree of a Galaxy Zoo project, held as data.
+
+A tree is questions with answers; an answer leads to the next question or ends the
+classification. The edge lives on the answer, so several answers may lead to one question.
+`DecisionTree.columns` is the only order of the answers anywhere in hubblefork.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubblefork.errors import TreeError, UnknownAnswer, did_you_mean
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: its name in our columns, its text, its column in the source's files, the next question."""
+
+    name: str
+    text: str
+    column: str
+    leads_to: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question. A `root` is asked of every galaxy: its reach is 1."""
+
+    name: str
+    text: str
+    answers: tuple[Answer, ...]
+    task: str = ""
+    root: bool = False
+
+
+@dataclass(frozen=True)
+class DecisionTree:
+    """Questions in the order of their columns, checked when built.
+
+    Raises TreeError for names that are not unique, edges to nowhere, cycles, questions with
+    fewer than two answers, and questions that no path reaches.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        complaints = [*self._name_complaints(), *self._edge_complaints()] or [*self._order_complaints()]
+        if complaints:
+            raise TreeError(f"decision tree {self.name!r}: " + "; ".join(complaints))
+
+    @cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """All answers, in column order."""
+        return tuple(chain.from_iterable(question.answers for question in self.questions))
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all answers: the columns of every catalogue and the order of every array."""
+        return tuple(answer.name for answer in self.answers)
+
+    @cached_property
+    def source_columns(self) -> tuple[str, ...]:
+        """The same answers under their names in the source's files (Kaggle's Class1.1 …)."""
+        return tuple(answer.column for answer in self.answers)
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """For each question, the slice of its answers in the columns."""
+        ends = np.cumsum([len(question.answers) for question in self.questions]).tolist()
+        return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
+
+    @cached_property
+    def parents(self) -> tuple[tuple[int, ...], ...]:
+        """For each question, the columns of the answers that lead to it; none for a root."""
+        return tuple(
+            () if question.root else tuple(i for i, a in enumerate(self.answers) if a.leads_to == question.name)
+            for question in self.questions
+        )
+
+    @cached_property
+    def asking_order(self) -> tuple[int, ...]:
+        """The questions sorted so that each comes after all whose answers lead to it."""
+        number = {question.name: i for i, question in enumerate(self.questions)}
+        before = {
+            number[q.name]: {self.question_of[p] for p in self.parents[number[q.name]]} for q in self.questions
+        }
+        return tuple(TopologicalSorter(before).static_order())
+
+    @cached_property
+    def question_of(self) -> tuple[int, ...]:
+        """For each column, the number of its question."""
+        return tuple(i for i, question in enumerate(self.questions) for _ in question.answers)
+
+    def column(self, answer: str) -> int:
+        """Return the column of an answer named as here or as in the source. Raises UnknownAnswer."""
+        for names in (self.columns, self.source_columns):
+            if answer in names:
+                return names.index(answer)
+        near = did_you_mean(answer, [*self.columns, *self.source_columns])
+        raise UnknownAnswer(f'"{answer}" is not an answer of {self.name}{near}')
+
+    def question(self, name: str) -> Question:
+        """Return the question of that name. Raises UnknownAnswer."""
+        for question in self.questions:
+            if name == question.name:
+                return question
+        near = did_you_mean(name, [q.name for q in self.questions])
+        raise UnknownAnswer(f'"{name}" is not a question of {self.name}{near}')
+
+    def _name_complaints(self) -> list[str]:
+        kinds = {
+            "question": [q.name for q in self.questions],
+            "answer": list(self.columns),
+            "source column": list(self.source_columns),
+        }
+        twice = [f"{kind} {n!r} stands twice" for kind, names in kinds.items() for n, k in Counter(names).items() if k > 1]
+        short = [f"question {q.name!r} has fewer than two answers" for q in self.questions if len(q.answers) < 2]
+        return twice + short
+
+    def _edge_complaints(self) -> list[str]:
+        known = {question.name for question in self.questions}
+        dangling = [
+            f"answer {a.name!r} leads to {a.leads_to!r}, which is no question{did_you_mean(a.leads_to, known)}"
+            for a in self.answers
+            if a.leads_to is not None and a.leads_to not in known
+        ]
+        asked = {a.leads_to for a in self.answers} | {q.name for q in self.questions if q.root}
+        return dangling + [f"question {name!r} is never asked and is no root" for name in sorted(known - asked)]
+
+    def _order_complaints(self) -> list[str]:
+        following = {q.name: {a.leads_to for a in q.answers if a.leads_to} for q in self.questions}
+        try:
+            tuple(TopologicalSorter(following).static_order())
+        except CycleError as error:
+            return ["questions lead back to themselves: " + " → ".join(reversed(error.args[1]))]
+        return []
+
+
+def tree_names() -> tuple[str, ...]:
+    """Return the names of the trees that come with hubblefork."""
+    files = resources.files("hubblefork.zoo").joinpath("trees").iterdir()
+    return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
+
+
+def load_tree(name: str = "galaxy_zoo_2") -> DecisionTree:
+    """Load a tree that comes with hubblefork, by name, or another from a TOML file. Raises TreeError."""
+    if name.endswith(".toml"):
+        text = _read_tree_file(Path(name))
+    elif name in tree_names():
+        text = resources.files("hubblefork.zoo").joinpath("trees", f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise TreeError(
+            f'there is no decision tree "{name}"{did_you_mean(name, tree_names())}; '
+            f"known are {', '.join(tree_names())}, or give the path of a .toml file"
+        )
+    return parse_tree(text, origin=name)
+
+
+def parse_tree(text: str, origin: str) -> DecisionTree:
+    """Build a tree from its TOML text. Raises TreeError that names the origin."""
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+        questions = tuple(
+            Question(**{**question, "answers": tuple(Answer(**answer) for answer in question["answers"])})
+            for question in data.pop("questions")
+        )
+        return DecisionTree(questions=questions, **data)
+    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        raise TreeError(f"{origin}: not a decision tree: {error}; see trees/galaxy_zoo_2.toml") from error
+
+
+def _read_tree_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TreeError(f"{path}: the decision tree cannot be read: {error}") from error

@@ -1,0 +1,92 @@
+"""The algebra of vote fractions: conditional ↔ joint, reach, and the constraints they obey.
+
+A *conditional* fraction is the share of an answer among the votes on its question. The *reach*
+of a question is the probability that it is asked. A *joint* fraction is reach × conditional
+fraction: what the columns of Kaggle's files hold (Willett et al. 2013 for the fractions; the
+multiplication down the tree is that of Kaggle's "Galaxy Zoo - The Galaxy Challenge").
+
+Arrays have shape (galaxy, answer) in the order of `tree.columns`. NaN means that nobody was asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.zoo.tree import DecisionTree
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One constraint that one row breaks: which, and by how much (a signed excess)."""
+
+    row: int
+    constraint: str
+    excess: float
+
+
+def reach(tree: DecisionTree, joint: NDArray) -> NDArray:
+    """Return the probability that each question is asked, shape (galaxy, question).
+
+    Joint fractions of shape (galaxy, answer) in; 1 for a root, else the sum over the answers
+    that lead to the question. NaN where one of those is NaN.
+    """
+    asked = [joint[:, list(p)].sum(axis=1) if p else np.ones(len(joint)) for p in tree.parents]
+    return np.stack(asked, axis=1)
+
+
+def to_joint(tree: DecisionTree, conditional: NDArray) -> NDArray:
+    """Turn conditional into joint fractions, both of shape (galaxy, answer).
+
+    A conditional fraction on a question that nobody reaches does not matter: its joint
+    fraction is 0 where the reach is 0, also when the conditional one is NaN.
+    """
+    joint = np.full(conditional.shape, np.nan)
+    for number in tree.asking_order:
+        parents, answers = list(tree.parents[number]), tree.slices[number]
+        asked = joint[:, parents].sum(axis=1, keepdims=True) if parents else np.ones((len(joint), 1))
+        joint[:, answers] = np.where(asked == 0, 0.0, asked * conditional[:, answers])
+    return joint
+
+
+def to_conditional(tree: DecisionTree, joint: NDArray) -> NDArray:
+    """Turn joint into conditional fractions, both of shape (galaxy, answer); NaN where the reach is 0."""
+    asked = reach(tree, joint)[:, list(tree.question_of)]
+    return np.divide(joint, asked, out=np.full(joint.shape, np.nan), where=asked > 0)
+
+
+def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE) -> list[Violation]:
+    """Say which constraints of the tree which rows of joint fractions break.
+
+    Each fraction lies in [0, 1]; the answers of a question sum to its reach; a question has all
+    its answers or none (none: NaN, nobody was asked). Sums over missing parents are not checked.
+    """
+    with np.errstate(invalid="ignore"):
+        outside = np.where(joint > 1 + tolerance, joint - 1, np.where(joint < -tolerance, joint, 0.0))
+        outside[np.isinf(joint)] = joint[np.isinf(joint)]
+    found = [
+        Violation(int(row), f"0 ≤ {tree.columns[column]} ≤ 1", float(outside[row, column]))
+        for row, column in zip(*np.nonzero(outside), strict=True)
+    ]
+    expected = reach(tree, joint)
+    for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
+        missing = np.isnan(joint[:, answers])
+        some = missing.any(axis=1) & ~missing.all(axis=1)
+        found += [
+            Violation(int(row), f"all answers of {question.name} or none", float(missing[row].sum()))
+            for row in np.flatnonzero(some)
+        ]
+        excess = joint[:, answers].sum(axis=1) - expected[:, number]
+        constraint = f"sum of {question.name} = {_parents_text(tree, number)}"
+        with np.errstate(invalid="ignore"):
+            rows = np.flatnonzero(np.abs(excess) > tolerance)
+        found += [Violation(int(row), constraint, float(excess[row])) for row in rows]
+    return sorted(found, key=lambda violation: violation.row)
+
+
+def _parents_text(tree: DecisionTree, number: int) -> str:
+    return " + ".join(tree.columns[parent] for parent in tree.parents[number]) or "1"
