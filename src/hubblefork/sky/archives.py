@@ -1,0 +1,236 @@
+"""Images straight out of zip and tar archives and folders: nothing unpacked, nothing held.
+
+    with open_source(Path("images_training_rev1.zip")) as source:
+        for name, data in source.stream():
+            ...
+
+A name is only ever a key: no path is built from it, so a member named `../../x.jpg` reaches nothing.
+"""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from hubblefork.errors import ImageError, did_you_mean
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+LARGEST_MEMBER = 64 * 2**20
+UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+REPLACE = "replace it with a whole copy or leave it out"
+
+Entry = tuple[str, int, Callable[[], bytes]]
+
+
+class MemberError(ImageError):
+    """One member of a source that cannot be used: a `reason` in a few words and the `value` found.
+
+    An empty `member` means the source itself, of which the other members remain usable.
+    """
+
+    def __init__(self, source: Path, member: str, reason: str, value: str, remedy: str = REPLACE) -> None:
+        self.source, self.member, self.reason, self.value = source, member, reason, value
+        where = f"{source}: {member}" if member else f"{source}"
+        super().__init__(f"{where}: {reason}: {value}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of one archive or folder, read one after the other; for one thread at a time.
+
+    `defects` says what is wrong with the source beyond its members: where a truncated tar ends,
+    which name stands twice (its first member counts).
+    """
+
+    path: Path
+    defects: tuple[MemberError, ...]
+    _names: tuple[str, ...]
+    _entries: Callable[[], Iterable[Entry]]
+
+    def names(self) -> list[str]:
+        """Return the names of the image members, each once, in archive order (a folder: sorted)."""
+        return list(self._names)
+
+    def stream(self, names: Collection[str] | None = None) -> Iterator[tuple[str, bytes | ImageError]]:
+        """Yield the bytes of the named members (default: all) in archive order.
+
+        A member that cannot be read, is larger than `LARGEST_MEMBER` or has a name that points
+        outside yields the MemberError that says so. Raises ImageError for names that are not there.
+        """
+        wanted = set(self._names) if names is None else self._known(names)
+        for name, size, read in self._entries() if wanted else ():
+            if name in wanted:
+                wanted.remove(name)
+                yield name, self._attempt(name, size, read)
+            if not wanted:
+                return
+
+    def _known(self, names: Collection[str]) -> set[str]:
+        absent = sorted(set(names).difference(self._names))
+        if absent:
+            near = did_you_mean(absent[0], self._names) if len(self._names) < 1000 else ""
+            raise ImageError(
+                f'{self.path}: {len(absent)} images are not in it, the first "{absent[0]}"{near}; '
+                "was the archive or folder changed since `hubblefork ingest`? Ingest it again"
+            )
+        return set(names)
+
+    def _attempt(self, name: str, size: int, read: Callable[[], bytes]) -> bytes | ImageError:
+        refusal = _refusal(name, size)
+        if refusal:
+            return MemberError(self.path, name, *refusal)
+        try:
+            return read()
+        except UNREADABLE as error:
+            return MemberError(self.path, name, "cannot be read", str(error) or type(error).__name__)
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a zip, a tar (plain or compressed) or a folder; which, its content says and not its suffix.
+
+    Raises ImageError when it is none of them, or cannot be listed. A truncated tar is usable up
+    to the cut, which is one of its `defects`; a truncated zip has lost its list of members.
+    """
+    if path.is_dir():
+        yield _indexed(path, partial(_folder_entries, path))
+    elif _starts_as_zip(path):
+        with _opened_zip(path) as archive:
+            yield _indexed(path, partial(_zip_entries, archive))
+    else:
+        _check_tar(path)
+        yield _indexed(path, partial(_tar_entries, path))
+
+
+def is_image(name: str) -> bool:
+    """Say whether a member's name is that of an image; Mac OS's shadow files (`__MACOSX`, `._x`) are none."""
+    path = PurePosixPath(name)
+    return (
+        path.suffix.lower() in IMAGE_SUFFIXES
+        and "__MACOSX" not in path.parts
+        and not path.name.startswith("._")
+    )
+
+
+def galaxy_id_of(name: str) -> str:
+    """Return the id that a member's name carries: "images_training_rev1/100008.jpg" is "100008"."""
+    return PurePosixPath(name).stem
+
+
+def _indexed(path: Path, entries: Callable[[], Iterable[Entry]]) -> Source:
+    names: dict[str, None] = {}
+    defects = []
+    try:
+        for name, _size, _read in entries():
+            if name in names:
+                defects.append(MemberError(path, name, "name stands twice", name, "the first member counts"))
+            elif is_image(name):
+                names[name] = None
+    except UNREADABLE as error:
+        defects.append(MemberError(path, "", "archive is damaged", f"{error} after {len(names)} images"))
+    return Source(path, tuple(defects), tuple(names), entries)
+
+
+def _refusal(name: str, size: int) -> tuple[str, str] | None:
+    """Return reason and value when a member must not be read, else None."""
+    paths = PurePosixPath(name), PureWindowsPath(name)
+    if any(path.anchor or ".." in path.parts for path in paths):
+        return "name points outside the archive", name
+    if not name.isprintable():
+        return "name is not printable text", ascii(name)
+    if size > LARGEST_MEMBER:
+        return "larger than allowed", f"{size} bytes; at most {LARGEST_MEMBER} are"
+    return None
+
+
+def _starts_as_zip(path: Path) -> bool:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(2) == b"PK"
+    except OSError as error:
+        raise ImageError(
+            f"{path}: cannot be opened: {error.strerror}; give a .zip, .tar or .tar.gz of images, or a folder"
+        ) from error
+
+
+def _opened_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except UNREADABLE as error:
+        raise ImageError(
+            f"{path}: a damaged zip: its list of members, which stands at its end, cannot be read ({error}); "
+            "it was probably cut short: fetch or copy it again"
+        ) from error
+
+
+def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
+    for info in archive.infolist():
+        if not info.is_dir():
+            yield info.filename, info.file_size, partial(archive.read, info)
+
+
+def _check_tar(path: Path) -> None:
+    try:
+        with tarfile.open(path):
+            pass
+    except UNREADABLE as error:
+        raise ImageError(
+            f"{path}: neither a zip nor a tar archive nor a folder; "
+            "give a .zip, .tar or .tar.gz of images, or a folder of them; "
+            "if it should be an archive, fetch or copy it again"
+        ) from error
+
+
+def _tar_entries(path: Path) -> Iterator[Entry]:
+    """Walk a tar from its beginning, keeping no list; an entry is readable until the next is asked for."""
+    with tarfile.open(path) as archive:
+        while (info := archive.next()) is not None:
+            if not info.isdir():
+                yield info.name, info.size, partial(_read_tar, archive, info)
+            archive.members.clear()  # type: ignore[attr-defined]
+        _check_tar_end(archive)
+
+
+def _check_tar_end(archive: tarfile.TarFile) -> None:
+    """Raise ReadError unless the zeros stand here that end a tar: the library stops quietly at anything."""
+    handle = archive.fileobj
+    assert handle is not None
+    handle.seek(archive.offset)
+    if handle.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"the archive breaks off at byte {archive.offset}")
+
+
+def _read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    handle = archive.extractfile(info) if info.isreg() else None
+    if handle is None:
+        raise tarfile.ReadError("a link or a device, not a file")
+    return handle.read()
+
+
+def _folder_entries(path: Path) -> Iterator[Entry]:
+    for file in sorted(path.rglob("*")):
+        if not file.is_dir():
+            size = file.stat().st_size if file.is_file() else 0
+            yield file.relative_to(path).as_posix(), size, partial(_read_file, file)
+
+
+def _read_file(path: Path) -> bytes:
+    if not path.is_file():
+        raise OSError("a broken link or a device, not a file")
+    return path.read_bytes()
