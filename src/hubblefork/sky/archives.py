@@ -45,9 +45,14 @@ class MemberError(ImageError):
     """
 
     def __init__(self, source: Path, member: str, reason: str, value: str, remedy: str = REPLACE) -> None:
-        self.source, self.member, self.reason, self.value = source, member, reason, value
-        where = f"{source}: {member}" if member else f"{source}"
-        super().__init__(f"{where}: {reason}: {value}; {remedy}")
+        self.source, self.member, self.reason, self.value = (
+            source,
+            printable(member),
+            reason,
+            printable(value),
+        )
+        where = f"{source}: {self.member}" if member else f"{source}"
+        super().__init__(f"{where}: {reason}: {self.value}; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Source:
         """Return the names of the image members, each once, in archive order (a folder: sorted)."""
         return list(self._names)
 
-    def stream(self, names: Collection[str] | None = None) -> Iterator[tuple[str, bytes | ImageError]]:
+    def stream(self, names: Collection[str] | None = None) -> Iterator[tuple[str, bytes | MemberError]]:
         """Yield the bytes of the named members (default: all) in archive order.
 
         A member that cannot be read, is larger than `LARGEST_MEMBER` or has a name that points
@@ -91,7 +96,7 @@ class Source:
             )
         return set(names)
 
-    def _attempt(self, name: str, size: int, read: Callable[[], bytes]) -> bytes | ImageError:
+    def _attempt(self, name: str, size: int, read: Callable[[], bytes]) -> bytes | MemberError:
         refusal = _refusal(name, size)
         if refusal:
             return MemberError(self.path, name, *refusal)
@@ -133,6 +138,11 @@ def galaxy_id_of(name: str) -> str:
     return PurePosixPath(name).stem
 
 
+def printable(name: str) -> str:
+    """Return a name as UTF-8 can write it: bytes that are none (surrogates) as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _indexed(path: Path, entries: Callable[[], Iterable[Entry]]) -> Source:
     names: dict[str, None] = {}
     defects = []
@@ -152,8 +162,8 @@ def _refusal(name: str, size: int) -> tuple[str, str] | None:
     paths = PurePosixPath(name), PureWindowsPath(name)
     if any(path.anchor or ".." in path.parts for path in paths):
         return "name points outside the archive", name
-    if not name.isprintable():
-        return "name is not printable text", ascii(name)
+    if printable(name) != name:
+        return "name is not valid UTF-8", printable(name)
     if size > LARGEST_MEMBER:
         return "larger than allowed", f"{size} bytes; at most {LARGEST_MEMBER} are"
     return None
