@@ -47,8 +47,9 @@ class Question:
 class DecisionTree:
     """Questions in the order of their columns, checked when built.
 
-    Raises TreeError for names that are not unique, edges to nowhere, cycles, questions with
-    fewer than two answers, and questions that no path reaches.
+    Raises TreeError for a tree without questions, names that are not unique, edges to nowhere,
+    cycles, questions with fewer than two answers, questions that no path reaches, and questions
+    below two roots: a volunteer could be asked twice, so their reach would be no probability.
     """
 
     name: str
@@ -56,7 +57,8 @@ class DecisionTree:
     source: str = ""
 
     def __post_init__(self) -> None:
-        complaints = [*self._name_complaints(), *self._edge_complaints()] or [*self._order_complaints()]
+        complaints = self._name_complaints() + self._edge_complaints()
+        complaints = complaints or self._order_complaints() or self._root_complaints()
         if complaints:
             raise TreeError(f"decision tree {self.name!r}: " + "; ".join(complaints))
 
@@ -84,17 +86,16 @@ class DecisionTree:
     @cached_property
     def parents(self) -> tuple[tuple[int, ...], ...]:
         """For each question, the columns of the answers that lead to it; none for a root."""
-        return tuple(
-            () if question.root else tuple(i for i, a in enumerate(self.answers) if a.leads_to == question.name)
-            for question in self.questions
-        )
+        ways_in: dict[str | None, list[int]] = {}
+        for column, answer in enumerate(self.answers):
+            ways_in.setdefault(answer.leads_to, []).append(column)
+        return tuple(() if q.root else tuple(ways_in[q.name]) for q in self.questions)
 
     @cached_property
     def asking_order(self) -> tuple[int, ...]:
         """The questions sorted so that each comes after all whose answers lead to it."""
-        number = {question.name: i for i, question in enumerate(self.questions)}
         before = {
-            number[q.name]: {self.question_of[p] for p in self.parents[number[q.name]]} for q in self.questions
+            number: {self.question_of[p] for p in parents} for number, parents in enumerate(self.parents)
         }
         return tuple(TopologicalSorter(before).static_order())
 
@@ -102,6 +103,36 @@ class DecisionTree:
     def question_of(self) -> tuple[int, ...]:
         """For each column, the number of its question."""
         return tuple(i for i, question in enumerate(self.questions) for _ in question.answers)
+
+    @cached_property
+    def gates(self) -> tuple[int | None, ...]:
+        """For each question, the one answer whose joint fraction equals the question's reach.
+
+        Where all answers of a question lead on to another, that other question is reached as
+        often as the first: the spiral question, after both answers about a bar, is reached as
+        often as "not edge-on" was answered. None for a root. These are the "rescaling classes"
+        of Kaggle's labels. Raises TreeError for a question with several independent ways in.
+        """
+        gates: dict[int, int | None] = {}
+        for number in self.asking_order:
+            gates[number] = self._gate(number, gates)
+        return tuple(gates[number] for number in range(len(self.questions)))
+
+    def _gate(self, number: int, gates: dict[int, int | None]) -> int | None:
+        ways_in = set(self.parents[number])
+        if not ways_in:
+            return None
+        for earlier in reversed(self.asking_order):
+            answers = set(range(*self.slices[earlier].indices(len(self.answers))))
+            gate = gates.get(earlier)
+            if len(ways_in) > 1 and answers <= ways_in and gate is not None:
+                ways_in = ways_in - answers | {gate}
+        if len(ways_in) > 1:
+            names = ", ".join(self.columns[way] for way in sorted(ways_in))
+            raise TreeError(
+                f"question {self.questions[number].name!r} has several independent ways in: {names}"
+            )
+        return ways_in.pop()
 
     def column(self, answer: str) -> int:
         """Return the column of an answer named as here or as in the source. Raises UnknownAnswer."""
@@ -125,19 +156,28 @@ class DecisionTree:
             "answer": list(self.columns),
             "source column": list(self.source_columns),
         }
-        twice = [f"{kind} {n!r} stands twice" for kind, names in kinds.items() for n, k in Counter(names).items() if k > 1]
-        short = [f"question {q.name!r} has fewer than two answers" for q in self.questions if len(q.answers) < 2]
-        return twice + short
+        twice = [
+            f"{kind} {name!r} stands twice"
+            for kind, names in kinds.items()
+            for name, times in Counter(names).items()
+            if times > 1
+        ]
+        short = [
+            f"question {q.name!r} has fewer than two answers" for q in self.questions if len(q.answers) < 2
+        ]
+        return twice + short + ([] if self.questions else ["it has no questions"])
 
     def _edge_complaints(self) -> list[str]:
         known = {question.name for question in self.questions}
         dangling = [
-            f"answer {a.name!r} leads to {a.leads_to!r}, which is no question{did_you_mean(a.leads_to, known)}"
+            f"answer {a.name!r} leads to {a.leads_to!r}, no question{did_you_mean(a.leads_to, known)}"
             for a in self.answers
             if a.leads_to is not None and a.leads_to not in known
         ]
         asked = {a.leads_to for a in self.answers} | {q.name for q in self.questions if q.root}
-        return dangling + [f"question {name!r} is never asked and is no root" for name in sorted(known - asked)]
+        return dangling + [
+            f"question {name!r} is never asked and is no root" for name in sorted(known - asked)
+        ]
 
     def _order_complaints(self) -> list[str]:
         following = {q.name: {a.leads_to for a in q.answers if a.leads_to} for q in self.questions}
@@ -146,6 +186,18 @@ class DecisionTree:
         except CycleError as error:
             return ["questions lead back to themselves: " + " → ".join(reversed(error.args[1]))]
         return []
+
+    def _root_complaints(self) -> list[str]:
+        roots: dict[int, set[str]] = {}
+        for number in self.asking_order:
+            question, ways_in = self.questions[number], self.parents[number]
+            above = [roots[self.question_of[way]] for way in ways_in]
+            roots[number] = {question.name} if question.root else set().union(*above)
+        return [
+            f"question {self.questions[number].name!r} lies below several roots: {', '.join(sorted(names))}"
+            for number, names in roots.items()
+            if len(names) > 1
+        ]
 
 
 def tree_names() -> tuple[str, ...]:

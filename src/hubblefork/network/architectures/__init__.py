@@ -1,1 +1,21 @@
-"""The networks, one family a file."""
+"""The networks, one family a file, and the table of their names."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hubblefork.errors import RecipeError, did_you_mean
+from hubblefork.network.architectures.lab import lab_cnn
+
+ARCHITECTURES = {"lab-cnn": lab_cnn}
+
+
+def build(architecture: str, *, input_size: int, outputs: int) -> nn.Module:
+    """Build a network: (galaxy, 3, input_size, input_size) floats in [0, 1] in, (galaxy, outputs) scores out.
+
+    Raises RecipeError for an unknown name.
+    """
+    if architecture not in ARCHITECTURES:
+        near = did_you_mean(architecture, ARCHITECTURES)
+        raise RecipeError(f'there is no architecture "{architecture}"{near}; known are {", ".join(ARCHITECTURES)}')
+    return ARCHITECTURES[architecture](input_size, outputs)

@@ -1,0 +1,42 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-slow test-gpu check format clean
+
+demo: .venv/installed  ## the whole job on a mock sky
+	$(BIN)/hubblefork demo --out demo
+
+test: .venv/installed-dev  ## the test suite
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed-dev  ## tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: .venv/installed-dev  ## tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: .venv/installed-dev  ## lint, format, types, import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo

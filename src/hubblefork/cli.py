@@ -1,0 +1,297 @@
+"""The command line: one verb a stage, each a few lines around one call of the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hubblefork import __version__
+from hubblefork.errors import HubbleforkError
+
+if TYPE_CHECKING:
+    from hubblefork.science.fractions import Fraction
+
+app = typer.Typer(
+    help="Images of galaxies to calibrated Galaxy Zoo vote fractions, and to the science they allow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+fetch = typer.Typer(help="Fetch the real data from where it is published.", no_args_is_help=True)
+app.add_typer(fetch, name="fetch")
+
+Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubblefork ingest`.")]
+Run = Annotated[Path, typer.Argument(help="A run folder, as written by `hubblefork train`.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="A recipe's name, or a .toml file.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")]
+
+
+def main() -> None:
+    """Run the command; end with one line and status 1 for a mistake, 130 for an interruption."""
+    try:
+        app()
+    except HubbleforkError as error:
+        typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as stop:
+        typer.secho("Interrupted. The same command goes on where it stopped.", err=True)
+        raise SystemExit(130) from stop
+
+
+@app.command()
+def ingest(
+    inputs: Annotated[list[Path], typer.Argument(help="A folder of Kaggle's files, archives or folders of images.")],
+    out: Annotated[Path, typer.Option(help="The data folder to write.")],
+    labels: Annotated[list[Path] | None, typer.Option(help="Label tables: .csv, .zip of a .csv, .parquet.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image or label that is bad.")] = False,
+) -> None:
+    """Images and labels to one catalogue: what is bad is listed in rejects.csv, the good goes on.
+
+    Example: hubblefork ingest kaggle/ --out data/
+    """
+    from hubblefork.bars import bar
+    from hubblefork.sky.ingest import ingest as run
+    from hubblefork.zoo import load_tree
+
+    summary = run(inputs, out, labels=labels or [], tree=load_tree(), strict=strict, progress=bar)
+    typer.echo(summary)
+
+
+@app.command()
+def split(
+    data: Data,
+    salt: Annotated[str, typer.Option(help="Names the split: another salt, another split.")] = "hubblefork",
+    test: Annotated[int, typer.Option(help="Per cent of the galaxies to report on.")] = 0,
+    validation: Annotated[int, typer.Option(help="Per cent of the galaxies to choose by.")] = 20,
+    judge_on: Annotated[Path | None, typer.Option(help="File of ids; all other galaxies train.")] = None,
+) -> None:
+    """Set which galaxies train, choose and judge: a hash of the id, so that new galaxies move none.
+
+    Example: hubblefork split data/ --test 30 --validation 15 --judge-on unselected_ids.txt
+    """
+    from collections import Counter
+
+    from hubblefork.sky.catalogue import galaxy_ids, read_catalogue
+    from hubblefork.sky.split import Split, read_ids, write_split
+
+    chosen = Split(salt, test, validation, read_ids(judge_on) if judge_on else None)
+    counts = Counter(chosen.assign(galaxy_ids(read_catalogue(data / "catalogue.parquet"))).tolist())
+    write_split(chosen, data)
+    typer.echo(", ".join(f"{part} {counts[part]}" for part in ("train", "validation", "test")))
+
+
+@app.command()
+def stamps(
+    data: Data,
+    crop: Annotated[int, typer.Option(help="Side of the central square to keep, in pixels of the image.")] = 212,
+    size: Annotated[int, typer.Option(help="Side of the stamp, in its own pixels.")] = 64,
+) -> None:
+    """Prepare the stamps that a network sees; train and predict do it by themselves.
+
+    Example: hubblefork stamps data/ --crop 212 --size 64
+    """
+    from hubblefork.bars import bar
+    from hubblefork.stamps.preprocess import StampSpec, prepare
+
+    made = prepare(data, StampSpec(crop=crop, size=size), progress=bar)
+    typer.echo(f"{len(made.pixels)} stamps of {size}×{size} pixels from the central {crop}×{crop}")
+
+
+@app.command()
+def train(
+    data: Data,
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
+    settings: Settings = None,
+    device: Device = "",
+) -> None:
+    """Train a recipe; called again after an interruption it goes on.
+
+    Example: hubblefork train data/ --recipe lab-cnn --out runs/lab-cnn --set epochs=20
+    """
+    from hubblefork.bars import bar
+    from hubblefork.network.recipe import load_recipe
+    from hubblefork.network.runs import read_notes
+    from hubblefork.network.training import train as run
+
+    run(data, load_recipe(recipe, settings or []), out, device=device, progress=bar)
+    notes = read_notes(out)
+    watched = ", ".join(f"{name} {value:.4f}" for name, value in notes["best"].items())
+    typer.echo(
+        f"{out}: best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}; "
+        f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training"
+    )
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    part: Annotated[str, typer.Option(help="test or validation; test when the split has one.")] = "",
+    device: Device = "",
+) -> None:
+    """Judge a run on galaxies that it did not train on: RMSE, agreement, against the baselines.
+
+    Example: hubblefork evaluate runs/lab-cnn
+    """
+    from hubblefork.bars import bar
+    from hubblefork.judging import evaluate_run
+    from hubblefork.tables import evaluation_tables, show
+
+    show(*evaluation_tables(evaluate_run(run, part, device=device, progress=bar)))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder, or its weights.safetensors.")],
+    source: Annotated[Path, typer.Argument(help="A zip or tar of images, a folder of them, or a data folder.")],
+    out: Annotated[Path, typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot.")],
+    kaggle: Annotated[bool, typer.Option("--kaggle", help="Kaggle's submission columns: GalaxyID, Class1.1 …")] = False,
+    device: Device = "",
+) -> None:
+    """Vote fractions of every image, as a catalogue; called again after an interruption it goes on.
+
+    Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
+    """
+    from hubblefork.bars import bar
+    from hubblefork.network.predict import predict as predict_all
+
+    made = predict_all(run, source, out, kaggle=kaggle, device=device, progress=bar)
+    typer.echo(f"{made.path}: {made.galaxies} galaxies, {len(made.rejects)} images could not be read")
+
+
+@app.command()
+def mergers(
+    catalogue: Annotated[Path, typer.Argument(help="A catalogue of predictions, or of volunteers' fractions.")],
+    threshold: Annotated[float, typer.Option(help="A galaxy with at least this joint fraction counts.")] = 0.3,
+    answer: Annotated[str, typer.Option(help="The answer that is counted.")] = "merger",
+    interval: Annotated[str, typer.Option(help="Binomial interval: wilson, jeffreys, flat or wald.")] = "wilson",
+    level: Annotated[float, typer.Option(help="Confidence level of the interval.")] = 0.95,
+) -> None:
+    """Show the fraction of galaxies above a threshold, with its interval.
+
+    Example: hubblefork mergers predictions.parquet --threshold 0.3
+    """
+    from hubblefork.science.fractions import fraction_above
+    from hubblefork.sky.catalogue import fractions, read_catalogue
+    from hubblefork.zoo import load_tree
+
+    tree = load_tree()
+    joint = fractions(read_catalogue(catalogue), tree)
+    found = fraction_above(tree, joint, answer=answer, threshold=threshold, interval=interval, level=level)
+    typer.echo(fraction_text(found))
+
+
+@app.command()
+def report(
+    run: Run,
+    predictions: Annotated[Path | None, typer.Option(help="A catalogue of predictions to add.")] = None,
+) -> None:
+    """One HTML page about a run: what was trained on what, curves, scatter, prototypes, mergers.
+
+    Example: hubblefork report runs/lab-cnn --predictions predictions.parquet
+    """
+    from hubblefork.bars import bar
+    from hubblefork.report import write_report
+
+    typer.echo(write_report(run, predictions=predictions, progress=bar))
+
+
+@app.command()
+def tree(name: Annotated[str, typer.Argument(help="A decision tree's name, or a .toml file.")] = "galaxy_zoo_2") -> None:
+    """Draw the decision tree that volunteers walk."""
+    from hubblefork.tables import drawn_tree, show
+    from hubblefork.zoo import load_tree
+
+    show(drawn_tree(load_tree(name)))
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes, with their parameter counts in both ways of counting."""
+    from hubblefork.network.model import VoteFractions, count_parameters
+    from hubblefork.network.recipe import load_recipe, recipe_names
+    from hubblefork.tables import recipe_table, show
+    from hubblefork.zoo import load_tree
+
+    known = [load_recipe(name) for name in recipe_names()]
+    show(recipe_table([(recipe, count_parameters(VoteFractions(recipe, load_tree()))) for recipe in known]))
+
+
+@app.command()
+def info() -> None:
+    """Show versions, device, precision and threads."""
+    import platform
+    from importlib import metadata
+
+    import torch
+
+    from hubblefork.network.device import best_device, best_precision
+    from hubblefork.network.runs import PACKAGES
+
+    device = best_device()
+    entries: dict[str, Any] = {"hubblefork": __version__, "python": platform.python_version()}
+    entries |= {package: metadata.version(package) for package in PACKAGES}
+    entries |= {"device": device, "precision": best_precision(device), "threads": torch.get_num_threads()}
+    for key, value in entries.items():
+        typer.echo(f"{key:<12} {value}")
+
+
+@app.command()
+def mock(
+    folder: Annotated[Path, typer.Argument(help="Where to write Kaggle's files of a sky that does not exist.")],
+    galaxies: Annotated[int, typer.Option(help="Labelled galaxies; a quarter as many come without labels.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same sky.")] = 0,
+    merger_fraction: Annotated[float, typer.Option(help="The true share of mergers.")] = 0.05,
+) -> None:
+    """Draw a mock sky in Kaggle's own layout, with the truth beside it.
+
+    Example: hubblefork mock sky/ --galaxies 1000 --seed 1
+    """
+    from hubblefork.bars import bar
+    from hubblefork.sky.mock import write_mock_sky
+
+    write_mock_sky(folder, galaxies=galaxies, seed=seed, merger_fraction=merger_fraction, progress=bar)
+    typer.echo(f"{folder}: a mock sky of {galaxies} labelled galaxies; its truth is in truth.parquet")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to write everything.")] = Path("demo"),
+    galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky.")] = 2000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same sky and run.")] = 0,
+) -> None:
+    """The whole job on a mock sky, in minutes: mock, ingest, train, evaluate, predict, mergers, report."""
+    from hubblefork.bars import bar
+    from hubblefork.demo import run_demo
+
+    typer.echo(run_demo(out, galaxies=galaxies, seed=seed, progress=bar))
+
+
+@fetch.command("kaggle")
+def fetch_from_kaggle(out: Annotated[Path, typer.Option(help="Where to put the files.")]) -> None:
+    """Fetch the files of Kaggle's Galaxy Challenge, with your own Kaggle credentials."""
+    from hubblefork.bars import bar
+    from hubblefork.sky.fetch import fetch_kaggle
+
+    typer.echo(f"{fetch_kaggle(out, progress=bar)}: now `hubblefork ingest {out} --out data/`")
+
+
+@fetch.command("gz2")
+def fetch_galaxy_zoo_2(out: Annotated[Path, typer.Option(help="Where to put the files.")]) -> None:
+    """Fetch the Galaxy Zoo 2 images and the table of Hart et al. 2016; goes on after an interruption."""
+    from hubblefork.bars import bar
+    from hubblefork.sky.fetch import fetch_gz2
+
+    typer.echo(f"{fetch_gz2(out, progress=bar)}")
+
+
+def fraction_text(found: Fraction) -> str:
+    """Return a fraction in one line: count, value, interval, threshold."""
+    return (
+        f"{found.answer} ≥ {found.threshold:g}: {found.count} of {found.total} galaxies = {found.value:.4f} "
+        f"({found.interval} {found.level:.0%} interval {found.low:.4f} to {found.high:.4f})"
+        + (f"; {found.missing} without a value" if found.missing else "")
+    )

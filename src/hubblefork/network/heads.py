@@ -1,0 +1,74 @@
+"""Heads: 37 joint fractions out of 37 scores.
+
+Each maps scores of shape (galaxy, answer) to joint fractions of the same shape, in the order
+of `tree.columns`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from hubblefork.zoo import DecisionTree
+
+
+class SigmoidHead(nn.Module):
+    """Independent sigmoids: nothing makes the fractions obey the tree (both seeds' default)."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return sigmoids of the scores."""
+        return torch.sigmoid(scores)
+
+
+class LabHead(nn.Module):
+    """The lab report's re-weighting (its section 5.4.2 and table 4), kept as published.
+
+    Sigmoids, divided by their sum within each question, times the *normalised* value of the one
+    answer that gates the question: one level, not the product down the path, so children do not
+    sum to their parent's joint fraction. The division is done as a softmax of log-sigmoids, which
+    is the same quotient and never 0/0.
+    """
+
+    def __init__(self, tree: DecisionTree) -> None:
+        super().__init__()
+        self.slices = tree.slices
+        self.gates = [gate for gate, q in zip(tree.gates, tree.questions, strict=True) for _ in q.answers]
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return the re-weighted fractions of the scores."""
+        shares = _within_questions(logsigmoid(scores.float()), self.slices)
+        ones = torch.ones_like(shares[:, 0])
+        return shares * torch.stack([ones if gate is None else shares[:, gate] for gate in self.gates], dim=1)
+
+
+class TreeHead(nn.Module):
+    """Conditional fractions by a softmax within each question, multiplied down the whole path.
+
+    The constraints of the tree hold by construction (the 2014 winner's output layer, Dieleman et
+    al. 2015, section 4.4, generalised to any tree, with a softmax where that has a normalised ReLU).
+    """
+
+    def __init__(self, tree: DecisionTree) -> None:
+        super().__init__()
+        self.slices, self.parents, self.order = tree.slices, tree.parents, tree.asking_order
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return the joint fractions of the scores."""
+        shares = _within_questions(scores.float(), self.slices)
+        joint: dict[int, Tensor] = {}
+        for number in self.order:
+            answers = range(*self.slices[number].indices(shares.shape[1]))
+            asked = sum((joint[parent] for parent in self.parents[number]), start=torch.zeros(()))
+            for answer in answers:
+                joint[answer] = shares[:, answer] * asked if self.parents[number] else shares[:, answer]
+        return torch.stack([joint[answer] for answer in range(shares.shape[1])], dim=1)
+
+
+def build_head(name: str, tree: DecisionTree) -> nn.Module:
+    """Return the head of that name: "sigmoid", "lab" or "tree"."""
+    return {"sigmoid": lambda tree: SigmoidHead(), "lab": LabHead, "tree": TreeHead}[name](tree)
+
+
+def _within_questions(scores: Tensor, slices: tuple[slice, ...]) -> Tensor:
+    return torch.cat([torch.softmax(scores[:, answers], dim=1) for answers in slices], dim=1)

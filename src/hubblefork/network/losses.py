@@ -1,0 +1,26 @@
+"""Losses on joint fractions. A missing label (NaN) is silence: it counts neither way."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def squared_error(predicted: Tensor, volunteers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of squared differences over the known labels, and their number.
+
+    Both arguments have shape (galaxy, answer); NaN in `volunteers` is masked.
+    """
+    known = ~torch.isnan(volunteers)
+    difference = torch.where(known, predicted.float() - torch.nan_to_num(volunteers), 0.0)
+    return difference.square().sum(), known.sum()
+
+
+def masked_rmse(predicted: Tensor, volunteers: Tensor) -> Tensor:
+    """Return the root mean squared error over the known labels: Kaggle's measure, as a loss.
+
+    With Adam its gradient has the direction of the mean squared error's. The floor under the root keeps the gradient finite where
+    prediction and label agree exactly.
+    """
+    total, known = squared_error(predicted, volunteers)
+    return (total / known).clamp_min(1e-12).sqrt()

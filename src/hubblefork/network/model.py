@@ -1,0 +1,79 @@
+"""A network with its head: stamps in, joint fractions out; and how its parameters are counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hubblefork.network.architectures import build
+from hubblefork.network.heads import build_head
+from hubblefork.network.recipe import Recipe
+from hubblefork.zoo import DecisionTree
+
+
+class VoteFractions(nn.Module):
+    """Maps views of stamps, (galaxy, 3, y, x) floats in [0, 1], to joint fractions (galaxy, answer)."""
+
+    def __init__(self, recipe: Recipe, tree: DecisionTree) -> None:
+        super().__init__()
+        self.features = build(recipe.architecture, input_size=recipe.input_size, outputs=len(tree.columns))
+        self.head = build_head(recipe.head, tree)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Return joint fractions in single precision, whatever precision computed them."""
+        return self.head(self.features(views)).float()
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How many numbers a network learns, and how the two seeds' framework would count them.
+
+    `learned` are the parameters that gradients change, as PyTorch counts. Keras adds the running
+    statistics of batch normalisation as non-trainable parameters: `statistics`.
+    """
+
+    learned: int
+    statistics: int
+
+    @property
+    def keras(self) -> int:
+        """The total in Keras's way of counting."""
+        return self.learned + self.statistics
+
+
+def count_parameters(network: nn.Module) -> Parameters:
+    """Count the parameters of a network."""
+    learned = sum(parameter.numel() for parameter in network.parameters())
+    statistics = sum(buffer.numel() for name, buffer in network.named_buffers() if name.endswith(("_mean", "_var")))
+    return Parameters(learned, statistics)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of a layer-by-layer summary: type, output shape as (y, x, band) or (feature,), parameters."""
+
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: Parameters
+
+
+def summarise(network: nn.Module, input_size: int) -> list[Layer]:
+    """Return the layers without children of a network in the order in which they run."""
+    layers: list[Layer] = []
+
+    def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        shape = tuple(output.shape[1:])
+        shown = (*shape[1:], shape[0]) if len(shape) == 3 else shape
+        layers.append(Layer(type(module).__name__, shown, count_parameters(module)))
+
+    leaves = [module for module in network.modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(note) for module in leaves]
+    was_training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, input_size, input_size))
+    network.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return layers

@@ -1,0 +1,258 @@
+"""Prediction: a trained network and images in, a catalogue of joint fractions out.
+
+From a data folder the stamps are taken (made when missing); from an archive or a folder of images
+they stream past, nothing kept: memory is flat, and finished parts of the catalogue lie beside the
+output until it is whole, so that an interrupted prediction goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet
+import torch
+from numpy.typing import NDArray
+
+from hubblefork import __version__
+from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.files import replacing, write_text
+from hubblefork.network import runs
+from hubblefork.network.device import autocast, best_device, best_precision, keep_freed_memory
+from hubblefork.progress import Progress, silent
+from hubblefork.sky.archives import galaxy_id_of, open_source
+from hubblefork.sky.catalogue import (
+    ID,
+    check_format,
+    galaxy_ids,
+    read_catalogue,
+    with_fractions,
+    with_metadata,
+    write_catalogue,
+)
+from hubblefork.sky.split import read_split
+from hubblefork.stamps.augment import central_views
+from hubblefork.stamps.preprocess import prepare, stream
+from hubblefork.zoo import DecisionTree
+
+BATCH = 256
+PART = 4096
+
+
+class Predictor:
+    """A trained network on its device: stamps (galaxy, y, x, band) uint8 in, joint fractions out."""
+
+    def __init__(self, weights: runs.Weights, device: str = "") -> None:
+        keep_freed_memory()
+        self.device = torch.device(device) if device else best_device()
+        self.precision = best_precision(self.device)
+        self.input_size = weights.recipe.input_size
+        self.network = weights.network.to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, stamps: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the joint fractions (galaxy, answer) of one batch of stamps."""
+        views = central_views(torch.from_numpy(np.ascontiguousarray(stamps)).to(self.device), self.input_size)
+        with autocast(self.device, self.precision):
+            return self.network(views).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a prediction came to: where it was written, of how many galaxies, what was unreadable."""
+
+    path: Path
+    galaxies: int
+    rejects: list[tuple[str, str]] = field(default_factory=list)
+
+
+def predict_part(run: Path, part: str, *, device: str = "", progress: Progress = silent) -> Path:
+    """Predict the labelled and unlabelled galaxies of one part of a run's own split and data.
+
+    Writes `predictions/<part>.parquet` in the run folder and returns its path. Raises CatalogueError
+    when the part is empty.
+    """
+    weights = runs.load_weights(run)
+    data = Path(runs.read_notes(run)["data"])
+    catalogue = read_catalogue(data / "catalogue.parquet")
+    rows = np.flatnonzero(read_split(run).assign(galaxy_ids(catalogue)) == part)
+    if not len(rows):
+        raise CatalogueError(f"{run}: no galaxy of {data} is in its {part} part")
+    pixels = prepare(data, weights.recipe.stamps, progress=progress).pixels
+    values = _predict_rows(Predictor(weights, device), pixels, rows, f"predicting {part}", progress)
+    path = run / "predictions" / f"{part}.parquet"
+    write_catalogue(_as_catalogue(catalogue.select([ID]).take(rows), values, weights, run), path)
+    return path
+
+
+def predict(
+    run: Path, source: Path, out: Path, *, kaggle: bool = False, device: str = "", progress: Progress = silent
+) -> Predicted:
+    """Predict every image of a data folder, an archive or a folder of images, into a catalogue.
+
+    `run` is a run folder or a .safetensors file. The format follows the suffix of `out` (.parquet,
+    .csv, .fits, .vot); `kaggle` names the columns as Kaggle's submissions do (GalaxyID, Class1.1 …).
+    Images that cannot be read are listed in `<out>.rejects.csv`. Raises RunError, ImageError,
+    CatalogueError, DiskError.
+    """
+    check_format(out)
+    weights = runs.load_weights(run)
+    predictor = Predictor(weights, device)
+    if (source / "catalogue.parquet").exists():
+        table, rejects = _predict_data(predictor, weights, source, progress), []
+    else:
+        table, rejects = _predict_images(predictor, weights, source, out, progress)
+    if not len(table):
+        raise ImageError(f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}")
+    write_catalogue(_kaggle_names(table, weights.tree) if kaggle else _signed(table, weights, run), out)
+    _write_rejects(out, rejects)
+    shutil.rmtree(_parts_folder(out), ignore_errors=True)
+    return Predicted(out, len(table), rejects)
+
+
+def _predict_data(predictor: Predictor, weights: runs.Weights, data: Path, progress: Progress) -> pa.Table:
+    catalogue = read_catalogue(data / "catalogue.parquet")
+    pixels = prepare(data, weights.recipe.stamps, progress=progress).pixels
+    values = _predict_rows(predictor, pixels, np.arange(len(catalogue)), "predicting", progress)
+    return with_fractions(catalogue.select([ID]), values, weights.tree)
+
+
+def _predict_rows(
+    predictor: Predictor, pixels: NDArray[np.uint8], rows: NDArray[np.intp], what: str, progress: Progress
+) -> NDArray[np.float32]:
+    values = []
+    with progress(what, len(rows)) as advance:
+        for start in range(0, len(rows), BATCH):
+            chosen = rows[start : start + BATCH]
+            values.append(predictor(pixels[chosen]))
+            advance(len(chosen))
+    return np.concatenate(values)
+
+
+def _predict_images(
+    predictor: Predictor, weights: runs.Weights, source: Path, out: Path, progress: Progress
+) -> tuple[pa.Table, list[tuple[str, str]]]:
+    parts = _Parts.opened(out, source, weights)
+    with open_source(source) as images:
+        names = images.names()
+    if not names:
+        raise ImageError(f"{source}: there are no images in it (.jpg, .jpeg, .png)")
+    left = [name for name in names if name not in parts.done()]
+    with progress("predicting", len(names), len(names) - len(left)) as advance:
+        stamps = stream(source, weights.recipe.stamps, names=left)
+        while members := list(islice(stamps, PART)):
+            parts.add(*_predict_members(predictor, members))
+            advance(len(members))
+    return parts.whole(weights.tree)
+
+
+def _predict_members(
+    predictor: Predictor, members: list[tuple[str, NDArray[np.uint8] | ImageError]]
+) -> tuple[list[str], NDArray[np.float32], list[tuple[str, str]]]:
+    good = [(name, stamp) for name, stamp in members if not isinstance(stamp, ImageError)]
+    rejects = [(name, str(stamp)) for name, stamp in members if isinstance(stamp, ImageError)]
+    batches = (good[start : start + BATCH] for start in range(0, len(good), BATCH))
+    values = [predictor(np.stack([stamp for _, stamp in batch])) for batch in batches]
+    return [name for name, _ in good], np.concatenate(values) if values else np.empty((0, 0)), rejects
+
+
+@dataclass
+class _Parts:
+    """Finished parts of a prediction: tables of member, 37 values or a reason why there are none."""
+
+    folder: Path
+
+    @classmethod
+    def opened(cls, out: Path, source: Path, weights: runs.Weights) -> _Parts:
+        """Reopen the parts of the same prediction, or begin anew."""
+        folder = _parts_folder(out)
+        origin = f"{source.resolve()} {source.stat().st_size} {weights.digest}"
+        if not (folder / "origin").exists() or (folder / "origin").read_text(encoding="utf-8") != origin:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_text(folder / "origin", origin)
+        return cls(folder)
+
+    def tables(self) -> Iterator[pa.Table]:
+        for path in sorted(self.folder.glob("[0-9]*.parquet")):
+            yield pa.parquet.read_table(path)
+
+    def done(self) -> set[str]:
+        return {name for table in self.tables() for name in table.column("member").to_pylist()}
+
+    def add(self, names: list[str], values: NDArray[np.float32], rejects: list[tuple[str, str]]) -> None:
+        rows = [*zip(names, values.tolist(), [None] * len(names), strict=True)]
+        rows += [(name, None, reason) for name, reason in rejects]
+        columns = dict(zip(("member", "values", "reason"), map(list, zip(*rows, strict=True)), strict=True))
+        kinds = pa.schema([("member", pa.string()), ("values", pa.list_(pa.float32())), ("reason", pa.string())])
+        number = len(list(self.folder.glob("[0-9]*.parquet")))
+        with replacing(self.folder / f"{number:06d}.parquet") as temporary:
+            pa.parquet.write_table(pa.table(columns, schema=kinds), temporary)
+
+    def whole(self, tree: DecisionTree) -> tuple[pa.Table, list[tuple[str, str]]]:
+        table = pa.concat_tables(self.tables())
+        ids = pa.array([galaxy_id_of(name) for name in table.column("member").to_pylist()], pa.string())
+        reasons = _with_repeated_ids(table, ids)
+        good = pa.compute.is_null(reasons)
+        values = table.column("values").filter(good).combine_chunks().flatten().to_numpy()
+        bad = pa.compute.invert(good)
+        rejects = zip(table.column("member").filter(bad).to_pylist(), reasons.filter(bad).to_pylist(), strict=True)
+        numbers = _as_integers(ids.filter(good))
+        return with_fractions(pa.table({ID: numbers}), values.reshape(-1, len(tree.columns)), tree), list(rejects)
+
+
+def _with_repeated_ids(table: pa.Table, ids: pa.Array) -> pa.Array:
+    reasons = table.column("reason").to_pylist()
+    first: dict[str, str] = {}
+    for row, (galaxy_id, member) in enumerate(zip(ids.to_pylist(), table.column("member").to_pylist(), strict=True)):
+        if reasons[row] is None and first.setdefault(galaxy_id, member) != member:
+            reasons[row] = f"galaxy_id {galaxy_id} stands more than once; kept is {first[galaxy_id]}"
+    return pa.array(reasons, pa.string())
+
+
+def _as_integers(ids: pa.Array) -> pa.Array:
+    try:
+        return ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return ids
+
+
+def _parts_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.parts")
+
+
+def _as_catalogue(ids: pa.Table, values: NDArray, weights: runs.Weights, run: Path) -> pa.Table:
+    return _signed(with_fractions(ids, values, weights.tree), weights, run)
+
+
+def _signed(table: pa.Table, weights: runs.Weights, run: Path) -> pa.Table:
+    return with_metadata(
+        table,
+        {
+            "run": str(run),
+            "recipe": weights.recipe.name,
+            "tree": weights.tree.name,
+            "quantity": "joint_fraction",
+            "version": __version__,
+        },
+    )
+
+
+def _kaggle_names(table: pa.Table, tree: DecisionTree) -> pa.Table:
+    return table.rename_columns(["GalaxyID", *tree.source_columns])
+
+
+def _write_rejects(out: Path, rejects: list[tuple[str, str]]) -> None:
+    path = out.with_name(f"{out.name}.rejects.csv")
+    if rejects:
+        members, reasons = zip(*rejects, strict=True)
+        with replacing(path) as temporary:
+            pa.csv.write_csv(pa.table({"member": list(members), "reason": list(reasons)}), temporary)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""Augmentation: rotation, reflection, shift and zoom of a whole batch, where the batch lives.
+
+One resampling, straight from the stamp to the network's view: a stamp keeps more sky than the
+view needs, so that corners are never black (the lab report rotates before it crops: same effect).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far stamps are moved: degrees and stamp pixels either way, a zoom factor either way, a flip probability."""
+
+    rotation: float = 0.0
+    flip: float = 0.0
+    shift: float = 0.0
+    zoom: float = 1.0
+
+
+def central_views(stamps: Tensor, size: int) -> Tensor:
+    """Cut the central `size` pixels: (galaxy, y, x, 3) uint8 in, (galaxy, 3, size, size) floats in [0, 1] out.
+
+    The result has channels-last strides, since the stamps have their bands last.
+    """
+    start = (stamps.shape[1] - size) // 2
+    central = stamps[:, start : start + size, start : start + size]
+    return central.permute(0, 3, 1, 2).float().div_(255)
+
+
+def augmented_views(stamps: Tensor, size: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Cut views of `size` pixels moved at random, each galaxy in its own way; shapes as `central_views`.
+
+    Zoom is log-uniform, the others uniform; bilinear; beyond the stamp its edge is mirrored.
+    """
+    maps = _affine_maps(len(stamps), stamps.shape[1], size, augmentation, generator)
+    grid = affine_grid(maps, [len(stamps), 3, size, size], align_corners=False)
+    whole = stamps.permute(0, 3, 1, 2).float().div_(255)
+    return grid_sample(whole, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _affine_maps(galaxies: int, stamp: int, size: int, by: Augmentation, generator: torch.Generator) -> Tensor:
+    def uniform() -> Tensor:
+        return 2 * torch.rand(galaxies, generator=generator, device=generator.device) - 1
+
+    angle = uniform() * math.radians(by.rotation)
+    scale = torch.exp(uniform() * math.log(by.zoom)) * size / stamp
+    mirror = torch.where(uniform() < 2 * by.flip - 1, -1.0, 1.0)
+    shift = torch.stack([uniform(), uniform()], dim=1) * 2 * by.shift / stamp
+    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
+    rows = torch.stack([mirror * cos, -sin, mirror * sin, cos], dim=1).view(galaxies, 2, 2)
+    return torch.cat([rows, shift.unsqueeze(2)], dim=2)

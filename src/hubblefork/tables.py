@@ -1,0 +1,114 @@
+"""What the terminal shows: tables and the drawn tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.tree import Tree
+
+from hubblefork.network.model import Parameters
+from hubblefork.network.recipe import Recipe
+from hubblefork.zoo import DecisionTree
+
+
+def show(*things: RenderableType) -> None:
+    """Print to the terminal."""
+    console = Console()
+    for thing in things:
+        console.print(thing)
+
+
+def drawn_tree(tree: DecisionTree) -> Tree:
+    """Draw a decision tree: each question once, below the first answer that leads to it."""
+    drawn = Tree(f"[bold]{tree.name}[/]  {tree.source}")
+    seen: set[str] = set()
+    for question in tree.questions:
+        if question.root and question.name not in seen:
+            _draw(tree, question.name, drawn, seen)
+    return drawn
+
+
+def _draw(tree: DecisionTree, name: str, below: Tree, seen: set[str]) -> None:
+    question = tree.question(name)
+    seen.add(name)
+    asked = "  [dim](asked of every galaxy)[/]" if question.root else ""
+    branch = below.add(f"[bold]{question.task}[/] {question.text}{asked}")
+    for answer in question.answers:
+        following = f" → {tree.question(answer.leads_to).task}" if answer.leads_to else ""
+        leaf = branch.add(f"{answer.text}  [dim]{answer.name}, {answer.column}{following}[/]")
+        if answer.leads_to and answer.leads_to not in seen and not tree.question(answer.leads_to).root:
+            _draw(tree, answer.leads_to, leaf, seen)
+
+
+def recipe_table(counted: Sequence[tuple[Recipe, Parameters]]) -> Table:
+    """List recipes with their parameters."""
+    table = Table("recipe", "architecture", "head", "stamps", "what", caption=PARAMETERS)
+    table.add_column("parameters", justify="right")
+    table.add_column("as Keras counts", justify="right")
+    for recipe, parameters in counted:
+        sees = f"{recipe.crop} → {recipe.stamp_size}, sees {recipe.input_size}"
+        counts = f"{parameters.learned:,}", f"{parameters.keras:,}"
+        table.add_row(recipe.name, recipe.architecture, recipe.head, sees, recipe.about, *counts)
+    return table
+
+
+PARAMETERS = "Keras counts the statistics of batch normalisation as (non-trainable) parameters."
+
+
+def evaluation_tables(found: dict[str, Any]) -> list[RenderableType]:
+    """Show `evaluation.json`: the RMSE beside the baselines, then per question, then per answer."""
+    return [_totals(found), _questions(found), _answers(found), _mergers(found)]
+
+
+def _totals(found: dict[str, Any]) -> Table:
+    title = f"{found['galaxies']} {found['part']} galaxies, trained on {found['training_galaxies']}"
+    table = Table("", title=title, caption="RMSE over galaxies and all answers; 95% bootstrap intervals over galaxies")
+    for name in ("RMSE", "95% interval", "agreement"):
+        table.add_column(name, justify="right")
+    rows = {"this run": found, **found["baselines"]}
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["rmse"]["value"]):
+        table.add_row(name.replace("_", " "), _value(row["rmse"]), _range(row["rmse"]), _value(row["agreement"], 3))
+    return table
+
+
+def _questions(found: dict[str, Any]) -> Table:
+    asked = found["asked_at_least"]
+    table = Table("question", caption=f"agreement among the galaxies asked with at least {asked:g}")
+    for name in ("RMSE", "agreement", "galaxies"):
+        table.add_column(name, justify="right")
+    for name, row in found["questions"].items():
+        agreement = row["agreement"]
+        count = str(agreement["galaxies"]) if agreement else "0"
+        table.add_row(name.replace("_", " "), _value(row["rmse"]), _value(agreement, 3), count)
+    return table
+
+
+def _answers(found: dict[str, Any]) -> Table:
+    table = Table("answer")
+    table.add_column("RMSE", justify="right")
+    mean = found["baselines"].get("mean_vote")
+    for name, row in found["answers"].items():
+        table.add_row(name.replace("_", " "), _value(row["rmse"]))
+    if mean:
+        table.caption = f"the mean vote's RMSE over all answers is {_value(mean['rmse'])}"
+    return table
+
+
+def _mergers(found: dict[str, Any]) -> str:
+    if not found["mergers"]:
+        return "No volunteers were asked about mergers."
+    sides = found["mergers"].items()
+    texts = [f"{side} {row['count']}/{row['total']} = {row['value']:.4f} ({row['low']:.4f}–{row['high']:.4f})" for side, row in sides]
+    first = found["mergers"]["predicted"]
+    return f"{first['answer']} ≥ {first['threshold']:g}: " + "; ".join(texts)
+
+
+def _value(estimate: dict[str, Any] | None, digits: int = 4) -> str:
+    return f"{estimate['value']:.{digits}f}" if estimate else "–"
+
+
+def _range(estimate: dict[str, Any] | None) -> str:
+    return "{:.4f}–{:.4f}".format(*estimate["interval_95"]) if estimate else "–"

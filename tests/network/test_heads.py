@@ -1,0 +1,74 @@
+"""Heads against the algebra of zoo/ and against the lab report's published recipe, step by step."""
+
+import numpy as np
+import pytest
+import torch
+
+from hubblefork.network.heads import build_head
+from hubblefork.zoo import to_joint, violations
+
+LAB_SLICES = [(0, 3), (3, 5), (5, 7), (7, 9), (9, 13), (13, 15), (15, 18), (18, 25), (25, 28), (28, 31), (31, 37)]
+LAB_RESCALE = {(3, 5): 1, (5, 7): 4, (7, 9): 4, (9, 13): 4, (15, 18): 0, (18, 25): 13, (25, 28): 3, (28, 31): 7, (31, 37): 7}
+
+
+def scores(rows=200, spread=3.0):
+    return torch.randn(rows, 37, generator=torch.Generator().manual_seed(1)) * spread
+
+
+def lab_as_published(outputs):
+    """Table 4 of the lab report, in numpy, from sigmoid outputs."""
+    shares = np.empty_like(outputs)
+    for start, end in LAB_SLICES:
+        shares[:, start:end] = outputs[:, start:end] / outputs[:, start:end].sum(axis=1, keepdims=True)
+    weighted = shares.copy()
+    for (start, end), parent in LAB_RESCALE.items():
+        weighted[:, start:end] *= shares[:, [parent]]
+    return weighted
+
+
+def test_sigmoid_head_is_a_sigmoid(tree):
+    given = scores()
+    np.testing.assert_allclose(build_head("sigmoid", tree)(given), 1 / (1 + np.exp(-given.numpy())), rtol=1e-5)
+
+
+def test_lab_head_is_the_lab_reports(tree):
+    given = scores().double()
+    expected = lab_as_published(torch.sigmoid(given).numpy())
+    np.testing.assert_allclose(build_head("lab", tree)(given.float()).numpy(), expected, atol=1e-6)
+
+
+def test_lab_head_breaks_the_tree_where_the_path_is_long(tree):
+    broken = {v.constraint for v in violations(tree, build_head("lab", tree)(scores()).double().numpy())}
+    assert "sum of bar = not_edge_on" in broken
+    assert "sum of smooth_or_features = 1" not in broken
+
+
+def test_lab_head_survives_outputs_that_vanish(tree):
+    """All sigmoids of a question underflow to 0: the published division is 0/0, ours is not."""
+    vanishing = torch.full((2, 37), -1000.0, requires_grad=True)
+    assert torch.sigmoid(vanishing).sum() == 0
+    joint = build_head("lab", tree)(vanishing)
+    assert torch.isfinite(joint).all()
+    joint.square().sum().backward()
+    assert torch.isfinite(vanishing.grad).all()
+
+
+@pytest.mark.parametrize("spread", [0.1, 3.0, 50.0])
+def test_tree_head_obeys_every_constraint(tree, spread):
+    assert violations(tree, build_head("tree", tree)(scores(spread=spread)).double().numpy(), 1e-5) == []
+
+
+def test_tree_head_is_the_algebra_of_the_zoo(tree):
+    given = scores().double().numpy()
+    conditional = np.empty_like(given)
+    for answers in tree.slices:
+        powers = np.exp(given[:, answers])
+        conditional[:, answers] = powers / powers.sum(axis=1, keepdims=True)
+    joint = build_head("tree", tree)(torch.from_numpy(given))
+    np.testing.assert_allclose(joint.numpy(), to_joint(tree, conditional), atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "lab", "tree"])
+def test_heads_give_single_precision_fractions_from_half_precision_scores(tree, head):
+    joint = build_head(head, tree)(scores().bfloat16())
+    assert (joint >= 0).all() and (joint <= 1).all()

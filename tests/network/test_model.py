@@ -1,0 +1,67 @@
+"""lab-cnn is the network of the lab report's table 2, layer by layer."""
+
+import pytest
+import torch
+
+from hubblefork.errors import RecipeError
+from hubblefork.network.architectures import build
+from hubblefork.network.model import VoteFractions, count_parameters, summarise
+from hubblefork.network.recipe import load_recipe
+
+TABLE_2 = [
+    ("Conv2d", (62, 62, 32), 896),
+    ("BatchNorm2d", (62, 62, 32), 128),
+    ("ReLU", (62, 62, 32), 0),
+    ("MaxPool2d", (31, 31, 32), 0),
+    ("Dropout", (31, 31, 32), 0),
+    ("Conv2d", (29, 29, 64), 18496),
+    ("ReLU", (29, 29, 64), 0),
+    ("MaxPool2d", (14, 14, 64), 0),
+    ("Dropout", (14, 14, 64), 0),
+    ("Conv2d", (9, 9, 128), 295040),
+    ("ReLU", (9, 9, 128), 0),
+    ("Dropout", (9, 9, 128), 0),
+    ("Flatten", (10368,), 0),
+    ("Linear", (128,), 1327232),
+    ("ReLU", (128,), 0),
+    ("Dropout", (128,), 0),
+    ("Linear", (64,), 8256),
+    ("ReLU", (64,), 0),
+    ("Dropout", (64,), 0),
+    ("Linear", (37,), 2405),
+]
+
+
+def test_lab_cnn_has_the_layers_of_table_2():
+    layers = summarise(build("lab-cnn", input_size=64, outputs=37), 64)
+    assert [(layer.kind, layer.output_shape, layer.parameters.keras) for layer in layers] == TABLE_2
+
+
+def test_lab_cnn_has_the_parameters_of_the_report(tree):
+    parameters = count_parameters(VoteFractions(load_recipe("lab-cnn"), tree))
+    assert parameters.keras == 1_652_453
+    assert parameters.statistics == 64
+    assert parameters.learned == 1_652_389
+
+
+def test_a_summary_leaves_the_network_as_it_was():
+    network = build("lab-cnn", input_size=64, outputs=37).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    summarise(network, 64)
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("size", [26, 45, 69, 128])
+def test_lab_cnn_takes_other_sizes(size):
+    assert build("lab-cnn", input_size=size, outputs=37)(torch.zeros(2, 3, size, size)).shape == (2, 37)
+
+
+def test_an_input_too_small_is_refused():
+    with pytest.raises(RecipeError, match="input_size = 25, at least 26"):
+        build("lab-cnn", input_size=25, outputs=37)
+
+
+def test_an_unknown_architecture_names_the_nearest():
+    with pytest.raises(RecipeError, match=r'no architecture "lab_cnn" \(did you mean "lab-cnn"\?\)'):
+        build("lab_cnn", input_size=64, outputs=37)

@@ -1,0 +1,139 @@
+"""Prediction: from data folders, archives and folders; resumed; with bad images among good ones."""
+
+import io
+import zipfile
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.network import predict as prediction
+from hubblefork.network import runs
+from hubblefork.network.predict import Predictor, predict, predict_part
+from hubblefork.sky.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
+from hubblefork.stamps.augment import central_views
+
+from .conftest import blob
+
+
+def test_it_finds_what_was_learned(trained, data, tree):
+    table = read_catalogue(predict_part(trained, "test", device="cpu"))
+    truth = read_catalogue(data / "catalogue.parquet")
+    rows = {galaxy_id: row for row, galaxy_id in enumerate(galaxy_ids(truth).tolist())}
+    volunteers = fractions(truth, tree)[[rows[galaxy_id] for galaxy_id in galaxy_ids(table).tolist()]]
+    known = ~np.isnan(volunteers[:, 0])
+    assert np.corrcoef(fractions(table, tree)[known, 0], volunteers[known, 0])[0, 1] > 0.9
+
+
+def test_catalogues_say_where_they_come_from(trained):
+    said = metadata_of(read_catalogue(predict_part(trained, "validation", device="cpu")))
+    assert said["recipe"] == "lab-cnn" and said["quantity"] == "joint_fraction" and said["tree"] == "galaxy_zoo_2"
+
+
+def test_an_archive_and_a_data_folder_give_the_same(trained, data, tree, tmp_path):
+    one = predict(trained, data, tmp_path / "one.parquet", device="cpu")
+    other = predict(trained, data / "images.zip", tmp_path / "other.parquet", device="cpu")
+    assert one.galaxies == other.galaxies == 240
+    left, right = read_catalogue(one.path), read_catalogue(other.path)
+    assert galaxy_ids(left).tolist() == galaxy_ids(right).tolist()
+    np.testing.assert_allclose(fractions(left, tree), fractions(right, tree), atol=5e-3)
+
+
+def test_weights_alone_are_enough(trained, data, tmp_path):
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((trained / "weights.safetensors").read_bytes())
+    assert predict(alone, data / "images.zip", tmp_path / "out.csv", device="cpu").galaxies == 240
+
+
+def test_kaggles_columns(trained, data, tree, tmp_path):
+    made = predict(trained, data / "images.zip", tmp_path / "submission.csv", kaggle=True, device="cpu")
+    names = pyarrow.csv.read_csv(made.path).column_names
+    assert names == ["GalaxyID", *tree.source_columns]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits", ".vot"])
+def test_every_format(trained, data, tree, tmp_path, suffix):
+    made = predict(trained, data / "images.zip", tmp_path / f"out{suffix}", device="cpu")
+    assert fractions(read_catalogue(made.path), tree).shape == (240, 37)
+
+
+def test_bad_images_are_listed_and_the_good_go_on(trained, tmp_path):
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("1.jpg", blob(0.5))
+        file.writestr("2.jpg", b"this is a text")
+        file.writestr("3.jpg", blob(0.1)[:300])
+        file.writestr("../../4.jpg", blob(0.1))
+        file.writestr("a/5.jpg", blob(0.9))
+        file.writestr("b/5.jpg", blob(0.2))
+        file.writestr("6.png", png(10))
+    made = predict(trained, archive, tmp_path / "out.parquet", device="cpu")
+    assert galaxy_ids(read_catalogue(made.path)).tolist() == [1, 5]
+    rejects = pyarrow.csv.read_csv(tmp_path / "out.parquet.rejects.csv").to_pydict()
+    assert sorted(rejects["member"]) == ["../../4.jpg", "2.jpg", "3.jpg", "6.png", "b/5.jpg"]
+    reasons = dict(zip(rejects["member"], rejects["reason"], strict=True))
+    assert "kept is a/5.jpg" in reasons["b/5.jpg"]
+    assert "10" in reasons["6.png"] and "64" in reasons["6.png"]
+
+
+def png(side):
+    file = io.BytesIO()
+    Image.new("RGB", (side, side)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_nothing_readable_is_an_error(trained, tmp_path):
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("1.jpg", b"text")
+    with pytest.raises(ImageError, match="none of its 1 images could be read"):
+        predict(trained, archive, tmp_path / "out.parquet", device="cpu")
+
+
+def test_an_unknown_format_is_refused_before_the_work(trained, data, tmp_path):
+    with pytest.raises(CatalogueError, match=r'not "\.xls"'):
+        predict(trained, data / "images.zip", tmp_path / "out.xls", device="cpu")
+
+
+def test_an_interrupted_prediction_goes_on(trained, data, tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction, "PART", 50)
+    calls = []
+
+    class Stumbles(Predictor):
+        def __call__(self, stamps):
+            calls.append(len(stamps))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return super().__call__(stamps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction, "Predictor", Stumbles)
+        with pytest.raises(KeyboardInterrupt):
+            predict(trained, data / "images.zip", tmp_path / "out.parquet", device="cpu")
+        assert not (tmp_path / "out.parquet").exists()
+        predict(trained, data / "images.zip", tmp_path / "out.parquet", device="cpu")
+    assert calls == [50, 50, 50, 50, 50, 40]
+    whole = predict(trained, data / "images.zip", tmp_path / "whole.parquet", device="cpu")
+    assert read_catalogue(tmp_path / "out.parquet").equals(read_catalogue(whole.path))
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def test_parts_of_other_weights_are_not_taken_up(trained, data, tree, tmp_path, monkeypatch, quick):
+    monkeypatch.setattr(prediction, "PART", 50)
+    parts = tmp_path / "out.parquet.parts"
+    parts.mkdir()
+    (parts / "origin").write_text("another run")
+    (parts / "000000.parquet").write_bytes(b"rubbish")
+    assert predict(trained, data / "images.zip", tmp_path / "out.parquet", device="cpu").galaxies == 240
+
+
+def test_fast_precision_changes_fractions_by_less_than_votes_can_tell(trained, data):
+    predictor = Predictor(runs.load_weights(trained), "cpu")
+    stamps = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        exact = predictor.network(central_views(torch.from_numpy(stamps), 32)).numpy()
+    np.testing.assert_allclose(predictor(stamps), exact, atol=0.01)

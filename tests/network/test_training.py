@@ -1,0 +1,127 @@
+"""Training: it learns, it repeats itself, it survives being killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.network import runs
+from hubblefork.network.recipe import recipe_text
+from hubblefork.network.training import Tally, train
+from hubblefork.sky.split import Split, read_split, write_split
+
+from .conftest import write_data_folder
+
+
+def metrics(run):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "galaxies_per_second")} for row in runs.read_metrics(run)]
+
+
+def test_it_learns(trained):
+    rows = runs.read_metrics(trained)
+    assert rows[-1]["validation_rmse"] < 0.6 * rows[0]["validation_rmse"]
+    notes = runs.read_notes(trained)
+    assert notes["finished"] and notes["epochs"] == len(rows) == 12
+    assert notes["best"]["validation_rmse"] == min(row["validation_rmse"] for row in rows)
+    assert notes["parameters"]["keras"] == notes["parameters"]["learned"] + 64
+
+
+def test_counts_are_of_labelled_galaxies_by_the_split(trained, data):
+    parts = read_split(data).assign(range(1000, 1220))
+    counts = runs.read_notes(trained)["galaxies"]
+    assert counts == {part: int((parts == part).sum()) for part in ("train", "validation", "test")}
+
+
+def test_the_same_recipe_and_seed_give_the_same_run(data, quick, tmp_path):
+    one, other = (train(data, quick, tmp_path / name, device="cpu") for name in ("one", "other"))
+    different = train(data, replace(quick, seed=1), tmp_path / "different", device="cpu")
+    assert metrics(one) == metrics(other)
+    assert metrics(one) != metrics(different)
+
+
+def test_weights_are_those_of_the_best_epoch_and_carry_their_recipe(trained):
+    weights = runs.load_weights(trained)
+    assert weights.epoch == runs.read_notes(trained)["best_epoch"]
+    assert weights.recipe == runs.read_recipe(trained)
+    assert weights.tree.name == "galaxy_zoo_2"
+
+
+def test_a_finished_run_is_left_alone(trained, data):
+    before = (trained / "weights.safetensors").stat().st_mtime_ns
+    train(data, runs.read_recipe(trained), trained, device="cpu")
+    assert (trained / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_of_another_recipe_is_refused(trained, data):
+    other = replace(runs.read_recipe(trained), batch_size=7, head="tree")
+    with pytest.raises(RunError) as caught:
+        train(data, other, trained, device="cpu")
+    assert "batch_size: 7, not 16" in str(caught.value)
+    assert "head: 'tree', not 'sigmoid'" in str(caught.value)
+
+
+def test_a_run_on_other_data_is_refused(trained, tree, tmp_path):
+    with pytest.raises(RunError, match="data: "):
+        train(write_data_folder(tmp_path / "other", tree), runs.read_recipe(trained), trained, device="cpu")
+
+
+def test_a_split_without_validation_galaxies_is_refused(tree, quick, tmp_path):
+    folder = write_data_folder(tmp_path / "data", tree, galaxies=40)
+    write_split(Split(validation=0), folder)
+    with pytest.raises(CatalogueError, match="no labelled galaxy is in the validation part"):
+        train(folder, quick, tmp_path / "run", device="cpu")
+
+
+def test_divergence_is_said_with_the_remedy(data, quick, tmp_path):
+    with pytest.raises(RunError, match="lower the learning rate"):
+        train(data, replace(quick, learning_rate=1e30), tmp_path / "run", device="cpu")
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from hubblefork.network.recipe import load_recipe
+from hubblefork.network.training import train
+train(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), device="cpu")
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data, quick, tmp_path, how):
+    recipe = replace(quick, epochs=8, plateau_patience=1, patience=6)
+    (tmp_path / "recipe.toml").write_text(recipe_text(recipe))
+    run = tmp_path / "interrupted"
+    command = [sys.executable, "-c", TRAIN, str(data), str(tmp_path / "recipe.toml"), str(run)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(runs.read_metrics(run)) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, how)
+    assert process.wait() != 0
+    assert 3 <= len(runs.read_metrics(run)) < 8
+    assert not runs.is_finished(run)
+    train(data, recipe, run, device="cpu")
+    whole = train(data, recipe, tmp_path / "whole", device="cpu")
+    assert [row["epoch"] for row in metrics(run)] == [row["epoch"] for row in metrics(whole)]
+    for one, other in zip(metrics(run), metrics(whole), strict=True):
+        assert one["learning_rate"] == other["learning_rate"]
+        assert one["validation_rmse"] == pytest.approx(other["validation_rmse"], abs=0.02)
+
+
+def test_tally_is_the_formula():
+    rng = np.random.default_rng(0)
+    predicted, volunteers = rng.random((2, 30, 37)).astype(np.float32)
+    volunteers[:5, 3:5] = np.nan
+    tally = Tally()
+    for part in np.array_split(np.arange(30), 4):
+        tally.add(torch.from_numpy(predicted[part]), torch.from_numpy(volunteers[part]))
+    rmse, agreement = tally.result()
+    assert rmse == pytest.approx(np.sqrt(np.nanmean((predicted - volunteers) ** 2)), rel=1e-5)
+    assert agreement == pytest.approx(np.mean(predicted[5:].argmax(1) == volunteers[5:].argmax(1)))

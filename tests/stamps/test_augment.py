@@ -1,0 +1,87 @@
+"""Views of stamps: where pixels go, against Pillow and against geometry."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hubblefork.stamps.augment import Augmentation, augmented_views, central_views
+
+
+def sky(size=96):
+    """A smooth stamp without symmetry: three blobs of different colour."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    blobs = [(0.1, -0.05, 0.08), (-0.12, 0.1, 0.06), (0.05, 0.15, 0.1)]
+    bands = [255 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * s**2)) for a, b, s in blobs]
+    return np.stack(bands, axis=-1).astype(np.uint8)
+
+
+def moved(stamps, size=64, seed=0, **by):
+    return augmented_views(stamps, size, Augmentation(**by), torch.Generator().manual_seed(seed))
+
+
+def stamps(count=4):
+    return torch.from_numpy(np.stack([sky()] * count))
+
+
+def test_the_centre_is_cut_exactly():
+    stamp = torch.arange(96 * 96 * 3).reshape(1, 96, 96, 3).remainder(251).to(torch.uint8)
+    views = central_views(stamp, 64)
+    assert torch.equal((views * 255).round().to(torch.uint8), stamp[:, 16:80, 16:80].permute(0, 3, 1, 2))
+    assert views.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_no_augmentation_is_the_central_view():
+    torch.testing.assert_close(moved(stamps()), central_views(stamps(), 64), atol=1e-5, rtol=0)
+
+
+def test_rotation_agrees_with_pillow():
+    """The angle is drawn; Pillow at the best-fitting angle must agree, and at no angle it must not."""
+    view = moved(stamps(1), rotation=180.0)[0]
+    errors = [
+        float((view - torch.from_numpy(_pillow_rotated(angle))).abs().mean()) for angle in np.arange(-180, 180, 1.0)
+    ]
+    assert min(errors) < 0.002
+    assert np.median(errors) > 0.02
+
+
+def _pillow_rotated(angle):
+    rotated = Image.fromarray(sky()).rotate(angle, resample=Image.Resampling.BILINEAR)
+    return np.asarray(rotated)[16:80, 16:80].transpose(2, 0, 1).astype(np.float32) / 255
+
+
+def test_rotation_leaves_no_black_corners():
+    bright = torch.full((64, 96, 96, 3), 200, dtype=torch.uint8)
+    views = moved(bright, rotation=180.0, zoom=1.3, shift=3.0)
+    assert views.min() > 199 / 255
+
+
+@pytest.mark.parametrize(("flip", "share"), [(0.0, 0.0), (0.25, 0.25), (1.0, 1.0)])
+def test_flips_come_with_their_probability(flip, share):
+    views = moved(stamps(2000), flip=flip)
+    mirrored = central_views(stamps(1), 64).flip(3)
+    flipped = (views - mirrored).abs().mean(dim=(1, 2, 3)) < 1e-3
+    assert float(flipped.float().mean()) == pytest.approx(share, abs=0.03)
+
+
+def test_shift_moves_the_centroid_by_at_most_that_many_pixels():
+    views = moved(stamps(500), shift=5.0)
+    grid = torch.arange(64.0)
+    weight = views[:, 0].sum(dim=(1, 2))
+    centres = (views[:, 0].sum(dim=1) * grid).sum(dim=1) / weight
+    still = central_views(stamps(1), 64)[:, 0]
+    offset = centres - (still.sum(dim=1) * grid).sum() / still.sum()
+    assert 4.0 < float(offset.abs().max()) < 5.1
+    assert abs(float(offset.mean())) < 0.5
+
+
+def test_zoom_is_symmetric_in_the_logarithm():
+    views = moved(stamps(2000), zoom=1.5)
+    areas = torch.log(views[:, 1].sum(dim=(1, 2)) / central_views(stamps(1), 64)[0, 1].sum()) / 2
+    assert float(areas.mean()) == pytest.approx(0, abs=0.02)
+    assert float(areas.abs().max()) == pytest.approx(np.log(1.5), abs=0.03)
+
+
+def test_the_generator_decides():
+    assert torch.equal(moved(stamps(), rotation=180.0, seed=3), moved(stamps(), rotation=180.0, seed=3))
+    assert not torch.equal(moved(stamps(), rotation=180.0, seed=3), moved(stamps(), rotation=180.0, seed=4))
