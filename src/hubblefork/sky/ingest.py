@@ -235,9 +235,10 @@ def _nothing_usable(sources: Sequence[Path], rejects: Sequence[Reject]) -> Image
 
 
 def _write(table: pa.Table, rejects: Sequence[Reject], out: Path) -> None:
-    with replacing(out / REJECTS) as rejects_path, replacing(out / CATALOGUE) as catalogue_path:
+    with replacing(out / REJECTS) as rejects_path:
         write_rejects(rejects, rejects_path)
-        pa.parquet.write_table(table, catalogue_path)
+        with replacing(out / CATALOGUE) as catalogue_path:
+            pa.parquet.write_table(table, catalogue_path)
 
 
 def _summary(

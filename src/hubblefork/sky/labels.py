@@ -243,9 +243,9 @@ def _text_rows(handle: Any, path: Path, member: str, tree: DecisionTree) -> Iter
         if len(cells) == len(header):
             yield _Row(origin, cells[id_column].strip(), pick(cells))
         elif cells:
-            yield _reject(
-                origin, "", "wrong number of cells", f"{len(cells)} cells under {len(header)} columns"
-            )
+            galaxy_id = cells[id_column].strip() if id_column < len(cells) else ""
+            counts = f"{len(cells)} cells under {len(header)} columns"
+            yield _reject(origin, galaxy_id, "wrong number of cells", counts)
 
 
 def _parquet_rows(path: Path, tree: DecisionTree) -> Iterator[_Row]:
