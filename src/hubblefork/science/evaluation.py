@@ -1,0 +1,180 @@
+"""A catalogue of predictions judged by volunteers' votes: everything that `evaluation.json` holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.files import write_text
+from hubblefork.science import baselines, fractions, metrics
+from hubblefork.sky.catalogue import fractions as fractions_of
+from hubblefork.sky.catalogue import galaxy_ids, matched
+from hubblefork.sky.split import SPLITS, TRAIN, Split
+from hubblefork.zoo import DecisionTree
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled galaxies: votes (galaxy, answer) and, where known, colours of the centres (galaxy, 3)."""
+
+    votes: NDArray
+    colours: NDArray | None
+
+
+def evaluate(
+    tree: DecisionTree,
+    predicted: pa.Table,
+    volunteers: pa.Table,
+    split: Split,
+    part: str,
+    *,
+    rng: np.random.Generator,
+    resamples: int = metrics.RESAMPLES,
+    answer: str = fractions.MERGER,
+    threshold: float = fractions.THRESHOLD,
+) -> dict[str, Any]:
+    """Judge predictions on one part of a split by the volunteers' votes; the result can be written as JSON.
+
+    `predicted` has joint fractions, `volunteers` the labels and, for two of the baselines, the
+    colours of the centres. Judged are the galaxies of `part` that are in both and have a label.
+    Baselines are fitted to all labelled training galaxies of `split`; one that cannot be fitted is left
+    out. What nobody was asked is None. The keys:
+
+    - `tree`, `part`, `galaxies`, `training_galaxies`, `resamples`
+    - `not_predicted`: galaxies of the part that have a label and no prediction
+    - `rmse`, `agreement`: `value`, `interval_68`, `interval_95`, `galaxies`
+    - `answers`: for each answer its `rmse`; `questions`: for each its `rmse` and its `agreement` among
+      galaxies that reach it with at least `asked_at_least`
+    - `constraint_violation`: see `metrics.constraint_violation`
+    - `mergers`: `predicted` and `volunteers`, the `fractions.Fraction` of the same galaxies
+    - `baselines`: for each its `rmse`, its `agreement`, and `behind`: its RMSE minus that of the
+      predictions, `difference`, intervals and `p_value` of a paired bootstrap
+
+    Raises CatalogueError for a part without labelled predictions or predictions that are missing.
+    """
+    judged_table, train_table = _parts(tree, volunteers, split, part)
+    answered, asked = matched(predicted, judged_table)
+    joint, judged, train = fractions_of(answered, tree), _labelled(tree, asked), _labelled(tree, train_table)
+    draws = metrics.draw(len(joint), rng=rng, resamples=resamples)
+    cheap = _baselines(judged, train, seed=int(rng.integers(2**31)))
+    return {
+        "tree": tree.name,
+        "part": part,
+        "galaxies": len(joint),
+        "training_galaxies": len(train.votes),
+        "not_predicted": len(judged_table) - len(asked),
+        "resamples": resamples,
+        **_totals(joint, judged.votes, draws),
+        "answers": _answers(tree, joint, judged.votes, draws),
+        "asked_at_least": metrics.ASKED,
+        "questions": _questions(tree, joint, judged.votes, draws),
+        "constraint_violation": metrics.constraint_violation(tree, joint),
+        "mergers": _mergers(tree, joint, judged.votes, answer=answer, threshold=threshold),
+        "baselines": {name: _baseline(values, joint, judged.votes, draws) for name, values in cheap.items()},
+    }
+
+
+def write_evaluation(evaluation: dict[str, Any], path: Path) -> None:
+    """Write the result of `evaluate` as JSON, whole or not at all. Raises DiskError."""
+    write_text(path, json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Read what `write_evaluation` wrote. Raises RunError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: no readable evaluation: {error}; run `hubblefork evaluate` first") from error
+
+
+def _parts(tree: DecisionTree, volunteers: pa.Table, split: Split, part: str) -> tuple[pa.Table, pa.Table]:
+    if part not in SPLITS:
+        raise CatalogueError(f'there is no part "{part}" of a split; known are {", ".join(SPLITS)}')
+    labelled = volunteers.filter(~np.isnan(fractions_of(volunteers, tree)).all(axis=1))
+    parts = split.assign(galaxy_ids(labelled).tolist())
+    judged = labelled.filter(parts == part)
+    if not len(judged):
+        raise CatalogueError(
+            f"the {part} part of the split has no labelled galaxies ({len(labelled)} of {len(volunteers)} "
+            "galaxies have labels); judge another part or split otherwise"
+        )
+    return judged, labelled.filter(parts == TRAIN)
+
+
+def _labelled(tree: DecisionTree, table: pa.Table) -> Labelled:
+    return Labelled(fractions_of(table, tree), baselines.centre_colours(table))
+
+
+def _totals(joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
+    return {
+        "rmse": _estimate(_squared(joint, votes), draws),
+        "agreement": _estimate(metrics.agreement_terms(joint, votes), draws),
+    }
+
+
+def _squared(joint: NDArray, votes: NDArray) -> metrics.Terms:
+    return metrics.in_total(metrics.error_terms(joint, votes))
+
+
+def _answers(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
+    errors = _estimates(metrics.error_terms(joint, votes), draws)
+    return {name: {"rmse": error} for name, error in zip(tree.columns, errors, strict=True)}
+
+
+def _questions(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
+    errors = _estimates(metrics.per_question(tree, metrics.error_terms(joint, votes)), draws)
+    agreements = _estimates(metrics.agreement_terms_per_question(tree, joint, votes), draws)
+    return {
+        question.name: {"rmse": error, "agreement": agreement}
+        for question, error, agreement in zip(tree.questions, errors, agreements, strict=True)
+    }
+
+
+def _mergers(
+    tree: DecisionTree, joint: NDArray, votes: NDArray, *, answer: str, threshold: float
+) -> dict[str, Any] | None:
+    known = ~np.isnan(votes[:, tree.column(answer)])
+    if not known.any():
+        return None
+    sides = {"predicted": np.where(known[:, None], joint, np.nan), "volunteers": votes}
+    return {
+        side: _plain(fractions.fraction_above(tree, values, answer=answer, threshold=threshold))
+        for side, values in sides.items()
+    }
+
+
+def _baselines(judged: Labelled, train: Labelled, *, seed: int) -> dict[str, NDArray]:
+    shape = judged.votes.shape
+    found = {"all_zeros": baselines.all_zeros(*shape), "all_ones": baselines.all_ones(*shape)}
+    if len(train.votes):
+        found["mean_vote"] = baselines.mean_vote(train.votes, len(judged.votes))
+    if len(train.votes) and train.colours is not None and judged.colours is not None:
+        sides = train.colours, train.votes, judged.colours
+        found["kaggle_central_pixel"] = baselines.kaggle_central_pixel(*sides)
+        found["central_pixel"] = baselines.central_pixel(*sides, seed=seed)
+    known = ~np.isnan(judged.votes)
+    return {name: values for name, values in found.items() if not np.isnan(values[known]).any()}
+
+
+def _baseline(values: NDArray, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
+    behind = metrics.compare(_squared(values, votes), _squared(joint, votes), draws)
+    return {**_totals(values, votes, draws), "behind": _plain(behind)}
+
+
+def _estimates(terms: metrics.Terms, draws: NDArray) -> list[dict[str, Any] | None]:
+    return [_plain(estimate) if estimate else None for estimate in metrics.estimates(terms, draws)]
+
+
+def _estimate(terms: metrics.Terms, draws: NDArray) -> dict[str, Any] | None:
+    return _estimates(terms, draws)[0]
+
+
+def _plain(value: metrics.Estimate | metrics.Comparison | fractions.Fraction) -> dict[str, Any]:
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(value).items()}

@@ -1,0 +1,259 @@
+"""How well fractions are predicted: RMSE, agreement, broken constraints, and how sure we are of them.
+
+Arrays have shape (galaxy, answer) in the order of `tree.columns` and hold joint fractions. NaN among
+the volunteers' votes means that nobody was asked: it is masked, never counted as zero. A
+prediction must be a number wherever the volunteers' is one.
+
+Every metric here is a ratio of two sums over galaxies, so it is kept as `Terms`: what each galaxy
+adds to either sum. The bootstrap (Efron 1979, Ann. Statist. 7, 1) draws galaxies, not fractions, and
+two metrics computed with the same draws are paired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.errors import CatalogueError
+from hubblefork.zoo import DecisionTree, reach
+
+RESAMPLES = 1000
+ASKED = 0.5
+CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What each galaxy adds to a metric, both of shape (galaxy, column): Σ numerator / Σ denominator.
+
+    With `root` the metric is the square root of that ratio. A denominator of 0 says that the
+    galaxy has nothing to say. Raises CatalogueError when the shapes differ or a number is missing.
+    """
+
+    numerator: NDArray[np.float64]
+    denominator: NDArray[np.float64]
+    root: bool = False
+
+    def __post_init__(self) -> None:
+        if self.numerator.shape != self.denominator.shape or self.numerator.ndim != 2:
+            raise CatalogueError(
+                f"terms of shapes {self.numerator.shape} and {self.denominator.shape}: "
+                "both must be (galaxy, column)"
+            )
+        if np.isnan(self.numerator).any() or np.isnan(self.denominator).any():
+            raise CatalogueError("terms of a metric hold NaN; give a missing galaxy a denominator of 0")
+
+    def merged(self, groups: NDArray) -> Terms:
+        """Return the terms of groups of columns; `groups` of 0 and 1 has shape (column, group)."""
+        return Terms(self.numerator @ groups, self.denominator @ groups, root=self.root)
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the metric of each column; NaN for one without any galaxy."""
+        return _ratio(self.numerator.sum(axis=0), self.denominator.sum(axis=0), root=self.root)
+
+    def galaxies(self) -> NDArray[np.int64]:
+        """Return how many galaxies have a say in each column."""
+        return np.count_nonzero(self.denominator, axis=0)
+
+    def only_value(self, what: str) -> float:
+        """Return the metric of the single column. Raises CatalogueError when no galaxy has a say."""
+        if not self.denominator.any():
+            raise CatalogueError(
+                f"{what} of {len(self.denominator)} galaxies: none has the fractions that it needs; "
+                "give galaxies with labels and predictions"
+            )
+        return float(self.values()[0])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its central 68% and 95% bootstrap intervals, and the number of galaxies behind it."""
+
+    value: float
+    interval_68: tuple[float, float]
+    interval_95: tuple[float, float]
+    galaxies: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much larger one metric is than another of the same galaxies; `p_value` is two-sided."""
+
+    difference: float
+    interval_68: tuple[float, float]
+    interval_95: tuple[float, float]
+    p_value: float
+
+
+def error_terms(predicted: NDArray, votes: NDArray) -> Terms:
+    """Return the squared errors of each answer as terms of a root mean square, shape (galaxy, answer).
+
+    Raises CatalogueError when shapes differ or a prediction is missing where volunteers voted.
+    """
+    known = _checked(predicted, votes)
+    return Terms(np.where(known, np.subtract(predicted, votes) ** 2, 0.0), known.astype(float), root=True)
+
+
+def rmse(predicted: NDArray, votes: NDArray) -> float:
+    """Return the root mean square error over all galaxies × answers: Kaggle's measure, masked.
+
+    Raises CatalogueError when no fraction is known, or for predictions that are missing.
+    """
+    return in_total(error_terms(predicted, votes)).only_value("the RMSE")
+
+
+def rmse_per_answer(predicted: NDArray, votes: NDArray) -> NDArray[np.float64]:
+    """Return the RMSE of each answer, shape (answer,); NaN for an answer without any label."""
+    return error_terms(predicted, votes).values()
+
+
+def rmse_per_question(tree: DecisionTree, predicted: NDArray, votes: NDArray) -> NDArray[np.float64]:
+    """Return the RMSE over galaxies × answers of each question, shape (question,); NaN without any label."""
+    return per_question(tree, error_terms(predicted, votes)).values()
+
+
+def in_total(terms: Terms) -> Terms:
+    """Return the terms of all columns together, shape (galaxy, 1)."""
+    return terms.merged(np.ones((terms.numerator.shape[1], 1)))
+
+
+def per_question(tree: DecisionTree, terms: Terms) -> Terms:
+    """Return the terms of each question out of those of each answer, shape (galaxy, question)."""
+    return terms.merged(np.eye(len(tree.questions))[list(tree.question_of)])
+
+
+def agreement_terms(predicted: NDArray, votes: NDArray) -> Terms:
+    """Return who agrees on the highest of all answers, shape (galaxy, 1); only complete galaxies count.
+
+    That is Keras's categorical accuracy, its rule for ties included: the first of equal answers is
+    the highest. Raises CatalogueError as `error_terms` does.
+    """
+    complete = _checked(predicted, votes).all(axis=1, keepdims=True)
+    hits = np.argmax(predicted, axis=1) == np.argmax(votes, axis=1)
+    return Terms(complete * hits[:, None].astype(float), complete.astype(float))
+
+
+def agreement(predicted: NDArray, votes: NDArray) -> float:
+    """Return the share of galaxies whose highest predicted answer is the volunteers' highest.
+
+    Highest over all answers of the tree. Galaxies with a missing label are left out. Raises
+    CatalogueError when none remains.
+    """
+    return agreement_terms(predicted, votes).only_value("the agreement")
+
+
+def agreement_terms_per_question(
+    tree: DecisionTree, predicted: NDArray, votes: NDArray, *, asked: float = ASKED
+) -> Terms:
+    """Return who agrees on the highest answer within each question, shape (galaxy, question).
+
+    A galaxy counts where the volunteers' reach of the question is at least `asked` and all answers
+    of it are known. Raises CatalogueError as `error_terms` does.
+    """
+    known = _checked(predicted, votes)
+    reached = np.nan_to_num(reach(tree, votes), nan=0.0) >= asked
+    counts = reached & np.stack([known[:, answers].all(axis=1) for answers in tree.slices], axis=1)
+    hits = [np.argmax(predicted[:, a], axis=1) == np.argmax(votes[:, a], axis=1) for a in tree.slices]
+    return Terms((counts & np.stack(hits, axis=1)).astype(float), counts.astype(float))
+
+
+def agreement_per_question(
+    tree: DecisionTree, predicted: NDArray, votes: NDArray, *, asked: float = ASKED
+) -> NDArray[np.float64]:
+    """Return the agreement within each question, shape (question,), among galaxies asked it; NaN for none."""
+    return agreement_terms_per_question(tree, predicted, votes, asked=asked).values()
+
+
+def constraint_violation(tree: DecisionTree, predicted: NDArray) -> float:
+    """Return by how much predictions break the tree's constraints, on average over galaxies × questions.
+
+    A question is broken by |Σ its answers - its reach|, both predicted, plus what its answers lie
+    outside [0, 1]. 0 for predictions that obey the tree. Questions with missing predictions are
+    left out. Raises CatalogueError when none remains.
+    """
+    outside = np.abs(predicted - np.clip(predicted, 0, 1))
+    sums = np.stack([predicted[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
+    beyond = np.stack([outside[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
+    broken = np.abs(sums - reach(tree, predicted)) + beyond
+    known = ~np.isnan(broken)
+    terms = Terms(np.where(known, broken, 0.0), known.astype(float))
+    return in_total(terms).only_value("the constraint violation")
+
+
+def draw(galaxies: int, *, rng: np.random.Generator, resamples: int = RESAMPLES) -> NDArray[np.uint8]:
+    """Draw bootstrap samples of galaxies: how often each one is in each, shape (resample, galaxy).
+
+    Raises CatalogueError for no galaxies.
+    """
+    if galaxies < 1 or resamples < 1:
+        raise CatalogueError(f"{resamples} bootstrap samples of {galaxies} galaxies: both must be at least 1")
+    draws = np.empty((resamples, galaxies), dtype=np.uint8)
+    for row in draws:
+        row[:] = np.bincount(rng.integers(galaxies, size=galaxies), minlength=galaxies)
+    return draws
+
+
+def estimates(terms: Terms, draws: NDArray) -> tuple[Estimate | None, ...]:
+    """Return each column's metric with percentile intervals; None for a column without any galaxy.
+
+    Draws that hold no galaxy with a say in a column are left out of its interval.
+    """
+    replicates = replicate(terms, draws)
+    return tuple(
+        None if count == 0 else Estimate(float(value), *_intervals(column), galaxies=int(count))
+        for value, column, count in zip(terms.values(), replicates.T, terms.galaxies(), strict=True)
+    )
+
+
+def compare(first: Terms, second: Terms, draws: NDArray) -> Comparison:
+    """Compare one metric of two predictions on the same galaxies by a paired bootstrap.
+
+    The difference is first - second. The p-value is twice the smaller share of draws on either side
+    of 0, each share with one draw added (Davison & Hinkley 1997, chapter 4), at most 1.
+    Raises CatalogueError when there is nothing to compare.
+    """
+    difference = first.only_value("the comparison") - second.only_value("the comparison")
+    replicates = (replicate(first, draws) - replicate(second, draws))[:, 0]
+    replicates = replicates[~np.isnan(replicates)]
+    tail = min(np.count_nonzero(replicates <= 0), np.count_nonzero(replicates >= 0))
+    p_value = min(1.0, 2 * (tail + 1) / (len(replicates) + 1))
+    return Comparison(difference, *_intervals(replicates), p_value=p_value)
+
+
+def replicate(terms: Terms, draws: NDArray) -> NDArray[np.float64]:
+    """Return the metric of every draw, shape (resample, column); NaN where a draw has nobody with a say."""
+    galaxies = len(terms.numerator)
+    if draws.shape[1] != galaxies:
+        raise CatalogueError(f"draws of {draws.shape[1]} galaxies do not fit a metric of {galaxies} galaxies")
+    chunks = [draws[start : start + CHUNK].astype(float) for start in range(0, len(draws), CHUNK)]
+    ratios = [_ratio(c @ terms.numerator, c @ terms.denominator, root=terms.root) for c in chunks]
+    return np.concatenate(ratios)
+
+
+def _checked(predicted: NDArray, votes: NDArray) -> NDArray[np.bool_]:
+    if predicted.shape != votes.shape or predicted.ndim != 2:
+        raise CatalogueError(
+            f"predictions of shape {predicted.shape} and votes of shape {votes.shape}: "
+            "both must be (galaxy, answer), galaxy by galaxy"
+        )
+    known = ~np.isnan(votes)
+    bad = np.argwhere(known & ~np.isfinite(predicted))
+    if len(bad):
+        row, column = bad[0]
+        raise CatalogueError(
+            f"{len(bad)} predictions are no finite numbers where volunteers voted; the first is "
+            f"{predicted[row, column]} (row {row}, answer {column}): predict these galaxies again"
+        )
+    return known
+
+
+def _ratio(numerator: NDArray, denominator: NDArray, *, root: bool) -> NDArray[np.float64]:
+    ratio = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    return np.sqrt(ratio) if root else ratio
+
+
+def _intervals(replicates: NDArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    low_95, low_68, high_68, high_95 = np.nanquantile(replicates, [0.025, 0.16, 0.84, 0.975]).tolist()
+    return (low_68, high_68), (low_95, high_95)

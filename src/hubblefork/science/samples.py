@@ -1,0 +1,109 @@
+"""Which galaxies to look at: prototypes of an answer, and samples that were well asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.errors import CatalogueError, TreeError
+from hubblefork.zoo import DecisionTree, to_conditional
+
+CLEAN_FRACTION = 0.8
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The answer that leads to a question, and the vote fraction it must exceed for 10 or 20 votes."""
+
+    answer: str
+    votes_10: float
+    votes_20: float
+
+    def minimum(self, votes: int) -> float:
+        """Return the vote fraction for at least so many votes. Raises CatalogueError unless 10 or 20."""
+        if votes not in (10, 20):
+            raise CatalogueError(f"cuts are published for at least 10 or 20 votes on a question, not {votes}")
+        return self.votes_10 if votes == 10 else self.votes_20
+
+
+WELL_ASKED: dict[str, Cut | None] = {
+    "smooth_or_features": None,
+    "edge_on": Cut("features_or_disk", 0.227, 0.430),
+    "bar": Cut("not_edge_on", 0.519, 0.715),
+    "spiral_pattern": Cut("not_edge_on", 0.519, 0.715),
+    "bulge_prominence": Cut("not_edge_on", 0.519, 0.715),
+    "odd": None,
+    "roundness": Cut("smooth", 0.263, 0.469),
+    "odd_feature": Cut("something_odd", 0.223, 0.420),
+    "edge_on_bulge": Cut("edge_on_disk", 0.326, 0.602),
+    "arms_winding": Cut("spiral", 0.402, 0.619),
+    "arms_number": Cut("spiral", 0.402, 0.619),
+}
+"""Willett et al. 2013, MNRAS 435, 2835, table 3. Each value is on the answer just before the question;
+the questions further up have cuts of their own. None: the question is put to every galaxy."""
+
+
+def prototypes(values: NDArray, ids: Sequence[Any] | NDArray, column: int, count: int) -> NDArray[np.int64]:
+    """Return the rows of the galaxies with the largest value in a column, the largest first.
+
+    `values` has shape (galaxy, answer), `ids` (galaxy,). Equal values come in the order of their ids.
+    A galaxy whose value is NaN is never chosen, so there may be fewer than `count`.
+    Raises CatalogueError when count is below 1 or the lengths differ.
+    """
+    if len(values) != len(ids) or count < 1:
+        raise CatalogueError(
+            f"{count} prototypes of {len(values)} galaxies with {len(ids)} ids: "
+            "ask for at least one, and give one id a galaxy"
+        )
+    known = np.flatnonzero(~np.isnan(values[:, column]))
+    chosen = nsmallest(count, known.tolist(), key=lambda row: (-values[row, column], ids[row]))
+    return np.array(chosen, dtype=np.int64)
+
+
+def cuts(tree: DecisionTree, question: str, *, votes: int = 20) -> dict[str, float]:
+    """Return the vote fraction that each answer on the way to a question must exceed.
+
+    `cuts(tree, "bar")` is {"features_or_disk": 0.43, "not_edge_on": 0.715}. Raises UnknownAnswer,
+    TreeError for a tree without published cuts, CatalogueError for other votes than 10 or 20.
+    """
+    tree.question(question)
+    if question not in WELL_ASKED:
+        raise TreeError(f'no cuts are published for "{question}" of {tree.name}, only for galaxy_zoo_2')
+    cut = WELL_ASKED[question]
+    if cut is None:
+        return {}
+    before = tree.questions[tree.question_of[tree.column(cut.answer)]].name
+    return {**cuts(tree, before, votes=votes), cut.answer: cut.minimum(votes)}
+
+
+def well_asked(tree: DecisionTree, joint: NDArray, question: str, *, votes: int = 20) -> NDArray[np.bool_]:
+    """Return which galaxies were asked a question often enough to trust the answers, shape (galaxy,).
+
+    `joint` fractions have shape (galaxy, answer); the cuts are on conditional fractions. A missing
+    fraction is no yes. Raises as `cuts` does.
+    """
+    conditional = to_conditional(tree, joint)
+    passed = np.ones(len(joint), dtype=bool)
+    for answer, minimum in cuts(tree, question, votes=votes).items():
+        passed &= conditional[:, tree.column(answer)] > minimum
+    return passed
+
+
+def clean(
+    tree: DecisionTree, joint: NDArray, answer: str, *, votes: int = 20, fraction: float = CLEAN_FRACTION
+) -> NDArray[np.bool_]:
+    """Return the clean sample of an answer: well asked, and a vote fraction above 0.8, shape (galaxy,).
+
+    Willett et al. 2013: their flag is set on debiased fractions (Kaggle's are) and also
+    asks for the number of votes itself, which fractions alone do not tell. Raises as `cuts` does.
+    """
+    column = tree.column(answer)
+    question = tree.questions[tree.question_of[column]].name
+    return well_asked(tree, joint, question, votes=votes) & (
+        to_conditional(tree, joint)[:, column] > fraction
+    )
