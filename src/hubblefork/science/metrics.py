@@ -218,7 +218,7 @@ def compare(first: Terms, second: Terms, draws: NDArray) -> Comparison:
     replicates = (replicate(first, draws) - replicate(second, draws))[:, 0]
     replicates = replicates[~np.isnan(replicates)]
     tail = min(np.count_nonzero(replicates <= 0), np.count_nonzero(replicates >= 0))
-    p_value = min(1.0, 2 * (tail + 1) / (len(replicates) + 1))
+    p_value = min(1.0, float(2 * (tail + 1) / (len(replicates) + 1)))
     return Comparison(difference, *_intervals(replicates), p_value=p_value)
 
 
