@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -11,7 +12,7 @@ from rich.tree import Tree
 
 from hubblefork.network.model import Parameters
 from hubblefork.network.recipe import Recipe
-from hubblefork.zoo import DecisionTree
+from hubblefork.zoo import DecisionTree, Question
 
 
 def show(*things: RenderableType) -> None:
@@ -22,36 +23,41 @@ def show(*things: RenderableType) -> None:
 
 
 def drawn_tree(tree: DecisionTree) -> Tree:
-    """Draw a decision tree: each question once, below the first answer that leads to it."""
-    drawn = Tree(f"[bold]{tree.name}[/]  {tree.source}")
+    """Draw a decision tree: each question once, below the first answers that lead to it."""
+    drawn = Tree(f"[bold]{tree.name}[/]: {tree.source}")
     seen: set[str] = set()
     for question in tree.questions:
-        if question.root and question.name not in seen:
-            _draw(tree, question.name, drawn, seen)
+        if question.root:
+            asked = drawn.add(f"{_question_text(question)} [dim](asked of every galaxy)[/]")
+            _draw_answers(tree, question, asked, seen)
     return drawn
 
 
-def _draw(tree: DecisionTree, name: str, below: Tree, seen: set[str]) -> None:
-    question = tree.question(name)
-    seen.add(name)
-    asked = "  [dim](asked of every galaxy)[/]" if question.root else ""
-    branch = below.add(f"[bold]{question.task}[/] {question.text}{asked}")
-    for answer in question.answers:
-        following = f" → {tree.question(answer.leads_to).task}" if answer.leads_to else ""
-        leaf = branch.add(f"{answer.text}  [dim]{answer.name}, {answer.column}{following}[/]")
-        if answer.leads_to and answer.leads_to not in seen and not tree.question(answer.leads_to).root:
-            _draw(tree, answer.leads_to, leaf, seen)
+def _draw_answers(tree: DecisionTree, question: Question, drawn: Tree, seen: set[str]) -> None:
+    seen.add(question.name)
+    for name, answers in groupby(question.answers, key=lambda answer: answer.leads_to):
+        texts = " | ".join(f"{answer.name} [dim]{answer.column}[/]" for answer in answers)
+        following = tree.question(name) if name else None
+        if following is None:
+            drawn.add(f"{texts} → end")
+        elif following.name in seen or following.root:
+            drawn.add(f"{texts} → [bold]{following.task}[/]")
+        else:
+            _draw_answers(tree, following, drawn.add(f"{texts} → {_question_text(following)}"), seen)
+
+
+def _question_text(question: Question) -> str:
+    return f"[bold]{question.task}[/] [italic]{question.text}[/]"
 
 
 def recipe_table(counted: Sequence[tuple[Recipe, Parameters]]) -> Table:
     """List recipes with their parameters."""
-    table = Table("recipe", "architecture", "head", "stamps", "what", caption=PARAMETERS)
-    table.add_column("parameters", justify="right")
-    table.add_column("as Keras counts", justify="right")
+    table = Table("recipe", caption=PARAMETERS, show_lines=True)
+    for name in ("head", "parameters", "as Keras counts"):
+        table.add_column(name, justify="right", no_wrap=True)
     for recipe, parameters in counted:
-        sees = f"{recipe.crop} → {recipe.stamp_size}, sees {recipe.input_size}"
-        counts = f"{parameters.learned:,}", f"{parameters.keras:,}"
-        table.add_row(recipe.name, recipe.architecture, recipe.head, sees, recipe.about, *counts)
+        what = f"[bold]{recipe.name}[/]\n{recipe.about}; {recipe.crop} → {recipe.input_size} pixels"
+        table.add_row(what, recipe.head, f"{parameters.learned:,}", f"{parameters.keras:,}")
     return table
 
 

@@ -67,5 +67,5 @@ def trained(data, tmp_path_factory) -> Path:
     """A run that has learned what is to be learned."""
     from hubblefork.network.training import train
 
-    recipe = load_recipe("lab-cnn", [*QUICK, "epochs=12", "batch_size=16"])
+    recipe = load_recipe("lab-cnn", [*QUICK, "epochs=30", "batch_size=8"])
     return train(data, recipe, tmp_path_factory.mktemp("network") / "run", device="cpu")

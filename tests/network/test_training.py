@@ -28,7 +28,7 @@ def test_it_learns(trained):
     rows = runs.read_metrics(trained)
     assert rows[-1]["validation_rmse"] < 0.6 * rows[0]["validation_rmse"]
     notes = runs.read_notes(trained)
-    assert notes["finished"] and notes["epochs"] == len(rows) == 12
+    assert notes["finished"] and notes["epochs"] == len(rows) == 30
     assert notes["best"]["validation_rmse"] == min(row["validation_rmse"] for row in rows)
     assert notes["parameters"]["keras"] == notes["parameters"]["learned"] + 64
 
@@ -63,7 +63,7 @@ def test_a_run_of_another_recipe_is_refused(trained, data):
     other = replace(runs.read_recipe(trained), batch_size=7, head="tree")
     with pytest.raises(RunError) as caught:
         train(data, other, trained, device="cpu")
-    assert "batch_size: 7, not 16" in str(caught.value)
+    assert "batch_size: 7, not 8" in str(caught.value)
     assert "head: 'tree', not 'sigmoid'" in str(caught.value)
 
 

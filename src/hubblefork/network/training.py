@@ -7,8 +7,10 @@ A run folder holds `recipe.toml`, `run.toml` (what was trained where on what), `
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,15 +59,16 @@ def train(data: Path, recipe: Recipe, out: Path, *, device: str = "", progress: 
     log = EpochLog(out)
     with progress(f"training {recipe.name}", recipe.epochs * galaxies.steps, _steps_done(out)) as advance:
         callbacks = [log, BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Bar(advance)]
-        _fit(_trainer(recipe, out, where, callbacks), Lesson(recipe, tree), galaxies, out / "last.ckpt")
+        with _quiet():
+            trainer = _trainer(recipe, out, where, callbacks)
+            _fit(trainer, Lesson(recipe, tree), galaxies, out / "last.ckpt")
     runs.finish(out, log.rows, MODES[recipe.watch], recipe.watch)
     return out
 
 
 def _fit(trainer: lightning.Trainer, lesson: Lesson, galaxies: GalaxyData, last: Path) -> None:
     try:
-        with _quiet():
-            trainer.fit(lesson, datamodule=galaxies, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(lesson, datamodule=galaxies, ckpt_path=last if last.exists() else None, weights_only=True)
     except SystemExit as ended:
         raise KeyboardInterrupt from ended
 
@@ -349,9 +352,7 @@ def _check_same_run(out: Path, recipe: Recipe, data: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    import logging
-    import warnings
-
+    """Keep Lightning's advice about data loaders, devices and services off the terminal."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -18,8 +18,8 @@ def lab_cnn(input_size: int, outputs: int) -> nn.Sequential:
     text says that they have. Batch normalisation and the initial weights are Keras's defaults,
     since the report says nothing else. Raises RecipeError for an input too small for the layers.
     """
-    if input_size < 26:
-        raise RecipeError(f"lab-cnn: input_size = {input_size}, at least 26 for its convolutions to fit")
+    if input_size < 30:
+        raise RecipeError(f"lab-cnn: input_size = {input_size}, at least 30 for its convolutions to fit")
     side = ((input_size - 2) // 2 - 2) // 2 - 5
     network = nn.Sequential(
         nn.Conv2d(3, 32, 3),

@@ -1,0 +1,176 @@
+"""Training lab-cnn: hubblefork beside Keras on TensorFlow, the lab report's own tool.
+
+Same architecture, batch, optimiser, loss and galaxies; the two in turn, each in a fresh process, so
+that a machine whose speed drifts treats both alike. Keras reads the same stamps, as uint8 from memory,
+through `tf.data` and converts them in the network's first layer. Reported: galaxies per second of the steps after the
+first `--warm-up`, median over the rounds, the ratio round by round, and the share of a step that
+data loading and augmentation take here.
+
+    python benchmarks/train_lab_cnn.py --peer-python KERAS_VENV/bin/python [--data DATA]
+
+KERAS_VENV is a virtual environment with `pip install tensorflow-cpu==2.21.0 keras==3.15.0`. Without
+`--data` the stamps are random numbers, which train as fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+GALAXIES, BATCH, WARM_UP = 4096, 128, 20
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.side:
+        print(json.dumps({"hubblefork": ours, "keras": keras}[arguments.side](arguments)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        stamps = Path(folder) / "stamps.npz"
+        np.savez(stamps, **_galaxies(arguments.data))
+        rounds = [
+            {side: _run(side, stamps, arguments) for side in ("hubblefork", "keras")} for _ in range(arguments.rounds)
+        ]
+    _report(rounds)
+
+
+def ours(arguments: argparse.Namespace) -> dict[str, float]:
+    """Train with hubblefork's own pieces: the loop that Lightning runs, without its epoch ends."""
+    import lightning
+    import torch
+
+    from hubblefork.network import training
+    from hubblefork.network.device import best_precision, keep_freed_memory
+    from hubblefork.network.recipe import load_recipe
+    from hubblefork.stamps.augment import Augmentation, augmented_views, central_views
+    from hubblefork.stamps.batches import LabelledStamps, ShuffledBatches
+    from hubblefork.zoo import load_tree
+
+    keep_freed_memory()
+    given = np.load(arguments.stamps)
+    recipe = load_recipe(arguments.recipe)
+    moved = Augmentation(recipe.rotation, recipe.flip, recipe.shift, recipe.zoom)
+    pixels, labels = torch.from_numpy(given["stamps"]), torch.from_numpy(given["labels"])
+    galaxies = LabelledStamps(pixels, torch.arange(len(pixels)), labels)
+
+    def view(stamps: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if recipe.augments:
+            return augmented_views(stamps, recipe.input_size, moved, generator)
+        return central_views(stamps, recipe.input_size)
+
+    batches = ShuffledBatches(galaxies, view, BATCH, arguments.steps + WARM_UP, 0, 0)
+    clock = _clock(lightning)
+    trainer = lightning.Trainer(
+        accelerator="cpu", precision=best_precision(torch.device("cpu")), max_epochs=1, callbacks=[clock],
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        limit_val_batches=0,
+    )  # fmt: skip
+    lesson = training.Lesson(recipe, load_tree())
+    trainer.fit(lesson, train_dataloaders=batches)
+    loading = _seconds_a_batch(batches, arguments.steps)
+    step = (clock.times[-1] - clock.times[WARM_UP]) / (len(clock.times) - 1 - WARM_UP)
+    return {"galaxies_per_second": BATCH / step, "data_share": loading / step}
+
+
+def keras(arguments: argparse.Namespace) -> dict[str, float]:
+    """Train the same network in Keras; runs in the peer's environment, without hubblefork."""
+    import keras
+    import tensorflow as tf
+
+    given = np.load(arguments.stamps)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3), dtype="uint8"),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(32, 3), layers.BatchNormalization(), layers.Activation("relu"), layers.MaxPooling2D(),
+            layers.Dropout(0.2),
+            layers.Conv2D(64, 3), layers.Activation("relu"), layers.MaxPooling2D(), layers.Dropout(0.2),
+            layers.Conv2D(128, 6), layers.Activation("relu"), layers.Dropout(0.2), layers.Flatten(),
+            layers.Dense(128, activation="relu"), layers.Dropout(0.2),
+            layers.Dense(64, activation="relu"), layers.Dropout(0.2), layers.Dense(37, activation="sigmoid"),
+        ]
+    )  # fmt: skip
+    model.compile(keras.optimizers.Adam(1e-3), loss="mse")
+    assert model.count_params() == 1_652_453
+    data = tf.data.Dataset.from_tensor_slices((given["stamps"][:, 16:80, 16:80] if given["stamps"].shape[1] > 64 else given["stamps"], given["labels"]))
+    data = data.shuffle(GALAXIES).repeat().batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    times: list[float] = []
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()))
+    model.fit(data, steps_per_epoch=arguments.steps + WARM_UP, epochs=1, verbose=0, callbacks=[note])
+    step = (times[-1] - times[WARM_UP]) / (len(times) - 1 - WARM_UP)
+    return {"galaxies_per_second": BATCH / step}
+
+
+def _clock(lightning):
+    class Clock(lightning.Callback):
+        times: list[float] = []  # noqa: RUF012 - one clock a process
+
+        def on_train_batch_end(self, *_):
+            self.times.append(time.perf_counter())
+
+    return Clock()
+
+
+def _seconds_a_batch(batches, steps: int) -> float:
+    started = time.perf_counter()
+    for number, _ in enumerate(batches):
+        if number == steps:
+            break
+    return (time.perf_counter() - started) / steps
+
+
+def _galaxies(data: Path | None) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = rng.random((GALAXIES, 37), dtype=np.float32)
+    if data is None:
+        return {"stamps": rng.integers(0, 255, (GALAXIES, 64, 64, 3), dtype=np.uint8), "labels": labels}
+    from hubblefork.stamps.preprocess import StampSpec, prepare
+
+    return {"stamps": np.array(prepare(data, StampSpec(212, 64)).pixels[:GALAXIES]), "labels": labels}
+
+
+def _run(side: str, stamps: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    python = arguments.peer_python if side == "keras" else sys.executable
+    command = [python, __file__, "--side", side, "--stamps", str(stamps), "--steps", str(arguments.steps)]
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=quiet)
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(f"{side:<11} {found['galaxies_per_second']:7.0f} galaxies/s", flush=True)
+    return found
+
+
+def _report(rounds: list[dict[str, dict[str, float]]]) -> None:
+    ours, peers = ([each[side]["galaxies_per_second"] for each in rounds] for side in ("hubblefork", "keras"))
+    ratios = [one / other for one, other in zip(ours, peers, strict=True)]
+    share = statistics.median(each["hubblefork"]["data_share"] for each in rounds)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, batch {BATCH}, {len(rounds)} rounds")
+    print(f"hubblefork {statistics.median(ours):.0f} galaxies/s, Keras {statistics.median(peers):.0f} galaxies/s")
+    print(f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"data loading and augmentation: {share:.1%} of a step")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", default="", help="python of an environment with Keras")
+    parser.add_argument("--data", type=Path, help="a data folder; random stamps without it")
+    parser.add_argument("--recipe", default="lab-cnn")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--side", choices=["hubblefork", "keras"], help=argparse.SUPPRESS)
+    parser.add_argument("--stamps", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
