@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hubblefork.errors import DiskError
 
-REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
 
 
 @contextmanager
@@ -19,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary keeps the suffix of `path`, since writers choose the format by it. When the
     block fails the temporary is removed and `path` is as it was. Raises DiskError when the
-    disk refuses (full, read-only, no permission).
+    disk refuses (full, read-only, no permission); errors of other files pass as they are.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -29,11 +32,22 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in REFUSALS:
-            raise disk_error(path, error) from error
-        raise
+        refusal = _refusal(error, temporary)
+        if refusal is None:
+            raise
+        raise disk_error(path, refusal) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _refusal(error: OSError, temporary: Path) -> OSError | None:
+    """Return the disk's refusal of our file, also where a writer raised an error of its own on top of it."""
+    for cause in (error, error.__context__):
+        if isinstance(cause, OSError) and cause.errno in REFUSALS:
+            ours = cause.filename is None or Path(cause.filename) in (temporary, *temporary.parents)
+            return cause if ours else None
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ float and never squeezed.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
@@ -28,21 +30,30 @@ ID = "galaxy_id"
 
 def read_catalogue(path: Path) -> pa.Table:
     """Read a catalogue, its format chosen by the suffix. Raises CatalogueError."""
+    readers = {".parquet": _read_parquet, ".csv": _read_csv, ".fits": _read_fits, ".vot": _read_vot}
+    read = readers[_format(path)]
     if not path.exists():
         raise CatalogueError(f"{path}: there is no such catalogue")
-    reader = {".parquet": _read_parquet, ".csv": _read_csv, ".fits": _read_astropy, ".vot": _read_astropy}
     try:
-        table = reader[_format(path)](path)
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        table = read(path)
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         raise CatalogueError(f"{path}: not a readable {path.suffix} table: {error}") from error
-    return _checked_ids(table, path)
+    return _checked_ids(_checked_names(table, path), path)
 
 
 def write_catalogue(table: pa.Table, path: Path) -> None:
-    """Write a catalogue whole or not at all, its format chosen by the suffix. Raises CatalogueError, DiskError."""
-    writer = {".parquet": _write_parquet, ".csv": _write_csv, ".fits": _write_fits, ".vot": _write_vot}
-    with replacing(path) as temporary:
-        writer[_format(path)](table, temporary)
+    """Write a catalogue whole or not at all, its format chosen by the suffix.
+
+    CSV keeps no metadata; FITS and VOTable hold missing text as empty text, and no missing
+    truth values. Raises CatalogueError for what the format cannot hold, DiskError.
+    """
+    writers = {".parquet": _write_parquet, ".csv": _write_csv, ".fits": _write_fits, ".vot": _write_vot}
+    write = writers[_format(path)]
+    try:
+        with replacing(path) as temporary:
+            write(table, temporary)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise CatalogueError(f"{path}: a {path.suffix} table cannot hold this catalogue: {error}") from error
 
 
 def check_format(path: Path) -> None:
@@ -54,21 +65,40 @@ def fractions(table: pa.Table, tree: DecisionTree) -> NDArray[np.float64]:
     """Return the fractions as an array (galaxy, answer) in the tree's order; NaN where null.
 
     The columns may be named as the answers or as the source names them (Class1.1 …).
-    Raises CatalogueError that lists every missing column.
+    Raises CatalogueError that lists every missing column, or names the first value that is no number.
     """
-    names = tree.columns if tree.columns[0] in table.column_names else tree.source_columns
-    missing = [name for name in names if name not in table.column_names]
+    present = set(table.column_names)
+    names = max(tree.columns, tree.source_columns, key=lambda known: len(present.intersection(known)))
+    missing = [name for name in names if name not in present]
     if missing:
-        near = did_you_mean(missing[0], table.column_names)
+        listed = ", ".join(name + did_you_mean(name, present - set(names)) for name in missing)
         raise CatalogueError(
-            f"{len(missing)} of the {len(names)} columns of {tree.name} are missing: {', '.join(missing)}{near}"
+            f"{len(missing)} of the {len(names)} columns of {tree.name} are missing: {listed}"
         )
-    columns = [table.column(name).cast(pa.float64()).to_numpy() for name in names]
-    return np.stack(columns, axis=1) if len(table) else np.empty((0, len(names)))
+    return np.stack([_numbers(table, name) for name in names], axis=1)
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
+    try:
+        return table.column(name).cast(pa.float64()).to_numpy()
+    except pa.ArrowException as error:
+        for row, value in enumerate(table.column(name).to_pylist()):
+            if not _is_number(value):
+                where = f"{ID} {table.column(ID)[row]}" if ID in table.column_names else f"row {row + 1}"
+                raise CatalogueError(f"{where}: {name} is {value!r}, which is no number") from error
+        raise CatalogueError(f"{name} holds {table.schema.field(name).type}, not numbers") from error
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return value is None or isinstance(float(value), float)
+    except (TypeError, ValueError):
+        return False
 
 
 def with_fractions(table: pa.Table, values: NDArray, tree: DecisionTree) -> pa.Table:
-    """Return the table with fractions (galaxy, answer) appended as the tree's columns; NaN becomes null."""
+    """Return the table with fractions (galaxy, answer) as the tree's columns; NaN becomes null."""
+    table = table.drop_columns([name for name in tree.columns if name in table.column_names])
     for name, column in zip(tree.columns, np.asarray(values, dtype=np.float64).T, strict=True):
         table = table.append_column(name, pa.array(column, mask=np.isnan(column)))
     return table
@@ -86,17 +116,21 @@ def matched(left: pa.Table, right: pa.Table) -> tuple[pa.Table, pa.Table]:
     """
     kinds = left.schema.field(ID).type, right.schema.field(ID).type
     if kinds[0] != kinds[1]:
-        raise CatalogueError(f"{ID} is {kinds[0]} in one catalogue and {kinds[1]} in the other: they cannot be joined")
+        raise CatalogueError(
+            f"{ID} is {kinds[0]} in one catalogue and {kinds[1]} in the other: they cannot be joined"
+        )
     place = {galaxy_id: row for row, galaxy_id in enumerate(galaxy_ids(right).tolist())}
     pairs = [(row, place[i]) for row, i in enumerate(galaxy_ids(left).tolist()) if i in place]
     if not pairs:
-        raise CatalogueError(f"the two catalogues ({len(left)} and {len(right)} galaxies) have no {ID} in common")
+        raise CatalogueError(
+            f"the two catalogues ({len(left)} and {len(right)} galaxies) have no {ID} in common"
+        )
     rows_left, rows_right = zip(*pairs, strict=True)
     return left.take(list(rows_left)), right.take(list(rows_right))
 
 
 def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
-    """Return the table with entries added to its schema metadata (kept by Parquet and FITS)."""
+    """Return the table with entries added to its schema metadata (kept by all formats but CSV)."""
     entries = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     return table.replace_schema_metadata({**metadata_of(table), **entries})
 
@@ -112,35 +146,46 @@ def _format(path: Path) -> str:
     return path.suffix.lower()
 
 
+def _checked_names(table: pa.Table, path: Path) -> pa.Table:
+    repeated = _first_repeated(table.column_names)
+    if repeated is not None:
+        raise CatalogueError(f'{path}: the column "{repeated}" stands more than once')
+    return table
+
+
 def _checked_ids(table: pa.Table, path: Path) -> pa.Table:
     if ID not in table.column_names and "GalaxyID" in table.column_names:
         table = table.rename_columns([ID if name == "GalaxyID" else name for name in table.column_names])
     if ID not in table.column_names:
         near = did_you_mean(ID, table.column_names)
         raise CatalogueError(f'{path}: there is no column "{ID}" (nor "GalaxyID"){near}')
-    kind = table.schema.field(ID).type
-    if pa.types.is_integer(kind):
-        kind = pa.int64()
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        kind = pa.string()
-    else:
-        raise CatalogueError(f"{path}: {ID} holds {kind}; allowed are 64-bit integers and text")
     column = table.column(ID)
     if column.null_count:
         raise CatalogueError(f"{path}: {column.null_count} rows have no {ID}")
-    table = table.set_column(table.column_names.index(ID), ID, column.cast(kind))
+    table = table.set_column(table.column_names.index(ID), ID, _whole_ids(column, path))
     repeated = _first_repeated(galaxy_ids(table).tolist())
     if repeated is not None:
         raise CatalogueError(f"{path}: {ID} {repeated} stands more than once; each galaxy has one row")
     return table
 
 
-def _first_repeated(ids: list) -> Any:
+def _whole_ids(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column.cast(pa.string())
+    if not pa.types.is_integer(column.type):
+        raise CatalogueError(f"{path}: {ID} holds {column.type}; allowed are 64-bit integers and text")
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise CatalogueError(f"{path}: {ID} does not fit 64 bits ({error}); store it as text") from error
+
+
+def _first_repeated(values: list) -> Any:
     seen: set = set()
-    for galaxy_id in ids:
-        if galaxy_id in seen:
-            return galaxy_id
-        seen.add(galaxy_id)
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
     return None
 
 
@@ -148,55 +193,109 @@ def _read_parquet(path: Path) -> pa.Table:
     return pa.parquet.read_table(path)
 
 
-def _read_csv(path: Path) -> pa.Table:
-    return pa.csv.read_csv(path)
-
-
-def _read_astropy(path: Path) -> pa.Table:
-    from astropy.table import Table
-
-    table = Table.read(path)
-    table.convert_bytestring_to_unicode()
-    columns = {name: _arrow_column(np.ma.asarray(table[name])) for name in table.colnames}
-    metadata = {key.lower(): str(value) for key, value in table.meta.items() if isinstance(value, str | int | float)}
-    return pa.table(columns).replace_schema_metadata(metadata)
-
-
-def _arrow_column(column: np.ma.MaskedArray) -> pa.Array:
-    missing = np.ma.getmaskarray(column)
-    values = column.data
-    if values.dtype.kind in "OUS":
-        return pa.array([None if gone else str(v) for v, gone in zip(values, missing, strict=True)], pa.string())
-    if values.dtype.kind == "f":
-        missing = missing | np.isnan(values)
-    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=missing)
-
-
 def _write_parquet(table: pa.Table, path: Path) -> None:
     pa.parquet.write_table(table, path)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """Read a CSV; ids as text, made integers only where that changes none of them (007 stays 007)."""
+    convert = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys((ID, "GalaxyID"), pa.string()),
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    table = pa.csv.read_csv(path, convert_options=convert)
+    for place, name in enumerate(table.column_names):
+        if name in (ID, "GalaxyID"):
+            table = table.set_column(place, name, _integers_if_exact(table.column(place)))
+    return table
+
+
+def _integers_if_exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        integers = column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column
+    return integers if integers.cast(pa.string()).equals(column) else column
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:
     pa.csv.write_csv(table, path)
 
 
+def _read_fits(path: Path) -> pa.Table:
+    from astropy.table import Table
+
+    return _arrow_table(Table.read(path, format="fits"))
+
+
 def _write_fits(table: pa.Table, path: Path) -> None:
-    _astropy_table(table).write(path, format="fits", overwrite=True)
+    """Write a FITS table. Headers hold ASCII only: other characters of the metadata are escaped."""
+    fits = _astropy_table(table)
+    fits.convert_unicode_to_bytestring()
+    for key, value in metadata_of(table).items():
+        fits.meta[key] = value.encode("ascii", "backslashreplace").decode()
+    try:
+        fits.write(path, format="fits", overwrite=True)
+    except OSError as error:
+        if error.errno is None:  # numpy reports a disk that took only a part without saying why
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
+
+
+def _read_vot(path: Path) -> pa.Table:
+    from astropy.io import votable
+
+    document = votable.parse(path)
+    table = document.get_first_table().to_table()
+    table.meta = {info.name: info.value for info in document.infos}
+    return _arrow_table(table)
 
 
 def _write_vot(table: pa.Table, path: Path) -> None:
-    _astropy_table(table).write(path, format="votable", overwrite=True)
+    from astropy.io import votable
+    from astropy.io.votable.tree import Info
+
+    document = votable.from_table(_astropy_table(table))
+    document.infos.extend(Info(name=key, value=value) for key, value in metadata_of(table).items())
+    document.to_xml(str(path))
+
+
+def _arrow_table(table: Any) -> pa.Table:
+    table.convert_bytestring_to_unicode()
+    columns = {name: _arrow_column(np.ma.asarray(table[name])) for name in table.colnames}
+    plain = {
+        key.lower(): str(value) for key, value in table.meta.items() if isinstance(value, str | int | float)
+    }
+    return pa.table(columns).replace_schema_metadata(plain)
+
+
+def _arrow_column(column: np.ma.MaskedArray) -> pa.Array:
+    missing = np.ma.getmaskarray(column)
+    values = np.ma.getdata(column, subok=False)
+    if values.dtype.kind in "OUS":
+        texts = [None if gone else str(text) or None for text, gone in zip(values, missing, strict=True)]
+        return pa.array(texts, pa.string())
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=missing)
 
 
 def _astropy_table(table: pa.Table) -> Any:
-    from astropy.table import MaskedColumn, Table
+    from astropy.table import Table
 
-    columns = {}
-    for name in table.column_names:
-        column = table.column(name)
-        missing = column.is_null().to_numpy()
-        values = column.to_numpy()
-        if values.dtype == object:
-            values = np.array(["" if value is None else value for value in values], dtype=str)
-        columns[name] = MaskedColumn(values, mask=missing) if missing.any() else values
-    return Table(columns, meta=metadata_of(table))
+    return Table({name: _astropy_column(table.column(name)) for name in table.column_names})
+
+
+def _astropy_column(column: pa.ChunkedArray) -> Any:
+    """Return a column for FITS and VOTable, where a missing integer is a number set apart."""
+    from astropy.table import MaskedColumn
+
+    missing = column.is_null().to_numpy()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array(column.fill_null("").to_pylist(), dtype=str)
+    if missing.any() and pa.types.is_boolean(column.type):
+        raise TypeError("a truth value is missing")
+    if missing.any() and pa.types.is_integer(column.type):
+        values = column.cast(pa.int64()).fill_null(0).to_numpy()
+        return MaskedColumn(values, mask=missing, fill_value=np.iinfo(np.int64).min)
+    values = column.fill_null(pa.scalar(0).cast(column.type)).to_numpy()
+    return MaskedColumn(values, mask=missing) if missing.any() else values

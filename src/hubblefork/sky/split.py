@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import tomli_w
 from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError
@@ -36,10 +37,11 @@ class Split:
     judge_on: frozenset[str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.test < 0 or self.validation < 0 or self.test + self.validation > 100:
+        whole = type(self.test) is int and type(self.validation) is int
+        if not whole or self.test < 0 or self.validation < 0 or self.test + self.validation > 100:
             raise CatalogueError(
                 f"a split of {self.test}% test and {self.validation}% validation: "
-                "each is at least 0 and both together are at most 100"
+                "each is a whole number, at least 0, and both together are at most 100"
             )
 
     def of(self, galaxy_id: int | str) -> str:
@@ -61,11 +63,9 @@ def write_split(split: Split, folder: Path) -> None:
     listed = split.judge_on is not None
     if split.judge_on is not None:
         write_text(folder / "judge_on.txt", "".join(f"{galaxy_id}\n" for galaxy_id in sorted(split.judge_on)))
-    write_text(
-        folder / "split.toml",
-        f'salt = "{split.salt}"\ntest = {split.test}\nvalidation = {split.validation}\n'
-        f"judge_on = {str(listed).lower()}  # true: only the galaxies of judge_on.txt are judged on\n",
-    )
+    entries = {"salt": split.salt, "test": split.test, "validation": split.validation, "judge_on": listed}
+    meaning = "# judge_on: whether only the galaxies of judge_on.txt are judged on\n"
+    write_text(folder / "split.toml", meaning + tomli_w.dumps(entries))
 
 
 def read_split(folder: Path) -> Split:
@@ -75,18 +75,22 @@ def read_split(folder: Path) -> Split:
         return Split()
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
-        judge_on = read_ids(folder / "judge_on.txt") if entries.pop("judge_on") else None
-        return Split(judge_on=judge_on, **entries)
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        raise CatalogueError(f"{path}: not a split: {error}; write it anew with `hubblefork split`") from error
+        judge_on = read_ids(folder / "judge_on.txt") if entries["judge_on"] else None
+        return Split(entries["salt"], entries["test"], entries["validation"], judge_on)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CatalogueError(
+            f"{path}: not a split ({type(error).__name__}: {error}): it needs salt, test, validation and "
+            "judge_on; put back the file that was written, or remove it for the default split"
+        ) from error
 
 
 def read_ids(path: Path) -> frozenset[str]:
     """Read one `galaxy_id` a line. Raises CatalogueError when the file is missing or empty."""
     try:
-        ids = frozenset(path.read_text(encoding="utf-8").split())
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{path}: the list of galaxy ids cannot be read: {error}") from error
+    ids = frozenset(line.strip() for line in lines if line.strip())
     if not ids:
         raise CatalogueError(f"{path}: the list of galaxy ids is empty")
     return ids

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hubblefork.errors import TreeError
 from hubblefork.zoo.tree import DecisionTree
 
 TOLERANCE = 1e-4
@@ -33,8 +34,10 @@ def reach(tree: DecisionTree, joint: NDArray) -> NDArray:
     """Return the probability that each question is asked, shape (galaxy, question).
 
     Joint fractions of shape (galaxy, answer) in; 1 for a root, else the sum over the answers
-    that lead to the question. NaN where one of those is NaN.
+    that lead to the question. NaN where one of those is NaN. Raises TreeError for an array of
+    another width than the tree has answers, as all functions here.
     """
+    _check_width(tree, joint)
     asked = [joint[:, list(p)].sum(axis=1) if p else np.ones(len(joint)) for p in tree.parents]
     return np.stack(asked, axis=1)
 
@@ -45,6 +48,7 @@ def to_joint(tree: DecisionTree, conditional: NDArray) -> NDArray:
     A conditional fraction on a question that nobody reaches does not matter: its joint
     fraction is 0 where the reach is 0, also when the conditional one is NaN.
     """
+    _check_width(tree, conditional)
     joint = np.full(conditional.shape, np.nan)
     for number in tree.asking_order:
         parents, answers = list(tree.parents[number]), tree.slices[number]
@@ -65,14 +69,13 @@ def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE)
     Each fraction lies in [0, 1]; the answers of a question sum to its reach; a question has all
     its answers or none (none: NaN, nobody was asked). Sums over missing parents are not checked.
     """
-    with np.errstate(invalid="ignore"):
-        outside = np.where(joint > 1 + tolerance, joint - 1, np.where(joint < -tolerance, joint, 0.0))
-        outside[np.isinf(joint)] = joint[np.isinf(joint)]
+    outside = np.where(joint > 1 + tolerance, joint - 1, np.where(joint < -tolerance, joint, 0.0))
     found = [
         Violation(int(row), f"0 ≤ {tree.columns[column]} ≤ 1", float(outside[row, column]))
         for row, column in zip(*np.nonzero(outside), strict=True)
     ]
-    expected = reach(tree, joint)
+    with np.errstate(invalid="ignore"):
+        expected = reach(tree, joint)
     for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
         missing = np.isnan(joint[:, answers])
         some = missing.any(axis=1) & ~missing.all(axis=1)
@@ -80,12 +83,20 @@ def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE)
             Violation(int(row), f"all answers of {question.name} or none", float(missing[row].sum()))
             for row in np.flatnonzero(some)
         ]
-        excess = joint[:, answers].sum(axis=1) - expected[:, number]
         constraint = f"sum of {question.name} = {_parents_text(tree, number)}"
         with np.errstate(invalid="ignore"):
+            excess = joint[:, answers].sum(axis=1) - expected[:, number]
             rows = np.flatnonzero(np.abs(excess) > tolerance)
         found += [Violation(int(row), constraint, float(excess[row])) for row in rows]
     return sorted(found, key=lambda violation: violation.row)
+
+
+def _check_width(tree: DecisionTree, fractions: NDArray) -> None:
+    if fractions.ndim != 2 or fractions.shape[1] != len(tree.columns):
+        raise TreeError(
+            f"an array of shape {fractions.shape} for the {len(tree.columns)} answers of {tree.name}: "
+            f"allowed is (galaxy, {len(tree.columns)}), in the order of tree.columns"
+        )
 
 
 def _parents_text(tree: DecisionTree, number: int) -> str:
