@@ -26,7 +26,9 @@ Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubble
 Run = Annotated[Path, typer.Argument(help="A run folder, as written by `hubblefork train`.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="A recipe's name, or a .toml file.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")
+]
 
 
 def main() -> None:
@@ -43,10 +45,16 @@ def main() -> None:
 
 @app.command()
 def ingest(
-    inputs: Annotated[list[Path], typer.Argument(help="A folder of Kaggle's files, archives or folders of images.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="A folder of Kaggle's files, archives or folders of images.")
+    ],
     out: Annotated[Path, typer.Option(help="The data folder to write.")],
-    labels: Annotated[list[Path] | None, typer.Option(help="Label tables: .csv, .zip of a .csv, .parquet.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first image or label that is bad.")] = False,
+    labels: Annotated[
+        list[Path] | None, typer.Option(help="Label tables: .csv, .zip of a .csv, .parquet.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first image or label that is bad.")
+    ] = False,
 ) -> None:
     """Images and labels to one catalogue: what is bad is listed in rejects.csv, the good goes on.
 
@@ -86,7 +94,9 @@ def split(
 @app.command()
 def stamps(
     data: Data,
-    crop: Annotated[int, typer.Option(help="Side of the central square to keep, in pixels of the image.")] = 212,
+    crop: Annotated[
+        int, typer.Option(help="Side of the central square to keep, in pixels of the image.")
+    ] = 212,
     size: Annotated[int, typer.Option(help="Side of the stamp, in its own pixels.")] = 64,
 ) -> None:
     """Prepare the stamps that a network sees; train and predict do it by themselves.
@@ -146,9 +156,13 @@ def evaluate(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, or its weights.safetensors.")],
-    source: Annotated[Path, typer.Argument(help="A zip or tar of images, a folder of them, or a data folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="A zip or tar of images, a folder of them, or a data folder.")
+    ],
     out: Annotated[Path, typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot.")],
-    kaggle: Annotated[bool, typer.Option("--kaggle", help="Kaggle's submission columns: GalaxyID, Class1.1 …")] = False,
+    kaggle: Annotated[
+        bool, typer.Option("--kaggle", help="Kaggle's submission columns: GalaxyID, Class1.1 …")
+    ] = False,
     device: Device = "",
 ) -> None:
     """Vote fractions of every image, as a catalogue; called again after an interruption it goes on.
@@ -164,10 +178,16 @@ def predict(
 
 @app.command()
 def mergers(
-    catalogue: Annotated[Path, typer.Argument(help="A catalogue of predictions, or of volunteers' fractions.")],
-    threshold: Annotated[float, typer.Option(help="A galaxy with at least this joint fraction counts.")] = 0.3,
+    catalogue: Annotated[
+        Path, typer.Argument(help="A catalogue of predictions, or of volunteers' fractions.")
+    ],
+    threshold: Annotated[
+        float, typer.Option(help="A galaxy with at least this joint fraction counts.")
+    ] = 0.3,
     answer: Annotated[str, typer.Option(help="The answer that is counted.")] = "merger",
-    interval: Annotated[str, typer.Option(help="Binomial interval: wilson, jeffreys, flat or wald.")] = "wilson",
+    interval: Annotated[
+        str, typer.Option(help="Binomial interval: wilson, jeffreys, flat or wald.")
+    ] = "wilson",
     level: Annotated[float, typer.Option(help="Confidence level of the interval.")] = 0.95,
 ) -> None:
     """Show the fraction of galaxies above a threshold, with its interval.
@@ -200,7 +220,9 @@ def report(
 
 
 @app.command()
-def tree(name: Annotated[str, typer.Argument(help="A decision tree's name, or a .toml file.")] = "galaxy_zoo_2") -> None:
+def tree(
+    name: Annotated[str, typer.Argument(help="A decision tree's name, or a .toml file.")] = "galaxy_zoo_2",
+) -> None:
     """Draw the decision tree that volunteers walk."""
     from hubblefork.tables import drawn_tree, show
     from hubblefork.zoo import load_tree
@@ -241,8 +263,12 @@ def info() -> None:
 
 @app.command()
 def mock(
-    folder: Annotated[Path, typer.Argument(help="Where to write Kaggle's files of a sky that does not exist.")],
-    galaxies: Annotated[int, typer.Option(help="Labelled galaxies; a quarter as many come without labels.")] = 1000,
+    folder: Annotated[
+        Path, typer.Argument(help="Where to write Kaggle's files of a sky that does not exist.")
+    ],
+    galaxies: Annotated[
+        int, typer.Option(help="Labelled galaxies; a quarter as many come without labels.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sky.")] = 0,
     merger_fraction: Annotated[float, typer.Option(help="The true share of mergers.")] = 0.05,
 ) -> None:

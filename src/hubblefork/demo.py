@@ -49,7 +49,12 @@ class DemoSummary:
 
 def run_demo(out: Path, *, galaxies: int, seed: int, progress: Progress = silent) -> DemoSummary:
     """Run every stage on a mock sky in a folder; called again it goes on where it stopped."""
-    sky, data, run, predictions = out / "sky", out / "data", out / "runs" / "lab-cnn", out / "predictions.parquet"
+    sky, data, run, predictions = (
+        out / "sky",
+        out / "data",
+        out / "runs" / "lab-cnn",
+        out / "predictions.parquet",
+    )
     if not (sky / "truth.parquet").exists():
         write_mock_sky(sky, galaxies=galaxies, seed=seed, progress=progress)
     ingest([sky], data, tree=load_tree(), progress=progress)

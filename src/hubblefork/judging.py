@@ -17,7 +17,9 @@ from hubblefork.sky.split import TEST, VALIDATION, read_split
 from hubblefork.zoo import load_tree
 
 
-def evaluate_run(run: Path, part: str = "", *, device: str = "", progress: Progress = silent) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, part: str = "", *, device: str = "", progress: Progress = silent
+) -> dict[str, Any]:
     """Judge a run on one part of its split; write `predictions/*.parquet` and `evaluation.json`; return the latter.
 
     `part` is "test" or "validation"; empty takes test, or validation when the split has no test

@@ -71,12 +71,16 @@ def evaluation_tables(found: dict[str, Any]) -> list[RenderableType]:
 
 def _totals(found: dict[str, Any]) -> Table:
     title = f"{found['galaxies']} {found['part']} galaxies, trained on {found['training_galaxies']}"
-    table = Table("", title=title, caption="RMSE over galaxies and all answers; 95% bootstrap intervals over galaxies")
+    table = Table(
+        "", title=title, caption="RMSE over galaxies and all answers; 95% bootstrap intervals over galaxies"
+    )
     for name in ("RMSE", "95% interval", "agreement"):
         table.add_column(name, justify="right")
     rows = {"this run": found, **found["baselines"]}
     for name, row in sorted(rows.items(), key=lambda item: item[1]["rmse"]["value"]):
-        table.add_row(name.replace("_", " "), _value(row["rmse"]), _range(row["rmse"]), _value(row["agreement"], 3))
+        table.add_row(
+            name.replace("_", " "), _value(row["rmse"]), _range(row["rmse"]), _value(row["agreement"], 3)
+        )
     return table
 
 
@@ -107,7 +111,10 @@ def _mergers(found: dict[str, Any]) -> str:
     if not found["mergers"]:
         return "No volunteers were asked about mergers."
     sides = found["mergers"].items()
-    texts = [f"{side} {row['count']}/{row['total']} = {row['value']:.4f} ({row['low']:.4f}–{row['high']:.4f})" for side, row in sides]
+    texts = [
+        f"{side} {row['count']}/{row['total']} = {row['value']:.4f} ({row['low']:.4f}–{row['high']:.4f})"
+        for side, row in sides
+    ]
     first = found["mergers"]["predicted"]
     return f"{first['answer']} ≥ {first['threshold']:g}: " + "; ".join(texts)
 

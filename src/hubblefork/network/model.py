@@ -46,7 +46,9 @@ class Parameters:
 def count_parameters(network: nn.Module) -> Parameters:
     """Count the parameters of a network."""
     learned = sum(parameter.numel() for parameter in network.parameters())
-    statistics = sum(buffer.numel() for name, buffer in network.named_buffers() if name.endswith(("_mean", "_var")))
+    statistics = sum(
+        buffer.numel() for name, buffer in network.named_buffers() if name.endswith(("_mean", "_var"))
+    )
     return Parameters(learned, statistics)
 
 

@@ -106,11 +106,14 @@ def predict(
     weights = runs.load_weights(run)
     predictor = Predictor(weights, device)
     if (source / "catalogue.parquet").exists():
-        table, rejects = _predict_data(predictor, weights, source, progress), []
+        table = _predict_data(predictor, weights, source, progress)
+        rejects: list[tuple[str, str]] = []
     else:
         table, rejects = _predict_images(predictor, weights, source, out, progress)
     if not len(table):
-        raise ImageError(f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}")
+        raise ImageError(
+            f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
+        )
     write_catalogue(_kaggle_names(table, weights.tree) if kaggle else _signed(table, weights, run), out)
     _write_rejects(out, rejects)
     shutil.rmtree(_parts_folder(out), ignore_errors=True)
@@ -160,7 +163,8 @@ def _predict_members(
     rejects = [(name, str(stamp)) for name, stamp in members if isinstance(stamp, ImageError)]
     batches = (good[start : start + BATCH] for start in range(0, len(good), BATCH))
     values = [predictor(np.stack([stamp for _, stamp in batch])) for batch in batches]
-    return [name for name, _ in good], np.concatenate(values) if values else np.empty((0, 0)), rejects
+    none = np.empty((0, 0), np.float32)
+    return [name for name, _ in good], np.concatenate(values) if values else none, rejects
 
 
 @dataclass
@@ -187,10 +191,14 @@ class _Parts:
         return {name for table in self.tables() for name in table.column("member").to_pylist()}
 
     def add(self, names: list[str], values: NDArray[np.float32], rejects: list[tuple[str, str]]) -> None:
-        rows = [*zip(names, values.tolist(), [None] * len(names), strict=True)]
-        rows += [(name, None, reason) for name, reason in rejects]
-        columns = dict(zip(("member", "values", "reason"), map(list, zip(*rows, strict=True)), strict=True))
-        kinds = pa.schema([("member", pa.string()), ("values", pa.list_(pa.float32())), ("reason", pa.string())])
+        columns = {
+            "member": [*names, *(name for name, _ in rejects)],
+            "values": [*values.tolist(), *(None for _ in rejects)],
+            "reason": [*(None for _ in names), *(reason for _, reason in rejects)],
+        }
+        kinds = pa.schema(
+            [("member", pa.string()), ("values", pa.list_(pa.float32())), ("reason", pa.string())]
+        )
         number = len(list(self.folder.glob("[0-9]*.parquet")))
         with replacing(self.folder / f"{number:06d}.parquet") as temporary:
             pa.parquet.write_table(pa.table(columns, schema=kinds), temporary)
@@ -202,15 +210,21 @@ class _Parts:
         good = pa.compute.is_null(reasons)
         values = table.column("values").filter(good).combine_chunks().flatten().to_numpy()
         bad = pa.compute.invert(good)
-        rejects = zip(table.column("member").filter(bad).to_pylist(), reasons.filter(bad).to_pylist(), strict=True)
+        rejects = zip(
+            table.column("member").filter(bad).to_pylist(), reasons.filter(bad).to_pylist(), strict=True
+        )
         numbers = _as_integers(ids.filter(good))
-        return with_fractions(pa.table({ID: numbers}), values.reshape(-1, len(tree.columns)), tree), list(rejects)
+        return with_fractions(pa.table({ID: numbers}), values.reshape(-1, len(tree.columns)), tree), list(
+            rejects
+        )
 
 
 def _with_repeated_ids(table: pa.Table, ids: pa.Array) -> pa.Array:
     reasons = table.column("reason").to_pylist()
     first: dict[str, str] = {}
-    for row, (galaxy_id, member) in enumerate(zip(ids.to_pylist(), table.column("member").to_pylist(), strict=True)):
+    for row, (galaxy_id, member) in enumerate(
+        zip(ids.to_pylist(), table.column("member").to_pylist(), strict=True)
+    ):
         if reasons[row] is None and first.setdefault(galaxy_id, member) != member:
             reasons[row] = f"galaxy_id {galaxy_id} stands more than once; kept is {first[galaxy_id]}"
     return pa.array(reasons, pa.string())

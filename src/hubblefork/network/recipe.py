@@ -132,7 +132,9 @@ def _recipe_text(name: str) -> str:
             f'there is no recipe "{name}"{did_you_mean(name, recipe_names())}; '
             f"known are {', '.join(recipe_names())}, or give the path of a .toml file"
         )
-    return resources.files("hubblefork.network").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
+    return (
+        resources.files("hubblefork.network").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
+    )
 
 
 def _value(text: str) -> Any:
@@ -169,10 +171,22 @@ def _as_declared(key: str, value: Any) -> Any:
 
 
 def _complaints(recipe: Recipe) -> list[str]:
-    at_least_one = ("crop", "stamp_size", "input_size", "batch_size", "epochs", "patience", "plateau_patience")
-    complaints = [f"{key} = {getattr(recipe, key)}, at least 1" for key in at_least_one if getattr(recipe, key) < 1]
+    at_least_one = (
+        "crop",
+        "stamp_size",
+        "input_size",
+        "batch_size",
+        "epochs",
+        "patience",
+        "plateau_patience",
+    )
+    complaints = [
+        f"{key} = {getattr(recipe, key)}, at least 1" for key in at_least_one if getattr(recipe, key) < 1
+    ]
     not_negative = ("rotation", "shift", "steps", "min_delta", "plateau_floor", "seed")
-    complaints += [f"{key} = {getattr(recipe, key)}, at least 0" for key in not_negative if getattr(recipe, key) < 0]
+    complaints += [
+        f"{key} = {getattr(recipe, key)}, at least 0" for key in not_negative if getattr(recipe, key) < 0
+    ]
     if recipe.input_size > recipe.stamp_size:
         complaints.append(f"input_size = {recipe.input_size}, at most stamp_size = {recipe.stamp_size}")
     if not 0 <= recipe.flip <= 1:

@@ -111,9 +111,16 @@ def read_metrics(out: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def write_weights(out: Path, network: VoteFractions, recipe: Recipe, tree: DecisionTree, *, epoch: int) -> None:
+def write_weights(
+    out: Path, network: VoteFractions, recipe: Recipe, tree: DecisionTree, *, epoch: int
+) -> None:
     """Write `weights.safetensors` with the recipe, tree, epoch and version in its header."""
-    header = {"recipe": recipe_text(recipe), "tree": tree.name, "epoch": str(epoch), "hubblefork": __version__}
+    header = {
+        "recipe": recipe_text(recipe),
+        "tree": tree.name,
+        "epoch": str(epoch),
+        "hubblefork": __version__,
+    }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(out / "weights.safetensors") as temporary:
         save_file(tensors, temporary, metadata=header)
@@ -123,7 +130,9 @@ def load_weights(source: Path) -> Weights:
     """Load a run folder or a .safetensors file, in evaluation mode on the CPU. Raises RunError."""
     path = source / "weights.safetensors" if source.is_dir() else source
     if not path.exists():
-        raise RunError(f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …")
+        raise RunError(
+            f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -133,7 +142,9 @@ def load_weights(source: Path) -> Weights:
     if "recipe" not in header or "tree" not in header:
         raise RunError(f"{path}: its header names no recipe and tree; these are no weights of hubblefork")
     recipe, tree = parse_recipe(header["recipe"], origin=str(path)), load_tree(header["tree"])
-    return Weights(_filled(VoteFractions(recipe, tree), tensors, path), recipe, tree, int(header["epoch"]), _sha256(path))
+    return Weights(
+        _filled(VoteFractions(recipe, tree), tensors, path), recipe, tree, int(header["epoch"]), _sha256(path)
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
@@ -37,7 +37,7 @@ from hubblefork.stamps.batches import LabelledStamps, OrderedBatches, ShuffledBa
 from hubblefork.stamps.preprocess import prepare
 from hubblefork.zoo import DecisionTree, load_tree
 
-MODES = {"validation_rmse": "min", "validation_agreement": "max"}
+MODES: dict[str, Literal["min", "max"]] = {"validation_rmse": "min", "validation_agreement": "max"}
 
 
 def train(data: Path, recipe: Recipe, out: Path, *, device: str = "", progress: Progress = silent) -> Path:
@@ -124,7 +124,9 @@ class Tally:
         errors, known = squared_error(predicted, volunteers)
         complete = ~torch.isnan(volunteers).any(dim=1)
         agree = predicted.argmax(dim=1) == torch.nan_to_num(volunteers).argmax(dim=1)
-        counts = torch.stack([errors, known.float(), (agree & complete).sum().float(), complete.sum().float()])
+        counts = torch.stack(
+            [errors, known.float(), (agree & complete).sum().float(), complete.sum().float()]
+        )
         self.sums = self.sums.to(counts.device) + counts
 
     def result(self) -> tuple[float, float]:
@@ -139,13 +141,16 @@ class GalaxyData(lightning.LightningDataModule):
     Raises CatalogueError when a part to train or to choose on is empty.
     """
 
-    def __init__(self, data: Path, recipe: Recipe, tree: DecisionTree, device: torch.device, progress: Progress) -> None:
+    def __init__(
+        self, data: Path, recipe: Recipe, tree: DecisionTree, device: torch.device, progress: Progress
+    ) -> None:
         super().__init__()
         self.recipe, self.split = recipe, read_split(data)
         catalogue = read_catalogue(data / "catalogue.parquet")
         pixels = place(prepare(data, recipe.stamps, progress=progress).pixels, device)
         self.parts = {
-            part: labelled_stamps(catalogue, tree, self.split, part, pixels=pixels, device=device) for part in SPLITS
+            part: labelled_stamps(catalogue, tree, self.split, part, pixels=pixels, device=device)
+            for part in SPLITS
         }
         for part in (TRAIN, VALIDATION):
             if not len(self.parts[part]):
@@ -304,7 +309,11 @@ class Bar(Callback):
 
 def _trainer(recipe: Recipe, out: Path, device: torch.device, callbacks: list[Callback]) -> lightning.Trainer:
     stop = EarlyStopping(
-        recipe.watch, mode=MODES[recipe.watch], patience=recipe.patience, min_delta=recipe.min_delta, verbose=False
+        recipe.watch,
+        mode=MODES[recipe.watch],
+        patience=recipe.patience,
+        min_delta=recipe.min_delta,
+        verbose=False,
     )
     last = ModelCheckpoint(out, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     return lightning.Trainer(
@@ -332,7 +341,11 @@ def _notes(recipe: Recipe, galaxies: GalaxyData, device: torch.device) -> dict[s
     return {
         "galaxies": {part: len(stamps) for part, stamps in galaxies.parts.items()},
         "parameters": {"learned": parameters.learned, "keras": parameters.keras},
-        "device": {"kind": device.type, "precision": best_precision(device), "threads": torch.get_num_threads()},
+        "device": {
+            "kind": device.type,
+            "precision": best_precision(device),
+            "threads": torch.get_num_threads(),
+        },
     }
 
 

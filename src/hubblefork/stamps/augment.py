@@ -34,7 +34,9 @@ def central_views(stamps: Tensor, size: int) -> Tensor:
     return central.permute(0, 3, 1, 2).float().div_(255)
 
 
-def augmented_views(stamps: Tensor, size: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+def augmented_views(
+    stamps: Tensor, size: int, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor:
     """Cut views of `size` pixels moved at random, each galaxy in its own way; shapes as `central_views`.
 
     Zoom is log-uniform, the others uniform; bilinear; beyond the stamp its edge is mirrored.
@@ -45,7 +47,9 @@ def augmented_views(stamps: Tensor, size: int, augmentation: Augmentation, gener
     return grid_sample(whole, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _affine_maps(galaxies: int, stamp: int, size: int, by: Augmentation, generator: torch.Generator) -> Tensor:
+def _affine_maps(
+    galaxies: int, stamp: int, size: int, by: Augmentation, generator: torch.Generator
+) -> Tensor:
     def uniform() -> Tensor:
         return 2 * torch.rand(galaxies, generator=generator, device=generator.device) - 1
 

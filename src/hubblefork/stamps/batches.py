@@ -79,7 +79,10 @@ class ShuffledBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
         moves = torch.Generator(self.stamps.labels.device).manual_seed(_mixed(self.seed, self.epoch))
-        shuffles = [torch.randperm(len(self.stamps), generator=order) for _ in range(-(-self.galaxies // len(self.stamps)))]
+        shuffles = [
+            torch.randperm(len(self.stamps), generator=order)
+            for _ in range(-(-self.galaxies // len(self.stamps)))
+        ]
         for chosen in torch.cat(shuffles)[: self.galaxies].split(self.batch_size):
             stamps, labels = self.stamps.batch(chosen)
             yield self.view(stamps, moves), labels

@@ -17,5 +17,7 @@ def build(architecture: str, *, input_size: int, outputs: int) -> nn.Module:
     """
     if architecture not in ARCHITECTURES:
         near = did_you_mean(architecture, ARCHITECTURES)
-        raise RecipeError(f'there is no architecture "{architecture}"{near}; known are {", ".join(ARCHITECTURES)}')
+        raise RecipeError(
+            f'there is no architecture "{architecture}"{near}; known are {", ".join(ARCHITECTURES)}'
+        )
     return ARCHITECTURES[architecture](input_size, outputs)
