@@ -2,7 +2,8 @@
 
 Same architecture, batch, optimiser, loss and galaxies; the two in turn, each in a fresh process, so
 that a machine whose speed drifts treats both alike. Keras reads the same stamps, as uint8 from memory,
-through `tf.data` and converts them in the network's first layer. Reported: galaxies per second of the steps after the
+through `tf.data` and converts them in the network's first layer. Reported: galaxies per second of the
+steps after the
 first `--warm-up`, median over the rounds, the ratio round by round, and the share of a step that
 data loading and augmentation take here.
 
@@ -39,7 +40,8 @@ def main() -> None:
         stamps = Path(folder) / "stamps.npz"
         np.savez(stamps, **_galaxies(arguments.data))
         rounds = [
-            {side: _run(side, stamps, arguments) for side in ("hubblefork", "keras")} for _ in range(arguments.rounds)
+            {side: _run(side, stamps, arguments) for side in ("hubblefork", "keras")}
+            for _ in range(arguments.rounds)
         ]
     _report(rounds)
 
@@ -93,8 +95,8 @@ def keras(arguments: argparse.Namespace) -> dict[str, float]:
         [
             keras.Input((64, 64, 3), dtype="uint8"),
             layers.Rescaling(1 / 255),
-            layers.Conv2D(32, 3), layers.BatchNormalization(), layers.Activation("relu"), layers.MaxPooling2D(),
-            layers.Dropout(0.2),
+            layers.Conv2D(32, 3), layers.BatchNormalization(), layers.Activation("relu"),
+            layers.MaxPooling2D(), layers.Dropout(0.2),
             layers.Conv2D(64, 3), layers.Activation("relu"), layers.MaxPooling2D(), layers.Dropout(0.2),
             layers.Conv2D(128, 6), layers.Activation("relu"), layers.Dropout(0.2), layers.Flatten(),
             layers.Dense(128, activation="relu"), layers.Dropout(0.2),
@@ -103,10 +105,17 @@ def keras(arguments: argparse.Namespace) -> dict[str, float]:
     )  # fmt: skip
     model.compile(keras.optimizers.Adam(1e-3), loss="mse")
     assert model.count_params() == 1_652_453
-    data = tf.data.Dataset.from_tensor_slices((given["stamps"][:, 16:80, 16:80] if given["stamps"].shape[1] > 64 else given["stamps"], given["labels"]))
+    data = tf.data.Dataset.from_tensor_slices(
+        (
+            given["stamps"][:, 16:80, 16:80] if given["stamps"].shape[1] > 64 else given["stamps"],
+            given["labels"],
+        )
+    )
     data = data.shuffle(GALAXIES).repeat().batch(BATCH).prefetch(tf.data.AUTOTUNE)
     times: list[float] = []
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()))
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
+    )
     model.fit(data, steps_per_epoch=arguments.steps + WARM_UP, epochs=1, verbose=0, callbacks=[note])
     step = (times[-1] - times[WARM_UP]) / (len(times) - 1 - WARM_UP)
     return {"galaxies_per_second": BATCH / step}
@@ -154,14 +163,18 @@ def _report(rounds: list[dict[str, dict[str, float]]]) -> None:
     ours, peers = ([each[side]["galaxies_per_second"] for each in rounds] for side in ("hubblefork", "keras"))
     ratios = [one / other for one, other in zip(ours, peers, strict=True)]
     share = statistics.median(each["hubblefork"]["data_share"] for each in rounds)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, batch {BATCH}, {len(rounds)} rounds")
-    print(f"hubblefork {statistics.median(ours):.0f} galaxies/s, Keras {statistics.median(peers):.0f} galaxies/s")
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {os.cpu_count()} cores, batch {BATCH}, {len(rounds)} rounds")
+    print(f"hubblefork {statistics.median(ours):.0f} galaxies/s")
+    print(f"Keras      {statistics.median(peers):.0f} galaxies/s")
     print(f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
     print(f"data loading and augmentation: {share:.1%} of a step")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--peer-python", default="", help="python of an environment with Keras")
     parser.add_argument("--data", type=Path, help="a data folder; random stamps without it")
     parser.add_argument("--recipe", default="lab-cnn")

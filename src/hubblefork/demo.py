@@ -38,11 +38,12 @@ class DemoSummary:
         """Return a few lines for the terminal."""
         rmse, mean = self.evaluation["rmse"], self.evaluation["baselines"]["mean_vote"]["rmse"]
         low, high = rmse["interval_95"]
+        counted = f"{self.predicted.total} unlabelled galaxies at ≥ {self.predicted.threshold:g}"
         return (
-            f"RMSE on {self.evaluation['galaxies']} test galaxies: {rmse['value']:.4f} ({low:.4f}–{high:.4f}); "
-            f"the mean vote has {mean['value']:.4f}\n"
-            f"Merger fraction of {self.predicted.total} unlabelled galaxies at ≥ {self.predicted.threshold:g}: "
-            f"predicted {_text(self.predicted)}, by votes {_text(self.voted)}; true mergers {self.true_fraction:.4f}\n"
+            f"RMSE on {self.evaluation['galaxies']} test galaxies: {rmse['value']:.4f} "
+            f"({low:.4f}–{high:.4f}); the mean vote has {mean['value']:.4f}\n"
+            f"Merger fraction of {counted}: predicted {_text(self.predicted)}, "
+            f"by votes {_text(self.voted)}; true mergers {self.true_fraction:.4f}\n"
             f"Report: {self.report}"
         )
 

@@ -20,7 +20,9 @@ from hubblefork.zoo import load_tree
 def evaluate_run(
     run: Path, part: str = "", *, device: str = "", progress: Progress = silent
 ) -> dict[str, Any]:
-    """Judge a run on one part of its split; write `predictions/*.parquet` and `evaluation.json`; return the latter.
+    """Judge a run on one part of its split; return what `evaluation.json` holds.
+
+    Writes that file, and `predictions/validation.parquet` and `predictions/test.parquet`.
 
     `part` is "test" or "validation"; empty takes test, or validation when the split has no test
     galaxies (validation chose the weights, so its numbers flatter). Raises CatalogueError for
@@ -31,7 +33,8 @@ def evaluate_run(
     part = part or parts[-1]
     if part not in parts:
         raise CatalogueError(
-            f'{run}: "{part}" is no part that this run can be judged on; its split {split} has {", ".join(parts)}'
+            f'{run}: "{part}" is no part that this run can be judged on; '
+            f"its split {split} has {', '.join(parts)}"
         )
     paths = {name: predict_part(run, name, device=device, progress=progress) for name in parts}
     volunteers = read_catalogue(Path(read_notes(run)["data"]) / "catalogue.parquet")

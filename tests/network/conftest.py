@@ -28,7 +28,9 @@ def blob(roundness: float) -> bytes:
 def write_data_folder(folder: Path, tree, galaxies: int = 240) -> Path:
     rng = np.random.default_rng(5)
     roundness = rng.random(galaxies)
-    conditional = np.stack([np.full(galaxies, 1 / len(q.answers)) for q in tree.questions for _ in q.answers], axis=1)
+    conditional = np.stack(
+        [np.full(galaxies, 1 / len(q.answers)) for q in tree.questions for _ in q.answers], axis=1
+    )
     smooth = tree.slices[0]
     conditional[:, smooth] = np.stack([roundness, 0.9 * (1 - roundness), 0.1 * (1 - roundness)], axis=1)
     labels = to_joint(tree, conditional)

@@ -7,8 +7,30 @@ import torch
 from hubblefork.network.heads import build_head
 from hubblefork.zoo import to_joint, violations
 
-LAB_SLICES = [(0, 3), (3, 5), (5, 7), (7, 9), (9, 13), (13, 15), (15, 18), (18, 25), (25, 28), (28, 31), (31, 37)]
-LAB_RESCALE = {(3, 5): 1, (5, 7): 4, (7, 9): 4, (9, 13): 4, (15, 18): 0, (18, 25): 13, (25, 28): 3, (28, 31): 7, (31, 37): 7}
+LAB_SLICES = [
+    (0, 3),
+    (3, 5),
+    (5, 7),
+    (7, 9),
+    (9, 13),
+    (13, 15),
+    (15, 18),
+    (18, 25),
+    (25, 28),
+    (28, 31),
+    (31, 37),
+]
+LAB_RESCALE = {
+    (3, 5): 1,
+    (5, 7): 4,
+    (7, 9): 4,
+    (9, 13): 4,
+    (15, 18): 0,
+    (18, 25): 13,
+    (25, 28): 3,
+    (28, 31): 7,
+    (31, 37): 7,
+}
 
 
 def scores(rows=200, spread=3.0):
@@ -28,7 +50,9 @@ def lab_as_published(outputs):
 
 def test_sigmoid_head_is_a_sigmoid(tree):
     given = scores()
-    np.testing.assert_allclose(build_head("sigmoid", tree)(given), 1 / (1 + np.exp(-given.numpy())), rtol=1e-5)
+    np.testing.assert_allclose(
+        build_head("sigmoid", tree)(given), 1 / (1 + np.exp(-given.numpy())), rtol=1e-5
+    )
 
 
 def test_lab_head_is_the_lab_reports(tree):

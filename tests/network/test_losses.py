@@ -15,14 +15,18 @@ def pair(rows=50):
 def test_without_missing_labels_it_is_the_root_mean_square():
     predicted, volunteers = pair()
     expected = np.sqrt(np.mean((predicted - volunteers) ** 2))
-    assert masked_rmse(torch.from_numpy(predicted), torch.from_numpy(volunteers)).item() == pytest.approx(expected)
+    assert masked_rmse(torch.from_numpy(predicted), torch.from_numpy(volunteers)).item() == pytest.approx(
+        expected
+    )
 
 
 def test_missing_labels_count_neither_way():
     predicted, volunteers = pair()
     volunteers[:, 5:13] = np.nan
     expected = np.sqrt(np.nanmean((predicted - volunteers) ** 2))
-    assert masked_rmse(torch.from_numpy(predicted), torch.from_numpy(volunteers)).item() == pytest.approx(expected)
+    assert masked_rmse(torch.from_numpy(predicted), torch.from_numpy(volunteers)).item() == pytest.approx(
+        expected
+    )
     assert squared_error(torch.from_numpy(predicted), torch.from_numpy(volunteers))[1] == 50 * 29
 
 

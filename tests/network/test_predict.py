@@ -31,7 +31,11 @@ def test_it_finds_what_was_learned(trained, data, tree):
 
 def test_catalogues_say_where_they_come_from(trained):
     said = metadata_of(read_catalogue(predict_part(trained, "validation", device="cpu")))
-    assert said["recipe"] == "lab-cnn" and said["quantity"] == "joint_fraction" and said["tree"] == "galaxy_zoo_2"
+    assert (
+        said["recipe"] == "lab-cnn"
+        and said["quantity"] == "joint_fraction"
+        and said["tree"] == "galaxy_zoo_2"
+    )
 
 
 def test_an_archive_and_a_data_folder_give_the_same(trained, data, tree, tmp_path):

@@ -5,7 +5,14 @@ from dataclasses import asdict
 import pytest
 
 from hubblefork.errors import RecipeError
-from hubblefork.network.recipe import differences, load_recipe, override, parse_recipe, recipe_names, recipe_text
+from hubblefork.network.recipe import (
+    differences,
+    load_recipe,
+    override,
+    parse_recipe,
+    recipe_names,
+    recipe_text,
+)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -77,7 +84,12 @@ def test_a_recipe_file_is_checked_as_a_whole(tmp_path):
     path.write_text('name = "mine"\narchitectur = "lab-cnn"\nepochs = "3"\n')
     with pytest.raises(RecipeError) as caught:
         load_recipe(str(path))
-    for complaint in ("about is missing", "architecture is missing", 'no field "architectur"', "epochs = '3'"):
+    for complaint in (
+        "about is missing",
+        "architecture is missing",
+        'no field "architectur"',
+        "epochs = '3'",
+    ):
         assert complaint in str(caught.value)
 
 

@@ -35,7 +35,13 @@ def test_weights_of_somebody_else_are_refused(tmp_path):
 
 
 def test_weights_that_do_not_fit_their_recipe_are_refused(tree, quick, tmp_path):
-    runs.write_weights(tmp_path, VoteFractions(quick, tree), override(quick, ["stamp_size=40", "input_size=40"]), tree, epoch=0)
+    runs.write_weights(
+        tmp_path,
+        VoteFractions(quick, tree),
+        override(quick, ["stamp_size=40", "input_size=40"]),
+        tree,
+        epoch=0,
+    )
     with pytest.raises(RunError, match="do not fit the network of their recipe"):
         runs.load_weights(tmp_path)
 

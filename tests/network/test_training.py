@@ -21,7 +21,10 @@ from .conftest import write_data_folder
 
 
 def metrics(run):
-    return [{k: v for k, v in row.items() if k not in ("seconds", "galaxies_per_second")} for row in runs.read_metrics(run)]
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "galaxies_per_second")}
+        for row in runs.read_metrics(run)
+    ]
 
 
 def test_it_learns(trained):

@@ -66,6 +66,13 @@ def test_an_image_cut_short_is_damaged(form):
         assert fault(member, data[: int(share * len(data))]).startswith("damaged image: ")
 
 
+def test_a_png_whose_last_chunk_is_broken_is_damaged():
+    data = picture(1, "PNG")
+    assert fault("1.png", data[:-12] + b"\0\0\0\4tEXt????" + bytes(4) + data[-12:]).startswith(
+        "damaged image: "
+    )
+
+
 def test_an_image_with_a_hole_is_damaged():
     data = picture(1, size=(200, 200))
     assert fault("1.jpg", data[:-300] + bytes(100) + data[-200:]).startswith("damaged image: ")

@@ -173,6 +173,15 @@ def test_rows_that_only_break_the_tree_together_are_refused(tmp_path, tree):
 LONG = [2**31, 2**33 + 1, 587722981742084144, 2**63 - 1, 2**64 + 1, -5]
 
 
+def test_a_row_that_breaks_the_tree_is_refused_once_and_takes_no_good_one_with_it(tmp_path, tree):
+    joint = volunteers(tree, 3)
+    joint[0, 0] += 0.25
+    joint[2] = joint[1]
+    labels = read(tmp_path, tree, label_lines(tree, [1, 1, 1], joint))
+    assert np.array_equal(labels.joint[labels.row_of["1"]], joint[1])
+    assert [reject.reason for reject in labels.rejects] == ["breaks the decision tree", "galaxy_id repeated"]
+
+
 def test_long_ids_keep_every_digit(tmp_path, tree):
     assert [*read(tmp_path, tree, label_lines(tree, LONG)).row_of] == [str(i) for i in LONG]
 

@@ -99,29 +99,33 @@ def test_votes_are_whole_numbers_of_volunteers(tree):
     assert 20 < volunteers < 80
 
 
+FACE_ON = {"kind": "disk", "axis_ratio": 0.8, "bar": 0.0}
+ROUND = {"kind": "elliptical", "axis_ratio": 0.97}
+EDGE_ON = {"kind": "edge_on", "axis_ratio": 0.15, "boxy": 0.0}
+
+
 @pytest.mark.parametrize(
     ("answer", "truth", "other"),
     [
-        ("smooth", {"kind": "elliptical"}, {"kind": "spiral", "arm_contrast": 0.8, "arms": 2}),
-        ("star_or_artifact", {"kind": "star"}, {"kind": "elliptical"}),
-        ("edge_on_disk", {"kind": "edge_on", "axis_ratio": 0.15}, {"kind": "disk", "axis_ratio": 0.8}),
-        ("barred", {"kind": "disk", "axis_ratio": 0.8, "bar": 0.9}, {"kind": "disk", "axis_ratio": 0.8, "bar": 0.0}),
-        ("spiral", {"kind": "spiral", "arm_contrast": 0.9, "axis_ratio": 0.8}, {"kind": "disk", "axis_ratio": 0.8}),
-        ("ring", {"kind": "disk", "ring": 0.9}, {"kind": "disk", "ring": 0.0}),
-        ("lens_or_arc", {"kind": "elliptical", "arc": 0.9}, {"kind": "elliptical", "arc": 0.0}),
-        ("dust_lane", {"kind": "edge_on", "dust": 0.9}, {"kind": "edge_on", "dust": 0.0}),
-        ("disturbed", {"kind": "disk", "disturbed": 0.9}, {"kind": "disk", "disturbed": 0.0}),
-        ("irregular", {"kind": "irregular"}, {"kind": "elliptical"}),
-        ("bulge_boxy", {"kind": "edge_on", "axis_ratio": 0.15, "boxy": 0.9}, {"kind": "edge_on", "axis_ratio": 0.15, "boxy": 0.0}),
-        ("completely_round", {"kind": "elliptical", "axis_ratio": 0.97}, {"kind": "elliptical", "axis_ratio": 0.5}),
+        ("smooth", ROUND, {**FACE_ON, "kind": "spiral", "arm_contrast": 0.8, "arms": 2}),
+        ("star_or_artifact", {"kind": "star"}, ROUND),
+        ("edge_on_disk", EDGE_ON, FACE_ON),
+        ("barred", {**FACE_ON, "bar": 0.9}, FACE_ON),
+        ("spiral", {**FACE_ON, "kind": "spiral", "arm_contrast": 0.9}, FACE_ON),
+        ("ring", {**FACE_ON, "ring": 0.9}, FACE_ON),
+        ("lens_or_arc", {**ROUND, "arc": 0.9}, ROUND),
+        ("dust_lane", {**EDGE_ON, "dust": 0.9}, EDGE_ON),
+        ("disturbed", {**FACE_ON, "disturbed": 0.9}, FACE_ON),
+        ("irregular", {"kind": "irregular"}, ROUND),
+        ("bulge_boxy", {**EDGE_ON, "boxy": 0.9}, EDGE_ON),
+        ("completely_round", ROUND, {**ROUND, "axis_ratio": 0.5}),
         ("merger", {"is_merger": True, "companion": 0.8, "tails": 0.8}, {"is_merger": False}),
     ],
-)  # fmt: skip
+)
 def test_volunteers_see_what_is_there(tree, answer, truth, other):
     plain = {"arm_contrast": 0.0, "petro_r90": 12.0, "ring": 0.0, "arc": 0.0, "dust": 0.0, "disturbed": 0.0}
-    assert (
-        mean_votes(tree, **{**plain, **truth})[answer] > 2.5 * mean_votes(tree, **{**plain, **other})[answer]
-    )
+    seen = mean_votes(tree, **{**plain, **truth})[answer]
+    assert seen > 2.5 * mean_votes(tree, **{**plain, **other})[answer]
 
 
 def test_distance_hides_arms(tree):
@@ -154,8 +158,8 @@ def test_the_frame_is_set_by_the_size():
     rng = np.random.default_rng(0)
     widths = []
     for petro_r90 in (8.0, 16.0):
-        galaxy = a_galaxy(kind="disk", bulge=0.0, bar=0.0, axis_ratio=1.0, arms=0, ring=0.0, disturbed=0.0, neighbours=0,
-                          brightness=0.3, petro_r90=petro_r90)  # fmt: skip
+        bare = {"bulge": 0.0, "bar": 0.0, "arms": 0, "ring": 0.0, "disturbed": 0.0, "neighbours": 0}
+        galaxy = a_galaxy(kind="disk", axis_ratio=1.0, brightness=0.3, petro_r90=petro_r90, **bare)
         light = draw_cutout(galaxy, rng, noise=0.0, seeing=0.3).sum(axis=2).astype(float)
         moments = galsim.hsm.FindAdaptiveMom(galsim.Image(light - np.median(light[:40]), scale=1.0))
         widths.append(moments.moments_sigma)

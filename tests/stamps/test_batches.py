@@ -15,7 +15,9 @@ def galaxies(count=10):
 
 
 def shuffled(steps=0, batch_size=4, seed=0, epoch=0):
-    return ShuffledBatches(galaxies(), lambda stamps, _: central_views(stamps, 8), batch_size, steps, seed, epoch)
+    return ShuffledBatches(
+        galaxies(), lambda stamps, _: central_views(stamps, 8), batch_size, steps, seed, epoch
+    )
 
 
 def drawn(batches):

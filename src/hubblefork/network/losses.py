@@ -19,7 +19,8 @@ def squared_error(predicted: Tensor, volunteers: Tensor) -> tuple[Tensor, Tensor
 def masked_rmse(predicted: Tensor, volunteers: Tensor) -> Tensor:
     """Return the root mean squared error over the known labels: Kaggle's measure, as a loss.
 
-    With Adam its gradient has the direction of the mean squared error's. The floor under the root keeps the gradient finite where
+    With Adam its gradient has the direction of the mean squared error's. The floor under the root keeps
+    the gradient finite where
     prediction and label agree exactly.
     """
     total, known = squared_error(predicted, volunteers)

@@ -16,7 +16,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far stamps are moved: degrees and stamp pixels either way, a zoom factor either way, a flip probability."""
+    """How far stamps are moved: degrees, stamp pixels and a zoom factor either way; a flip probability."""
 
     rotation: float = 0.0
     flip: float = 0.0
@@ -25,7 +25,7 @@ class Augmentation:
 
 
 def central_views(stamps: Tensor, size: int) -> Tensor:
-    """Cut the central `size` pixels: (galaxy, y, x, 3) uint8 in, (galaxy, 3, size, size) floats in [0, 1] out.
+    """Cut the central `size` pixels: (galaxy, y, x, 3) uint8 to (galaxy, 3, size, size) floats in [0, 1].
 
     The result has channels-last strides, since the stamps have their bands last.
     """

@@ -6,8 +6,6 @@ from torch import nn
 
 from hubblefork.errors import RecipeError
 
-KERAS_BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
-
 
 def lab_cnn(input_size: int, outputs: int) -> nn.Sequential:
     """Build the network of table 2: (galaxy, 3, input_size, input_size) in, (galaxy, outputs) scores out.
@@ -23,7 +21,7 @@ def lab_cnn(input_size: int, outputs: int) -> nn.Sequential:
     side = ((input_size - 2) // 2 - 2) // 2 - 5
     network = nn.Sequential(
         nn.Conv2d(3, 32, 3),
-        nn.BatchNorm2d(32, **KERAS_BATCH_NORM),
+        nn.BatchNorm2d(32, eps=1e-3, momentum=0.01),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Dropout(0.2),

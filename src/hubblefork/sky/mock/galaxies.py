@@ -1,9 +1,10 @@
 """Mock galaxies: what they are, and how a survey sees them.
 
-Drawn with GalSim (Rowe et al. 2015, doi:10.1016/j.ascom.2015.02.002) on survey pixels, through a Moffat PSF and
-sky noise, coloured as in Lupton et al. 2004 (doi:10.1086/382245), and framed as Galaxy Zoo 2 frames its galaxies:
-424 × 424 pixels of 0.02 petroR90 each (Willett et al. 2013, section 2.3). The chances and ranges are rough ones,
-chosen so that cutouts look like SDSS's; nothing else depends on them.
+Drawn with GalSim (Rowe et al. 2015, doi:10.1016/j.ascom.2015.02.002) on survey pixels, through a Moffat
+PSF and sky noise, coloured as in Lupton et al. 2004 (doi:10.1086/382245), and framed as Galaxy Zoo 2
+frames its galaxies: 424 × 424 pixels of 0.02 petroR90 each (Willett et al. 2013, section 2.3). The chances
+and ranges are rough ones, chosen so that cutouts look like SDSS's and volunteers' answers are as common
+as the real ones; nothing else depends on them.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ class Galaxy:
     """The truth about one mock object.
 
     `petro_r90` in arcsec; `axis_ratio` as seen; `angle` and `pitch` in degrees; `bulge` the share of light
-    in the bulge; `bar`, `arm_contrast`, `ring`, `arc`, `dust`, `boxy`, `disturbed`, `tails` strengths from 0 to 1;
-    `arms` their number; `brightness` the mean surface brightness in units of the display's stretch; `neighbours` their number.
+    in the bulge; `bar`, `arm_contrast`, `ring`, `arc`, `dust`, `boxy`, `disturbed`, `tails` strengths from
+    0 to 1;
+    `arms` their number; `brightness` the mean surface brightness in units of the display's stretch;
+    `neighbours` their number.
     """
 
     kind: str
@@ -139,9 +142,8 @@ _SHAPES = {
 
 
 def _merging(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
-    return replace(
-        galaxy, is_merger=True, companion=float(rng.uniform(0.2, 1.0)), tails=float(rng.uniform(0.1, 1.0)), disturbed=float(rng.uniform(0, 0.6))
-    )  # fmt: skip
+    companion, tails, disturbed = rng.uniform([0.2, 0.1, 0.0], [1.0, 1.0, 0.6]).tolist()
+    return replace(galaxy, is_merger=True, companion=companion, tails=tails, disturbed=disturbed)
 
 
 def _with_oddities(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
@@ -203,7 +205,7 @@ class Scene:
         )
 
     def _old(self) -> galsim.GSObject:
-        """Return stars of all ages and colours of old ones: bulge, bar, companion, neighbours, foreground stars."""
+        """Return what has the colour of old stars: bulge, bar, companion, neighbours, foreground."""
         galaxy = self.galaxy
         parts = [*self._neighbours()]
         if galaxy.kind == "star":

@@ -108,7 +108,7 @@ def _bulge_prominence(galaxy: Galaxy, clarity: float) -> Scores:
 
 
 def _oddities(galaxy: Galaxy, clarity: float) -> Scores:
-    """Return how visible each odd feature is: ring, lens or arc, disturbed, irregular, other, merger, dust lane."""
+    """Return how visible each odd feature is: ring, arc, disturbed, irregular, other, merger, dust."""
     merging = (0.25 + 0.45 * galaxy.companion + 0.5 * galaxy.tails) * galaxy.is_merger
     crowded = 0.12 * galaxy.neighbours / (1 + galaxy.neighbours)
     disturbed = 0.9 * galaxy.disturbed

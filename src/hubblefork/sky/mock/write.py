@@ -1,4 +1,4 @@
-"""A mock sky on disk, in Kaggle's own layout, so that it goes through every door that the real files go through.
+"""A mock sky on disk, in Kaggle's own layout: it goes through every door that the real files go through.
 
 images_training_rev1.zip      images_training_rev1/<GalaxyID>.jpg
 training_solutions_rev1.zip   training_solutions_rev1.csv: GalaxyID, Class1.1 … Class11.6
