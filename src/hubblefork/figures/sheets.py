@@ -1,0 +1,139 @@
+"""Sheets of stamps: galaxies with their ids, prototypes of answers.
+
+Stamps are uint8 arrays (galaxy, y, x, band). They are shown as they are, pixel by pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hubblefork.figures.numbers import plain
+from hubblefork.figures.style import (
+    GREY,
+    PAGE,
+    POINTS,
+    SMALL,
+    Drawing,
+    in_house_style,
+    new_figure,
+    text_width,
+    wrapped,
+)
+from hubblefork.science.samples import prototypes
+from hubblefork.zoo import DecisionTree
+
+GAP = 0.05  # inches between stamps
+LINE = 1.3 * SMALL / POINTS
+COLUMNS = 6
+EACH = 5
+LABEL = 0.95
+
+
+@in_house_style
+def image_sheet(
+    stamps: NDArray[np.uint8],
+    ids: Sequence[Any],
+    *,
+    notes: Sequence[str] | None = None,
+    columns: int = COLUMNS,
+) -> Drawing:
+    """Draw stamps in rows, each with its galaxy_id and, where given, a note of one or more lines below.
+
+    Returns the ids and the notes in the order of the sheet.
+    """
+    texts = [str(galaxy_id) for galaxy_id in ids]
+    if notes is not None:
+        texts = [f"{text}\n{note}" for text, note in zip(texts, notes, strict=True)]
+    side = (PAGE - (columns - 1) * GAP) / columns
+    caption = LINE * max((text.count("\n") + 1 for text in texts), default=1) + GAP
+    rows = max(1, -(-len(texts) // columns))
+    figure = new_figure(PAGE, rows * (side + caption), layout=None)
+    for number, (pixels, text) in enumerate(zip(stamps, texts, strict=True)):
+        row, column = divmod(number, columns)
+        left, top = column * (side + GAP), row * (side + caption)
+        _show(_box(figure, left, top, side), pixels, _fitting(text, side))
+    return figure, plain({"galaxy_ids": list(ids), "notes": None if notes is None else list(notes)})
+
+
+@in_house_style
+def prototype_sheet(
+    tree: DecisionTree,
+    question: str,
+    *,
+    ids: NDArray,
+    stamps: NDArray[np.uint8],
+    places: NDArray,
+    volunteers: NDArray,
+    predicted: NDArray,
+    count: int = EACH,
+) -> Drawing:
+    """Draw, for each answer of a question, its highest galaxies by volunteers (left) and by the network.
+
+    `ids` (galaxy,) and both fractions (galaxy, answer) are galaxy by galaxy; the stamp of galaxy g is
+    `stamps[places[g]]`, so that `stamps` may be the memory map of a whole survey. Under each stamp
+    stand its id and the joint fraction by which it was chosen. Returns ids, volunteers' and predicted
+    values of the chosen, per answer and side. Raises UnknownAnswer for another question.
+    """
+    answers = tree.slices[tree.questions.index(tree.question(question))]
+    half = GAP * 4
+    side = (PAGE - LABEL - half - (2 * count - 1) * GAP) / (2 * count)
+    step, top = side + 2 * LINE + 2 * GAP, LINE + 2 * GAP
+    figure = new_figure(PAGE, top + step * (answers.stop - answers.start), layout=None)
+    lefts = [LABEL + (count * (side + GAP) + half) * which for which in (0, 1)]
+    found: dict[str, Any] = {}
+    for row, column in enumerate(range(answers.start, answers.stop)):
+        y, answer = top + row * step, tree.answers[column]
+        _write(figure, 0, y + side / 2, wrapped(answer.text, LABEL - 2 * GAP, SMALL + 0.5), va="center")
+        found[answer.name] = {}
+        for name, values, left in zip(("volunteers", "network"), (volunteers, predicted), lefts, strict=True):
+            chosen = prototypes(values, ids, column, count)
+            for k, galaxy in enumerate(chosen):
+                panel = _box(figure, left + k * (side + GAP), y, side)
+                text = f"{_fitting(str(ids[galaxy]), side)}\n{values[galaxy, column]:.2f}"
+                _show(panel, np.asarray(stamps[places[galaxy]]), text)
+            found[answer.name][name] = {
+                "galaxy_ids": ids[chosen],
+                "volunteers": volunteers[chosen, column],
+                "predicted": predicted[chosen, column],
+            }
+    for text, left in zip(("highest by volunteers", "highest by the network"), lefts, strict=True):
+        _write(figure, left, GAP / 2, text, va="top", color=GREY)
+    return figure, plain({"question": question, "answers": found})
+
+
+def _box(figure: Figure, left: float, top: float, side: float) -> Axes:
+    """Return square axes; `left`, `top` and `side` in inches, from the upper left corner."""
+    width, height = figure.get_size_inches()
+    return figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
+
+
+def _show(panel: Axes, pixels: NDArray[np.uint8], text: str) -> None:
+    panel.imshow(pixels, interpolation="nearest")
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines[:].set_visible(False)
+    panel.set_xlabel(text, fontsize=SMALL, labelpad=2, linespacing=1.15)
+
+
+def _fitting(text: str, width: float) -> str:
+    """Shorten the lines that are wider than `width` inches, in their middle."""
+    return "\n".join(_shortened(line, width) for line in text.split("\n"))
+
+
+def _shortened(line: str, width: float) -> str:
+    short, kept = line, len(line)
+    while text_width(short, SMALL) > width and kept > 2:
+        kept -= 1
+        short = f"{line[: kept - kept // 2]}…{line[len(line) - kept // 2 :]}"
+    return short
+
+
+def _write(figure: Figure, left: float, top: float, text: str, **settings: Any) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(left / width, 1 - top / height, text, fontsize=SMALL, linespacing=1.15, **settings)
