@@ -109,11 +109,19 @@ def png(figure: Figure, *, dpi: int = DPI) -> bytes:
 def save(figure: Figure, stem: Path, *, dpi: int = DPI) -> tuple[Path, Path]:
     """Write `stem`.pdf (vector) and `stem`.png, each whole or not at all. Raises DiskError."""
     paths = stem.with_name(f"{stem.name}.pdf"), stem.with_name(f"{stem.name}.png")
-    with replacing(paths[0]) as temporary, mpl.rc_context(STYLE):
-        figure.savefig(temporary, dpi=dpi, metadata={"CreationDate": None})
+    save_pdf(figure, paths[0], dpi=dpi)
     with replacing(paths[1]) as temporary:
         temporary.write_bytes(png(figure, dpi=dpi))
     return paths
+
+
+def save_pdf(figure: Figure, path: Path, *, dpi: int = DPI) -> None:
+    """Write the figure as a PDF (vector), whole or not at all; the same figure gives the same bytes.
+
+    Raises DiskError.
+    """
+    with replacing(path) as temporary, mpl.rc_context(STYLE):
+        figure.savefig(temporary, dpi=dpi, metadata={"CreationDate": None})
 
 
 def text_width(text: str, size: float) -> float:

@@ -29,7 +29,7 @@ from hubblefork.figures.style import (
 from hubblefork.zoo import DecisionTree
 
 CELL, LANE, GAP, PAD = 0.72, 0.1, 0.22, 0.05  # inches
-BETWEEN = 0.3
+BETWEEN, MARGIN = 0.3, 0.03
 LINE = 1.22 * SMALL / POINTS
 SHADE = "#eef3f8"
 
@@ -48,7 +48,7 @@ class Card:
 
 @in_house_style
 def decision_tree(tree: DecisionTree, *, shares: NDArray | None = None) -> Drawing:
-    """Draw a decision tree; `shares` (answer,) are written under the answers and shade them.
+    """Draw a decision tree; `shares` (answer,) are written under the answers.
 
     Where all answers of a question lead to the same next one, a single edge leaves the card. Answers
     without an edge end the classification. Returns the questions with their level and edges.
@@ -127,11 +127,11 @@ def _place(row: list[Card]) -> None:
     """Set the cards of a row near what leads to them, without touching, within the page."""
     wish = {id(card): _wish(card) for card in row}
     row.sort(key=lambda card: wish[id(card)])
-    right = 0.0
+    right = MARGIN
     for card in row:
         card.centre = max(wish[id(card)], right + card.width / 2)
         right = card.centre + card.width / 2 + GAP
-    left = PAGE
+    left = PAGE - MARGIN
     for card in reversed(row):
         card.centre = min(card.centre, left - card.width / 2)
         left = card.centre - card.width / 2 - GAP
