@@ -62,10 +62,11 @@ def ingest(
     """
     from hubblefork.bars import bar
     from hubblefork.sky.ingest import ingest as run
+    from hubblefork.tables import ingest_lines, show
     from hubblefork.zoo import load_tree
 
     summary = run(inputs, out, labels=labels or [], tree=load_tree(), strict=strict, progress=bar)
-    typer.echo(summary)
+    show(*ingest_lines(summary, out))
 
 
 @app.command()
@@ -82,13 +83,16 @@ def split(
     """
     from collections import Counter
 
-    from hubblefork.sky.catalogue import galaxy_ids, read_catalogue
-    from hubblefork.sky.split import Split, read_ids, write_split
+    from hubblefork.sky.catalogue import galaxy_ids, labelled, read_catalogue
+    from hubblefork.sky.split import SPLITS, Split, read_ids, write_split
+    from hubblefork.zoo import load_tree
 
     chosen = Split(salt, test, validation, read_ids(judge_on) if judge_on else None)
-    counts = Counter(chosen.assign(galaxy_ids(read_catalogue(data / "catalogue.parquet"))).tolist())
+    catalogue = read_catalogue(data / "catalogue.parquet")
+    with_labels = catalogue.filter(labelled(catalogue, load_tree()))
+    counts = Counter(chosen.assign(galaxy_ids(with_labels).tolist()).tolist())
     write_split(chosen, data)
-    typer.echo(", ".join(f"{part} {counts[part]}" for part in ("train", "validation", "test")))
+    typer.echo("labelled galaxies: " + ", ".join(f"{part} {counts[part]}" for part in SPLITS))
 
 
 @app.command()
@@ -286,7 +290,7 @@ def mock(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where to write everything.")] = Path("demo"),
-    galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky.")] = 2000,
+    galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky.")] = 1500,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sky and run.")] = 0,
 ) -> None:
     """The whole job on a mock sky, in minutes: mock, ingest, train, evaluate, predict, mergers, report."""

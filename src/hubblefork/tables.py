@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -12,6 +13,7 @@ from rich.tree import Tree
 
 from hubblefork.network.model import Parameters
 from hubblefork.network.recipe import Recipe
+from hubblefork.sky.ingest import IngestSummary
 from hubblefork.zoo import DecisionTree, Question
 
 
@@ -48,6 +50,20 @@ def _draw_answers(tree: DecisionTree, question: Question, drawn: Tree, seen: set
 
 def _question_text(question: Question) -> str:
     return f"[bold]{question.task}[/] [italic]{question.text}[/]"
+
+
+def ingest_lines(summary: IngestSummary, out: Path) -> list[RenderableType]:
+    """Say what an ingest came to."""
+    refused = sum(summary.rejects.values())
+    lines = [
+        f"[bold]{out}[/]: {summary.galaxies} galaxies: {summary.labelled_fully} fully labelled, "
+        f"{summary.labelled_partly} partly, {summary.unlabelled} without labels; "
+        + (f"{refused} refused, see rejects.csv" if refused else "nothing refused"),
+        *(f"  {count} × {reason}" for reason, count in summary.rejects.items()),
+        *summary.notes,
+    ]
+    left_alone = ", ".join(path.name for path in summary.ignored)
+    return [*lines, f"left alone: {left_alone}"] if left_alone else [*lines]
 
 
 def recipe_table(counted: Sequence[tuple[Recipe, Parameters]]) -> Table:

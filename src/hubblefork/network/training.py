@@ -30,7 +30,7 @@ from hubblefork.network.losses import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.recipe import Recipe, differences
 from hubblefork.progress import Advance, Progress, silent
-from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue
+from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.sky.split import SPLITS, TRAIN, VALIDATION, Split, read_split
 from hubblefork.stamps.augment import Augmentation, augmented_views, central_views
 from hubblefork.stamps.batches import LabelledStamps, OrderedBatches, ShuffledBatches, place
@@ -187,7 +187,8 @@ def labelled_stamps(
 ) -> LabelledStamps:
     """Return the galaxies of one part of the split that have any label at all."""
     labels = fractions(catalogue, tree)
-    chosen = np.flatnonzero((split.assign(galaxy_ids(catalogue)) == part) & ~np.isnan(labels).all(axis=1))
+    in_part = split.assign(galaxy_ids(catalogue).tolist()) == part
+    chosen = np.flatnonzero(in_part & labelled(catalogue, tree))
     return LabelledStamps(
         pixels, torch.from_numpy(chosen), torch.from_numpy(labels[chosen].astype(np.float32)).to(device)
     )

@@ -15,7 +15,7 @@ from hubblefork.errors import CatalogueError, RunError
 from hubblefork.files import write_text
 from hubblefork.science import baselines, fractions, metrics
 from hubblefork.sky.catalogue import fractions as fractions_of
-from hubblefork.sky.catalogue import galaxy_ids, matched
+from hubblefork.sky.catalogue import galaxy_ids, labelled, matched
 from hubblefork.sky.split import SPLITS, TRAIN, Split
 from hubblefork.zoo import DecisionTree
 
@@ -97,15 +97,15 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 def _parts(tree: DecisionTree, volunteers: pa.Table, split: Split, part: str) -> tuple[pa.Table, pa.Table]:
     if part not in SPLITS:
         raise CatalogueError(f'there is no part "{part}" of a split; known are {", ".join(SPLITS)}')
-    labelled = volunteers.filter(~np.isnan(fractions_of(volunteers, tree)).all(axis=1))
-    parts = split.assign(galaxy_ids(labelled).tolist())
-    judged = labelled.filter(parts == part)
+    known = volunteers.filter(labelled(volunteers, tree))
+    parts = split.assign(galaxy_ids(known).tolist())
+    judged = known.filter(parts == part)
     if not len(judged):
         raise CatalogueError(
-            f"the {part} part of the split has no labelled galaxies ({len(labelled)} of {len(volunteers)} "
+            f"the {part} part of the split has no labelled galaxies ({len(known)} of {len(volunteers)} "
             "galaxies have labels); judge another part or split otherwise"
         )
-    return judged, labelled.filter(parts == TRAIN)
+    return judged, known.filter(parts == TRAIN)
 
 
 def _labelled(tree: DecisionTree, table: pa.Table) -> Labelled:

@@ -104,6 +104,11 @@ def with_fractions(table: pa.Table, values: NDArray, tree: DecisionTree) -> pa.T
     return table
 
 
+def labelled(table: pa.Table, tree: DecisionTree) -> NDArray[np.bool_]:
+    """Say of each galaxy whether it has any fraction at all, shape (galaxy,). Raises CatalogueError."""
+    return ~np.isnan(fractions(table, tree)).all(axis=1)
+
+
 def galaxy_ids(table: pa.Table) -> NDArray:
     """Return the ids as an array of int64 or of str objects."""
     return table.column(ID).to_numpy(zero_copy_only=False)
