@@ -168,19 +168,6 @@ def test_progress_counts_every_image(kaggle_box, tree, out):
     assert seen == [("ingest", 5, 1)] * 5
 
 
-def test_the_summary_reads_well(kaggle_box, tree, out):
-    folder = kaggle_box(images={"x/5.jpg": b"", "x/6.jpg": b"", "x/7.jpg": picture(0)})
-    (folder / "notes.txt").write_text("")
-    summary = ingest([folder], out, tree=tree)
-    assert str(summary).splitlines() == [
-        "4 galaxies: 4 labelled fully, 0 in part, 0 not",
-        "3 refused, listed in rejects.csv:",
-        "  2 × empty file",
-        "  1 × same image as another galaxy",
-        "left alone: notes.txt",
-    ]
-
-
 # What is refused, while the good ones go on
 
 

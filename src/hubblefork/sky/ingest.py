@@ -50,19 +50,6 @@ class IngestSummary:
     ignored: tuple[Path, ...]
     notes: tuple[str, ...]
 
-    def __str__(self) -> str:
-        refused = sum(self.rejects.values())
-        lines = [
-            f"{self.galaxies:,} galaxies: {self.labelled_fully:,} labelled fully, "
-            f"{self.labelled_partly:,} in part, {self.unlabelled:,} not",
-            f"{refused:,} refused" + (f", listed in {REJECTS}:" if refused else ""),
-            *(f"  {count:,} × {reason}" for reason, count in self.rejects.items()),
-            *self.notes,
-        ]
-        if self.ignored:
-            lines.append("left alone: " + ", ".join(path.name for path in self.ignored))
-        return "\n".join(lines)
-
 
 def ingest(
     inputs: Sequence[Path],
