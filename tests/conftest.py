@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hubblefork.zoo import DecisionTree, load_tree
+
+
+settings.register_profile("busy machines are slow", deadline=None)
+settings.load_profile("busy machines are slow")
 
 
 @pytest.fixture(scope="session")

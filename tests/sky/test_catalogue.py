@@ -60,7 +60,7 @@ def there_and_back(table: pa.Table, folder: Path, suffix: str) -> pa.Table:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @given(ids=IDS, data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_catalogue_survives_every_format(
     tmp_path_factory, suffix: str, ids: list, data: st.DataObject
 ) -> None:

@@ -52,7 +52,8 @@ def featured(**more: float | str) -> dict[str, float | str]:
     given = {
         "smooth": 0.2, "features_or_disk": 0.8, "star_or_artifact": 0.0, "completely_round": 1.0,
         "edge_on_disk": 0.0, "not_edge_on": 1.0, "barred": 0.25, "no_bar": 0.75, "spiral": 1.0,
-        "no_spiral": 0.0, "arms_tight": 1.0, "two_arms": 1.0, "bulge_obvious": 1.0, "something_odd": 0.0, "nothing_odd": 1.0,
+        "no_spiral": 0.0, "arms_tight": 1.0, "two_arms": 1.0, "bulge_obvious": 1.0,
+        "something_odd": 0.0, "nothing_odd": 1.0,
     }  # fmt: skip
     return {**given, **more}
 
@@ -175,7 +176,13 @@ def test_fractions_that_do_not_sum_to_one_are_scaled_and_counted(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"barred": -0.2, "no_bar": 0.2}, {"barred": 0.4, "no_bar": 1.6}, {"barred": ""}]
+    "wrong",
+    [
+        {"barred": -0.2, "no_bar": 0.2},
+        {"barred": 0.4, "no_bar": 1.6},
+        {"barred": -5e-5, "no_bar": 0.6},
+        {"barred": ""},
+    ],
 )
 def test_impossible_fractions_are_left_for_ingest_to_refuse(tmp_path, tree, wrong: dict) -> None:
     hart = Hart(2)

@@ -80,7 +80,7 @@ def read_split(folder: Path) -> Split:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CatalogueError(
             f"{path}: not a split ({type(error).__name__}: {error}): it needs salt, test, validation and "
-            "judge_on; put back the file that was written, or remove it for the default split"
+            "judge_on; write it anew with `hubblefork split`, or remove it for the default split"
         ) from error
 
 
