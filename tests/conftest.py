@@ -8,7 +8,6 @@ from hypothesis import settings
 
 from hubblefork.zoo import DecisionTree, load_tree
 
-
 settings.register_profile("busy machines are slow", deadline=None)
 settings.load_profile("busy machines are slow")
 
