@@ -137,6 +137,13 @@ def test_a_server_without_ranges_is_asked_for_the_whole_again(host: Host, target
     assert target.read_bytes() == CONTENT
 
 
+def test_a_server_without_ranges_that_always_breaks_is_given_up(host: Host, target: Path) -> None:
+    host.ranges, host.cut_after = False, [1_000_000, 500_000, 900_000, 800_000, *[700_000, 999_999] * 50]
+    with pytest.raises(DownloadError, match="failed 4 times"):
+        download(f"{host.url}/a.zip", target)
+    assert len(host.asked) == 4
+
+
 def test_a_file_replaced_meanwhile_is_not_glued_to_its_old_beginning(host: Host, target: Path) -> None:
     begun(target, b"x" * 1000, etag='"of yesterday"')
     download(f"{host.url}/a.zip", target)

@@ -28,7 +28,7 @@ from hubblefork.sky.sources import RemoteFile, Survey, gz2_labels, load_survey
 
 CHUNK = 2**20
 TIMEOUT = (15, 60)  # seconds to connect, seconds without a byte
-TRIES = 4  # without a new byte
+TRIES = 4  # that get no further
 WAIT = 2.0  # seconds before the second try; doubled for each further one
 CHECKSUMS = "sha256.txt"
 MAPPING, TABLE = "gz2_filename_mapping.csv", "gz2_hart16.csv.gz"
@@ -201,14 +201,14 @@ def _checksum_complaint(path: Path, checksum: str) -> str | None:
 
 
 def _persist(url: str, unfinished: Path, bar: Any) -> None:
-    """Go on after every break of the connection, as long as some try in TRIES brings a new byte."""
-    failures = 0
+    """Go on after every break of the connection, as long as some try in TRIES gets further than before."""
+    failures, furthest = 0, 0
     while True:
-        before = _size(unfinished)
         try:
             return _go_on(url, unfinished, bar)
         except BROKEN as error:
-            failures = 1 if _size(unfinished) > before else failures + 1
+            failures = 1 if _size(unfinished) > furthest else failures + 1
+            furthest = max(furthest, _size(unfinished))
             if failures >= TRIES:
                 raise DownloadError(
                     f"{url}: the connection failed {failures} times ({error}). {_size(unfinished):,} bytes "
