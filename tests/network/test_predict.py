@@ -1,6 +1,7 @@
 """Prediction: from data folders, archives and folders; resumed; with bad images among good ones."""
 
 import io
+import tarfile
 import zipfile
 
 import numpy as np
@@ -82,6 +83,21 @@ def test_bad_images_are_listed_and_the_good_go_on(trained, tmp_path):
     reasons = dict(zip(rejects["member"], rejects["reason"], strict=True))
     assert "kept is a/5.jpg" in reasons["b/5.jpg"]
     assert "10" in reasons["6.png"] and "64" in reasons["6.png"]
+
+
+def test_what_is_wrong_with_the_archive_itself_is_listed(trained, tmp_path):
+    """A tar cut between two members: the first is predicted, the cut is said."""
+    archive = tmp_path / "images.tar"
+    with tarfile.open(archive, "w") as file:
+        for name in ("1.jpg", "2.jpg"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(blob(0.5))
+            file.addfile(entry, io.BytesIO(blob(0.5)))
+    first = 512 + -(-len(blob(0.5)) // 512) * 512
+    archive.write_bytes(archive.read_bytes()[:first])
+    made = predict(trained, archive, tmp_path / "out.parquet", device="cpu")
+    assert made.galaxies == 1
+    assert "archive is damaged" in (tmp_path / "out.parquet.rejects.csv").read_text()
 
 
 def png(side):

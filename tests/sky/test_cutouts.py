@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_boxes import picture
-from PIL import Image
+from PIL import Image, ImageStat
 
 from hubblefork.sky.archives import MemberError, open_source
 from hubblefork.sky.cutouts import inspect_cutout
@@ -38,6 +38,12 @@ def bombs(width, height):
     return {"1.jpg": bytes(jpeg), "1.png": bytes(png)}
 
 
+def centre_by_pillow(image):
+    left, top = (max(side // 2 - 5, 0) for side in image.size)
+    centre = image.crop((left, top, min(left + 10, image.width), min(top + 10, image.height)))
+    return tuple(round(mean) for mean in ImageStat.Stat(centre).mean)
+
+
 @pytest.mark.parametrize(("form", "member"), [("JPEG", "1.jpg"), ("JPEG", "1.JPEG"), ("PNG", "1.png")])
 @pytest.mark.parametrize("size", [(24, 20), (25, 19), (1, 1)])
 def test_size_centre_and_digest_against_pillow(form, member, size):
@@ -45,7 +51,7 @@ def test_size_centre_and_digest_against_pillow(form, member, size):
     cutout = inspect_cutout(SOURCE, member, data)
     with Image.open(io.BytesIO(data)) as image:
         assert (cutout.width, cutout.height) == image.size == size
-        assert np.allclose(cutout.centre, image.getpixel((size[0] // 2, size[1] // 2)), atol=1)
+        assert np.allclose(cutout.centre, centre_by_pillow(image), atol=1)
     assert cutout.digest == hashlib.sha256(data).digest()
 
 
@@ -56,7 +62,7 @@ def test_other_colours_than_rgb_count_as_what_they_are(form, mode):
     data = picture(6, form, mode)
     cutout = inspect_cutout(SOURCE, "6.jpg" if form == "JPEG" else "6.png", data)
     with Image.open(io.BytesIO(data)) as image:
-        assert np.allclose(cutout.centre, image.convert("RGB").getpixel((12, 10)), atol=2)
+        assert np.allclose(cutout.centre, centre_by_pillow(image.convert("RGB")), atol=2)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
@@ -125,4 +131,4 @@ def test_real_centres_against_pillow(kaggle):
     with open_source(kaggle / "images_partial.zip") as source:
         for name, data in source.stream(source.names()[::200]):
             with Image.open(io.BytesIO(data)) as image:
-                assert inspect_cutout(source.path, name, data).centre == image.getpixel((212, 212))
+                assert inspect_cutout(source.path, name, data).centre == centre_by_pillow(image)

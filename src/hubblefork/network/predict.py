@@ -144,7 +144,7 @@ def _predict_images(
 ) -> tuple[pa.Table, list[tuple[str, str]]]:
     parts = _Parts.opened(out, source, weights)
     with open_source(source) as images:
-        names = images.names()
+        names, defects = images.names(), [(defect.member, str(defect)) for defect in images.defects]
     if not names:
         raise ImageError(f"{source}: there are no images in it (.jpg, .jpeg, .png)")
     left = [name for name in names if name not in parts.done()]
@@ -153,7 +153,8 @@ def _predict_images(
         while members := list(islice(stamps, PART)):
             parts.add(*_predict_members(predictor, members))
             advance(len(members))
-    return parts.whole(weights.tree)
+    table, rejects = parts.whole(weights.tree)
+    return table, rejects + defects
 
 
 def _predict_members(

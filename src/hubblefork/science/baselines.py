@@ -42,9 +42,10 @@ def central_pixel(
 ) -> NDArray[np.float64]:
     """Predict the mean votes of the training galaxies whose centre has a similar colour.
 
-    Similar: of the same k-means cluster (scikit-learn's KMeans, the best of 10 starts). Six
-    clusters, as Kaggle's "central pixel benchmark" has six sets of values. Fewer where the training
-    galaxies have fewer colours. An answer that nobody in the cluster has gets the mean vote.
+    The colour is the mean of the central 10 × 10 pixels, as `ingest` notes it. Similar: of the same
+    k-means cluster (scikit-learn's KMeans, the best of 10 starts). Six clusters, as Kaggle's "central
+    pixel benchmark" has six sets of values. Fewer where the training galaxies have fewer colours. An
+    answer that nobody in the cluster has gets the mean vote.
     Raises CatalogueError for no training galaxies.
     """
     _check_training(train_votes)
