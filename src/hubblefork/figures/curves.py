@@ -39,7 +39,7 @@ def learning_curves(
     """
     columns = {name: np.array([row[name] for row in rows]) for name in ("epoch", "learning_rate", *_curves())}
     drops = learning_rate_drops(columns["epoch"], columns["learning_rate"])
-    figure = new_figure(PAGE, 2.7)
+    figure = new_figure(PAGE, 2.8)
     panels = figure.subplots(1, 2)
     for panel, (measure, label) in zip(panels, MEASURES.items(), strict=True):
         _mark_drops(panel, drops)
@@ -53,7 +53,8 @@ def learning_curves(
         panel.margins(y=0.12)
     if mean_vote is not None:
         panels[0].axhline(mean_vote, color=INK, linestyle=":", linewidth=1, label="mean vote (validation)")
-    panels[0].legend()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     found = {"best_epoch": best_epoch, "mean_vote_rmse": mean_vote, "learning_rate_drops": drops}
     return figure, plain({**columns, **found})
 

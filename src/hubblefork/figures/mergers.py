@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from hubblefork.figures.numbers import plain
-from hubblefork.figures.style import GREY, PAGE, SERIES, SMALL, Drawing, in_house_style, new_figure
+from hubblefork.figures.style import GREY, PAGE, SERIES, Drawing, in_house_style, new_figure
 from hubblefork.science.fractions import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
 from hubblefork.zoo import DecisionTree
 
@@ -48,8 +48,7 @@ def fraction_against_threshold(
     panel = figure.add_subplot()
     for line, (name, curve) in zip(SERIES, found.items(), strict=False):
         _curve(panel, line, f"{name} ({curve[0].total} galaxies)", curve, floor)
-    panel.axvline(marked, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-    panel.text(marked + 0.012, 1.1, f"threshold {marked:g}", fontsize=SMALL, color=GREY, va="top")
+    panel.axvline(marked, color=GREY, linewidth=0.8, linestyle=":", zorder=0, label=f"threshold {marked:g}")
     panel.set_yscale("log")
     panel.set_ylim(floor, 1.3)
     panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:g}"))

@@ -1,6 +1,6 @@
 """Sheets of stamps: galaxies with their ids, prototypes of answers.
 
-Stamps are uint8 arrays (galaxy, y, x, band). They are shown as they are, pixel by pixel.
+Stamps are uint8 arrays (galaxy, y, x, band), shown in their own colours.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ def image_sheet(
     caption = LINE * max((text.count("\n") + 1 for text in texts), default=1) + GAP
     rows = max(1, -(-len(texts) // columns))
     figure = new_figure(PAGE, rows * (side + caption), layout=None)
+    page = _page(figure)
     for number, (pixels, text) in enumerate(zip(stamps, texts, strict=True)):
         row, column = divmod(number, columns)
         left, top = column * (side + GAP), row * (side + caption)
-        _show(_box(figure, left, top, side), pixels, _fitting(text, side))
+        _show(page, left, top, side, pixels, _fitting(text, side))
     return figure, plain({"galaxy_ids": list(ids), "notes": None if notes is None else list(notes)})
 
 
@@ -85,40 +86,39 @@ def prototype_sheet(
     side = (PAGE - LABEL - half - (2 * count - 1) * GAP) / (2 * count)
     step, top = side + 2 * LINE + 2 * GAP, LINE + 2 * GAP
     figure = new_figure(PAGE, top + step * (answers.stop - answers.start), layout=None)
+    page = _page(figure)
     lefts = [LABEL + (count * (side + GAP) + half) * which for which in (0, 1)]
     found: dict[str, Any] = {}
     for row, column in enumerate(range(answers.start, answers.stop)):
         y, answer = top + row * step, tree.answers[column]
-        _write(figure, 0, y + side / 2, wrapped(answer.text, LABEL - 2 * GAP, SMALL + 0.5), va="center")
+        _write(page, 0, y + side / 2, wrapped(answer.text, LABEL - 2 * GAP, SMALL + 0.5), va="center")
         found[answer.name] = {}
         for name, values, left in zip(("volunteers", "network"), (volunteers, predicted), lefts, strict=True):
             chosen = prototypes(values, ids, column, count)
             for k, galaxy in enumerate(chosen):
-                panel = _box(figure, left + k * (side + GAP), y, side)
                 text = f"{_fitting(str(ids[galaxy]), side)}\n{values[galaxy, column]:.2f}"
-                _show(panel, np.asarray(stamps[places[galaxy]]), text)
+                _show(page, left + k * (side + GAP), y, side, stamps[places[galaxy]], text)
             found[answer.name][name] = {
                 "galaxy_ids": ids[chosen],
                 "volunteers": volunteers[chosen, column],
                 "predicted": predicted[chosen, column],
             }
     for text, left in zip(("highest by volunteers", "highest by the network"), lefts, strict=True):
-        _write(figure, left, GAP / 2, text, va="top", color=GREY)
+        _write(page, left, GAP / 2, text, va="top", color=GREY)
     return figure, plain({"question": question, "answers": found})
 
 
-def _box(figure: Figure, left: float, top: float, side: float) -> Axes:
-    """Return square axes; `left`, `top` and `side` in inches, from the upper left corner."""
+def _page(figure: Figure) -> Axes:
+    """Return axes over the whole figure in inches from its upper left corner."""
     width, height = figure.get_size_inches()
-    return figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    page.set_axis_off()
+    return page
 
 
-def _show(panel: Axes, pixels: NDArray[np.uint8], text: str) -> None:
-    panel.imshow(pixels, interpolation="nearest")
-    panel.set_xticks([])
-    panel.set_yticks([])
-    panel.spines[:].set_visible(False)
-    panel.set_xlabel(text, fontsize=SMALL, labelpad=2, linespacing=1.15)
+def _show(page: Axes, left: float, top: float, side: float, pixels: NDArray[np.uint8], text: str) -> None:
+    page.imshow(pixels, extent=(left, left + side, top + side, top), aspect="auto", interpolation="auto")
+    _write(page, left + side / 2, top + side + GAP / 2, text, ha="center", va="top")
 
 
 def _fitting(text: str, width: float) -> str:
@@ -134,6 +134,5 @@ def _shortened(line: str, width: float) -> str:
     return short
 
 
-def _write(figure: Figure, left: float, top: float, text: str, **settings: Any) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(left / width, 1 - top / height, text, fontsize=SMALL, linespacing=1.15, **settings)
+def _write(page: Axes, left: float, top: float, text: str, **settings: Any) -> None:
+    page.text(left, top, text, fontsize=SMALL, linespacing=1.15, **settings)

@@ -124,6 +124,7 @@ def save_pdf(figure: Figure, path: Path, *, dpi: int = DPI) -> None:
         figure.savefig(temporary, dpi=dpi, metadata={"CreationDate": None})
 
 
+@functools.cache
 def text_width(text: str, size: float) -> float:
     """Return the width of a line of text in inches, at a font size in points."""
     if not text.strip():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hubblefork.figures.style import Drawing
+from hubblefork.figures.style import DPI, Drawing
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its numbers, the name of its files, and a caption that says what is seen."""
+    """A figure with its numbers, the name of its files, a caption that says what is seen, dots an inch."""
 
     name: str
     drawing: Drawing
     caption: str
+    dpi: int = DPI
     kind: str = "picture"
 
 
@@ -79,7 +80,7 @@ class Section:
 
 def decimal(value: float | None, digits: int = 4) -> str:
     """Return a number for reading, or a dash where there is none."""
-    return "–" if value is None or value != value else f"{value:.{digits}f}"
+    return "–" if value is None or value != value else f"{value:.{digits}f}".replace("-", "−")
 
 
 def bounds(interval: Sequence[float], digits: int = 4) -> str:

@@ -28,14 +28,15 @@ from hubblefork.science.samples import prototypes
 from hubblefork.zoo import DecisionTree
 
 CANDIDATES = 9
+SHEET_DPI = 150
 COVERED = (
     f"Intervals are binomial ({INTERVAL.capitalize()}, {LEVEL:.0%}): they cover what the number of "
     "galaxies leaves open, and neither wrong predictions, nor votes that miss what is there, nor how "
     "the sample was selected."
 )
 UNDERCOUNT = (
-    "A threshold on predictions undercounts: a network that minimises squared error predicts means, "
-    "which are less extreme than the votes of single galaxies, so fewer of them pass a high threshold."
+    "A network that minimises squared error predicts means, which are less extreme than the votes of "
+    "single galaxies: a threshold on its predictions tends to count fewer mergers than one on votes."
 )
 
 
@@ -65,7 +66,7 @@ def prototype_pages(inputs: Inputs) -> Section:
             predicted=judged.predicted,
         )
         caption = f"{question.task} {question.text} {_shared(inputs.tree, drawing[1]['answers'])}".strip()
-        blocks.append(Picture(f"prototypes-{question.name}", drawing, caption))
+        blocks.append(Picture(f"prototypes-{question.name}", drawing, caption, dpi=SHEET_DPI))
     return Section("prototypes", title, blocks)
 
 

@@ -73,27 +73,25 @@ def read_inputs(run: Path, predictions: Path | None) -> Inputs:
     notes, tree = _read_notes(run), load_tree()
     data = Path(notes.get("data", ""))
     train = f"hubblefork train {data} --recipe … --out {run}"
+    evaluate = f"hubblefork evaluate {run}"
     recipe = _attempt(run / "recipe.toml", _read_toml, train)
-    evaluation = _attempt(run / "evaluation.json", read_evaluation, f"hubblefork evaluate {run}")
+    evaluation = _attempt(run / "evaluation.json", read_evaluation, evaluate)
     sky = _attempt(data / "catalogue.parquet", lambda path: _read_sky(path, tree), _ingest(data))
     part = _part(run, evaluation)
+    judged = run / "predictions" / f"{part}.parquet"
     return Inputs(
         run=run,
         tree=tree,
         part=part,
         notes=notes,
         recipe=recipe,
-        metrics=_attempt(
-            run / "metrics.csv", _read_metrics, f"hubblefork train {data} --recipe … --out {run}"
-        ),
+        metrics=_attempt(run / "metrics.csv", _read_metrics, train),
         split=_attempt(run / "split.toml", lambda path: read_split(path.parent), f"hubblefork split {data}"),
         evaluation=evaluation,
         sky=sky,
         rejects=_attempt(data / "rejects.csv", read_rejects, _ingest(data)),
         stamps=_read_stamps(data, recipe),
-        judged=_labelled(
-            _read_galaxies(run / "predictions" / f"{part}.parquet", tree, sky, f"hubblefork evaluate {run}")
-        ),
+        judged=_labelled(_read_galaxies(judged, tree, sky, evaluate)),
         extra=_read_extra(predictions, tree, sky, run),
     )
 

@@ -25,7 +25,7 @@ from hubblefork.report.blocks import (
 from hubblefork.report.inputs import Galaxies, Inputs, Sky
 from hubblefork.science.baselines import centre_colours, kaggle_central_pixel, mean_vote
 from hubblefork.science.metrics import rmse_per_answer as errors_per_answer
-from hubblefork.sky.split import TEST, TRAIN, VALIDATION, Split
+from hubblefork.sky.split import TRAIN, VALIDATION, Split
 from hubblefork.zoo import DecisionTree
 
 BASELINES = {
@@ -35,11 +35,10 @@ BASELINES = {
     "all_zeros": "all zeros",
     "all_ones": "all ones",
 }
-MEANT = {
-    VALIDATION: "These are validation galaxies: the epoch and the learning rate were chosen by them, so "
-    "every number here flatters. A split with a test part says more: hubblefork split DATA --test 20.",
-    TEST: "",
-}
+FLATTERS = (
+    "These are validation galaxies: the epoch and the learning rate were chosen by them, so every number "
+    "here flatters. "
+)
 
 
 def headline(inputs: Inputs) -> Section:
@@ -53,7 +52,7 @@ def headline(inputs: Inputs) -> Section:
     if isinstance(found, Missing):
         blocks.append(found)
     else:
-        blocks += [Paragraph(_verdict(found)), *_warnings(found), _baseline_table(found)]
+        blocks += [Paragraph(_verdict(found)), *_warnings(inputs, found), _baseline_table(found)]
     return Section("headline", "What came out", blocks)
 
 
@@ -88,12 +87,22 @@ def _against(found: Mapping[str, Any]) -> str:
     )
 
 
-def _warnings(found: Mapping[str, Any]) -> list[Block]:
-    texts = [MEANT.get(found["part"], "")]
+def _warnings(inputs: Inputs, found: Mapping[str, Any]) -> list[Block]:
+    texts = []
+    if found["part"] == VALIDATION:
+        tested = not isinstance(inputs.split, Missing) and inputs.split.test
+        texts.append(
+            FLATTERS
+            + (
+                f"The test part says more: hubblefork evaluate {inputs.run} --part test."
+                if tested
+                else "A split with a test part would say more: hubblefork split DATA --test 20."
+            )
+        )
     if found["not_predicted"]:
         number = counted(found["not_predicted"], "labelled galaxy", "labelled galaxies")
-        texts.append(f"{number} of this part have no prediction and are not judged.")
-    return [Paragraph(text, warning=True) for text in texts if text]
+        texts.append(f"Not judged, since they have no prediction: {number} of this part.")
+    return [Paragraph(text, warning=True) for text in texts]
 
 
 def _baseline_table(found: Mapping[str, Any]) -> Table:
@@ -144,9 +153,9 @@ def _scatter_caption(inputs: Inputs, judged: Galaxies, answers: Mapping[str, Any
         return text + "No correlation could be computed."
     best, worst = max(r, key=r.__getitem__), min(r, key=r.__getitem__)
     return text + (
-        f"Pearson's r is highest for “{_said(inputs.tree, best)}” ({r[best]:.2f}) and lowest for "
-        f"“{_said(inputs.tree, worst)}” ({r[worst]:.2f}); its median over the answers is "
-        f"{np.median(list(r.values())):.2f}."
+        f"Pearson's r is highest for “{_said(inputs.tree, best)}” ({decimal(r[best], 2)}) and lowest for "
+        f"“{_said(inputs.tree, worst)}” ({decimal(r[worst], 2)}); its median over the answers is "
+        f"{decimal(float(np.median(list(r.values()))), 2)}."
     )
 
 

@@ -43,7 +43,7 @@ def trained_on(inputs: Inputs) -> Section:
     if isinstance(inputs.recipe, Missing):
         blocks.append(inputs.recipe)
     else:
-        blocks.append(Paragraph("The recipe in full, as recipe.toml beside this report holds it:"))
+        blocks.append(Paragraph("The recipe in full, as recipe.toml in the run folder holds it:"))
         blocks.append(Listing(tomli_w.dumps(inputs.recipe).strip()))
     return Section("training", "What was trained on what", blocks)
 

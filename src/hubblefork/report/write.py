@@ -75,8 +75,8 @@ def _rendered(section: Section, out: Path) -> dict[str, Any]:
 
 def _picture(block: Picture, out: Path) -> dict[str, Any]:
     figure = block.drawing[0]
-    save_pdf(figure, out / f"{block.name}.pdf")
-    uri = f"data:image/png;base64,{b64encode(png(figure)).decode()}"
+    save_pdf(figure, out / f"{block.name}.pdf", dpi=block.dpi)
+    uri = f"data:image/png;base64,{b64encode(png(figure, dpi=block.dpi)).decode()}"
     width = figure.get_size_inches()[0]
     return {"kind": block.kind, "name": block.name, "caption": block.caption, "uri": uri, "width": width}
 
