@@ -10,6 +10,7 @@ A name is only ever a key: no path is built from it, so a member named `../../x.
 from __future__ import annotations
 
 import lzma
+import re
 import tarfile
 import zipfile
 import zlib
@@ -17,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
+from posixpath import basename, splitext
 
 from hubblefork.errors import ImageError, did_you_mean
 
@@ -125,11 +127,10 @@ def open_source(path: Path) -> Iterator[Source]:
 
 def is_image(name: str) -> bool:
     """Say whether a member's name is that of an image; Mac OS's shadow files (`__MACOSX`, `._x`) are none."""
-    path = PurePosixPath(name)
     return (
-        path.suffix.lower() in IMAGE_SUFFIXES
-        and "__MACOSX" not in path.parts
-        and not path.name.startswith("._")
+        splitext(name)[1].lower() in IMAGE_SUFFIXES
+        and "__MACOSX" not in name.split("/")
+        and not basename(name).startswith("._")
     )
 
 
@@ -159,8 +160,8 @@ def _indexed(path: Path, entries: Callable[[], Iterable[Entry]]) -> Source:
 
 def _refusal(name: str, size: int) -> tuple[str, str] | None:
     """Return reason and value when a member must not be read, else None."""
-    paths = PurePosixPath(name), PureWindowsPath(name)
-    if any(path.anchor or ".." in path.parts for path in paths):
+    parts = re.split(r"[/\\]", name)
+    if not parts[0] or parts[0][1:2] == ":" or ".." in parts:
         return "name points outside the archive", name
     if printable(name) != name:
         return "name is not valid UTF-8", printable(name)
