@@ -1,8 +1,10 @@
 """A host of published files on this machine: it knows ranges, and misbehaves on demand."""
 
+import gzip
 import hashlib
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -21,6 +23,10 @@ class Host:
     cut_after: list[int] = field(default_factory=list)  # bytes of each next answer's body, then it hangs up
     statuses: list[int] = field(default_factory=list)  # of each next answer, instead of the file
     wrong_part: bool = False
+    weak: bool = False  # its ETags promise likeness only
+    compresses: bool = False  # on the way, for those who do not mind
+    silent_for: float = 0  # seconds between an answer's headers and its body
+    headers: dict[str, str] = field(default_factory=dict)
     dealt: dict[str, list[str]] = field(default_factory=dict)  # addresses to send the next askers on to
 
     def md5(self, name: str) -> str:
@@ -51,6 +57,9 @@ class _Answers(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes) -> None:
         host, etag = self.host, f'"{hashlib.md5(content).hexdigest()}"'
+        etag = "W/" + etag if host.weak else etag
+        compressed = host.compresses and "gzip" in self.headers.get("Accept-Encoding", "")
+        content = gzip.compress(content) if compressed else content
         start = self._start(etag)
         if start is not None and start >= len(content):
             self.send_response(416)
@@ -69,13 +78,27 @@ class _Answers(BaseHTTPRequestHandler):
             self.send_header("Accept-Ranges", "bytes")
         if host.etags:
             self.send_header("ETag", etag)
+        if compressed:
+            self.send_header("Content-Encoding", "gzip")
+        for name, value in host.headers.items():
+            self.send_header(name, value)
         self.end_headers()
+        self.wfile.flush()
+        silence, host.silent_for = host.silent_for, 0
+        time.sleep(silence)
+        with suppress(ConnectionError):
+            self._send_body(body)
+
+    def _send_body(self, body: bytes) -> None:
+        host = self.host
         self.wfile.write(body[: host.cut_after.pop(0)] if host.cut_after else body)
         self.close_connection = True
 
     def _start(self, etag: str) -> int | None:
         asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
         if not asked or not self.host.ranges or (condition and condition != etag):
+            return None
+        if condition and condition.startswith("W/"):
             return None
         return int(asked.removeprefix("bytes=").removesuffix("-"))
 

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from published_files import Host, published
 
 from hubblefork.errors import CatalogueError, DiskError, DownloadError
@@ -170,6 +173,44 @@ def test_a_whole_file_that_only_lacked_its_name_gets_it(host: Host, target: Path
     download(f"{host.url}/a.zip", target, checksum=host.md5("a.zip"))
     assert target.read_bytes() == CONTENT
     assert names(target.parent) == ["a.zip"]
+    assert host.asked == [("GET", "a.zip", f"bytes={len(CONTENT)}-")]
+
+
+def test_a_server_that_falls_silent_is_asked_again(host: Host, target: Path, monkeypatch) -> None:
+    monkeypatch.setattr(fetch, "TIMEOUT", (5, 0.2))
+    host.silent_for = 0.8
+    download(f"{host.url}/a.zip", target, checksum=host.md5("a.zip"))
+    assert len(host.asked) == 2
+    assert target.read_bytes() == CONTENT
+
+
+def test_the_real_timeouts_are_finite() -> None:
+    assert all(0 < seconds <= 120 for seconds in fetch.TIMEOUT)
+
+
+def test_an_etag_that_promises_likeness_only_is_no_reason_to_start_over(host: Host, target: Path) -> None:
+    host.weak, host.cut_after = True, [1_000_000]
+    bars = Bars()
+    download(f"{host.url}/a.zip", target, checksum=host.md5("a.zip"), progress=bars)
+    assert [done for _, _, done in bars.opened] == [0, 1_000_000]
+
+
+def test_a_short_answer_is_noticed_also_by_us(host: Host, target: Path, monkeypatch) -> None:
+    def lenient_get(*address: str, **options: Any) -> requests.Response:
+        response = requests.get(*address, **options)
+        response.raw.enforce_content_length = False
+        return response
+
+    monkeypatch.setattr(fetch, "requests", SimpleNamespace(**{**vars(requests), "get": lenient_get}))
+    host.cut_after = [1_000_000]
+    download(f"{host.url}/a.zip", target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_server_that_would_compress_on_the_way_is_asked_not_to(host: Host, target: Path) -> None:
+    host.compresses = True
+    download(f"{host.url}/a.zip", target, checksum=host.md5("a.zip"))
+    assert target.read_bytes() == CONTENT
 
 
 def test_a_server_that_states_no_length_is_believed_if_the_checksum_agrees(host: Host, target: Path) -> None:
@@ -433,6 +474,13 @@ def test_each_refusal_of_kaggle_says_what_to_do(kaggle_host, tmp_path, status: i
     kaggle_host.dealt.clear()
     with pytest.raises(DownloadError, match=r"images_training_rev1\.zip: " + message):
         fetch_kaggle(tmp_path)
+
+
+def test_a_file_of_kaggle_damaged_on_the_way_is_refused(kaggle_host: Host, tmp_path: Path) -> None:
+    kaggle_host.headers = {"X-Goog-Hash": "md5=AAAAAAAAAAAAAAAAAAAAAA=="}
+    with pytest.raises(DownloadError, match=r"images_training_rev1\.zip: not the file expected"):
+        fetch_kaggle(tmp_path)
+    assert not (tmp_path / "images_training_rev1.zip").exists()
 
 
 def test_no_network_to_kaggle_is_a_download_error(kaggle_host, tmp_path, monkeypatch) -> None:
