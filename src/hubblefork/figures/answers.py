@@ -221,7 +221,9 @@ def _write_closeness(panel: Axes, found: Mapping[str, Any]) -> None:
         return
     r = "r –" if np.isnan(found["r"]) else f"r {found['r']:.2f}"
     text = f"RMSE {found['rmse']:.3f}\n{r}"
-    panel.text(0.04, 0.97, text, transform=panel.transAxes, va="top", fontsize=SMALL, linespacing=1.1)
+    behind = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
+    place: dict[str, Any] = {"transform": panel.transAxes, "va": "top"}
+    panel.text(0.04, 0.97, text, fontsize=SMALL, linespacing=1.1, bbox=behind, **place)
 
 
 def _occupied(count: NDArray) -> dict[str, list[int]]:

@@ -127,7 +127,8 @@ def _fitting(text: str, width: float) -> str:
 
 
 def _shortened(line: str, width: float) -> str:
-    short, kept = line, len(line)
+    full = text_width(line, SMALL)
+    short, kept = line, len(line) if full <= width else round(len(line) * width / full) + 2
     while text_width(short, SMALL) > width and kept > 2:
         kept -= 1
         short = f"{line[: kept - kept // 2]}…{line[len(line) - kept // 2 :]}"

@@ -30,8 +30,8 @@ from hubblefork.zoo import DecisionTree
 
 BASELINES = {
     "mean_vote": "mean vote",
-    "central_pixel": "central pixel, by k-means",
-    "kaggle_central_pixel": "central pixel, Kaggle's way",
+    "central_pixel": "central pixel (k-means)",
+    "kaggle_central_pixel": "central pixel (Kaggle)",
     "all_zeros": "all zeros",
     "all_ones": "all ones",
 }

@@ -35,7 +35,7 @@ SHOWN = 12
 
 def trained_on(inputs: Inputs) -> Section:
     """Return the data, the split, the rejects, the recipe in full, and where and how long it ran."""
-    blocks: list[Block] = [Facts({**_data_facts(inputs), **_run_facts(inputs.notes)})]
+    blocks: list[Block] = [Facts({**_data_facts(inputs), **_run_facts(inputs.notes, inputs.metrics)})]
     if isinstance(inputs.sky, Missing):
         blocks.append(inputs.sky)
     blocks.append(_rejects(inputs))
@@ -75,7 +75,7 @@ def _split_text(split: Split) -> str:
     )
 
 
-def _run_facts(notes: dict[str, Any]) -> dict[str, str]:
+def _run_facts(notes: dict[str, Any], rows: list[dict[str, float]] | Missing) -> dict[str, str]:
     device, parameters = notes.get("device", {}), notes.get("parameters", {})
     facts = {"Recipe": f"{notes.get('recipe', '–')}, seed {notes.get('seed', '–')}"}
     if parameters:
@@ -86,10 +86,11 @@ def _run_facts(notes: dict[str, Any]) -> dict[str, str]:
     if device:
         threads = counted(device["threads"], "thread")
         facts["Device"] = f"{device['kind']}, precision {device['precision']}, {threads}"
-    if notes.get("finished"):
+    if not isinstance(rows, Missing):
+        speed = np.median([row["galaxies_per_second"] for row in rows])
         facts["Time"] = (
-            f"{_duration(notes['training_seconds'])} for {counted(notes['epochs'], 'epoch')}; "
-            f"{notes['galaxies_per_second']:,.0f} galaxies a second (median of the epochs)"
+            f"{_duration(sum(row['seconds'] for row in rows))} for {counted(len(rows), 'epoch')}; "
+            f"{speed:,.0f} galaxies a second (median of the epochs)"
         )
     versions = notes.get("versions", {})
     return facts | {"Versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or "–"}

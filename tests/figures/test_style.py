@@ -1,0 +1,64 @@
+import json
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from hubblefork.errors import DiskError
+from hubblefork.figures.numbers import plain
+from hubblefork.figures.panels import places
+from hubblefork.figures.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
+
+
+@in_house_style
+def drawing():
+    figure = new_figure(2, 1)
+    figure.add_subplot().plot([1, 2])
+    return figure, {}
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path):
+    pdf, image = save(drawing()[0], tmp_path / "one")
+    again = save(drawing()[0], tmp_path / "two")
+    assert pdf.read_bytes() == again[0].read_bytes()
+    assert image.read_bytes() == again[1].read_bytes()
+    assert png(drawing()[0]) == png(drawing()[0])
+    assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_settings_of_others_stay_as_they_were():
+    before = dict(mpl.rcParams)
+    png(drawing()[0])
+    assert dict(mpl.rcParams) == before
+
+
+def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError):
+        save(drawing()[0], tmp_path / "file" / "figure")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_wrapped_lines_fit():
+    lines = wrapped("Is there a sign of a bar feature through the centre of the galaxy?", 1.2, SMALL).split(
+        "\n"
+    )
+    assert len(lines) > 2
+    assert all(text_width(line, SMALL) <= 1.2 for line in lines)
+
+
+def test_places_hold_every_answer_once(tree):
+    cells = {(p.row, p.column + k) for p in places(tree) for k in range(p.answers)}
+    assert len(cells) == len(tree.columns)
+    assert max(column for _, column in cells) < 7
+
+
+def test_plain_numbers_are_json():
+    value = {"a": np.array([1.0, np.nan]), "b": np.int64(3), 4: (np.float32(0.5), float("inf")), "c": None}
+    assert json.loads(json.dumps(plain(value), allow_nan=False)) == {
+        "a": [1.0, None],
+        "b": 3,
+        "4": [0.5, None],
+        "c": None,
+    }
+    assert plain(1 / 3) == 0.333333

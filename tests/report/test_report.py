@@ -1,0 +1,300 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import tomli_w
+
+from hubblefork.errors import RunError
+from hubblefork.files import write_text
+from hubblefork.report import write, write_report
+from hubblefork.report.blocks import counted, decimal, listed
+from hubblefork.sky.catalogue import fractions, read_catalogue, write_catalogue
+from hubblefork.sky.split import Split, read_split, write_split
+
+ANCHORS = [
+    "headline",
+    "training",
+    "curves",
+    "scatter",
+    "errors",
+    "questions",
+    "reliability",
+    "prototypes",
+    "mergers",
+    "tree",
+    "again",
+    "sources",
+]
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """A strict reader: every tag that opens must close, in order."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    def all(self, tag, attribute):
+        return [
+            attributes[attribute] for name, attributes in self.tags if name == tag and attribute in attributes
+        ]
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly():
+    """Coarse pictures and one real PDF: what figures show, and how they are written, is tested with them."""
+    fine, whole = write.png, write.save_pdf
+
+    def save_pdf(figure, path, **settings):
+        if path.stem == "learning-curves":
+            whole(figure, path, **settings)
+        else:
+            write_text(path, "%PDF-")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "png", lambda figure, **_: fine(figure, dpi=15))
+        patch.setattr(write, "save_pdf", save_pdf)
+        yield
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A run and data to break."""
+    run, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(made.run, run)
+    shutil.copytree(made.data, data)
+    (run / "run.toml").write_text((run / "run.toml").read_text().replace(str(made.data), str(data)))
+    return run, data
+
+
+@pytest.fixture(scope="module")
+def whole(made):
+    path = write_report(made.run, predictions=made.predictions)
+    return path, Page(path.read_text(encoding="utf-8"))
+
+
+def only(section, monkeypatch):
+    """Make one section only."""
+    monkeypatch.setattr(write, "SECTIONS", [make for make in write.SECTIONS if make.__name__ == section])
+
+
+def test_the_page_is_whole_html_with_every_section(whole):
+    path, page = whole
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert page.all("section", "id") == ANCHORS
+    assert page.all("a", "href")[: len(ANCHORS)] == [f"#{anchor}" for anchor in ANCHORS]
+
+
+def test_the_page_loads_nothing_from_elsewhere(whole):
+    path, page = whole
+    assert all(uri.startswith("data:image/png;base64,") for uri in page.all("img", "src"))
+    assert page.all("link", "href") == ["data:,"]
+    assert not {"script", "iframe", "object", "video"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"https?://|url\(|@import|//cdn", path.read_text(encoding="utf-8"))
+    assert all((path.parent / href).exists() for href in page.all("a", "href") if href[0] != "#")
+
+
+def test_every_picture_has_a_pdf_numbers_and_words(whole):
+    path, page = whole
+    numbers = json.loads((path.parent / "numbers.json").read_text(encoding="utf-8"))
+    assert list(numbers["sections"]) == ANCHORS
+    named = {name for section in numbers["sections"].values() for name in section}
+    pdfs = {pdf.stem for pdf in path.parent.glob("*.pdf")}
+    assert len(pdfs) == len(page.all("img", "src")) == 8 + 11
+    assert pdfs <= named
+    assert all(pdf.read_bytes().startswith(b"%PDF-") for pdf in path.parent.glob("*.pdf"))
+    assert all(len(alt) > 40 for alt in page.all("img", "alt"))
+
+
+def test_the_headline_is_the_evaluation(whole, made):
+    found = json.loads((made.run / "evaluation.json").read_text())
+    _, page = whole
+    assert f"On {found['galaxies']} test galaxies the RMSE of the 37 joint fractions is" in page.text
+    for shown in (found["rmse"], *(baseline["rmse"] for baseline in found["baselines"].values())):
+        assert f"{shown['value']:.4f}" in page.text
+        assert "{:.4f} to {:.4f}".format(*shown["interval_95"]) in page.text
+    assert "validation galaxies: the epoch" not in page.text
+
+
+def test_the_page_says_what_was_trained_on_what(whole, made):
+    _, page = whole
+    for words in (
+        "60 of 72 galaxies have some",
+        "train 36, validation 12, test 12",
+        "1,652,389 are learned; 1,652,453 in Keras's way",
+        "30% test, 20% validation, 50% train",
+        "damaged <image>",
+        'name = "small"',
+        "cpu, precision bf16-mixed, 2 threads",
+        "3.0 s for 3 epochs; 110 galaxies a second",
+        "torch 9.9",
+    ):
+        assert words in page.text, words
+
+
+def test_the_mergers_are_counted_three_ways(whole, made, tree):
+    _, page = whole
+    path, _ = whole
+    table = json.loads((path.parent / "numbers.json").read_text())["sections"]["mergers"]["merger-fractions"]
+    test = read_split(made.run).assign(range(1000, 1060)) == "test"
+    column = tree.column("merger")
+    counts = [
+        int((made.votes[:60][test, column] >= 0.3).sum()),
+        int((made.guesses[:60][test, column] >= 0.3).sum()),
+        int((made.guesses[60:, column] >= 0.3).sum()),
+    ]
+    assert [entry["count"] for entry in table.values()] == counts
+    assert [entry["total"] for entry in table.values()] == [test.sum(), test.sum(), 12]
+    assert "neither wrong predictions" in page.text
+
+
+def test_the_candidates_are_the_highest_of_the_catalogue_given(whole, made, tree):
+    path, _ = whole
+    shown = json.loads((path.parent / "numbers.json").read_text())["sections"]["mergers"]["merger-candidates"]
+    values = fractions(read_catalogue(made.predictions), tree)[:, tree.column("merger")]
+    assert shown["galaxy_ids"] == (1060 + np.argsort(-values, kind="stable")[:9]).tolist()
+
+
+def test_captions_are_computed_from_the_numbers(whole, made):
+    path, page = whole
+    found = json.loads((path.parent / "numbers.json").read_text())["sections"]
+    r = [entry["r"] for entry in found["scatter"]["predicted-against-volunteers"]["answers"].values()]
+    assert f"its median over the answers is {np.median([x for x in r if x is not None]):.2f}" in page.text
+    assert "The weights kept are those of epoch 1 of 3 epochs" in page.text
+    assert "The learning rate was lowered 1 time" in page.text
+
+
+def test_commands_make_the_run_again(whole, made):
+    _, page = whole
+    assert f"hubblefork train {made.data} --recipe {made.run / 'recipe.toml'}" in page.text
+    assert f"hubblefork split {made.data} --salt salt --test 30 --validation 20" in page.text
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match=r"run\.toml"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_anything_else_still_gets_its_page(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.toml").write_text('data = "/nowhere"\nrecipe = "small"\nseed = 1\n')
+    page = Page(write_report(run, predictions=tmp_path / "none.parquet").read_text(encoding="utf-8"))
+    assert page.all("section", "id") == ANCHORS
+    assert len(page.all("img", "src")) == 1  # the decision tree
+    for command in ("evaluate", "train", "ingest", "predict", "split"):
+        assert f"hubblefork {command} " in page.text
+    assert "This run has not finished" in page.text
+
+
+@pytest.mark.parametrize(
+    ("lost", "section", "command"),
+    [
+        ("run/evaluation.json", "headline", "hubblefork evaluate"),
+        ("run/evaluation.json", "errors", "hubblefork evaluate"),
+        ("run/evaluation.json", "questions", "hubblefork evaluate"),
+        ("run/metrics.csv", "curves", "hubblefork train"),
+        ("run/predictions", "scatter", "hubblefork evaluate"),
+        ("run/predictions", "calibration", "hubblefork evaluate"),
+        ("run/recipe.toml", "trained_on", "hubblefork train"),
+        ("data/rejects.csv", "trained_on", "hubblefork ingest"),
+        ("data/catalogue.parquet", "trained_on", "hubblefork ingest"),
+        ("data/stamps", "prototype_pages", "hubblefork stamps"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["gone", "garbled"])
+def test_what_is_missing_is_said_with_the_command(copied, monkeypatch, lost, section, command, damage):
+    run, data = copied
+    path = run.parent / lost
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"\xff\x00 garbled")
+    only(section, monkeypatch)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert any("missing" in attributes.get("class", "") for tag, attributes in page.tags if tag == "p")
+    assert command in page.text
+    assert data.exists()
+
+
+def test_validation_numbers_are_said_to_flatter(copied, monkeypatch):
+    run, _ = copied
+    found = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps({**found, "part": "validation"}))
+    only("headline", monkeypatch)
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "flatters" in text
+    assert f"hubblefork evaluate {run} --part test" in text
+
+
+def test_a_split_of_listed_galaxies_is_said(copied, monkeypatch):
+    run, _ = copied
+    write_split(Split("salt", 30, 20, frozenset({"1001", "1002"})), run)
+    only("trained_on", monkeypatch)
+    assert "only the 2 galaxies of judge_on.txt are judged on" in Page(write_report(run).read_text()).text
+
+
+def test_predictions_of_unknown_galaxies_are_counted_but_not_shown(made, tmp_path, monkeypatch):
+    table = read_catalogue(made.predictions)
+    strangers = table.set_column(0, "galaxy_id", [[f"J{k}" for k in range(len(table))]])
+    path = tmp_path / "strangers.csv"
+    write_catalogue(strangers, path)
+    only("mergers", monkeypatch)
+    page = Page(write_report(made.run, predictions=path).read_text(encoding="utf-8"))
+    assert "the data have no image of the catalogue given" in page.text
+    assert "predicted, the catalogue given" in page.text
+    assert len(page.all("img", "src")) == 1  # the curve
+
+
+def test_names_with_markup_are_shown_not_run(copied, monkeypatch):
+    run, _ = copied
+    notes = tomllib.loads((run / "run.toml").read_text())
+    (run / "run.toml").write_text(tomli_w.dumps({**notes, "recipe": "<script>alert(1)</script>"}))
+    only("trained_on", monkeypatch)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert "<script>alert(1)</script>" in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_a_report_needs_no_torch():
+    code = "import hubblefork.report, sys; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_words_for_numbers():
+    assert decimal(None) == decimal(float("nan")) == "–"
+    assert decimal(-0.1234) == "−0.1234"
+    assert (counted(1, "galaxy", "galaxies"), counted(1200, "galaxy", "galaxies")) == (
+        "1 galaxy",
+        "1,200 galaxies",
+    )
+    assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
