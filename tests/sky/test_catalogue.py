@@ -21,6 +21,7 @@ from hubblefork.sky.catalogue import (
     check_format,
     fractions,
     galaxy_ids,
+    labelled,
     matched,
     metadata_of,
     read_catalogue,
@@ -46,7 +47,7 @@ def catalogue(ids: list, **columns: object) -> pa.Table:
     return pa.table({"galaxy_id": pa.array(ids, kind), **columns})
 
 
-def labelled(tree: DecisionTree, ids: list, seed: int = 0) -> pa.Table:
+def label_table(tree: DecisionTree, ids: list, seed: int = 0) -> pa.Table:
     values = np.random.default_rng(seed).random((len(ids), 37))
     values[::2, 5:9] = np.nan
     return with_metadata(with_fractions(catalogue(ids), values, tree), {"tree": tree.name})
@@ -83,7 +84,7 @@ def test_a_catalogue_survives_every_format(
 def test_fractions_with_nulls_survive_every_format_exactly(
     tmp_path: Path, tree: DecisionTree, suffix: str
 ) -> None:
-    table = labelled(tree, [BIG, 587722981736120347, -1])
+    table = label_table(tree, [BIG, 587722981736120347, -1])
     back = there_and_back(table, tmp_path, suffix)
     assert back["galaxy_id"].type == pa.int64()
     assert_array_equal(galaxy_ids(back), [BIG, 587722981736120347, -1])
@@ -100,14 +101,14 @@ def test_a_missing_integer_is_never_taken_for_one_that_is_there(tmp_path: Path, 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".fits", ".vot"])
 def test_a_catalogue_without_galaxies_keeps_its_columns_and_kinds(tmp_path, tree, suffix: str) -> None:
-    table = labelled(tree, []).append_column("member", pa.array([], pa.string()))
+    table = label_table(tree, []).append_column("member", pa.array([], pa.string()))
     back = there_and_back(table, tmp_path, suffix)
     assert back.schema.equals(table.schema)
     assert fractions(back, tree).shape == (0, 37)
 
 
 def test_a_csv_without_galaxies_is_still_a_catalogue(tmp_path: Path, tree: DecisionTree) -> None:
-    back = there_and_back(labelled(tree, []), tmp_path, ".csv")
+    back = there_and_back(label_table(tree, []), tmp_path, ".csv")
     assert (len(back), back["galaxy_id"].type) == (0, pa.int64())
     assert fractions(back, tree).shape == (0, 37)
 
@@ -115,15 +116,15 @@ def test_a_csv_without_galaxies_is_still_a_catalogue(tmp_path: Path, tree: Decis
 @pytest.mark.parametrize("suffix", [".parquet", ".fits", ".vot"])
 def test_metadata_travels_with_the_table(tmp_path: Path, tree: DecisionTree, suffix: str) -> None:
     entries = {"run": "runs/" + "lab-cnn" * 20, "quantity": "joint_fraction", "seeds": [1, 2], "tree": "x"}
-    back = there_and_back(with_metadata(labelled(tree, [1]), entries), tmp_path, suffix)
+    back = there_and_back(with_metadata(label_table(tree, [1]), entries), tmp_path, suffix)
     written = {"run": entries["run"], "quantity": "joint_fraction", "seeds": "[1, 2]", "tree": "x"}
     assert metadata_of(back) == written
 
 
 def test_metadata_that_fits_cannot_hold_is_escaped_not_dropped(tmp_path: Path, tree: DecisionTree) -> None:
-    back = there_and_back(with_metadata(labelled(tree, [1]), {"run": "josé/λ"}), tmp_path, ".fits")
+    back = there_and_back(with_metadata(label_table(tree, [1]), {"run": "josé/λ"}), tmp_path, ".fits")
     assert metadata_of(back)["run"] == r"jos\xe9/\u03bb"
-    back = there_and_back(with_metadata(labelled(tree, [1]), {"run": "josé/λ"}), tmp_path, ".vot")
+    back = there_and_back(with_metadata(label_table(tree, [1]), {"run": "josé/λ"}), tmp_path, ".vot")
     assert metadata_of(back)["run"] == "josé/λ"
 
 
@@ -131,7 +132,7 @@ def test_metadata_that_fits_cannot_hold_is_escaped_not_dropped(tmp_path: Path, t
 def test_astropy_reads_our_files_without_us(
     tmp_path: Path, tree: DecisionTree, suffix: str, format: str
 ) -> None:
-    table = labelled(tree, [BIG, 2, 3]).append_column("member", pa.array(["é.jpg", "b.jpg", "c"]))
+    table = label_table(tree, [BIG, 2, 3]).append_column("member", pa.array(["é.jpg", "b.jpg", "c"]))
     write_catalogue(table, tmp_path / f"a{suffix}")
     found = Table.read(tmp_path / f"a{suffix}", format=format)
     assert found["galaxy_id"].tolist() == [BIG, 2, 3]
@@ -240,7 +241,7 @@ def test_a_file_of_another_kind_is_a_catalogue_error(tmp_path: Path, suffix: str
 @pytest.mark.filterwarnings("ignore:File may have been truncated")
 def test_a_truncated_file_is_a_catalogue_error(tmp_path: Path, tree: DecisionTree, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    write_catalogue(labelled(tree, list(range(400))), path)
+    write_catalogue(label_table(tree, list(range(400))), path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(CatalogueError, match=rf"a\{suffix}: "):
         read_catalogue(path)
@@ -301,7 +302,7 @@ def test_a_full_disk_is_a_disk_error_in_every_format(tmp_path: Path) -> None:
 
 
 def test_fractions_are_found_under_our_names_and_under_kaggles(tree: DecisionTree) -> None:
-    table = labelled(tree, [1, 2, 3])
+    table = label_table(tree, [1, 2, 3])
     kaggle = table.rename_columns(["galaxy_id", *tree.source_columns])
     assert_array_equal(fractions(kaggle, tree), fractions(table, tree))
     shuffled = table.select(table.column_names[::-1])
@@ -309,14 +310,14 @@ def test_fractions_are_found_under_our_names_and_under_kaggles(tree: DecisionTre
 
 
 def test_integer_and_empty_columns_are_fractions_too(tree: DecisionTree) -> None:
-    table = labelled(tree, [1, 2]).set_column(1, tree.columns[0], pa.array([0, 1]))
+    table = label_table(tree, [1, 2]).set_column(1, tree.columns[0], pa.array([0, 1]))
     table = table.set_column(2, tree.columns[1], pa.nulls(2))
     assert fractions(table, tree)[:, 0].tolist() == [0, 1]
     assert np.isnan(fractions(table, tree)[:, 1]).all()
 
 
 def test_all_missing_columns_are_listed_with_a_near_miss(tree: DecisionTree) -> None:
-    table = labelled(tree, [1]).drop_columns(["smooth", "merger"]).rename_columns({"ring": "rings"})
+    table = label_table(tree, [1]).drop_columns(["smooth", "merger"]).rename_columns({"ring": "rings"})
     message = (
         r"3 of the 37 columns of galaxy_zoo_2 are missing: smooth, ring \(did you mean \"rings\"\?\), merger$"
     )
@@ -325,7 +326,7 @@ def test_all_missing_columns_are_listed_with_a_near_miss(tree: DecisionTree) -> 
     with pytest.raises(
         CatalogueError, match=r"1 of the 37 .* missing: merger \(did you mean \"mergers\"\?\)"
     ):
-        fractions(labelled(tree, [1]).rename_columns({"merger": "mergers"}), tree)
+        fractions(label_table(tree, [1]).rename_columns({"merger": "mergers"}), tree)
 
 
 def test_text_among_fractions_is_named_with_its_galaxy(tmp_path: Path, tree: DecisionTree) -> None:
@@ -339,16 +340,24 @@ def test_text_among_fractions_is_named_with_its_galaxy(tmp_path: Path, tree: Dec
 
 
 def test_a_column_of_another_kind_is_named(tree: DecisionTree) -> None:
-    table = labelled(tree, [1]).set_column(1, tree.columns[0], pa.array([[0.5]]))
+    table = label_table(tree, [1]).set_column(1, tree.columns[0], pa.array([[0.5]]))
     with pytest.raises(CatalogueError, match=r"galaxy_id 1: smooth is \[0\.5\], which is no number"):
         fractions(table, tree)
 
 
 def test_new_fractions_take_the_place_of_old_ones(tree: DecisionTree) -> None:
-    table = with_fractions(labelled(tree, [1, 2]), np.full((2, 37), 0.25), tree)
+    table = with_fractions(label_table(tree, [1, 2]), np.full((2, 37), 0.25), tree)
     assert table.column_names == ["galaxy_id", *tree.columns]
     assert (fractions(table, tree) == 0.25).all()
     assert metadata_of(table) == {"tree": "galaxy_zoo_2"}
+
+
+def test_a_galaxy_is_labelled_when_it_has_any_fraction(tree: DecisionTree) -> None:
+    values = np.full((3, 37), np.nan)
+    values[0, 36] = 0
+    values[2] = 0.5
+    assert labelled(with_fractions(catalogue([1, 2, 3]), values, tree), tree).tolist() == [True, False, True]
+    assert labelled(label_table(tree, []), tree).shape == (0,)
 
 
 def test_matched_rows_are_those_in_both_in_the_order_of_the_left() -> None:

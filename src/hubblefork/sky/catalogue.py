@@ -106,7 +106,7 @@ def with_fractions(table: pa.Table, values: NDArray, tree: DecisionTree) -> pa.T
 
 def labelled(table: pa.Table, tree: DecisionTree) -> NDArray[np.bool_]:
     """Say of each galaxy whether it has any fraction at all, shape (galaxy,). Raises CatalogueError."""
-    return ~np.isnan(fractions(table, tree)).all(axis=1)
+    return np.any(~np.isnan(fractions(table, tree)), axis=1)
 
 
 def galaxy_ids(table: pa.Table) -> NDArray:

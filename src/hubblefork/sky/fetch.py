@@ -139,8 +139,8 @@ def _fetch_from_kaggle(survey: Survey, file: RemoteFile, folder: Path, progress:
         raise DownloadError(f"{file.name}: {_refusal_of_kaggle(survey, error)}") from error
     except (requests.RequestException, HTTPError) as error:
         raise DownloadError(
-            f"{file.name}: the connection to Kaggle failed ({error}); run the same command again when the "
-            "network is back, it goes on from there"
+            f"{file.name}: the connection to Kaggle failed ({_root(error)}); run the same command again "
+            "when the network is back, it goes on from there"
         ) from error
     except DataCorruptionError as error:
         raise DownloadError(
@@ -211,10 +211,15 @@ def _persist(url: str, unfinished: Path, bar: Any) -> None:
             furthest = max(furthest, _size(unfinished))
             if failures >= TRIES:
                 raise DownloadError(
-                    f"{url}: the connection failed {failures} times ({error}). {_size(unfinished):,} bytes "
-                    f"are kept in {unfinished.name}; run the same command again when the network is back"
+                    f"{url}: the connection failed {failures} times ({_root(error)}). Kept so far: "
+                    f"{_size(unfinished):,} bytes; run the same command again when the network is back"
                 ) from error
         time.sleep(WAIT * 2 ** (failures - 1))
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what lies at the bottom of an error: "Name or service not known" under five layers."""
+    return _root(error.__context__) if error.__context__ else error
 
 
 def _go_on(url: str, unfinished: Path, bar: Any) -> None:
