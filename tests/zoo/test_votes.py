@@ -227,3 +227,26 @@ def test_no_galaxies_are_fine(tree: DecisionTree) -> None:
 def test_an_array_of_another_width_is_refused(tree: DecisionTree, function, shape: tuple[int, ...]) -> None:
     with pytest.raises(TreeError, match=r"for the 37 answers of galaxy_zoo_2: allowed is \(galaxy, 37\)"):
         function(tree, np.zeros(shape))
+
+
+@given(decision_trees(), SEEDS)
+def test_the_gate_of_a_question_is_an_answer_given_as_often_as_it_is_reached(tree, seed) -> None:
+    joint = to_joint(tree, random_conditional(tree, 4, seed))
+    try:
+        gates = tree.gates
+    except TreeError as error:
+        assert "several independent ways in" in str(error)
+        return
+    for number, gate in enumerate(gates):
+        expected = np.ones(4) if gate is None else joint[:, gate]
+        assert_allclose(reach(tree, joint)[:, number], expected, atol=1e-12)
+
+
+def test_the_gates_of_galaxy_zoo_2_are_kaggles_rescaling_classes(tree: DecisionTree) -> None:
+    classes = [column.removeprefix("Class") for column in tree.source_columns]
+    gates = [None if gate is None else classes[gate] for gate in tree.gates]
+    tasks = [question.task for question in tree.questions]
+    assert dict(zip(tasks, gates, strict=True)) == {
+        "T01": None, "T02": "1.2", "T03": "2.2", "T04": "2.2", "T05": "2.2", "T06": None,
+        "T07": "1.1", "T08": "6.1", "T09": "2.1", "T10": "4.1", "T11": "4.1",
+    }  # fmt: skip
