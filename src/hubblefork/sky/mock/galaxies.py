@@ -126,8 +126,12 @@ def _irregular(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
     return replace(galaxy, bulge=0.0, clumps=int(rng.integers(4, 10)), brightness=0.7 * galaxy.brightness)
 
 
-def _point(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
+def _star(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
     return replace(galaxy, bulge=0.0, axis_ratio=1.0, petro_r90=3.0, brightness=float(rng.uniform(0.6, 3.0)))
+
+
+def _artifact(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
+    return replace(galaxy, bulge=0.0, axis_ratio=1.0, brightness=float(rng.uniform(0.3, 1.2)))
 
 
 _SHAPES = {
@@ -136,8 +140,8 @@ _SHAPES = {
     "spiral": _spiral,
     "edge_on": _edge_on,
     "irregular": _irregular,
-    "star": _point,
-    "artifact": _point,
+    "star": _star,
+    "artifact": _artifact,
 }
 
 
@@ -355,5 +359,5 @@ class Scene:
         """Return a satellite's or a bright star's trail across the frame, in one band mostly."""
         angle = np.radians(self.galaxy.angle)
         across = -self.x * np.sin(angle) + self.y * np.cos(angle)
-        trail = self.galaxy.brightness * np.exp(-((across / (2 * self.scale)) ** 2))
-        return np.stack([trail * share for share in np.roll([1.0, 0.25, 0.05], int(self.galaxy.angle) % 3)])
+        trail = self.galaxy.brightness * np.exp(-((across / (1.5 * self.scale)) ** 2))
+        return np.stack([trail * share for share in np.roll([1.0, 0.35, 0.15], int(self.galaxy.angle) % 3)])
