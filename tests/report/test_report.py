@@ -209,7 +209,7 @@ def test_a_run_without_anything_else_still_gets_its_page(tmp_path):
     page = Page(write_report(run, predictions=tmp_path / "none.parquet").read_text(encoding="utf-8"))
     assert page.all("section", "id") == ANCHORS
     assert len(page.all("img", "src")) == 1  # the decision tree
-    for command in ("evaluate", "train", "ingest", "predict", "split"):
+    for command in ("evaluate", "train", "ingest", "predict"):
         assert f"hubblefork {command} " in page.text
     assert "This run has not finished" in page.text
 
@@ -224,6 +224,7 @@ def test_a_run_without_anything_else_still_gets_its_page(tmp_path):
         ("run/predictions", "scatter", "hubblefork evaluate"),
         ("run/predictions", "calibration", "hubblefork evaluate"),
         ("run/recipe.toml", "trained_on", "hubblefork train"),
+        ("run/split.toml", "trained_on", "hubblefork train"),
         ("data/rejects.csv", "trained_on", "hubblefork ingest"),
         ("data/catalogue.parquet", "trained_on", "hubblefork ingest"),
         ("data/stamps", "prototype_pages", "hubblefork stamps"),

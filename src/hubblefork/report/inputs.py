@@ -86,7 +86,7 @@ def read_inputs(run: Path, predictions: Path | None) -> Inputs:
         notes=notes,
         recipe=recipe,
         metrics=_attempt(run / "metrics.csv", _read_metrics, train),
-        split=_attempt(run / "split.toml", lambda path: read_split(path.parent), f"hubblefork split {data}"),
+        split=_attempt(run / "split.toml", lambda path: read_split(path.parent), train),
         evaluation=evaluation,
         sky=sky,
         rejects=_attempt(data / "rejects.csv", read_rejects, _ingest(data)),

@@ -36,10 +36,8 @@ SHOWN = 12
 def trained_on(inputs: Inputs) -> Section:
     """Return the data, the split, the rejects, the recipe in full, and where and how long it ran."""
     blocks: list[Block] = [Facts({**_data_facts(inputs), **_run_facts(inputs.notes, inputs.metrics)})]
-    if isinstance(inputs.sky, Missing):
-        blocks.append(inputs.sky)
-    blocks.append(_rejects(inputs))
-    blocks.append(_sheet(inputs))
+    blocks += [lost for lost in (inputs.sky, inputs.split) if isinstance(lost, Missing)]
+    blocks += [_rejects(inputs), _sheet(inputs)]
     if isinstance(inputs.recipe, Missing):
         blocks.append(inputs.recipe)
     else:
@@ -55,7 +53,8 @@ def _data_facts(inputs: Inputs) -> dict[str, str]:
         facts["Images"] = listed([f"{number:,} from {source}" for source, number in sources.items()])
         labelled = int(inputs.sky.labelled.sum())
         facts["Labels"] = f"{labelled:,} of {counted(len(inputs.sky.ids), 'galaxy', 'galaxies')} have some"
-    facts["Split"] = inputs.split.what if isinstance(inputs.split, Missing) else _split_text(inputs.split)
+    if not isinstance(inputs.split, Missing):
+        facts["Split"] = _split_text(inputs.split)
     parts = inputs.notes.get("galaxies", {})
     if parts:
         facts["Labelled galaxies"] = ", ".join(f"{part} {number:,}" for part, number in parts.items())
