@@ -24,6 +24,7 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
     assert image.read_bytes() == again[1].read_bytes()
     assert png(drawing()[0]) == png(drawing()[0])
     assert pdf.read_bytes().startswith(b"%PDF")
+    assert b"CreationDate" not in pdf.read_bytes()
 
 
 def test_settings_of_others_stay_as_they_were():
