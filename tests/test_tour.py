@@ -1,0 +1,41 @@
+"""Every command of the tour runs, in the tour's order, on a mock sky."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hubblefork.cli import app
+from hubblefork.sky.catalogue import galaxy_ids, read_catalogue
+from hubblefork.sky.mock import write_mock_sky
+
+TOUR = (Path(__file__).parents[1] / "docs" / "tour.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^hubblefork (.+)$", TOUR, re.MULTILINE)
+BRIEFLY = ["--set", "epochs=1", "--set", "steps=2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder in which the tour's file names exist."""
+    folder = tmp_path_factory.mktemp("tour")
+    write_mock_sky(folder / "kaggle", galaxies=60, seed=2, processes=1)
+    shutil.copy(folder / "kaggle" / "images_test_rev1.zip", folder)
+    ids = galaxy_ids(read_catalogue(folder / "kaggle" / "truth.parquet")).tolist()
+    (folder / "unselected_ids.txt").write_text("\n".join(map(str, ids)))
+    return folder
+
+
+def test_there_is_a_tour():
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_tour_runs(place, monkeypatch, command):
+    monkeypatch.chdir(place)
+    words = command.split()
+    done = CliRunner().invoke(app, words + (BRIEFLY if words[0] == "train" else []), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    if "--out" in words:
+        assert Path(words[words.index("--out") + 1]).exists()
