@@ -306,7 +306,9 @@ def fetch_from_kaggle(out: Annotated[Path, typer.Option(help="Where to put the f
     from hubblefork.bars import bar
     from hubblefork.sky.fetch import fetch_kaggle
 
-    typer.echo(f"{fetch_kaggle(out, progress=bar)}: now `hubblefork ingest {out} --out data/`")
+    _show_terms("kaggle")
+    fetch_kaggle(out, progress=bar)
+    typer.echo(f"Next: hubblefork ingest {out} --out data/")
 
 
 @fetch.command("gz2")
@@ -315,7 +317,17 @@ def fetch_galaxy_zoo_2(out: Annotated[Path, typer.Option(help="Where to put the 
     from hubblefork.bars import bar
     from hubblefork.sky.fetch import fetch_gz2
 
-    typer.echo(f"{fetch_gz2(out, progress=bar)}")
+    _show_terms("gz2")
+    fetch_gz2(out, progress=bar)
+    typer.echo(f"Next: hubblefork ingest {out} --out data/")
+
+
+def _show_terms(survey: str) -> None:
+    from hubblefork.sky.sources import load_survey
+
+    known = load_survey(survey)
+    typer.echo(f"{known.title}. {known.terms}")
+    typer.echo("Cite: " + "; ".join(known.citations))
 
 
 def fraction_text(found: Fraction) -> str:
