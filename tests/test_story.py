@@ -9,10 +9,13 @@ from hubblefork.network import runs
 from hubblefork.sky.catalogue import read_catalogue
 
 
+QUICK = ("steps=0", "batch_size=32", "epochs=3")
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     folder = tmp_path_factory.mktemp("story")
-    return folder, demo.run_demo(folder, galaxies=240, seed=3)
+    return folder, demo.run_demo(folder, galaxies=240, seed=3, settings=QUICK)
 
 
 def test_every_stage_leaves_its_files(told):
@@ -47,10 +50,20 @@ def test_nothing_of_a_good_sky_is_refused(told):
     assert len(catalogue) == 240 + 60
 
 
-def test_the_network_learned_something(told):
+@pytest.mark.slow
+def test_the_demo_as_it_is_learns_clearly_more_than_the_mean_vote(tmp_path):
+    summary = demo.run_demo(tmp_path, galaxies=2000, seed=0)
+    mean_vote = summary.evaluation["baselines"]["mean_vote"]
+    assert summary.evaluation["rmse"]["value"] < 0.8 * mean_vote["rmse"]["value"]
+    assert mean_vote["behind"]["p_value"] < 0.01
+
+
+def test_the_run_is_finished_and_judged_against_every_baseline(told):
     folder, summary = told
-    assert summary.evaluation["rmse"]["value"] < summary.evaluation["baselines"]["mean_vote"]["rmse"]["value"]
     assert runs.read_notes(folder / "runs" / "lab-cnn")["finished"]
+    baselines = {"all_zeros", "all_ones", "mean_vote", "central_pixel", "kaggle_central_pixel"}
+    assert set(summary.evaluation["baselines"]) == baselines
+    assert 0 < summary.evaluation["baselines"]["mean_vote"]["rmse"]["value"] < 0.2
 
 
 def test_the_summary_says_what_matters(told):
@@ -64,6 +77,6 @@ def test_the_summary_says_what_matters(told):
 def test_told_again_it_is_the_same_story(told):
     folder, summary = told
     weights = (folder / "runs" / "lab-cnn" / "weights.safetensors").stat().st_mtime_ns
-    again = demo.run_demo(folder, galaxies=240, seed=3)
+    again = demo.run_demo(folder, galaxies=240, seed=3, settings=QUICK)
     assert str(again) == str(summary)
     assert (folder / "runs" / "lab-cnn" / "weights.safetensors").stat().st_mtime_ns == weights

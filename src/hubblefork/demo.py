@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,13 @@ class DemoSummary:
         )
 
 
-def run_demo(out: Path, *, galaxies: int, seed: int, progress: Progress = silent) -> DemoSummary:
-    """Run every stage on a mock sky in a folder; called again it goes on where it stopped."""
+def run_demo(
+    out: Path, *, galaxies: int, seed: int, settings: Sequence[str] = SETTINGS, progress: Progress = silent
+) -> DemoSummary:
+    """Run every stage on a mock sky in a folder; called again it goes on where it stopped.
+
+    `settings` override fields of the recipe lab-cnn, as `key=value`.
+    """
     sky, data, run, predictions = (
         out / "sky",
         out / "data",
@@ -60,7 +66,7 @@ def run_demo(out: Path, *, galaxies: int, seed: int, progress: Progress = silent
         write_mock_sky(sky, galaxies=galaxies, seed=seed, progress=progress)
     ingest([sky], data, tree=load_tree(), progress=progress)
     write_split(Split(salt="demo", test=20, validation=15), data)
-    train(data, load_recipe("lab-cnn", [*SETTINGS, f"seed={seed}"]), run, progress=progress)
+    train(data, load_recipe("lab-cnn", [*settings, f"seed={seed}"]), run, progress=progress)
     evaluation = evaluate_run(run, progress=progress)
     predict(run, sky / "images_test_rev1.zip", predictions, progress=progress)
     found, voted, true_fraction = _mergers(predictions, sky / "truth.parquet")
