@@ -151,6 +151,13 @@ def test_parts_of_other_weights_are_not_taken_up(trained, data, tree, tmp_path, 
     assert predict(trained, data / "images.zip", tmp_path / "out.parquet", device="cpu").galaxies == 240
 
 
+def test_fractions_are_not_rounded_to_half_precision(trained, data, tree, tmp_path):
+    made = predict(trained, data / "images.zip", tmp_path / "out.parquet", device="cpu")
+    smooth = fractions(read_catalogue(made.path), tree)[:, 0]
+    rounded = torch.from_numpy(smooth).bfloat16().double().numpy()
+    assert np.mean(smooth == rounded) < 0.1
+
+
 def test_fast_precision_changes_fractions_by_less_than_votes_can_tell(trained, data):
     predictor = Predictor(runs.load_weights(trained), "cpu")
     stamps = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3), dtype=np.uint8)

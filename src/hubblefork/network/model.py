@@ -22,8 +22,14 @@ class VoteFractions(nn.Module):
         self.head = build_head(recipe.head, tree)
 
     def forward(self, views: Tensor) -> Tensor:
-        """Return joint fractions in single precision, whatever precision computed them."""
-        return self.head(self.features(views)).float()
+        """Return joint fractions in single precision.
+
+        Whatever precision computes the layers before, the last one and the head compute in single: fractions
+        of a catalogue are not to be rounded to the 8 bits of bf16.
+        """
+        hidden = self.features[:-1](views)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.head(self.features[-1](hidden.float()))
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from hubblefork.network.architectures.lab import lab_cnn
 ARCHITECTURES = {"lab-cnn": lab_cnn}
 
 
-def build(architecture: str, *, input_size: int, outputs: int) -> nn.Module:
+def build(architecture: str, *, input_size: int, outputs: int) -> nn.Sequential:
     """Build a network: (galaxy, 3, input_size, input_size) floats in [0, 1] in, (galaxy, outputs) scores out.
 
-    Raises RecipeError for an unknown name.
+    Its last layer is the linear one that makes the scores. Raises RecipeError for an unknown name.
     """
     if architecture not in ARCHITECTURES:
         near = did_you_mean(architecture, ARCHITECTURES)
