@@ -52,7 +52,7 @@ def test_nothing_of_a_good_sky_is_refused(told):
 
 @pytest.mark.slow
 def test_the_demo_as_it_is_learns_clearly_more_than_the_mean_vote(tmp_path):
-    summary = demo.run_demo(tmp_path, galaxies=2000, seed=0)
+    summary = demo.run_demo(tmp_path, galaxies=1600, seed=0)
     mean_vote = summary.evaluation["baselines"]["mean_vote"]
     assert summary.evaluation["rmse"]["value"] < 0.8 * mean_vote["rmse"]["value"]
     assert mean_vote["behind"]["p_value"] < 0.01

@@ -290,7 +290,7 @@ def mock(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where to write everything.")] = Path("demo"),
-    galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky.")] = 2000,
+    galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky.")] = 1600,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sky and run.")] = 0,
 ) -> None:
     """The whole job on a mock sky, in minutes: mock, ingest, train, evaluate, predict, mergers, report."""

@@ -22,7 +22,7 @@ from hubblefork.sky.mock import write_mock_sky
 from hubblefork.sky.split import Split, write_split
 from hubblefork.zoo import load_tree
 
-SETTINGS = ("steps=0", "batch_size=32", "epochs=40", "plateau_patience=4")
+SETTINGS = ("steps=0", "batch_size=32", "epochs=36", "plateau_patience=4")
 
 
 @dataclass(frozen=True)
