@@ -109,7 +109,7 @@ def test_full_scale_agrees_with_pillow(height, width, crop):
     data, spec = encoded(sky(height, width=width)), StampSpec(crop, size=crop - 30)
     apart = np.abs(stamp(data, spec) - by_pillow(data, spec))
     assert apart.mean() < 0.25
-    assert apart[1:-1, 1:-1].max() <= 2  # at its edges Pillow does not see beyond the crop
+    assert apart.max() <= 2
 
 
 def test_an_edge_that_overshoots_stays_black_and_white():
@@ -274,7 +274,7 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
     for _ in range(200):
         next(made)
     made.close()
-    assert next(read) < 200 + 16 * (2 * 3 + 2)
+    assert next(read) < 200 + preprocess.GROUP * (2 * preprocess.GROUPS_PER_THREAD + 2)
 
 
 # The stamps of a catalogue
@@ -486,6 +486,26 @@ def test_kill_9_then_the_same_command_again(data, expected, moment, nth, done, m
     assert sorted(path.name for path in folder.iterdir()) == ["stamps.npy", "stamps.toml"]
 
 
+def test_rows_are_flushed_to_the_disk_before_the_journal_says_so(data, monkeypatch):
+    events = []
+    flush, note = os.fsync, store._write_journal
+
+    def flushing(descriptor):
+        flush(descriptor)
+        if os.fstat(descriptor).st_ino == (stamps_folder(data, SPEC) / store.PARTIAL).stat().st_ino:
+            events.append("flushed")
+
+    def noting(folder, how, done):
+        events.append(int(done.sum()))
+        note(folder, how, done)
+
+    monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(store, "_write_journal", noting)
+    monkeypatch.setattr(preprocess, "CHECKPOINT_BYTES", 10 * 24 * 24 * 3)
+    prepare(data, SPEC)
+    assert events == [0, *(event for done in (10, 20, 30, 40) for event in ("flushed", done))]
+
+
 def test_killed_runs_end_with_the_bytes_of_one_that_was_not(data, tmp_path):
     prepare(data, SPEC)
     folder = stamps_folder(data, SPEC)
@@ -545,7 +565,8 @@ def test_progress_counts_every_stamp_once_also_after_an_interruption(data, monke
         yield seen.append
 
     prepare(data, SPEC, progress=counting)
-    assert seen[:3] == ["stamps", GALAXIES, 16]
+    assert seen[:2] == ["stamps", GALAXIES]
+    assert seen[2] in (12, 16)  # the last rows were on their way to the disk
     assert sum(seen[2:]) == GALAXIES
 
 

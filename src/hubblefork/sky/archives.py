@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from posixpath import basename, splitext
+from typing import BinaryIO
 
 from hubblefork.errors import ImageError, did_you_mean
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 LARGEST_MEMBER = 64 * 2**20
+READ_AHEAD = 128 * 2**10
 UNREADABLE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -118,7 +120,7 @@ def open_source(path: Path) -> Iterator[Source]:
     if path.is_dir():
         yield _indexed(path, partial(_folder_entries, path))
     elif _starts_as_zip(path):
-        with _opened_zip(path) as archive:
+        with path.open("rb", buffering=READ_AHEAD) as handle, _opened_zip(path, handle) as archive:
             yield _indexed(path, partial(_zip_entries, archive))
     else:
         _check_tar(path)
@@ -180,9 +182,9 @@ def _starts_as_zip(path: Path) -> bool:
         ) from error
 
 
-def _opened_zip(path: Path) -> zipfile.ZipFile:
+def _opened_zip(path: Path, handle: BinaryIO) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        return zipfile.ZipFile(handle)
     except UNREADABLE as error:
         raise ImageError(
             f"{path}: a damaged zip: its list of members, which stands at its end, cannot be read ({error}); "

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 BANDS = 3
 BASELINE, SCAN = 0xC0, 0xDA
 BLOCK_ROW = 16
-CONTEXT = 8
+CONTEXT = 2
 LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 
 

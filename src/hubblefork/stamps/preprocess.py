@@ -33,7 +33,7 @@ from hubblefork.stamps.jpeg import BANDS, decode_jpeg, jpeg_sides
 from hubblefork.stamps.resample import resample, taps
 from hubblefork.stamps.store import Filling, How, alone_in, filling, is_finished, open_array, read_how
 
-GROUP = 16
+GROUP = 32
 GROUPS_PER_THREAD = 3
 CHECKPOINT_BYTES = 32 * 2**20
 CATALOGUE = "catalogue.parquet"
@@ -314,7 +314,7 @@ def _fill(
                 unfinished.put(rows[name], _trusted(pixels))
                 if len(unfinished.fresh) >= often:
                     advance(unfinished.checkpoint())
-        advance(unfinished.checkpoint())
+        advance(unfinished.settle())
     _check_none_missing(galaxies, done)
 
 

@@ -17,6 +17,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -37,31 +38,44 @@ How = dict[str, Any]
 
 @dataclass
 class Filling:
-    """An unfinished uint8 array: which rows are `done`, and those put since the last checkpoint (`fresh`)."""
+    """An unfinished uint8 array: which rows are `done`, and those put since the last checkpoint (`fresh`).
+
+    Rows are brought to the disk in the background, so that nothing waits for a slow one.
+    """
 
     folder: Path
     how: How
     done: NDArray[np.bool_]
     handle: BinaryIO
     offset: int
+    background: ThreadPoolExecutor
     fresh: list[int] = field(default_factory=list)
+    saving: Future[int] | None = None
 
     def put(self, row: int, values: NDArray[np.uint8]) -> None:
         """Write one row."""
-        self.handle.seek(self.offset + row * values.nbytes)
-        if self.handle.write(values.data) != values.nbytes:
+        written = os.pwrite(self.handle.fileno(), values.data, self.offset + row * values.nbytes)
+        if written != values.nbytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.fresh.append(row)
 
     def checkpoint(self) -> int:
-        """Bring all rows put so far safely to the disk; return how many were new."""
-        new = len(self.fresh)
-        if new:
+        """Begin to bring the rows put so far to the disk; return how many of earlier ones became safe."""
+        safe = self.saving.result() if self.saving else 0
+        self.saving = self.background.submit(self._save, self.fresh)
+        self.fresh = []
+        return safe
+
+    def settle(self) -> int:
+        """Bring all rows put so far to the disk; return how many have become safe."""
+        return self.checkpoint() + self.checkpoint()
+
+    def _save(self, rows: list[int]) -> int:
+        if rows:
             os.fsync(self.handle.fileno())
-            self.done[self.fresh] = True
-            self.fresh.clear()
+            self.done[rows] = True
             _write_journal(self.folder, self.how, self.done)
-        return new
+        return len(rows)
 
 
 @contextmanager
@@ -84,16 +98,14 @@ def alone_in(folder: Path) -> Iterator[None]:
 def filling(folder: Path, how: How) -> Iterator[Filling]:
     """Fill the array of a folder: from where it stopped when it was made the same way, else from the start.
 
-    When the block ends well, the array takes its final name. Raises DiskError when the disk is too
+    When the block ends well, all rows settled, the array takes its final name. Raises DiskError when the disk is too
     full for the whole array, before the first row is made. To be called within `alone_in`.
     """
     done = _done_before(folder, how)
     if done is None:
         done = _start(folder, how)
-    with (folder / PARTIAL).open("rb+", buffering=0) as handle:
-        unfinished = Filling(folder, how, done, handle, len(_header(how)))
-        yield unfinished
-        unfinished.checkpoint()
+    with (folder / PARTIAL).open("rb+", buffering=0) as handle, ThreadPoolExecutor(1) as background:
+        yield Filling(folder, how, done, handle, len(_header(how)), background)
     _finish(folder, how)
 
 
