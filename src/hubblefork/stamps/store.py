@@ -98,8 +98,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 def filling(folder: Path, how: How) -> Iterator[Filling]:
     """Fill the array of a folder: from where it stopped when it was made the same way, else from the start.
 
-    When the block ends well, all rows settled, the array takes its final name. Raises DiskError when the disk is too
-    full for the whole array, before the first row is made. To be called within `alone_in`.
+    When the block ends well, all rows settled, the array takes its final name. Raises DiskError when
+    the disk is too full for the whole array, before the first row is made. To be called within `alone_in`.
     """
     done = _done_before(folder, how)
     if done is None:
