@@ -8,7 +8,6 @@ from hubblefork import demo
 from hubblefork.network import runs
 from hubblefork.sky.catalogue import read_catalogue
 
-
 QUICK = ("steps=0", "batch_size=32", "epochs=3")
 
 
