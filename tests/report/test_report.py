@@ -12,6 +12,7 @@ import tomli_w
 
 from hubblefork.errors import RunError
 from hubblefork.files import write_text
+from hubblefork.report import page as page_module
 from hubblefork.report import write, write_report
 from hubblefork.report.blocks import counted, decimal, listed
 from hubblefork.sky.catalogue import fractions, read_catalogue, write_catalogue
@@ -69,7 +70,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module", autouse=True)
 def quickly():
     """Coarse pictures and one real PDF: what figures show, and how they are written, is tested with them."""
-    fine, whole = write.png, write.save_pdf
+    fine, whole = page_module.png, page_module.save_pdf
 
     def save_pdf(figure, path, **settings):
         if path.stem == "learning-curves":
@@ -78,8 +79,8 @@ def quickly():
             write_text(path, "%PDF-")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "png", lambda figure, **_: fine(figure, dpi=15))
-        patch.setattr(write, "save_pdf", save_pdf)
+        patch.setattr(page_module, "png", lambda figure, **_: fine(figure, dpi=15))
+        patch.setattr(page_module, "save_pdf", save_pdf)
         yield
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubblefork import __version__
+from hubblefork.cli.study import study
 from hubblefork.errors import HubbleforkError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 fetch = typer.Typer(help="Fetch the real data from where it is published.", no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
+app.add_typer(study, name="study")
 
 Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubblefork ingest`.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, as written by `hubblefork train`.")]
