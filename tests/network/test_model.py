@@ -1,4 +1,4 @@
-"""lab-cnn is the network of the lab report's table 2, layer by layer."""
+"""The networks are those of the lab report's tables 2, 3 and 5, layer by layer."""
 
 import pytest
 import torch
@@ -42,6 +42,39 @@ def test_lab_cnn_has_the_parameters_of_the_report(tree):
     assert parameters.keras == 1_652_453
     assert parameters.statistics == 64
     assert parameters.learned == 1_652_389
+
+
+TABLE_3 = [("resnet50", (2, 2, 2048), 23_587_712), ("Flatten", (8192,), 0), ("Linear", (37,), 303_141)]
+TABLE_5 = [
+    ("resnet50", (2, 2, 2048), 23_587_712),
+    ("Flatten", (8192,), 0),
+    ("Linear", (200,), 1_638_600),
+    ("ReLU", (200,), 0),
+    ("Dropout", (200,), 0),
+    ("Linear", (100,), 20_100),
+    ("ReLU", (100,), 0),
+    ("Dropout", (100,), 0),
+    ("Linear", (37,), 3_737),
+]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "table", "total"),
+    [("lab-resnet50", TABLE_3, 23_890_853), ("lab-resnet50-reweighted", TABLE_5, 25_250_149)],
+)
+def test_the_resnets_have_the_layers_and_parameters_of_tables_3_and_5(tree, recipe, table, total):
+    network = VoteFractions(load_recipe(recipe), tree)
+    layers = summarise(network.features, 64)
+    assert [(layer.kind, layer.output_shape, layer.parameters.keras) for layer in layers] == table
+    parameters = count_parameters(network)
+    assert parameters.keras == total
+    assert (parameters.statistics, parameters.redundant) == (53_120, 26_560)
+
+
+@pytest.mark.parametrize("recipe", ["lab-resnet50", "lab-resnet50-reweighted"])
+def test_the_resnets_take_other_sizes(tree, recipe):
+    network = VoteFractions(load_recipe(recipe, ["input_size=33"]), tree).eval()
+    assert network(torch.zeros(2, 3, 33, 33)).shape == (2, 37)
 
 
 def test_a_summary_leaves_the_network_as_it_was():

@@ -31,6 +31,9 @@ RecipeName = Annotated[str, typer.Option("--recipe", help="A recipe's name, or a
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")
 ]
+Weights = Annotated[
+    Path | None, typer.Option(help="A .safetensors file of published weights that the encoder starts from.")
+]
 
 
 def main() -> None:
@@ -122,6 +125,7 @@ def train(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
     settings: Settings = None,
+    weights: Weights = None,
     device: Device = "",
 ) -> None:
     """Train a recipe; called again after an interruption it goes on.
@@ -133,11 +137,12 @@ def train(
     from hubblefork.network.runs import read_notes
     from hubblefork.network.training import train as run
 
-    run(data, load_recipe(recipe, settings or []), out, device=device, progress=bar)
+    run(data, load_recipe(recipe, settings or []), out, weights=weights, device=device, progress=bar)
     notes = read_notes(out)
     watched = ", ".join(f"{name} {value:.4f}" for name, value in notes["best"].items())
     typer.echo(
-        f"{out}: best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}; "
+        f"{out}: started from {notes['start']}; "
+        f"best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}; "
         f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training"
     )
 

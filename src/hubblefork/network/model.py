@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from hubblefork.network.architectures import build
+from hubblefork.network.architectures.encoder import Encoder
 from hubblefork.network.heads import build_head
 from hubblefork.network.recipe import Recipe
 from hubblefork.zoo import DecisionTree
@@ -37,25 +39,30 @@ class Parameters:
     """How many numbers a network learns, and how the two seeds' framework would count them.
 
     `learned` are the parameters that gradients change, as PyTorch counts. Keras adds the running
-    statistics of batch normalisation as non-trainable parameters: `statistics`.
+    statistics of batch normalisation as non-trainable parameters, `statistics`, and its ResNets have biases
+    before each normalisation, which takes them out again: `redundant`.
     """
 
     learned: int
     statistics: int
+    redundant: int = 0
 
     @property
     def keras(self) -> int:
         """The total in Keras's way of counting."""
-        return self.learned + self.statistics
+        return self.learned + self.statistics + self.redundant
 
 
 def count_parameters(network: nn.Module) -> Parameters:
     """Count the parameters of a network."""
     learned = sum(parameter.numel() for parameter in network.parameters())
     statistics = sum(
-        buffer.numel() for name, buffer in network.named_buffers() if name.endswith(("_mean", "_var"))
+        buffer.numel()
+        for name, buffer in network.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
     )
-    return Parameters(learned, statistics)
+    encoders = (module for module in network.modules() if isinstance(module, Encoder))
+    return Parameters(learned, statistics, sum(encoder.redundant_biases for encoder in encoders))
 
 
 @dataclass(frozen=True)
@@ -68,16 +75,16 @@ class Layer:
 
 
 def summarise(network: nn.Module, input_size: int) -> list[Layer]:
-    """Return the layers without children of a network in the order in which they run."""
+    """Return the layers of a network in the order in which they run, an encoder of timm as one layer."""
     layers: list[Layer] = []
 
     def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         shape = tuple(output.shape[1:])
         shown = (*shape[1:], shape[0]) if len(shape) == 3 else shape
-        layers.append(Layer(type(module).__name__, shown, count_parameters(module)))
+        kind = module.name if isinstance(module, Encoder) else type(module).__name__
+        layers.append(Layer(kind, shown, count_parameters(module)))
 
-    leaves = [module for module in network.modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(note) for module in leaves]
+    hooks = [module.register_forward_hook(note) for module in _layers(network)]
     was_training = network.training
     with torch.no_grad():
         network.eval()(torch.zeros(1, 3, input_size, input_size))
@@ -85,3 +92,11 @@ def summarise(network: nn.Module, input_size: int) -> list[Layer]:
     for hook in hooks:
         hook.remove()
     return layers
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(module, Encoder) or not list(module.children()):
+        yield module
+    else:
+        for child in module.children():
+            yield from _layers(child)

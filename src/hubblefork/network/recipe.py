@@ -26,6 +26,7 @@ WATCHED = ("validation_rmse", "validation_agreement")
 class Recipe:
     """The settings of a run. Raises RecipeError, with all complaints at once, for values that cannot work.
 
+    `pretrained` names the weights published by timm that the encoder starts from (empty: random ones).
     Stamps: `crop` original pixels become `stamp_size` pixels on disk, of which the network sees the
     central `input_size`. Augmentation: `rotation` in degrees either way, `flip` a probability, `shift`
     in stamp pixels either way, `zoom` a factor either way (log-uniform). Training: `steps` batches
@@ -37,6 +38,7 @@ class Recipe:
     name: str
     about: str
     architecture: str
+    pretrained: str = ""
     head: str = "sigmoid"
     crop: int = 212
     stamp_size: int = 64

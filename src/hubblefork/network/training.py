@@ -28,6 +28,7 @@ from hubblefork.network import runs
 from hubblefork.network.device import best_device, best_precision, keep_freed_memory
 from hubblefork.network.losses import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
+from hubblefork.network.pretrained import start
 from hubblefork.network.recipe import Recipe, differences
 from hubblefork.progress import Advance, Progress, silent
 from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
@@ -40,12 +41,21 @@ from hubblefork.zoo import DecisionTree, load_tree
 MODES: dict[str, Literal["min", "max"]] = {"validation_rmse": "min", "validation_agreement": "max"}
 
 
-def train(data: Path, recipe: Recipe, out: Path, *, device: str = "", progress: Progress = silent) -> Path:
+def train(
+    data: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    device: str = "",
+    progress: Progress = silent,
+) -> Path:
     """Train a recipe on the labelled galaxies of a data folder; return the run folder.
 
     Called again on the same folder it goes on where it stopped, and does nothing when the run is
-    finished. `device`: "cpu", "cuda" or "mps"; empty chooses. Raises RunError when the folder holds
-    a run of another recipe or other data, CatalogueError when there is nothing to train or judge on.
+    finished. `device`: "cpu", "cuda" or "mps"; empty chooses. `weights`: see `pretrained.start`. Raises
+    RunError when the folder holds a run of another recipe or other data or the weights do not fit,
+    CatalogueError when there is nothing to train or judge on.
     """
     tree = load_tree()
     _check_same_run(out, recipe, data)
@@ -54,14 +64,18 @@ def train(data: Path, recipe: Recipe, out: Path, *, device: str = "", progress: 
     keep_freed_memory()
     where = torch.device(device) if device else best_device()
     galaxies = GalaxyData(data, recipe, tree, where, progress)
-    runs.begin(out, recipe, data=data, split=galaxies.split, notes=_notes(recipe, galaxies, where))
     lightning.seed_everything(recipe.seed, workers=False, verbose=False)
+    lesson = Lesson(recipe, tree)
+    if not (out / "last.ckpt").exists():
+        started = start(lesson.network, recipe.pretrained, weights)
+        notes = {"start": started, **_notes(lesson.network, galaxies, where)}
+        runs.begin(out, recipe, data=data, split=galaxies.split, notes=notes)
     log = EpochLog(out)
     with progress(f"training {recipe.name}", recipe.epochs * galaxies.steps, _steps_done(out)) as advance:
         callbacks = [log, BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Bar(advance)]
         with _quiet():
             trainer = _trainer(recipe, out, where, callbacks)
-            _fit(trainer, Lesson(recipe, tree), galaxies, out / "last.ckpt")
+            _fit(trainer, lesson, galaxies, out / "last.ckpt")
     runs.finish(out, log.rows, MODES[recipe.watch], recipe.watch)
     return out
 
@@ -337,8 +351,8 @@ def _steps_done(out: Path) -> int:
     return int(rows[-1]["step"]) if rows else 0
 
 
-def _notes(recipe: Recipe, galaxies: GalaxyData, device: torch.device) -> dict[str, Any]:
-    parameters = count_parameters(VoteFractions(recipe, load_tree()))
+def _notes(network: VoteFractions, galaxies: GalaxyData, device: torch.device) -> dict[str, Any]:
+    parameters = count_parameters(network)
     return {
         "galaxies": {part: len(stamps) for part, stamps in galaxies.parts.items()},
         "parameters": {"learned": parameters.learned, "keras": parameters.keras},

@@ -5,9 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from hubblefork.errors import RecipeError, did_you_mean
-from hubblefork.network.architectures.lab import lab_cnn
+from hubblefork.network.architectures.lab import lab_cnn, lab_resnet50, lab_resnet50_dense
 
-ARCHITECTURES = {"lab-cnn": lab_cnn}
+ARCHITECTURES = {
+    "lab-cnn": lab_cnn,
+    "lab-resnet50": lab_resnet50,
+    "lab-resnet50-dense": lab_resnet50_dense,
+}
 
 
 def build(architecture: str, *, input_size: int, outputs: int) -> nn.Sequential:

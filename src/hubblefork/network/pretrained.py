@@ -1,0 +1,78 @@
+"""Where a network starts from: published weights of its encoder, a file of them, or chance."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hubblefork.errors import RunError
+from hubblefork.network.architectures.encoder import Encoder
+from hubblefork.network.model import VoteFractions
+
+FROM_CHANCE = "random weights"
+
+
+def start(network: VoteFractions, published: str, file: Path | None = None) -> str:
+    """Load the starting weights of a network's encoder; return in words what they are.
+
+    `file` is a .safetensors file in timm's naming; without one the weights that timm publishes as
+    `published` are taken, and when they cannot be reached the network keeps its random ones, which
+    the returned text says. Raises RunError for a file that does not fit or a network without an encoder.
+    """
+    encoder = next((module for module in network.modules() if isinstance(module, Encoder)), None)
+    if file is not None and encoder is None:
+        raise RunError(f"{file}: this recipe's network has no encoder that weights could start from")
+    if encoder is None or not (file or published):
+        return FROM_CHANCE
+    if file is not None:
+        return _loaded(encoder, file, file.name)
+    try:
+        path = fetch(published)
+    except Exception as error:
+        return f"{FROM_CHANCE}: {published} could not be reached ({type(error).__name__})"
+    return _loaded(encoder, path, f"{published} of timm")
+
+
+def fetch(published: str) -> Path:
+    """Return the path of weights that timm publishes, cached or from the hub; raises as its client does."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    place = (f"timm/{published}", "model.safetensors")
+    cached = try_to_load_from_cache(*place)
+    if isinstance(cached, str):
+        return Path(cached)
+    get_hf_file_metadata(hf_hub_url(*place), timeout=5)
+    return Path(hf_hub_download(*place))
+
+
+def _loaded(encoder: Encoder, path: Path, what: str) -> str:
+    tensors = _without_classifier(encoder, _read(path))
+    wanted = encoder.network.state_dict()
+    complaints = [f"{name} is missing" for name in wanted if name not in tensors]
+    complaints += [f"{name} is not of {encoder.name}" for name in tensors if name not in wanted]
+    complaints += [
+        f"{name} has the shape {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    if complaints:
+        more = f" and {len(complaints) - 3} more" if len(complaints) > 3 else ""
+        raise RunError(f"{path}: no weights of {encoder.name}: {'; '.join(complaints[:3])}{more}")
+    encoder.network.load_state_dict(tensors)
+    return f"{what} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: not a safetensors file: {error}") from error
+
+
+def _without_classifier(encoder: Encoder, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    head = f"{encoder.classifier}."
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
