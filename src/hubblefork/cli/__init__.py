@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hubblefork import __version__
+from hubblefork.cli.mergers import mergers
 from hubblefork.cli.study import study
 from hubblefork.errors import HubbleforkError
-
-if TYPE_CHECKING:
-    from hubblefork.science.fractions import Fraction
 
 app = typer.Typer(
     help="Images of galaxies to calibrated Galaxy Zoo vote fractions, and to the science they allow.",
@@ -23,6 +21,7 @@ app = typer.Typer(
 fetch = typer.Typer(help="Fetch the real data from where it is published.", no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
 app.add_typer(study, name="study")
+app.command()(mergers)
 
 Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubblefork ingest`.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, as written by `hubblefork train`.")]
@@ -188,34 +187,6 @@ def predict(
 
 
 @app.command()
-def mergers(
-    catalogue: Annotated[
-        Path, typer.Argument(help="A catalogue of predictions, or of volunteers' fractions.")
-    ],
-    threshold: Annotated[
-        float, typer.Option(help="A galaxy with at least this joint fraction counts.")
-    ] = 0.3,
-    answer: Annotated[str, typer.Option(help="The answer that is counted.")] = "merger",
-    interval: Annotated[
-        str, typer.Option(help="Binomial interval: wilson, jeffreys, flat or wald.")
-    ] = "wilson",
-    level: Annotated[float, typer.Option(help="Confidence level of the interval.")] = 0.95,
-) -> None:
-    """Show the fraction of galaxies above a threshold, with its interval.
-
-    Example: hubblefork mergers predictions.parquet --threshold 0.3
-    """
-    from hubblefork.science.fractions import fraction_above
-    from hubblefork.sky.catalogue import fractions, read_catalogue
-    from hubblefork.zoo import load_tree
-
-    tree = load_tree()
-    joint = fractions(read_catalogue(catalogue), tree)
-    found = fraction_above(tree, joint, answer=answer, threshold=threshold, interval=interval, level=level)
-    typer.echo(fraction_text(found))
-
-
-@app.command()
 def report(
     run: Run,
     predictions: Annotated[Path | None, typer.Option(help="A catalogue of predictions to add.")] = None,
@@ -228,6 +199,22 @@ def report(
     from hubblefork.report import write_report
 
     typer.echo(write_report(run, predictions=predictions, progress=bar))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder, or its weights.safetensors.")],
+    out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    side: Annotated[int, typer.Option(help="Side of the cutouts that it will be given, in pixels.")] = 424,
+) -> None:
+    """One ONNX file that takes cutouts: preprocessing, network and head, checked against PyTorch.
+
+    Example: hubblefork export runs/lab-cnn --out lab-cnn.onnx
+    """
+    from hubblefork.network.export import export as write
+
+    apart = write(run, out, side=side)
+    typer.echo(f"{out}: takes uint8 (galaxy, {side}, {side}, 3); at most {apart:.1g} from PyTorch")
 
 
 @app.command()
@@ -335,12 +322,3 @@ def _show_terms(survey: str) -> None:
     known = load_survey(survey)
     typer.echo(f"{known.title}. {known.terms}")
     typer.echo("Cite: " + "; ".join(known.citations))
-
-
-def fraction_text(found: Fraction) -> str:
-    """Return a fraction in one line: count, value, interval, threshold."""
-    return (
-        f"{found.answer} ≥ {found.threshold:g}: {found.count} of {found.total} galaxies = {found.value:.4f} "
-        f"({found.interval} {found.level:.0%} interval {found.low:.4f} to {found.high:.4f})"
-        + (f"; {found.missing} without a value" if found.missing else "")
-    )

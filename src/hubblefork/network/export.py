@@ -1,0 +1,117 @@
+"""A trained network as one ONNX file: the cutouts' preprocessing, the network and its head.
+
+    session = onnxruntime.InferenceSession("fork.onnx")
+    (fractions,) = session.run(None, {"cutouts": cutouts})     # uint8 (galaxy, side, side, 3)
+
+The file's metadata name the answers in their order, the tree, the recipe and the weights' SHA-256. Cutouts
+are resampled as by `stamps.resample`, from their full scale; ours are decoded at half scale where that is
+enough, which moves a fraction a little (the tour says by how much).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hubblefork import __version__
+from hubblefork.errors import RunError, StampError
+from hubblefork.files import replacing
+from hubblefork.network import runs
+from hubblefork.network.recipe import recipe_text
+from hubblefork.stamps.augment import central_views
+from hubblefork.stamps.resample import taps
+
+TOLERANCE = 1e-4
+CHECKED = 3
+
+
+class CutoutsToFractions(nn.Module):
+    """Maps cutouts, uint8 (galaxy, side, side, 3), to joint fractions (galaxy, answer)."""
+
+    filters: Tensor
+
+    def __init__(self, weights: runs.Weights, side: int) -> None:
+        super().__init__()
+        recipe = weights.recipe
+        if side < recipe.crop:
+            raise StampError(f"cutouts of {side} pixels are smaller than the recipe's crop of {recipe.crop}")
+        axis = taps(side, recipe.crop, recipe.stamp_size, 1)
+        dense = np.zeros((recipe.stamp_size, side), np.float32)
+        dense[:, axis.window] = axis.weights.toarray()
+        self.register_buffer("filters", torch.from_numpy(dense))
+        self.input_size = recipe.input_size
+        self.network = weights.network
+
+    def forward(self, cutouts: Tensor) -> Tensor:
+        """Return the joint fractions of cutouts."""
+        rows = torch.einsum("sy,gyxb->gsxb", self.filters, cutouts.float())
+        stamps = torch.einsum("tx,gsxb->gstb", self.filters, rows)
+        return self.network(central_views((stamps + 0.5).floor().clamp(0, 255), self.input_size))
+
+
+def export(run: Path, out: Path, *, side: int = 424) -> float:
+    """Write a run as an ONNX file for cutouts of `side` pixels; return its largest distance from PyTorch.
+
+    The file is run through ONNX Runtime on random cutouts before it takes its name. Raises RunError when
+    it strays by more than 1e-4 or the extra `onnx` is not installed, StampError for too small cutouts.
+    """
+    weights = runs.load_weights(run)
+    model = CutoutsToFractions(weights, side).eval()
+    shape = (CHECKED, side, side, 3)
+    cutouts = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
+    with replacing(out) as temporary:
+        _write(model, cutouts, temporary, _metadata(weights))
+        with torch.inference_mode():
+            expected = model(cutouts).numpy()
+        apart = float(np.abs(_run(temporary, cutouts.numpy()) - expected).max())
+        if not apart <= TOLERANCE:
+            raise RunError(
+                f"{out}: ONNX Runtime's fractions differ from PyTorch's by {apart:.2g}; not written"
+            )
+    return apart
+
+
+def _write(model: nn.Module, cutouts: Tensor, path: Path, metadata: dict[str, str]) -> None:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch's exporter needs it and says so less clearly
+    except ImportError as error:
+        raise RunError(
+            f"exporting needs onnx, onnxscript and onnxruntime ({error}): pip install 'hubblefork[onnx]'"
+        ) from error
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        model,
+        (cutouts,),
+        dynamo=True,
+        input_names=["cutouts"],
+        output_names=["fractions"],
+        dynamic_shapes=({0: torch.export.Dim("galaxy")},),
+        verbose=False,
+    )
+    assert program is not None
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, metadata)
+    onnx.save_model(proto, path)
+
+
+def _run(path: Path, cutouts: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"cutouts": cutouts})[0])
+
+
+def _metadata(weights: runs.Weights) -> dict[str, str]:
+    return {
+        "answers": json.dumps(list(weights.tree.columns)),
+        "tree": weights.tree.name,
+        "recipe": recipe_text(weights.recipe),
+        "weights_sha256": weights.digest,
+        "hubblefork": __version__,
+    }

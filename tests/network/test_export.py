@@ -1,0 +1,79 @@
+"""The ONNX file gives PyTorch's fractions, for any number of cutouts, and says what it is."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hubblefork.errors import RunError, StampError
+from hubblefork.network import export as room
+from hubblefork.network import runs
+from hubblefork.network.export import CutoutsToFractions, export
+from hubblefork.network.model import VoteFractions
+from hubblefork.network.recipe import load_recipe
+from hubblefork.network.runs import load_weights
+from hubblefork.stamps.preprocess import StampSpec
+from hubblefork.stamps.resample import resample, taps
+
+onnxruntime = pytest.importorskip("onnxruntime")
+SIDE = 71
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tree):
+    """A folder with the weights of a network that was never trained."""
+    folder = tmp_path_factory.mktemp("export")
+    recipe = load_recipe("lab-cnn", ["crop=64", "stamp_size=34", "input_size=30", "head=tree"])
+    runs.write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    out = run / "network.onnx"
+    assert export(run, out, side=SIDE) < 1e-5
+    return onnxruntime.InferenceSession(out)
+
+
+def cutouts(galaxies, seed=1):
+    return np.random.default_rng(seed).integers(0, 256, (galaxies, SIDE, SIDE, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("galaxies", [1, 5])
+def test_any_number_of_galaxies_obeys_the_tree(exported, tree, galaxies):
+    (fractions,) = exported.run(None, {"cutouts": cutouts(galaxies)})
+    assert fractions.shape == (galaxies, 37)
+    assert np.allclose(fractions[:, tree.slices[0]].sum(axis=1), 1, atol=1e-5)
+
+
+def test_cutouts_are_resampled_as_stamps_are(run):
+    spec = StampSpec(64, 34)
+    axis = taps(SIDE, spec.crop, spec.size, 1)
+    model = CutoutsToFractions(load_weights(run), SIDE)
+    seen = []
+    model.network.register_forward_hook(lambda _, views, __: seen.append(views[0]))
+    images = cutouts(2)
+    model.eval()(room.torch.from_numpy(images))
+    stamps = np.stack([resample(image, axis, axis) for image in images])[:, 2:32, 2:32]
+    views = seen[0].permute(0, 2, 3, 1).numpy() * 255
+    assert np.abs(views - stamps).max() <= 1
+    assert (np.abs(views - stamps) > 0.01).mean() < 1e-3
+
+
+def test_the_file_says_what_it_is(exported, run, tree):
+    said = exported.get_modelmeta().custom_metadata_map
+    assert json.loads(said["answers"]) == list(tree.columns)
+    assert said["weights_sha256"] == load_weights(run).digest
+
+
+def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "_write", lambda model, images, path, _: path.write_bytes(b"ONNX"))
+    monkeypatch.setattr(room, "_run", lambda path, images: np.zeros((len(images), 37)))
+    with pytest.raises(RunError, match="not written"):
+        export(run, tmp_path / "stray.onnx", side=SIDE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cutouts_smaller_than_the_crop_are_refused(run, tmp_path):
+    with pytest.raises(StampError, match="smaller than the recipe's crop of 64"):
+        export(run, tmp_path / "small.onnx", side=50)
