@@ -54,23 +54,25 @@ def ours(arguments: argparse.Namespace) -> dict[str, float]:
     from hubblefork.network import training
     from hubblefork.network.device import best_precision, keep_freed_memory
     from hubblefork.network.recipe import load_recipe
-    from hubblefork.stamps.augment import Augmentation, augmented_views, central_views
+    from hubblefork.stamps.augment import central_views, moved_views, random_moves
     from hubblefork.stamps.batches import LabelledStamps, ShuffledBatches
     from hubblefork.zoo import load_tree
 
     keep_freed_memory()
     given = np.load(arguments.stamps)
     recipe = load_recipe(arguments.recipe)
-    moved = Augmentation(recipe.rotation, recipe.flip, recipe.shift, recipe.zoom)
     pixels, labels = torch.from_numpy(given["stamps"]), torch.from_numpy(given["labels"])
     galaxies = LabelledStamps(pixels, torch.arange(len(pixels)), labels)
 
-    def view(stamps: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def draw(count: int, generator: torch.Generator) -> torch.Tensor:
+        return random_moves(count, recipe.stamp_size, recipe.input_size, recipe.augmentation, generator)
+
+    def view(stamps: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
         if recipe.augments:
-            return augmented_views(stamps, recipe.input_size, moved, generator)
+            return moved_views(stamps, recipe.input_size, moves)
         return central_views(stamps, recipe.input_size)
 
-    batches = ShuffledBatches(galaxies, view, BATCH, arguments.steps + WARM_UP, 0, 0)
+    batches = ShuffledBatches(galaxies, view, BATCH, arguments.steps + WARM_UP, 0, 0, draw)
     clock = _clock(lightning)
     trainer = lightning.Trainer(
         accelerator="cpu", precision=best_precision(torch.device("cpu")), max_epochs=1, callbacks=[clock],

@@ -8,6 +8,7 @@
     ├── StampError          stamps prepared in another way than the one asked for
     ├── RecipeError         a recipe or a field of one that does not exist or does not fit
     ├── RunError            a run folder that is incomplete or of another recipe
+    │   └── DivergedError   a training whose error is no longer a number
     ├── DownloadError       a file that could not be fetched, or is not the file expected
     └── DiskError           a file that could not be written
 
@@ -50,6 +51,10 @@ class RecipeError(HubbleforkError):
 
 class RunError(HubbleforkError):
     """A run folder that is incomplete or belongs to another recipe."""
+
+
+class DivergedError(RunError):
+    """A training whose error is no longer a number."""
 
 
 class DownloadError(HubbleforkError):

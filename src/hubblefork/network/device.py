@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import platform
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -31,9 +34,54 @@ def best_precision(device: torch.device) -> str:
     return "32-true"
 
 
+@dataclass(frozen=True)
+class Precision:
+    """A precision by Lightning's name, and what has to be said: nothing, or why it is another one."""
+
+    name: str
+    remark: str = ""
+
+
+def precision_of(asked: str, device: torch.device) -> Precision:
+    """Return the precision for what a recipe asks ("auto", "32", "bf16" or "fp16") on a device.
+
+    Where the device would only emulate it, single precision is taken, and the remark says so: a lower
+    precision is asked for to be faster.
+    """
+    if asked == "auto":
+        return Precision(best_precision(device))
+    if asked == "32":
+        return Precision("32-true")
+    able = device.type != "cpu" if asked == "fp16" else best_precision(device) == "bf16-mixed"
+    if able:
+        return Precision({"fp16": "16-mixed", "bf16": "bf16-mixed"}[asked])
+    return Precision(
+        "32-true", f"precision: 32 instead of {asked}, which this {device.type} device only emulates"
+    )
+
+
+def compiled(network: nn.Module, input_size: int, device: torch.device) -> str:
+    """Compile a network in place with torch.compile; return what has to be said: nothing, or why it is not.
+
+    A copy is tried first, forwards and backwards, so that whatever PyTorch's compiler lacks on a machine
+    shows before training begins and the network is left as it was.
+    """
+    trial = copy.deepcopy(network).to(device)
+    try:
+        with torch.random.fork_rng(enabled=True):
+            trial.compile()
+            trial(torch.rand(2, 3, input_size, input_size, device=device)).sum().backward()
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+        return f"compile: not compiled, {type(error).__name__}: {reason[:200]}"
+    network.compile()
+    return ""
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the autocast context of a precision named as by `best_precision`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
+    """Return the autocast context of a precision by Lightning's name."""
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "32-true")
 
 
 def keep_freed_memory() -> bool:

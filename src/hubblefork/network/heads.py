@@ -55,7 +55,10 @@ class TreeHead(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return the joint fractions of the scores."""
-        shares = _within_questions(scores.float(), self.slices)
+        return self.down(_within_questions(scores.float(), self.slices))
+
+    def down(self, shares: Tensor) -> Tensor:
+        """Return the joint fractions of conditional ones, both (galaxy, answer)."""
         joint: dict[int, Tensor] = {}
         for number in self.order:
             answers = range(*self.slices[number].indices(shares.shape[1]))
@@ -65,9 +68,45 @@ class TreeHead(nn.Module):
         return torch.stack([joint[answer] for answer in range(shares.shape[1])], dim=1)
 
 
+class DielemanHead(nn.Module):
+    """The 2014 winner's own way: a ReLU, divided by its sum within each question, multiplied down the path.
+
+    An answer can get exactly zero, which a softmax never gives (Dieleman et al. 2015, section 4.4). A
+    question whose scores are all negative gets zeros, and no gradient; so that no question begins
+    there, nothing is divided in the first 625 steps of training, as in the winner's program.
+    """
+
+    steps: Tensor
+
+    def __init__(self, tree: DecisionTree, *, undivided: int = 625) -> None:
+        super().__init__()
+        self.tree_head, self.undivided = TreeHead(tree), undivided
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return the joint fractions of the scores."""
+        positive = torch.relu(scores.float())
+        shares = torch.cat(
+            [part / (part.sum(dim=1, keepdim=True) + 1e-12) for part in self._questions(positive)], dim=1
+        )
+        joint = self.tree_head.down(torch.where(self.steps < self.undivided, positive, shares))
+        if self.training:
+            self.steps += 1
+        return joint
+
+    def _questions(self, scores: Tensor) -> list[Tensor]:
+        return [scores[:, answers] for answers in self.tree_head.slices]
+
+
 def build_head(name: str, tree: DecisionTree) -> nn.Module:
-    """Return the head of that name: "sigmoid", "lab" or "tree"."""
-    return {"sigmoid": lambda tree: SigmoidHead(), "lab": LabHead, "tree": TreeHead}[name](tree)
+    """Return the head of that name: "sigmoid", "lab", "tree" or "dieleman"."""
+    heads = {
+        "sigmoid": lambda tree: SigmoidHead(),
+        "lab": LabHead,
+        "tree": TreeHead,
+        "dieleman": DielemanHead,
+    }
+    return heads[name](tree)
 
 
 def _within_questions(scores: Tensor, slices: tuple[slice, ...]) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.distributed.nn.functional import all_reduce
 
 
 def squared_error(predicted: Tensor, volunteers: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,8 +21,10 @@ def masked_rmse(predicted: Tensor, volunteers: Tensor) -> Tensor:
     """Return the root mean squared error over the known labels: Kaggle's measure, as a loss.
 
     With Adam its gradient has the direction of the mean squared error's. The floor under the root keeps
-    the gradient finite where
-    prediction and label agree exactly.
+    the gradient finite where prediction and label agree exactly. Several processes that share a batch all get
+    the loss of the whole batch, and the mean of their gradients is its gradient.
     """
     total, known = squared_error(predicted, volunteers)
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        total, known = all_reduce(total), all_reduce(known)
     return (total / known).clamp_min(1e-12).sqrt()

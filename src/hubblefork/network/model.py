@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hubblefork.network.adapters import add_adapters
 from hubblefork.network.architectures import build
 from hubblefork.network.architectures.encoder import Encoder
 from hubblefork.network.heads import build_head
@@ -20,7 +21,11 @@ class VoteFractions(nn.Module):
 
     def __init__(self, recipe: Recipe, tree: DecisionTree) -> None:
         super().__init__()
-        self.features = build(recipe.architecture, input_size=recipe.input_size, outputs=len(tree.columns))
+        self.features = build(
+            recipe.architecture, input_size=recipe.input_size, outputs=len(tree.columns), free=recipe.free
+        )
+        if recipe.adapter_rank:
+            add_adapters(self.features, recipe.adapter_rank)
         self.head = build_head(recipe.head, tree)
 
     def forward(self, views: Tensor) -> Tensor:
@@ -38,14 +43,20 @@ class VoteFractions(nn.Module):
 class Parameters:
     """How many numbers a network learns, and how the two seeds' framework would count them.
 
-    `learned` are the parameters that gradients change, as PyTorch counts. Keras adds the running
-    statistics of batch normalisation as non-trainable parameters, `statistics`, and its ResNets have biases
-    before each normalisation, which takes them out again: `redundant`.
+    `learned` are the parameters as PyTorch counts, of which `frozen` were learned before and stay as they
+    are. Keras adds the running statistics of batch normalisation as non-trainable parameters, `statistics`,
+    and its ResNets have biases before each normalisation, which takes them out again: `redundant`.
     """
 
     learned: int
     statistics: int
     redundant: int = 0
+    frozen: int = 0
+
+    @property
+    def trained_share(self) -> float:
+        """The share of the parameters that gradients change."""
+        return 1 - self.frozen / self.learned
 
     @property
     def keras(self) -> int:
@@ -56,13 +67,20 @@ class Parameters:
 def count_parameters(network: nn.Module) -> Parameters:
     """Count the parameters of a network."""
     learned = sum(parameter.numel() for parameter in network.parameters())
+    frozen = sum(parameter.numel() for parameter in network.parameters() if not parameter.requires_grad)
     statistics = sum(
         buffer.numel()
         for name, buffer in network.named_buffers()
         if name.endswith(("running_mean", "running_var"))
     )
     encoders = (module for module in network.modules() if isinstance(module, Encoder))
-    return Parameters(learned, statistics, sum(encoder.redundant_biases for encoder in encoders))
+    return Parameters(learned, statistics, sum(encoder.redundant_biases for encoder in encoders), frozen)
+
+
+def count_by_recipe(recipe: Recipe, tree: DecisionTree) -> Parameters:
+    """Count the parameters of a recipe's network without making them (on PyTorch's meta device)."""
+    with torch.device("meta"):
+        return count_parameters(VoteFractions(recipe, tree))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from hubblefork import __version__
 from hubblefork.errors import CatalogueError, ImageError
 from hubblefork.files import replacing, write_text
 from hubblefork.network import runs
-from hubblefork.network.device import autocast, best_device, best_precision, keep_freed_memory
+from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
 from hubblefork.progress import Progress, silent
 from hubblefork.sky.archives import galaxy_id_of, open_source
 from hubblefork.sky.catalogue import (
@@ -52,7 +52,7 @@ class Predictor:
     def __init__(self, weights: runs.Weights, device: str = "") -> None:
         keep_freed_memory()
         self.device = torch.device(device) if device else best_device()
-        self.precision = best_precision(self.device)
+        self.precision = precision_of(weights.recipe.precision, self.device).name
         self.input_size = weights.recipe.input_size
         self.network = weights.network.to(self.device).eval()
 

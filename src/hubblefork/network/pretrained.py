@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hubblefork.errors import RunError
-from hubblefork.network.architectures.encoder import Encoder
+from hubblefork.network.adapters import encoder_of, own_tensors
+from hubblefork.network.architectures.encoder import HUB, Encoder
 from hubblefork.network.model import VoteFractions
 
 FROM_CHANCE = "random weights"
@@ -23,7 +24,7 @@ def start(network: VoteFractions, published: str, file: Path | None = None) -> s
     `published` are taken, and when they cannot be reached the network keeps its random ones, which
     the returned text says. Raises RunError for a file that does not fit or a network without an encoder.
     """
-    encoder = next((module for module in network.modules() if isinstance(module, Encoder)), None)
+    encoder = encoder_of(network)
     if file is not None and encoder is None:
         raise RunError(f"{file}: this recipe's network has no encoder that weights could start from")
     if encoder is None or not (file or published):
@@ -38,10 +39,14 @@ def start(network: VoteFractions, published: str, file: Path | None = None) -> s
 
 
 def fetch(published: str) -> Path:
-    """Return the path of weights that timm publishes, cached or from the hub; raises as its client does."""
+    """Return the path of published weights, cached or from the hub; raises as its client does.
+
+    `published` is timm's name with its tag (resnet50.tv_in1k) or without (its own choice), or an id of the
+    hub (hf_hub:OWNER/NAME).
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
-    place = (f"timm/{published}", "model.safetensors")
+    place = (_repository(published), "model.safetensors")
     cached = try_to_load_from_cache(*place)
     if isinstance(cached, str):
         return Path(cached)
@@ -49,9 +54,24 @@ def fetch(published: str) -> Path:
     return Path(hf_hub_download(*place))
 
 
+def _repository(published: str) -> str:
+    if published.startswith(HUB):
+        return published.removeprefix(HUB)
+    if "." in published:
+        return f"timm/{published}"
+    import timm
+
+    known = timm.get_pretrained_cfg(published)
+    if known is None or not known.hf_hub_id:
+        raise RunError(
+            f"timm publishes no weights of {published}: train it from random ones, --set pretrained="
+        )
+    return str(known.hf_hub_id)
+
+
 def _loaded(encoder: Encoder, path: Path, what: str) -> str:
     tensors = _without_classifier(encoder, _read(path))
-    wanted = encoder.network.state_dict()
+    wanted = own_tensors(encoder)
     complaints = [f"{name} is missing" for name in wanted if name not in tensors]
     complaints += [f"{name} is not of {encoder.name}" for name in tensors if name not in wanted]
     complaints += [
@@ -62,7 +82,8 @@ def _loaded(encoder: Encoder, path: Path, what: str) -> str:
     if complaints:
         more = f" and {len(complaints) - 3} more" if len(complaints) > 3 else ""
         raise RunError(f"{path}: no weights of {encoder.name}: {'; '.join(complaints[:3])}{more}")
-    encoder.network.load_state_dict(tensors)
+    for name, tensor in wanted.items():
+        tensor.copy_(tensors[name])
     return f"{what} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
 
 
@@ -74,5 +95,6 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _without_classifier(encoder: Encoder, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    head = f"{encoder.classifier}."
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
+    layers = (encoder.classifier,) if isinstance(encoder.classifier, str) else encoder.classifier
+    heads = tuple(f"{layer}." for layer in layers if layer)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}

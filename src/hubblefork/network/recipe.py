@@ -16,23 +16,49 @@ from typing import Any
 import tomli_w
 
 from hubblefork.errors import RecipeError, did_you_mean
+from hubblefork.network.architectures import ENCODER, Free, complaint_about
+from hubblefork.stamps.augment import Augmentation
 from hubblefork.stamps.preprocess import StampSpec
 
 HEADS = ("sigmoid", "lab", "tree")
-WATCHED = ("validation_rmse", "validation_agreement")
+AT_LEAST = {
+    **dict.fromkeys(("crop", "stamp_size", "input_size", "batch_size", "epochs", "patience"), 1),
+    **dict.fromkeys(("plateau_patience", "tail_width"), 1),
+    **dict.fromkeys(("rotation", "shift", "steps", "min_delta", "plateau_floor", "seed"), 0),
+    **dict.fromkeys(("weight_decay", "warmup", "width", "tail_depth", "adapter_rank", "minutes"), 0),
+}
+CHANCES = ("flip", "rotation_chance", "shift_chance", "zoom_chance")
+SHARES = ("dropout", "tail_dropout", "momentum")
+CHOICES = {
+    "head": (*HEADS, "dieleman"),
+    "watch": ("validation_rmse", "validation_agreement"),
+    "optimiser": ("adam", "adamw", "sgd"),
+    "schedule": ("plateau", "cosine", "one-cycle"),
+    "precision": ("auto", "32", "bf16", "fp16"),
+}
+TEMPLATE = "resnet50"  # what a recipe named encoder:NAME has but for its encoder
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a run. Raises RecipeError, with all complaints at once, for values that cannot work.
 
-    `pretrained` names the weights published by timm that the encoder starts from (empty: random ones).
+    Network: `architecture` is one of `architectures.KNOWN` or `encoder:NAME` of timm; `width`, `dropout` and
+    the fully connected tail (`tail_depth` layers of `tail_width`) are what an architecture leaves open, see
+    `architectures.Free`. `pretrained` names the published weights that the encoder starts from (empty:
+    random ones); with an `adapter_rank` these stay as they are and low-rank adapters are trained beside them.
+
     Stamps: `crop` original pixels become `stamp_size` pixels on disk, of which the network sees the
-    central `input_size`. Augmentation: `rotation` in degrees either way, `flip` a probability, `shift`
-    in stamp pixels either way, `zoom` a factor either way (log-uniform). Training: `steps` batches
-    make an epoch (0: one pass over the galaxies); at most `epochs`; the learning rate is multiplied by
-    `plateau_factor` after `plateau_patience` epochs without progress of `watch`, down to
-    `plateau_floor`; training stops after `patience` epochs in which `watch` gained less than `min_delta`.
+    central `input_size`. Augmentation: `rotation` in degrees either way, `shift` in stamp pixels either way,
+    `zoom` a factor either way (log-uniform), each done to a galaxy with its `_chance`; `flip` is a chance.
+
+    Training: `steps` batches make an epoch (0: one pass over the galaxies); at most `epochs`, and no epoch
+    that would end after `minutes` (0: no limit). `schedule` of the learning rate: "plateau" multiplies it by
+    `plateau_factor` after `plateau_patience` epochs without progress of `watch`, down to `plateau_floor`;
+    "cosine" lets it fall to zero over all epochs, "one-cycle" rise and fall, both after `warmup` epochs of
+    rising. Training stops after `patience` epochs in which `watch` gained less than `min_delta`. `optimiser`
+    "sgd" has Nesterov's `momentum`. `precision` "auto" is what the device gains from; `compile` is
+    torch.compile.
     """
 
     name: str
@@ -43,20 +69,37 @@ class Recipe:
     crop: int = 212
     stamp_size: int = 64
     input_size: int = 64
+    width: int = 0
+    dropout: float = 0.0
+    tail_depth: int = 0
+    tail_width: int = 512
+    tail_dropout: float = 0.0
+    adapter_rank: int = 0
     rotation: float = 0.0
+    rotation_chance: float = 1.0
     flip: float = 0.0
     shift: float = 0.0
+    shift_chance: float = 1.0
     zoom: float = 1.0
+    zoom_chance: float = 1.0
     batch_size: int = 128
     epochs: int = 100
     steps: int = 200
+    minutes: float = 0.0
+    optimiser: str = "adam"
     learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "plateau"
+    warmup: float = 0.0
     plateau_factor: float = 0.5
     plateau_patience: int = 6
     plateau_floor: float = 1e-13
     watch: str = "validation_rmse"
     patience: int = 20
     min_delta: float = 0.001
+    precision: str = "auto"
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,9 +113,19 @@ class Recipe:
         return StampSpec(crop=self.crop, size=self.stamp_size)
 
     @property
+    def free(self) -> Free:
+        """What this recipe decides about the network."""
+        return Free(self.width, self.dropout, self.tail_depth, self.tail_width, self.tail_dropout)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How training stamps are moved."""
+        return Augmentation(**{field.name: getattr(self, field.name) for field in fields(Augmentation)})
+
+    @property
     def augments(self) -> bool:
         """Whether training stamps are moved at all."""
-        return bool(self.rotation or self.flip or self.shift or self.zoom != 1)
+        return self.augmentation != replace(self.augmentation, rotation=0, flip=0, shift=0, zoom=1)
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -82,8 +135,11 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Load a recipe by name or from a .toml file, with `key=value` overrides. Raises RecipeError."""
-    recipe = parse_recipe(_recipe_text(name), origin=name)
+    """Load a recipe by name, from a .toml file or for `encoder:NAME` of timm, with `key=value` overrides.
+
+    Raises RecipeError.
+    """
+    recipe = _of_encoder(name) if name.startswith(ENCODER) else parse_recipe(_recipe_text(name), origin=name)
     return override(recipe, overrides) if overrides else recipe
 
 
@@ -105,7 +161,7 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """Return the recipe with `key=value` settings applied. Raises RecipeError, all complaints at once."""
     pairs = [text.partition("=") for text in overrides]
     malformed = [f'"{key}" has no value: write {key}=value' for key, equals, _ in pairs if not equals]
-    entries = {key.strip(): _value(text) for key, equals, text in pairs if equals}
+    entries = {key.strip(): _value(key.strip(), text) for key, equals, text in pairs if equals}
     complaints = malformed + _field_complaints(entries)
     if complaints:
         raise RecipeError("; ".join(complaints))
@@ -123,6 +179,13 @@ def differences(one: Recipe, other: Recipe) -> list[str]:
     return [f"{key}: {a[key]!r}, not {b[key]!r}" for key in a if a[key] != b[key]]
 
 
+def _of_encoder(name: str) -> Recipe:
+    encoder = name.removeprefix(ENCODER)
+    about = f"timm's encoder {encoder}, from its published weights; all else as {TEMPLATE}"
+    template = parse_recipe(_recipe_text(TEMPLATE), origin=TEMPLATE)
+    return replace(template, name=name, about=about, architecture=name, pretrained=encoder)
+
+
 def _recipe_text(name: str) -> str:
     if name.endswith(".toml"):
         try:
@@ -132,14 +195,16 @@ def _recipe_text(name: str) -> str:
     if name not in recipe_names():
         raise RecipeError(
             f'there is no recipe "{name}"{did_you_mean(name, recipe_names())}; '
-            f"known are {', '.join(recipe_names())}, or give the path of a .toml file"
+            f"known are {', '.join(recipe_names())}, or give {ENCODER}NAME or the path of a .toml file"
         )
     return (
         resources.files("hubblefork.network").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
     )
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
+    if _declared().get(key) is str:
+        return text.strip().strip('"')
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -147,7 +212,7 @@ def _value(text: str) -> Any:
 
 
 def _declared() -> dict[str, type]:
-    kinds = {"str": str, "int": int, "float": float}
+    kinds = {"str": str, "int": int, "float": float, "bool": bool}
     return {field.name: kinds[str(field.type)] for field in fields(Recipe)}
 
 
@@ -164,7 +229,7 @@ def _field_complaints(entries: dict[str, Any]) -> list[str]:
 
 def _fits(value: Any, kind: type) -> bool:
     if isinstance(value, bool):
-        return False
+        return kind is bool
     return isinstance(value, int | float) if kind is float else isinstance(value, kind)
 
 
@@ -173,34 +238,39 @@ def _as_declared(key: str, value: Any) -> Any:
 
 
 def _complaints(recipe: Recipe) -> list[str]:
-    at_least_one = (
-        "crop",
-        "stamp_size",
-        "input_size",
-        "batch_size",
-        "epochs",
-        "patience",
-        "plateau_patience",
-    )
+    entries = asdict(recipe)
     complaints = [
-        f"{key} = {getattr(recipe, key)}, at least 1" for key in at_least_one if getattr(recipe, key) < 1
+        f"{key} = {entries[key]}, at least {low}" for key, low in AT_LEAST.items() if not entries[key] >= low
     ]
-    not_negative = ("rotation", "shift", "steps", "min_delta", "plateau_floor", "seed")
     complaints += [
-        f"{key} = {getattr(recipe, key)}, at least 0" for key in not_negative if getattr(recipe, key) < 0
+        f"{key} = {entries[key]}, a probability from 0 to 1" for key in CHANCES if not 0 <= entries[key] <= 1
+    ]
+    complaints += [
+        f"{key} = {entries[key]}, from 0 to below 1" for key in SHARES if not 0 <= entries[key] < 1
     ]
     if recipe.input_size > recipe.stamp_size:
         complaints.append(f"input_size = {recipe.input_size}, at most stamp_size = {recipe.stamp_size}")
-    if not 0 <= recipe.flip <= 1:
-        complaints.append(f"flip = {recipe.flip}, a probability from 0 to 1")
-    if recipe.zoom < 1:
+    if not recipe.zoom >= 1:
         complaints.append(f"zoom = {recipe.zoom}, a factor of at least 1")
-    if recipe.learning_rate <= 0:
+    if not recipe.learning_rate > 0:
         complaints.append(f"learning_rate = {recipe.learning_rate}, above 0")
     if not 0 < recipe.plateau_factor < 1:
         complaints.append(f"plateau_factor = {recipe.plateau_factor}, between 0 and 1")
-    complaints += _choice("head", recipe.head, HEADS) + _choice("watch", recipe.watch, WATCHED)
-    return complaints
+    for key, known in CHOICES.items():
+        complaints += _choice(key, entries[key], known)
+    return complaints + _about_network(recipe) + _about_schedule(recipe)
+
+
+def _about_network(recipe: Recipe) -> list[str]:
+    return complaint_about(recipe.architecture, recipe.free, adapters=recipe.adapter_rank > 0)
+
+
+def _about_schedule(recipe: Recipe) -> list[str]:
+    if recipe.warmup and recipe.schedule == "plateau":
+        return [f"warmup = {recipe.warmup}, but the schedule plateau has none: cosine and one-cycle have"]
+    if not recipe.warmup < recipe.epochs:
+        return [f"warmup = {recipe.warmup}, below epochs = {recipe.epochs}"]
+    return []
 
 
 def _choice(key: str, value: str, known: Sequence[str]) -> list[str]:

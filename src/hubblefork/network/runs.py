@@ -12,7 +12,7 @@ import io
 import platform
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ from safetensors.torch import save_file
 from hubblefork import __version__
 from hubblefork.errors import RunError
 from hubblefork.files import replacing, write_text
+from hubblefork.network.adapters import frozen_names, merged
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, parse_recipe, recipe_text
 from hubblefork.sky.split import Split, write_split
 from hubblefork.zoo import DecisionTree, load_tree
 
+BASE = "base.safetensors"
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")
 
 
@@ -55,6 +57,14 @@ def begin(out: Path, recipe: Recipe, *, data: Path, split: Split, notes: Mapping
     versions |= {name: metadata.version(name) for name in PACKAGES}
     entries = {"data": str(data.resolve()), "recipe": recipe.name, "seed": recipe.seed, "finished": False}
     write_text(out / "run.toml", tomli_w.dumps({**entries, **notes, "versions": versions}))
+
+
+def add_remarks(out: Path, remarks: Sequence[str]) -> None:
+    """Add to `run.toml` what did not go as the recipe asks; empty remarks are none, and none stands twice."""
+    notes = read_notes(out)
+    fresh = [remark for remark in remarks if remark and remark not in notes.get("remarks", [])]
+    if fresh:
+        write_text(out / "run.toml", tomli_w.dumps({**notes, "remarks": [*notes.get("remarks", []), *fresh]}))
 
 
 def finish(out: Path, rows: Sequence[Mapping[str, float]], mode: str, watch: str) -> None:
@@ -114,16 +124,62 @@ def read_metrics(out: Path) -> list[dict[str, float]]:
 def write_weights(
     out: Path, network: VoteFractions, recipe: Recipe, tree: DecisionTree, *, epoch: int
 ) -> None:
-    """Write `weights.safetensors` with the recipe, tree, epoch and version in its header."""
+    """Write `weights.safetensors` with the recipe, tree, epoch and version in its header.
+
+    Of a network with adapters only what was trained; the rest goes to `base.safetensors`, once.
+    """
+    tensors, base = dict(network.state_dict()), ""
+    if recipe.adapter_rank:
+        base = _base_of(out, network)
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in frozen_names(network)}
+    _save(out / "weights.safetensors", tensors, recipe, tree, epoch=epoch, base=base)
+
+
+def merge(run: Path, out: Path) -> Path:
+    """Write the weights of a run with its adapters merged into one file that needs no other.
+
+    Raises RunError for a run without adapters or a base that is missing, DiskError.
+    """
+    if out.suffix != ".safetensors":
+        raise RunError(f"{out}: weights are written as .safetensors; name the file so")
+    weights = load_weights(run)
+    if not weights.recipe.adapter_rank:
+        raise RunError(f"{run}: its weights are whole: there are no adapters to merge")
+    whole = merged(weights.network.state_dict(), weights.network)
+    _save(out, whole, replace(weights.recipe, adapter_rank=0), weights.tree, epoch=weights.epoch)
+    return out
+
+
+def _save(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    recipe: Recipe,
+    tree: DecisionTree,
+    *,
+    epoch: int,
+    base: str = "",
+) -> None:
     header = {
         "recipe": recipe_text(recipe),
         "tree": tree.name,
         "epoch": str(epoch),
         "hubblefork": __version__,
+        **({"base": base} if base else {}),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with replacing(out / "weights.safetensors") as temporary:
-        save_file(tensors, temporary, metadata=header)
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(whole, temporary, metadata=header)
+
+
+def _base_of(out: Path, network: VoteFractions) -> str:
+    """Write the weights beside which the adapters stand, once; return the SHA-256 of their file."""
+    path = out / BASE
+    if not path.exists():
+        tensors = network.state_dict()
+        frozen = {name: tensors[name].detach().cpu().contiguous() for name in sorted(frozen_names(network))}
+        with replacing(path) as temporary:
+            save_file(frozen, temporary)
+    return _sha256(path)
 
 
 def load_weights(source: Path) -> Weights:
@@ -133,18 +189,38 @@ def load_weights(source: Path) -> Weights:
         raise RunError(
             f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{path}: not a safetensors file: {error}") from error
+    header, tensors = _opened(path)
     if "recipe" not in header or "tree" not in header:
         raise RunError(f"{path}: its header names no recipe and tree; these are no weights of hubblefork")
     recipe, tree = parse_recipe(header["recipe"], origin=str(path)), load_tree(header["tree"])
+    if "base" in header:
+        tensors |= _opened_base(path, header["base"])
     return Weights(
         _filled(VoteFractions(recipe, tree), tensors, path), recipe, tree, int(header["epoch"]), _sha256(path)
     )
+
+
+def _opened(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return file.metadata() or {}, tensors
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: not a safetensors file: {error}") from error
+
+
+def _opened_base(path: Path, digest: str) -> dict[str, torch.Tensor]:
+    base = path.with_name(BASE)
+    if not base.exists():
+        raise RunError(
+            f"{path} holds adapters alone; the weights that they stand beside, {BASE} with SHA-256 "
+            f"{digest[:16]}…, belong into the same folder. `hubblefork merge RUN --out FILE` makes one of both."
+        )
+    if _sha256(base) != digest:
+        raise RunError(
+            f"{base}: not the weights beside which {path.name} was trained (SHA-256 {digest[:16]}…)"
+        )
+    return _opened(base)[1]
 
 
 def _sha256(path: Path) -> str:

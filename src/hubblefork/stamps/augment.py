@@ -16,12 +16,18 @@ from torch.nn.functional import affine_grid, grid_sample
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far stamps are moved: degrees, stamp pixels and a zoom factor either way; a flip probability."""
+    """How far stamps are moved: degrees, stamp pixels and a zoom factor either way; a flip probability.
+
+    A galaxy is rotated, shifted and zoomed each with its own chance, drawn apart from the others.
+    """
 
     rotation: float = 0.0
     flip: float = 0.0
     shift: float = 0.0
     zoom: float = 1.0
+    rotation_chance: float = 1.0
+    shift_chance: float = 1.0
+    zoom_chance: float = 1.0
 
 
 def central_views(stamps: Tensor, size: int) -> Tensor:
@@ -41,22 +47,32 @@ def augmented_views(
 
     Zoom is log-uniform, the others uniform; bilinear; beyond the stamp its edge is mirrored.
     """
-    maps = _affine_maps(len(stamps), stamps.shape[1], size, augmentation, generator)
-    grid = affine_grid(maps, [len(stamps), 3, size, size], align_corners=False)
+    return moved_views(
+        stamps, size, random_moves(len(stamps), stamps.shape[1], size, augmentation, generator)
+    )
+
+
+def moved_views(stamps: Tensor, size: int, moves: Tensor) -> Tensor:
+    """Cut views of `size` pixels moved by affine maps (galaxy, 2, 3); shapes as `central_views`."""
+    grid = affine_grid(moves, [len(stamps), 3, size, size], align_corners=False)
     whole = stamps.permute(0, 3, 1, 2).float().div_(255)
     return grid_sample(whole, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _affine_maps(
+def random_moves(
     galaxies: int, stamp: int, size: int, by: Augmentation, generator: torch.Generator
 ) -> Tensor:
-    def uniform() -> Tensor:
-        return 2 * torch.rand(galaxies, generator=generator, device=generator.device) - 1
+    """Draw affine maps (galaxy, 2, 3) from views of `size` pixels to stamps of `stamp` pixels."""
 
-    angle = uniform() * math.radians(by.rotation)
-    scale = torch.exp(uniform() * math.log(by.zoom)) * size / stamp
+    def uniform(chance: float = 1.0) -> Tensor:
+        drawn = 2 * torch.rand(galaxies, generator=generator, device=generator.device) - 1
+        return drawn if chance == 1 else torch.where(uniform() < 2 * chance - 1, drawn, 0.0)
+
+    angle = uniform(by.rotation_chance) * math.radians(by.rotation)
+    scale = torch.exp(uniform(by.zoom_chance) * math.log(by.zoom)) * size / stamp
     mirror = torch.where(uniform() < 2 * by.flip - 1, -1.0, 1.0)
-    shift = torch.stack([uniform(), uniform()], dim=1) * 2 * by.shift / stamp
+    moved = torch.where(uniform() < 2 * by.shift_chance - 1, 1.0, 0.0) if by.shift_chance < 1 else 1.0
+    shift = torch.stack([uniform() * moved, uniform() * moved], dim=1) * 2 * by.shift / stamp
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     rows = torch.stack([mirror * cos, -sin, mirror * sin, cos], dim=1).view(galaxies, 2, 2)
     return torch.cat([rows, shift.unsqueeze(2)], dim=2)

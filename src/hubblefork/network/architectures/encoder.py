@@ -7,25 +7,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hubblefork.errors import DownloadError, HubbleforkError, RecipeError, did_you_mean
+from hubblefork.network.architectures.tail import Free, tail
+
+HUB = "hf_hub:"
+
 
 class Encoder(nn.Module):
     """A network of timm: views (galaxy, 3, y, x) in [0, 1] in, feature maps (galaxy, feature, y', x') out.
 
-    Bands are shifted and scaled as the network's published weights expect. `name` is timm's, `classifier` its
-    name of the layer that is left out here.
+    With `pooled` the maps are averaged as timm does it: (galaxy, feature). Bands are shifted and scaled as
+    the network's published weights expect. `name` is timm's, or `hf_hub:OWNER/NAME` of the Hugging Face hub;
+    `classifier` is its name of the layer that is left out here. Raises RecipeError for an unknown name,
+    DownloadError when the hub cannot be reached.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, pooled: bool = False) -> None:
         super().__init__()
-        import timm  # seconds to import, and most recipes need none of it
-
         self.name = name
-        network: Any = timm.create_model(name, num_classes=0, global_pool="")
+        network = _created(name, {} if pooled else {"global_pool": ""})
         self.network = network
-        self.classifier = network.pretrained_cfg["classifier"]
+        self.features: int = network.num_features
+        self.classifier = network.pretrained_cfg.get("classifier") or ""
         for key in ("mean", "std"):
             self.register_buffer(
                 key, torch.tensor(network.pretrained_cfg[key]).view(1, 3, 1, 1), persistent=False
@@ -40,5 +46,43 @@ class Encoder(nn.Module):
         """How many biases Keras gives a ResNet's convolutions although a normalisation follows each."""
         if not self.name.startswith("resnet"):
             return 0
-        convolutions = (layer for layer in self.network.modules() if isinstance(layer, nn.Conv2d))
+        convolutions = (
+            layer
+            for name, layer in self.network.named_modules()
+            if isinstance(layer, nn.Conv2d) and "lora_" not in name
+        )
         return sum(layer.out_channels for layer in convolutions if layer.bias is None)
+
+
+def encoder_with_tail(name: str, input_size: int, outputs: int, free: Free) -> nn.Sequential:
+    """Build a network of timm with a tail: (galaxy, 3, y, x) in, scores (galaxy, outputs) out.
+
+    timm's networks take any size that their strides divide into at least one pixel.
+    """
+    encoder = Encoder(name, pooled=True)
+    return nn.Sequential(encoder, *tail(encoder.features, outputs, free))
+
+
+def _created(name: str, how: dict[str, Any]) -> Any:
+    import timm  # seconds to import, and most recipes need none of it
+
+    if timm.models.is_model_in_modules(name.partition(".")[0], ["vision_transformer"]):
+        how = {**how, "dynamic_img_size": True, "dynamic_img_pad": True}
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, **how)
+    except Exception as error:
+        raise _refused(name, error) from error
+
+
+def _refused(name: str, error: Exception) -> HubbleforkError:
+    import timm
+
+    if name.startswith(HUB):
+        return DownloadError(
+            f"{name}: the hub did not give this encoder ({type(error).__name__}: {error}); check its name at "
+            "huggingface.co and the network, or take an encoder that timm itself has: encoder:resnet50"
+        )
+    if name.partition(".")[0] in timm.list_models():
+        return RecipeError(f'encoder "{name}": timm cannot make it: {error}')
+    near = did_you_mean(name, timm.list_models())
+    return RecipeError(f'timm has no encoder "{name}"{near}; timm.list_models() names them all')
