@@ -1,4 +1,9 @@
-"""What share of a sample shows something, with an interval: the merger fraction, or any answer's."""
+"""What share of a sample shows something, with an interval: the merger fraction, or any answer's.
+
+Here are the estimators that trust what they are given: the count above a threshold and the sum of fractions.
+Those that correct for what the network gets wrong are in `completeness` and `calibration`, all of them
+side by side in `estimators`. The equations and their sources stand in docs/merger-fraction.md.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.stats import binom_conf_interval
 from numpy.typing import NDArray
+from scipy import stats
 
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree
@@ -43,6 +49,37 @@ class Fraction:
             raise CatalogueError(f"{self.count} of {self.total} galaxies, {self.missing} missing: impossible")
         if not 0 <= self.low <= self.value <= self.high <= 1:
             raise CatalogueError(f"{self.low} to {self.high} around {self.value} is no interval in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A fraction as one estimator sees it: `low` to `high` is its interval at confidence `level`.
+
+    `method` says how value and interval were made, `note` what to mind (that a value was clipped, say).
+    Raises CatalogueError for an interval that does not hold its value or leaves [0, 1].
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    method: str
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.value <= self.high <= 1 or not 0 < self.level < 1:
+            raise CatalogueError(
+                f"{self.method}: {self.low} to {self.high} around {self.value} at level {self.level} "
+                "is no interval in [0, 1]"
+            )
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """An estimator that cannot be had here: why not, and what to do about it."""
+
+    reason: str
+    remedy: str
 
 
 def fraction_above(
@@ -103,3 +140,83 @@ def binomial_interval(
         )
     low, high = np.clip(binom_conf_interval(count, total, confidence_level=level, interval=interval), 0, 1)
     return min(float(low), count / total), max(float(high), count / total)
+
+
+def effective_size(weights: NDArray) -> float:
+    """Return how many galaxies of equal weight say as much: (Σw)² / Σw² (Kish 1965).
+
+    Raises CatalogueError for weights that are negative, missing, infinite or all 0.
+    """
+    if not len(weights) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise CatalogueError(
+            f"{len(weights)} weights: each must be a finite number, none below 0, and one at least above 0"
+        )
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def effective_count(counts: NDArray, weights: NDArray | None) -> tuple[float, float]:
+    """Return the number of galaxies that count, and of all, as whole numbers or as effective ones.
+
+    `counts` is true or false by galaxy, shape (galaxy,). With weights, the weighted share times the
+    effective size (Korn & Graubard 1998, Surv. Methodol. 24, 193).
+    """
+    if weights is None:
+        return float(np.count_nonzero(counts)), float(len(counts))
+    size = effective_size(weights)
+    return float(weights[counts].sum() / weights.sum()) * size, size
+
+
+def counted(
+    counts: NDArray, *, weights: NDArray | None = None, interval: str = INTERVAL, level: float = LEVEL
+) -> Estimated:
+    """Return the share of galaxies that count, with a binomial interval: nothing is corrected.
+
+    `counts` is true or false by galaxy. With weights the interval is "wilson" or "jeffreys" for the effective
+    number of galaxies. Raises CatalogueError for no galaxies, bad weights or another interval.
+    """
+    if not len(counts):
+        raise CatalogueError("a fraction of no galaxies; give a catalogue with at least one")
+    count, total = effective_count(counts, weights)
+    if weights is None:
+        low, high = binomial_interval(int(count), int(total), interval=interval, level=level)
+    else:
+        low, high = weighted_interval(count, total, interval=interval, level=level)
+    note = "" if weights is None else f"weighted; effective number of galaxies {total:.1f}"
+    return Estimated(count / total, low, high, level, f"share above the threshold, {interval} interval", note)
+
+
+def weighted_interval(
+    count: float, total: float, *, interval: str = INTERVAL, level: float = LEVEL
+) -> tuple[float, float]:
+    """Return the "wilson" or "jeffreys" bounds of a binomial proportion for numbers that are not whole.
+
+    The same closed forms as in astropy's `binom_conf_interval` (Brown, Cai & DasGupta 2001, Stat. Sci. 16,
+    101), which takes whole numbers only. Raises CatalogueError for another interval.
+    """
+    if interval == "jeffreys":
+        low, high = stats.beta.interval(level, count + 0.5, total - count + 0.5)
+        return min(float(low), count / total), max(float(high), count / total)
+    if interval != "wilson":
+        raise CatalogueError(f'weighted galaxies have a "wilson" or a "jeffreys" interval, not "{interval}"')
+    z, share = stats.norm.ppf((1 + level) / 2), count / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
+
+
+def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEVEL) -> Estimated:
+    """Return the mean of the joint fractions (galaxy,), with a normal interval from their scatter.
+
+    It estimates the mean share of votes, which is another quantity than the share of galaxies above a
+    threshold. Raises CatalogueError for no galaxies or bad weights.
+    """
+    if not len(score):
+        raise CatalogueError("a sum over no galaxies; give a catalogue with at least one")
+    equal = np.ones(len(score)) if weights is None else weights
+    size, value = effective_size(equal), float(np.average(score, weights=equal))
+    scatter = np.average((score - value) ** 2, weights=equal) / max(size - 1, 1)
+    half = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(scatter))
+    note = "the mean share of votes: not the share of galaxies above a threshold"
+    return Estimated(
+        value, max(0.0, value - half), min(1.0, value + half), level, "mean of the fractions", note
+    )

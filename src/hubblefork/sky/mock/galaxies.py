@@ -162,14 +162,20 @@ def _with_oddities(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
 
 
 def draw_cutout(
-    galaxy: Galaxy, rng: np.random.Generator, *, seeing: float = 1.0, noise: float = 1.0
+    galaxy: Galaxy,
+    rng: np.random.Generator,
+    *,
+    seeing: float = 1.0,
+    noise: float = 1.0,
+    pixel: float = 1.0,
 ) -> NDArray[np.uint8]:
     """Draw an object as a cutout: (424, 424, 3) uint8.
 
-    `seeing` and `noise` multiply the survey's PSF width and sky noise.
+    `seeing`, `noise` and `pixel` multiply the survey's PSF width, its sky noise in a pixel and the side of
+    its pixels.
     """
     frame = CUTOUT / PIXELS_A_PETRO_R90 * galaxy.petro_r90
-    pixels = int(min(round(frame / SURVEY_PIXEL), MOST_SURVEY_PIXELS))
+    pixels = int(min(round(frame / (SURVEY_PIXEL * pixel)), MOST_SURVEY_PIXELS))
     scene = Scene(galaxy, rng, pixels=pixels, scale=frame / pixels, seeing=SEEING * seeing)
     light = scene.bands()
     light += rng.normal(0, NOISE * noise * np.array([1.0, 0.9, 1.1])[:, None, None], light.shape)

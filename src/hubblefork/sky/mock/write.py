@@ -58,13 +58,14 @@ def write_mock_sky(
     merger_fraction: float = MERGER_FRACTION,
     seeing: float = 1.0,
     noise: float = 1.0,
+    pixel: float = 1.0,
     processes: int | None = None,
     progress: Progress = silent,
 ) -> None:
     """Draw labelled galaxies and, by default a quarter as many, unlabelled ones, and write Kaggle's files.
 
-    A galaxy depends on `seed`, its number and the dials alone, not on the number of processes. `seeing` and
-    `noise` multiply the survey's. `truth.parquet` is written last. Raises CatalogueError for
+    A galaxy depends on `seed`, its number and the dials alone, not on the number of processes. `seeing`,
+    `noise` and `pixel` multiply the survey's. `truth.parquet` is written last. Raises CatalogueError for
     numbers that make no sky, DiskError.
     """
     unlabelled = galaxies // 4 if test_galaxies is None else test_galaxies
@@ -72,7 +73,7 @@ def write_mock_sky(
     tree, total = load_tree(), galaxies + unlabelled
     ids = np.random.default_rng([seed, IDS]).choice(IDS, total, replace=False) + SMALLEST_ID
     order = [*np.sort(ids[:galaxies]).tolist(), *np.sort(ids[galaxies:]).tolist()]
-    draw = partial(draw_mock, seed, merger_fraction=merger_fraction, seeing=seeing, noise=noise)
+    draw = partial(draw_mock, seed, merger_fraction=merger_fraction, seeing=seeing, noise=noise, pixel=pixel)
     mocks: list[Mock] = []
     with _drawn(draw, total, processes) as drawn, progress("mock sky", total) as advance:
         for archive, part in (
@@ -84,11 +85,16 @@ def write_mock_sky(
     _write_truth(folder / "truth.parquet", order, mocks, tree, galaxies)
 
 
-def draw_mock(seed: int, number: int, *, merger_fraction: float, seeing: float, noise: float) -> Mock:
-    """Draw galaxy `number` of the sky of a seed, and ask volunteers about it."""
+def draw_mock(
+    seed: int, number: int, *, merger_fraction: float, seeing: float, noise: float, pixel: float
+) -> Mock:
+    """Draw galaxy `number` of the sky of a seed, and ask volunteers about it.
+
+    Volunteers see less through worse seeing and noise; of the size of the pixels they take no notice.
+    """
     rng = np.random.default_rng([seed, number])
     galaxy = random_galaxy(rng, merger_fraction=merger_fraction)
-    cutout = draw_cutout(galaxy, rng, seeing=seeing, noise=noise)
+    cutout = draw_cutout(galaxy, rng, seeing=seeing, noise=noise, pixel=pixel)
     joint, volunteers = vote(galaxy, load_tree(), rng, seeing=seeing, noise=noise)
     encoded = io.BytesIO()
     Image.fromarray(cutout).save(encoded, "JPEG", quality=JPEG_QUALITY)

@@ -1,0 +1,215 @@
+"""`hubblefork mergers`: the fraction of a catalogue, and the rate behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from hubblefork.science.fractions import Unavailable
+    from hubblefork.science.held_out import HeldOut
+    from hubblefork.science.measure import Measurement, Wanted
+    from hubblefork.science.rates import Rate
+    from hubblefork.zoo import DecisionTree
+
+SEED = 0
+
+
+def mergers(
+    catalogue: Annotated[
+        Path, typer.Argument(help="A catalogue of predictions, or of volunteers' fractions.")
+    ],
+    answer: Annotated[str, typer.Option(help="The answer that is counted.")] = "merger",
+    threshold: Annotated[
+        float, typer.Option(help="A galaxy with at least this joint fraction counts, and is a true one.")
+    ] = 0.3,
+    predicted_threshold: Annotated[
+        float | None, typer.Option(help="Count by prediction from here on; what is true stays as it is.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option(help='Count by an expression instead: "spiral > 0.5 & barred > 0.3".')
+    ] = "",
+    calibrate_on: Annotated[
+        Path | None,
+        typer.Option(help="Run, or catalogue of predictions, with labelled galaxies off training."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels of the calibration galaxies; else those of the run's data.")
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Only galaxies asked often enough (Willett et al. 2013, table 3).")
+    ] = False,
+    weights: Annotated[str, typer.Option(help="Column of weights, one for each galaxy.")] = "",
+    bins: Annotated[
+        str, typer.Option(help="Also in bins: COLUMN or COLUMN:edges, as redshift:0.02,0.05,0.1.")
+    ] = "",
+    column: Annotated[
+        str, typer.Option(help="The column with the values of --bins, if named otherwise.")
+    ] = "",
+    time: Annotated[
+        str, typer.Option(help='⟨T_obs⟩ for a rate: "0.3", "0.2-0.4" (Gyr), "normal:0.3,0.1", "lotz-gm20".')
+    ] = "",
+    density: Annotated[
+        str, typer.Option(help='Number density of the galaxies for a rate by volume: "1e-2 Mpc-3".')
+    ] = "",
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for figures (PDF, PNG): estimators, thresholds, bins, others.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The merger fraction, or that of any answer, by several estimators with intervals; and its rate.
+
+    Corrections are measured on labelled galaxies that the network did not train on: those of the run
+    that the catalogue names, unless --calibrate-on says otherwise.
+
+    Example: hubblefork mergers predictions.parquet --threshold 0.3 --time 0.2-0.4
+    """
+    import numpy as np
+
+    from hubblefork.science.measure import Wanted, criteria, measure
+    from hubblefork.science.where import parse_where
+    from hubblefork.sky.catalogue import read_catalogue
+    from hubblefork.zoo import load_tree
+
+    tree, table, rng = load_tree(), read_catalogue(catalogue), np.random.default_rng(SEED)
+    counted, true = (
+        (parse_where(where, tree),) * 2 if where else criteria(tree, answer, threshold, predicted_threshold)
+    )
+    wanted = Wanted(counted, true, clean=clean, weights=weights, level=level)
+    held_out = _held_out(table, tree, calibrate_on, labels)
+    found = measure(table, tree, wanted, held_out, rng=rng)
+    binned = _binned(table, tree, wanted, held_out, bins, column, rng) if bins else {}
+    rates = _rates(found, time, density, rng) if time else {}
+    if json:
+        _print_json(found, binned, rates)
+    else:
+        _show(catalogue, table, found, binned, rates, time)
+    if figures:
+        _draw(figures, table, tree, held_out, found, binned, rng)
+
+
+def _held_out(
+    table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, labels: Path | None
+) -> HeldOut | Unavailable:
+    """Return the calibration galaxies: those asked for must be there, the run's own may be missing."""
+    from hubblefork.errors import HubbleforkError
+    from hubblefork.science.fractions import Unavailable
+    from hubblefork.science.held_out import held_out_of_catalogue, held_out_of_run, named_run
+
+    if calibrate_on is not None and calibrate_on.is_file():
+        if labels is None:
+            raise typer.BadParameter("a catalogue to calibrate on needs --labels, the votes of its galaxies")
+        return held_out_of_catalogue(calibrate_on, tree, labels)
+    if calibrate_on is not None:
+        return held_out_of_run(calibrate_on, tree, labels)
+    try:
+        return held_out_of_run(named_run(table), tree, labels)
+    except HubbleforkError as error:
+        remedy = "hubblefork evaluate RUN, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
+        return Unavailable(f"no calibration galaxies: {error}", remedy)
+
+
+def _binned(
+    table: pa.Table,
+    tree: DecisionTree,
+    wanted: Wanted,
+    held_out: HeldOut | Unavailable,
+    text: str,
+    column: str,
+    rng: np.random.Generator,
+) -> dict[tuple[float, float], Measurement | None]:
+    from hubblefork.science.bins import parse_bins
+    from hubblefork.science.measure import measure_bins
+
+    bins = parse_bins(text, table, column)
+    found = measure_bins(table, tree, wanted, held_out, bins, rng=rng)
+    return dict(zip(zip(bins.edges[:-1], bins.edges[1:], strict=True), found, strict=True))
+
+
+def _rates(found: Measurement, time: str, density: str, rng: np.random.Generator) -> dict[str, Rate]:
+    from hubblefork.science.rates import DRAWS, parse_density, parse_time, per_galaxy, per_volume
+
+    draws, seen, level = found.draws(DRAWS, rng=rng), parse_time(time), found.wanted.level
+    rates = {"per_galaxy": per_galaxy(draws, seen, rng=rng, level=level)}
+    if density:
+        rates["per_volume"] = per_volume(draws, seen, parse_density(density), rng=rng, level=level)
+    return rates
+
+
+def _print_json(
+    found: Measurement, binned: dict[tuple[float, float], Measurement | None], rates: dict[str, Rate]
+) -> None:
+    import json
+
+    from hubblefork.science.measure import as_json
+
+    told: dict[str, Any] = as_json(found)
+    if binned:
+        told["bins"] = [
+            {
+                "low": low,
+                "high": high,
+                "galaxies": one.galaxies if one else 0,
+                **(as_json(one) if one else {}),
+            }
+            for (low, high), one in binned.items()
+        ]
+    if rates:
+        told["rates"] = {
+            name: {
+                "value": rate.value.value,
+                "interval": [rate.low.value, rate.high.value],
+                "level": rate.level,
+                "unit": str(rate.value.unit),
+            }
+            for name, rate in rates.items()
+        }
+    typer.echo(json.dumps(told, indent=2, allow_nan=False))
+
+
+def _show(
+    catalogue: Path,
+    table: pa.Table,
+    found: Measurement,
+    binned: dict[tuple[float, float], Measurement | None],
+    rates: dict[str, Rate],
+    time: str,
+) -> None:
+    from hubblefork.cli.mergers_text import bin_table, estimator_table, origin_lines, rate_lines, warnings
+    from hubblefork.tables import show
+
+    show(estimator_table(catalogue, found), *origin_lines(found))
+    if binned:
+        show(bin_table(binned))
+    show(*rate_lines(rates, time), *warnings(table, found))
+
+
+def _draw(
+    folder: Path,
+    table: pa.Table,
+    tree: DecisionTree,
+    held_out: HeldOut | Unavailable,
+    found: Measurement,
+    binned: dict[tuple[float, float], Measurement | None],
+    rng: np.random.Generator,
+) -> None:
+    from hubblefork.figures import fractions as draw
+    from hubblefork.figures.style import save
+    from hubblefork.science.measure import sweep
+
+    save(draw.estimators_side_by_side({"this catalogue": found})[0], folder / "estimators")
+    true = found.wanted.true
+    if true.answer is not None:
+        swept = sweep(table, tree, true.answer, held_out, rng=rng, level=found.wanted.level)
+        save(draw.estimates_against_threshold(swept, marked=true.threshold)[0], folder / "thresholds")
+    if true.answer == "merger":
+        save(draw.beside_published(found)[0], folder / "published")
+    if binned:
+        save(draw.fraction_in_bins(binned)[0], folder / "bins")
+    typer.echo(f"figures in {folder}", err=True)

@@ -1,0 +1,126 @@
+"""The count on recalibrated predictions: what a predicted fraction has meant on calibration galaxies.
+
+A network that minimises squared error predicts means, so its fractions are less extreme than votes
+(regression to the mean) and a threshold on them undercounts. Two remedies, both fitted on labelled galaxies
+that the network did not train on: the chance of being a true one at each predicted fraction (isotonic), and
+the predicted fraction that as many galaxies reach as volunteers put above the threshold (quantile mapping).
+Both take the calibration galaxies for a fair sample of the galaxies to be counted: where mergers are more
+or less common, they are off (docs/merger-fraction.md), and the corrections of `completeness` are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression, isotonic_regression
+
+from hubblefork.errors import CatalogueError
+from hubblefork.science.fractions import LEVEL, Estimated
+
+RESAMPLES = 500
+
+
+def fitted_chance(score: NDArray, truth: NDArray) -> IsotonicRegression:
+    """Fit the chance that a galaxy is a true one, rising with its predicted fraction (both (galaxy,)).
+
+    scikit-learn's isotonic regression (Zadrozny & Elkan 2002, KDD, 694). `.predict(score)` gives the chance.
+    """
+    return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, truth)
+
+
+def mapped_threshold(score: NDArray, truth: NDArray) -> float:
+    """Return the predicted fraction that as many calibration galaxies reach as are true ones.
+
+    Quantile mapping: the threshold on votes, moved to where it stands in the distribution of predictions.
+    """
+    true = np.count_nonzero(truth)
+    return float(np.sort(score)[-true]) if true else np.inf
+
+
+def isotonic(
+    score: NDArray,
+    calibration_score: NDArray,
+    calibration_truth: NDArray,
+    *,
+    rng: np.random.Generator,
+    weights: NDArray | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimated:
+    """Return the mean over the sample of the fitted chance that a galaxy is a true one.
+
+    `score` are predicted fractions (galaxy,). The interval is a bootstrap over sample and calibration
+    galaxies (percentiles). Raises CatalogueError without galaxies or without true calibration galaxies.
+    """
+    order = np.lexsort((~calibration_truth, calibration_score))  # true ones first: a tie is pooled
+    known, truth = calibration_score[order], calibration_truth[order].astype(float)
+
+    def corrected(times: NDArray, known_times: NDArray) -> float:
+        drawn = known_times > 0
+        chance = isotonic_regression(truth[drawn], sample_weight=known_times[drawn], y_min=0, y_max=1)
+        return float(np.average(np.interp(score, known[drawn], chance), weights=times))
+
+    values = _bootstrap(corrected, len(score), calibration_truth, rng, weights, resamples)
+    return _estimated(values, level, "isotonic regression of truth on prediction, bootstrap interval")
+
+
+def quantile(
+    score: NDArray,
+    calibration_score: NDArray,
+    calibration_truth: NDArray,
+    *,
+    rng: np.random.Generator,
+    weights: NDArray | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimated:
+    """Return the share of the sample at or above `mapped_threshold`; else as `isotonic`."""
+
+    def corrected(times: NDArray, known_times: NDArray) -> float:
+        drawn = np.repeat(np.arange(len(known_times)), known_times.astype(int))
+        threshold = mapped_threshold(calibration_score[drawn], calibration_truth[drawn])
+        return float(np.average(score >= threshold, weights=times))
+
+    values = _bootstrap(corrected, len(score), calibration_truth, rng, weights, resamples)
+    return _estimated(values, level, "threshold moved by quantile mapping, bootstrap interval")
+
+
+def _bootstrap(
+    corrected: Callable[[NDArray, NDArray], float],
+    galaxies: int,
+    truth: NDArray,
+    rng: np.random.Generator,
+    weights: NDArray | None,
+    resamples: int,
+) -> NDArray[np.float64]:
+    """Return the corrected fraction of the galaxies themselves, then of resampled ones.
+
+    `corrected` takes how many times each galaxy of the sample (by its weight) and of the calibration is
+    drawn.
+    """
+    if not galaxies or not truth.any():
+        raise CatalogueError(
+            f"{galaxies} galaxies, {np.count_nonzero(truth)} true ones among {len(truth)} calibration "
+            "galaxies: a calibration needs at least one of each"
+        )
+    equal = np.ones(galaxies) if weights is None else weights
+    values = [corrected(equal, np.ones(len(truth)))]
+    while len(values) <= resamples:
+        times, known_times = equal * _times(galaxies, rng), _times(len(truth), rng)
+        if times.any():
+            values.append(corrected(times, known_times))
+    return np.array(values)
+
+
+def _times(galaxies: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return how many times each galaxy is drawn when as many are drawn as there are."""
+    return np.bincount(rng.integers(galaxies, size=galaxies), minlength=galaxies).astype(float)
+
+
+def _estimated(values: NDArray, level: float, method: str) -> Estimated:
+    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
+    value = float(values[0])
+    note = "assumes that the calibration galaxies are a fair sample of the galaxies counted"
+    return Estimated(value, min(float(low), value), max(float(high), value), level, method, note)

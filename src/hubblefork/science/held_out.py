@@ -1,0 +1,124 @@
+"""Calibration galaxies: labelled ones that the network did not train on, found by the files of its run.
+
+A catalogue of predictions names its run (metadata key `run`). In the run's folder lie the predictions of its
+validation and test galaxies, and `run.toml` names the data whose labels they have. Training galaxies
+are never taken: the network has seen their votes.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.sky.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
+from hubblefork.sky.labels import read_labels
+from hubblefork.sky.split import TEST, TRAIN, VALIDATION, read_split
+from hubblefork.zoo import DecisionTree
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Labelled galaxies off training: ids (galaxy,), predicted and volunteers' fractions (galaxy, answer).
+
+    `columns` are the other columns of the catalogue that has the labels, `origin` says where all is from.
+    """
+
+    ids: NDArray
+    predicted: NDArray[np.float64]
+    volunteers: NDArray[np.float64]
+    columns: pa.Table
+    origin: str
+
+    def chosen(self, which: NDArray) -> HeldOut:
+        """Return some of the galaxies."""
+        rows = np.flatnonzero(which) if which.dtype == bool else which
+        parts = self.ids[rows], self.predicted[rows], self.volunteers[rows]
+        return HeldOut(*parts, self.columns.take(rows), self.origin)
+
+    def apart_from(self, ids: NDArray) -> HeldOut:
+        """Return those that are not among the given galaxies; all of them where none would be left."""
+        apart = ~np.isin(self.ids.astype(str), ids.astype(str))
+        return self.chosen(apart) if apart.any() else self
+
+
+def named_run(table: pa.Table) -> Path:
+    """Return the run that a catalogue of predictions names. Raises CatalogueError for one that names none."""
+    run = metadata_of(table).get("run")
+    if not run:
+        raise CatalogueError("the catalogue names no run (metadata key `run`; CSV keeps none)")
+    return Path(run)
+
+
+def held_out_of_run(run: Path, tree: DecisionTree, labels: Path | None = None) -> HeldOut:
+    """Return the validation and test galaxies of a run that have labels.
+
+    Labels are those of the run's data, or of `labels`. Raises RunError where the folder is no run or has no
+    predictions of them, CatalogueError for tables that cannot be read or have none in common.
+    """
+    data = Path(str(_notes(run).get("data", "")))
+    paths = [run / "predictions" / f"{part}.parquet" for part in (VALIDATION, TEST)]
+    tables = [read_catalogue(path).select(["galaxy_id", *tree.columns]) for path in paths if path.exists()]
+    if not tables:
+        raise RunError(f"{run}: its validation and test galaxies are not predicted yet")
+    predicted = pa.concat_tables(table.replace_schema_metadata() for table in tables)
+    trained = read_split(run).assign(galaxy_ids(predicted).tolist()) == TRAIN
+    parts = " and ".join(path.stem for path in paths if path.exists())
+    return _labelled(
+        predicted.filter(~trained), labels or data / "catalogue.parquet", tree, f"{parts} galaxies of {run}"
+    )
+
+
+def held_out_of_catalogue(catalogue: Path, tree: DecisionTree, labels: Path) -> HeldOut:
+    """Return the galaxies of a catalogue of predictions that have labels in a table.
+
+    Whether the network trained on them is for the caller to know. Raises CatalogueError.
+    """
+    return _labelled(read_catalogue(catalogue), labels, tree, f"galaxies of {catalogue} labelled in {labels}")
+
+
+def trained_on(run: Path, ids: NDArray) -> NDArray[np.bool_]:
+    """Return which galaxies are of the training part of a run's data, labelled or not, shape (galaxy,).
+
+    Raises RunError, CatalogueError.
+    """
+    known = galaxy_ids(read_catalogue(Path(str(_notes(run).get("data", ""))) / "catalogue.parquet"))
+    training = known[read_split(run).assign(known.tolist()) == TRAIN]
+    return np.isin(ids.astype(str), training.astype(str))
+
+
+def _notes(run: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads((run / "run.toml").read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise RunError(f"{run} is not the folder of a run: run.toml cannot be read: {error}") from error
+
+
+def _labelled(predicted: pa.Table, labels: Path, tree: DecisionTree, origin: str) -> HeldOut:
+    row_of, joint, columns = _read_votes(labels, tree)
+    ids = galaxy_ids(predicted)
+    places = np.array([row_of.get(str(galaxy_id), -1) for galaxy_id in ids.tolist()], dtype=int)
+    votes = np.full((len(ids), len(tree.columns)), np.nan)
+    votes[places >= 0] = joint[places[places >= 0]]
+    known = ~np.isnan(votes).all(axis=1)
+    if not known.any():
+        raise CatalogueError(f"{labels}: it has labels of none of the {len(ids)} {origin}")
+    others = columns.take(places[known]) if columns is not None else pa.table({"galaxy_id": ids[known]})
+    return HeldOut(ids[known], fractions(predicted, tree)[known], votes[known], others, origin)
+
+
+def _read_votes(labels: Path, tree: DecisionTree) -> tuple[dict[str, int], NDArray, pa.Table | None]:
+    if labels.suffix in (".zip", ".csv"):
+        found = read_labels([labels], tree)
+        return found.row_of, found.joint, None
+    table = read_catalogue(labels)
+    return (
+        {str(galaxy_id): row for row, galaxy_id in enumerate(galaxy_ids(table).tolist())},
+        fractions(table, tree),
+        table.drop_columns([name for name in tree.columns if name in table.column_names]),
+    )

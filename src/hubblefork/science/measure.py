@@ -1,0 +1,221 @@
+"""The fraction of a catalogue: which galaxies, counted how, corrected by which calibration galaxies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.errors import CatalogueError
+from hubblefork.science import completeness
+from hubblefork.science.bins import Bins, numbers_of
+from hubblefork.science.calibration import RESAMPLES
+from hubblefork.science.estimators import (
+    DEFAULT,
+    Calibration,
+    Estimate,
+    Sample,
+    calibration_of,
+    default,
+    sample_of,
+    side_by_side,
+)
+from hubblefork.science.fractions import LEVEL, Estimated, Unavailable, effective_count
+from hubblefork.science.held_out import HeldOut
+from hubblefork.science.samples import well_asked
+from hubblefork.science.where import Criterion, at_least
+from hubblefork.sky.catalogue import fractions, galaxy_ids
+from hubblefork.zoo import DecisionTree
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
+SUFFIX = "_debiased"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a catalogue: by prediction a galaxy counts when it meets `counted`, in truth `true`.
+
+    With `clean` only galaxies that were well asked (Willett et al. 2013, table 3) are in the sample.
+    `weights` names a column; empty for none.
+    """
+
+    counted: Criterion
+    true: Criterion
+    clean: bool = False
+    weights: str = ""
+    level: float = LEVEL
+    resamples: int = RESAMPLES
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The estimators of one sample, and what they rest on; `notes` are for the reader.
+
+    `estimators` are as from `side_by_side`, `left_out` galaxies lack a fraction or were not well asked.
+    """
+
+    wanted: Wanted
+    sample: Sample
+    known: Calibration | Unavailable
+    estimators: Mapping[str, Estimate]
+    left_out: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def galaxies(self) -> int:
+        """How many galaxies the sample has."""
+        return len(self.sample.counts)
+
+    def default(self) -> tuple[str, Estimated]:
+        """Return name and estimate of the estimator to be quoted."""
+        return default(self.estimators)
+
+    def draws(self, number: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw fractions as uncertain as the default; by the count's posterior where that is it."""
+        count, total = effective_count(self.sample.counts, self.sample.weights)
+        if self.default()[0] == DEFAULT and isinstance(self.known, Calibration):
+            measured = self.known.confusion()
+            return completeness.lang_reiczigel_draws(count, total, measured, number, rng=rng)
+        return rng.beta(count + 0.5, total - count + 0.5, number)
+
+
+def criteria(
+    tree: DecisionTree, answer: str, threshold: float, predicted_threshold: float | None = None
+) -> tuple[Criterion, Criterion]:
+    """Return what counts by prediction and what is true, for one answer. Raises as `at_least` does."""
+    true = at_least(tree, answer, threshold)
+    return (true if predicted_threshold is None else at_least(tree, answer, predicted_threshold)), true
+
+
+def measure(
+    table: pa.Table,
+    tree: DecisionTree,
+    wanted: Wanted,
+    held_out: HeldOut | Unavailable,
+    *,
+    rng: np.random.Generator,
+) -> Measurement:
+    """Measure the fraction of a catalogue by every estimator.
+
+    `table` is a catalogue of predictions; columns `<answer>_debiased` are used where it has them for all
+    answers wanted. Calibration galaxies that are in the catalogue themselves are not used, unless there
+    are no others. Raises CatalogueError for a catalogue in which no galaxy is left.
+    """
+    joint, notes = _joint(table, tree, wanted)
+    keep = _kept(tree, joint, wanted)
+    weights = numbers_of(table, wanted.weights)[keep] if wanted.weights else None
+    if not keep.any():
+        raise CatalogueError(
+            f"none of the {len(table)} galaxies is left: they lack fractions or were not well asked"
+        )
+    sample = sample_of(tree, joint[keep], wanted.counted, weights=weights)
+    known = _calibration(tree, wanted, held_out, galaxy_ids(table))
+    found = side_by_side(sample, known, rng=rng, level=wanted.level, resamples=wanted.resamples)
+    left_out = int(np.count_nonzero(~keep))
+    return Measurement(wanted, sample, known, found, left_out, notes)
+
+
+def measure_bins(
+    table: pa.Table,
+    tree: DecisionTree,
+    wanted: Wanted,
+    held_out: HeldOut | Unavailable,
+    bins: Bins,
+    *,
+    rng: np.random.Generator,
+) -> list[Measurement | None]:
+    """Measure the fraction in each bin; None for one without galaxies.
+
+    Calibration galaxies are binned too where their labels have the column; else all of them serve in every
+    bin, which takes completeness and contamination to be the same in all (a note says so).
+    """
+    place = bins.place(numbers_of(table, bins.column))
+    found: list[Measurement | None] = []
+    for number in range(len(bins.edges) - 1):
+        inside = table.filter(place == number)
+        near = held_out if isinstance(held_out, Unavailable) else _in_bin(held_out, bins, number)
+        try:
+            found.append(measure(inside, tree, wanted, near, rng=rng) if len(inside) else None)
+        except CatalogueError:
+            found.append(None)
+    return found
+
+
+def sweep(
+    table: pa.Table,
+    tree: DecisionTree,
+    answer: str,
+    held_out: HeldOut | Unavailable,
+    *,
+    rng: np.random.Generator,
+    thresholds: Sequence[float] = THRESHOLDS,
+    level: float = LEVEL,
+) -> list[Measurement]:
+    """Measure the fraction at every threshold, the same one on predictions and on votes."""
+    pairs = [criteria(tree, answer, threshold) for threshold in thresholds]
+    wanted = [Wanted(counted, true, level=level, resamples=100) for counted, true in pairs]
+    return [measure(table, tree, one, held_out, rng=rng) for one in wanted]
+
+
+def as_json(measured: Measurement) -> dict[str, Any]:
+    """Return the default and every estimator in the shape that `hubblefork mergers --json` prints."""
+    name, value = measured.default()
+    return {
+        "default": {"estimator": name, **_value(value)},
+        "estimators": {
+            name: _entry(found, measured.wanted.level) for name, found in measured.estimators.items()
+        },
+    }
+
+
+def _entry(found: Estimate, level: float) -> dict[str, Any]:
+    if isinstance(found, Unavailable):
+        missing = {"value": None, "interval": None, "level": level}
+        return {**missing, "reason": found.reason, "remedy": found.remedy}
+    return {**_value(found), "method": found.method, "note": found.note}
+
+
+def _value(found: Estimated) -> dict[str, Any]:
+    return {"value": found.value, "interval": [found.low, found.high], "level": found.level}
+
+
+def _joint(table: pa.Table, tree: DecisionTree, wanted: Wanted) -> tuple[NDArray, tuple[str, ...]]:
+    """Return the fractions, debiased where the catalogue has all that are wanted."""
+    joint = fractions(table, tree)
+    names = sorted({*wanted.counted.answers, *wanted.true.answers})
+    if not all(name + SUFFIX in table.column_names for name in names):
+        return joint, ()
+    for name in names:
+        joint[:, tree.column(name)] = numbers_of(table, name + SUFFIX)
+    columns = ", ".join(name + SUFFIX for name in names)
+    return joint, (f"debiased fractions are used: {columns}",)
+
+
+def _kept(tree: DecisionTree, joint: NDArray, wanted: Wanted) -> NDArray[np.bool_]:
+    keep = wanted.counted.known(tree, joint)
+    if wanted.clean:
+        for number in sorted({tree.question_of[tree.column(name)] for name in wanted.counted.answers}):
+            keep &= well_asked(tree, joint, tree.questions[number].name)
+    return keep
+
+
+def _calibration(
+    tree: DecisionTree, wanted: Wanted, held_out: HeldOut | Unavailable, ids: NDArray
+) -> Calibration | Unavailable:
+    if isinstance(held_out, Unavailable):
+        return held_out
+    apart = held_out.apart_from(ids)
+    apart = apart.chosen(_kept(tree, apart.predicted, wanted))
+    return calibration_of(
+        tree, apart.predicted, apart.volunteers, wanted.counted, true=wanted.true, origin=apart.origin
+    )
+
+
+def _in_bin(held_out: HeldOut, bins: Bins, number: int) -> HeldOut:
+    if bins.column not in held_out.columns.column_names:
+        return held_out
+    return held_out.chosen(bins.place(numbers_of(held_out.columns, bins.column)) == number)

@@ -1,0 +1,141 @@
+"""Injection and recovery: mergers put in at a known fraction, surveys drawn many times, estimators judged.
+
+The galaxies come from two pools, true ones and others, none of which the network trained on. A realisation
+draws a survey with the fraction put in, and a calibration sample with a fraction of its own, both with
+replacement: the pools are the population, so the true fraction is known exactly and the draws are
+independent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.errors import CatalogueError
+from hubblefork.files import write_text
+from hubblefork.progress import Progress, silent
+from hubblefork.science.estimators import Calibration, Sample, side_by_side
+from hubblefork.science.fractions import Estimated
+
+FRACTIONS = (0.005, 0.01, 0.03, 0.08, 0.2)
+LEVELS = (0.68, 0.95)
+BOOTSTRAPS = 100
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Predicted fractions of true ones and of others, each (galaxy,). Raises CatalogueError for none."""
+
+    true: NDArray[np.float64]
+    others: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if not len(self.true) or not len(self.others):
+            raise CatalogueError(f"pools of {len(self.true)} and {len(self.others)} galaxies: one is empty")
+
+    def drawn(
+        self, galaxies: int, fraction: float, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Draw galaxies, each a true one with the given chance: predicted fractions and truth."""
+        truth = rng.random(galaxies) < fraction
+        score = np.where(truth, rng.choice(self.true, galaxies), rng.choice(self.others, galaxies))
+        return score, truth
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Pools, and how large a calibration sample is drawn with which fraction; None: the survey's own."""
+
+    name: str
+    about: str
+    pools: Pools
+    calibration_fraction: float | None
+    survey_galaxies: int = 2000
+    calibration_galaxies: int = 1400
+    threshold: float = 0.3
+
+
+def recovered(
+    scenario: Scenario, fraction: float, realisations: int, *, seed: int
+) -> dict[str, dict[str, list[Any]]]:
+    """Return of every estimator its value and whether its intervals cover the fraction put in.
+
+    By estimator: "value" and, for each level, "covers_0.68", "width_0.68" and so on, one entry for each
+    realisation; None where the estimator could not be had.
+    """
+    found: dict[str, dict[str, list[Any]]] = {}
+    for number in range(realisations):
+        rng = np.random.default_rng([seed, round(1e6 * fraction), number])
+        sample, known = _drawn(scenario, fraction, rng)
+        for level in LEVELS:
+            estimators = side_by_side(sample, known, rng=rng, level=level, resamples=BOOTSTRAPS)
+            for name, one in estimators.items():
+                _note(found.setdefault(name, {}), one, level, fraction)
+    return found
+
+
+def _drawn(scenario: Scenario, fraction: float, rng: np.random.Generator) -> tuple[Sample, Calibration]:
+    known = fraction if scenario.calibration_fraction is None else scenario.calibration_fraction
+    there, truth = scenario.pools.drawn(scenario.calibration_galaxies, known, rng)
+    here, _ = scenario.pools.drawn(scenario.survey_galaxies, fraction, rng)
+    sample = Sample(here >= scenario.threshold, here)
+    return sample, Calibration(there >= scenario.threshold, truth, there, scenario.name)
+
+
+def _note(columns: dict[str, list[Any]], one: object, level: float, fraction: float) -> None:
+    there = isinstance(one, Estimated)
+    entries = {
+        f"covers_{level:.2f}": one.low <= fraction <= one.high if isinstance(one, Estimated) else None,
+        f"width_{level:.2f}": one.high - one.low if isinstance(one, Estimated) else None,
+    }
+    if level == LEVELS[-1]:
+        entries["value"] = one.value if isinstance(one, Estimated) and there else None
+    for key, value in entries.items():
+        columns.setdefault(key, []).append(value)
+
+
+def summary(fraction: float, columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return bias and coverage of one estimator at one fraction, with their Monte Carlo errors."""
+    values = np.array([value for value in columns["value"] if value is not None], dtype=float)
+    told: dict[str, Any] = {"fraction": fraction, "realisations": len(values), "of": len(columns["value"])}
+    if not len(values):
+        return told
+    told |= {"mean": values.mean(), "median": np.median(values), "sd": values.std()}
+    told |= {"bias": values.mean() - fraction, "bias_error": values.std() / np.sqrt(len(values))}
+    for level in LEVELS:
+        covers = [one for one in columns[f"covers_{level:.2f}"] if one is not None]
+        widths = [one for one in columns[f"width_{level:.2f}"] if one is not None]
+        error = np.sqrt(level * (1 - level) / len(covers))
+        told |= {f"coverage_{level:.0%}": np.mean(covers), f"coverage_error_{level:.0%}": error}
+        told |= {f"width_{level:.0%}": np.median(widths)}
+    return told
+
+
+def run_scenario(
+    scenario: Scenario,
+    folder: Path,
+    *,
+    realisations: int,
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the summaries of every estimator at every fraction; what is finished is read from `folder`."""
+    told: dict[str, list[dict[str, Any]]] = {}
+    with progress(scenario.name, len(fractions)) as advance:
+        for fraction in fractions:
+            path = folder / f"{scenario.name}-{fraction:g}-{realisations}.json"
+            if not path.exists():
+                found = recovered(scenario, fraction, realisations, seed=seed)
+                summaries = {name: summary(fraction, columns) for name, columns in found.items()}
+                write_text(path, json.dumps(summaries, indent=1, default=float) + "\n")
+            for name, entry in json.loads(path.read_text(encoding="utf-8")).items():
+                told.setdefault(name, []).append(entry)
+            advance(1)
+    return told

@@ -1,0 +1,101 @@
+"""Expressions of answers, against the same thing written with numpy."""
+
+import numpy as np
+import pytest
+
+from hubblefork.errors import CatalogueError, UnknownAnswer
+from hubblefork.science.where import at_least, parse_where
+
+
+@pytest.fixture
+def joint(tree):
+    return np.random.default_rng(0).random((200, len(tree.columns)))
+
+
+def column(tree, joint, name):
+    return joint[:, tree.column(name)]
+
+
+def test_and_binds_less_tightly_than_a_comparison(tree, joint):
+    found = parse_where("spiral > 0.5 & barred > 0.3", tree).holds(tree, joint)
+    expected = (column(tree, joint, "spiral") > 0.5) & (column(tree, joint, "barred") > 0.3)
+    assert 0 < expected.sum() < len(joint)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["ring > 0.2 | ~(merger > 0.3) & smooth <= 0.6", "not merger > 0.3 & smooth <= 0.6 or ring > 0.2"]
+)
+def test_or_not_and_parentheses(tree, joint, text):
+    ring, merger, smooth = (column(tree, joint, name) for name in ("ring", "merger", "smooth"))
+    np.testing.assert_array_equal(
+        parse_where(text, tree).holds(tree, joint), (ring > 0.2) | (~(merger > 0.3) & (smooth <= 0.6))
+    )
+
+
+def test_sums_and_chains(tree, joint):
+    disturbed, irregular = column(tree, joint, "disturbed"), column(tree, joint, "irregular")
+    np.testing.assert_array_equal(
+        parse_where("0.4 < disturbed + irregular <= 0.9", tree).holds(tree, joint),
+        (disturbed + irregular > 0.4) & (disturbed + irregular <= 0.9),
+    )
+
+
+def test_an_answer_may_be_named_by_its_text(tree):
+    assert parse_where("spiral > 0.5 & bar > 0.3", tree).answers == ("barred", "spiral")
+
+
+def test_the_plain_criterion_keeps_answer_and_threshold(tree, joint):
+    for criterion in (at_least(tree, "Class8.6", 0.3), parse_where("merger ≥ 0.3", tree)):
+        assert (criterion.answer, criterion.threshold, criterion.text) == ("merger", 0.3, "merger ≥ 0.3")
+        np.testing.assert_array_equal(criterion.holds(tree, joint), column(tree, joint, "merger") >= 0.3)
+    assert parse_where("merger > 0.3", tree).answer is None
+
+
+def test_what_is_missing_is_not_known_and_does_not_count(tree, joint):
+    joint[3, tree.column("barred")] = np.nan
+    joint[4, tree.column("ring")] = np.nan
+    criterion = parse_where("~(barred > 2e-1)", tree)
+    assert np.flatnonzero(~criterion.known(tree, joint)).tolist() == [3]
+    assert not criterion.holds(tree, joint)[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("spirl > 0.5", 'did you mean "spiral"'),
+        ("mergers >= 0.3", 'did you mean "merger"'),
+    ],
+)
+def test_unknown_answers_come_with_the_nearest(tree, text, said):
+    with pytest.raises(UnknownAnswer, match=said):
+        parse_where(text, tree)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0.3 > 0.2",
+        "spiral",
+        "spiral > 0.5 &",
+        "spiral > 0.5 && barred > 0.3",
+        "spiral == 0.5",
+        "spiral > 30",
+        "spiral > -0.1",
+        "spiral > True",
+        "(spiral > 0.5) > 0.2",
+        "spiral * 2 > 0.5",
+        "__import__('os').system('true') > 0",
+        "spiral.real > 0.5",
+        "[spiral][0] > 0.5",
+        "(lambda: 1)() > 0.5",
+        "spiral > 'a'",
+        "Class8.6 > 0.3",
+        "(" * 400 + "spiral > 0.5" + ")" * 400,
+        "spiral > 0.5 & " * 200 + "spiral > 0.5",
+    ],
+)
+def test_what_is_no_comparison_of_fractions(tree, text):
+    with pytest.raises((CatalogueError, UnknownAnswer)):
+        parse_where(text, tree)
