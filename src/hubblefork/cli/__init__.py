@@ -9,6 +9,7 @@ import typer
 
 from hubblefork import __version__
 from hubblefork.cli.mergers import mergers
+from hubblefork.cli.shift import shift
 from hubblefork.cli.study import study
 from hubblefork.errors import HubbleforkError
 
@@ -22,6 +23,7 @@ fetch = typer.Typer(help="Fetch the real data from where it is published.", no_a
 app.add_typer(fetch, name="fetch")
 app.add_typer(study, name="study")
 app.command()(mergers)
+app.command()(shift)
 
 Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubblefork ingest`.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, as written by `hubblefork train`.")]

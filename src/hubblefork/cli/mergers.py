@@ -89,9 +89,9 @@ def mergers(
     if json:
         _print_json(found, binned, rates)
     else:
-        _show(catalogue, table, found, binned, rates, time)
+        _show(catalogue, table, found, binned, rates, time, bins)
     if figures:
-        _draw(figures, table, tree, held_out, found, binned, rng)
+        _draw(figures, table, tree, held_out, found, binned, bins, rng)
 
 
 def _held_out(
@@ -180,13 +180,14 @@ def _show(
     binned: dict[tuple[float, float], Measurement | None],
     rates: dict[str, Rate],
     time: str,
+    bins: str,
 ) -> None:
     from hubblefork.cli.mergers_text import bin_table, estimator_table, origin_lines, rate_lines, warnings
     from hubblefork.tables import show
 
     show(estimator_table(catalogue, found), *origin_lines(found))
     if binned:
-        show(bin_table(binned))
+        show(bin_table(binned, bins))
     show(*rate_lines(rates, time), *warnings(table, found))
 
 
@@ -197,6 +198,7 @@ def _draw(
     held_out: HeldOut | Unavailable,
     found: Measurement,
     binned: dict[tuple[float, float], Measurement | None],
+    bins: str,
     rng: np.random.Generator,
 ) -> None:
     from hubblefork.figures import fractions as draw
@@ -211,5 +213,5 @@ def _draw(
     if true.answer == "merger":
         save(draw.beside_published(found)[0], folder / "published")
     if binned:
-        save(draw.fraction_in_bins(binned)[0], folder / "bins")
+        save(draw.fraction_in_bins(binned, name=bins.partition(":")[0])[0], folder / "bins")
     typer.echo(f"figures in {folder}", err=True)

@@ -76,9 +76,9 @@ def _calibration_lines(known: Calibration | Unavailable) -> list[str]:
     ]
 
 
-def bin_table(binned: Mapping[tuple[float, float], Measurement | None]) -> Table:
-    """Return count and default of each bin."""
-    table = Table("bin")
+def bin_table(binned: Mapping[tuple[float, float], Measurement | None], bins: str) -> Table:
+    """Return count and default of each bin; `bins` as it was asked for."""
+    table = Table(escape(bins.partition(":")[0]))
     for name in ("galaxies", "counted", "default", "interval"):
         table.add_column(name, justify="right")
     for (low, high), found in binned.items():

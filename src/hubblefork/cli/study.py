@@ -2,6 +2,73 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 study = typer.Typer(help="Run a whole study and write its page.", no_args_is_help=True)
+
+
+@study.command()
+def lab(
+    out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
+    data: Annotated[Path | None, typer.Option(help="A data folder; not needed with --quick.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short trainings, on a mock sky unless there is --data.")
+    ] = False,
+    test_images: Annotated[
+        Path | None, typer.Option(help="Archive or folder of unlabelled images; else those of the data.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many epochs in every training.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="[RECIPE:]key=value; RECIPE `heads` is the comparison of heads."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each head, with the seeds 0, 1, ….")] = 2,
+    weights: Annotated[
+        Path | None, typer.Option(help="A .safetensors file that the ResNets start from.")
+    ] = None,
+    only_report: Annotated[
+        bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
+) -> None:
+    """The lab report, all of it: three networks, eighteen figures, six tables, and what it leaves open.
+
+    Example: hubblefork study lab --data data/ --test-images images_test_rev1.zip --out studies/lab/
+    """
+    from hubblefork.bars import bar
+    from hubblefork.studies.lab import Ways, run_lab
+
+    ways = Ways(
+        settings=[*([] if epochs is None else [f"epochs={epochs}"]), *(settings or [])],
+        seeds=seeds,
+        weights=weights,
+        device=device,
+        test_images=test_images,
+        quick=quick,
+        only_report=only_report,
+    )
+    typer.echo(run_lab(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar))
+
+
+@study.command()
+def mergers(
+    out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Another run whose labelled galaxies are to be drawn from too.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small skies and few realisations.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
+    processes: Annotated[int | None, typer.Option(help="Processes that draw skies; one a core.")] = None,
+) -> None:
+    """The merger fraction proved: mergers put into mock skies, counted again; and surveys that differ.
+
+    Example: hubblefork study mergers --out studies/mergers/
+    """
+    from hubblefork.bars import bar
+    from hubblefork.studies.mergers import run_mergers
+
+    typer.echo(run_mergers(out, quick=quick, run=run, device=device, processes=processes, progress=bar))

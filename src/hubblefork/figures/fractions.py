@@ -134,7 +134,7 @@ def _swept_curve(
     panel.fill_between(
         thresholds, np.maximum(low, floor), np.maximum(high, floor), color=line["color"], alpha=0.14, lw=0
     )
-    panel.plot(thresholds, np.where(value > 0, value, np.nan), label=label, markevery=2, **line)
+    panel.plot(thresholds, np.where(value > 0, value, np.nan), label=label, **line)
 
 
 @in_house_style
@@ -183,7 +183,7 @@ def beside_published(found: Measurement) -> Drawing:
     """
     quoted = {
         "this catalogue, default": found.default()[1],
-        "this catalogue, count": found.estimators["count"],
+        "this catalogue, count": _count(found),
     }
     ours = [(name, one.value, one.low, one.high) for name, one in quoted.items()]
     theirs = [(name, (low + high) / 2, low, high) for name, low, high in PUBLISHED]

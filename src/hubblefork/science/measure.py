@@ -31,7 +31,7 @@ from hubblefork.science.where import Criterion, at_least
 from hubblefork.sky.catalogue import fractions, galaxy_ids
 from hubblefork.zoo import DecisionTree
 
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
+THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 SUFFIX = "_debiased"
 
 

@@ -8,6 +8,7 @@ independent.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ LEVELS = (0.68, 0.95)
 BOOTSTRAPS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pools:
     """Predicted fractions of true ones and of others, each (galaxy,). Raises CatalogueError for none."""
 
@@ -48,7 +49,7 @@ class Pools:
         return score, truth
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scenario:
     """Pools, and how large a calibration sample is drawn with which fraction; None: the survey's own."""
 
@@ -59,6 +60,13 @@ class Scenario:
     survey_galaxies: int = 2000
     calibration_galaxies: int = 1400
     threshold: float = 0.3
+
+    @property
+    def slug(self) -> str:
+        """A name for files, another one when the galaxies of the pools are others."""
+        galaxies = np.concatenate([self.pools.true, self.pools.others]).tobytes()
+        digest = hashlib.sha256(galaxies).hexdigest()[:8]
+        return f"{self.name.replace(',', '').replace(' ', '-')}-{digest}"
 
 
 def recovered(
@@ -130,7 +138,7 @@ def run_scenario(
     told: dict[str, list[dict[str, Any]]] = {}
     with progress(scenario.name, len(fractions)) as advance:
         for fraction in fractions:
-            path = folder / f"{scenario.name}-{fraction:g}-{realisations}.json"
+            path = folder / f"{scenario.slug}-{fraction:g}-{realisations}.json"
             if not path.exists():
                 found = recovered(scenario, fraction, realisations, seed=seed)
                 summaries = {name: summary(fraction, columns) for name, columns in found.items()}

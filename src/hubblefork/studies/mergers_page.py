@@ -1,0 +1,193 @@
+"""The page of the merger study: recovery, coverage, regression to the mean, surveys that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.figures.fractions import regression_to_the_mean
+from hubblefork.figures.recovery import (
+    SHOWN,
+    bias_of_estimators,
+    coverage_of_intervals,
+    degraded_surveys,
+)
+from hubblefork.report.blocks import Block, Paragraph, Picture, Section, Table, decimal
+from hubblefork.science.estimators import Calibration
+from hubblefork.science.rates import UNCALIBRATED
+from hubblefork.studies.injection import Scenario
+
+THRESHOLD = 0.3
+SOURCES = (
+    "Rogan & Gladen 1978, Am. J. Epidemiol. 107, 71: the corrected count and its variance.",
+    "Lang & Reiczigel 2014, Prev. Vet. Med. 113, 13: the interval of the default.",
+    "Lambrides et al. 2021: the Bayesian merger fraction of an imperfect classifier.",
+    "Zadrozny & Elkan 2002, KDD, 694: isotonic calibration.",
+    "Brown, Cai & DasGupta 2001, Stat. Sci. 16, 101: Wilson's and Jeffreys' intervals.",
+    "Sun et al. 2022, ICML, arXiv:2204.06507: the distance to the k-th nearest training galaxy.",
+    "docs/merger-fraction.md has the equations.",
+)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the study found: summaries by scenario and estimator, degraded surveys, scores of their galaxies.
+
+    `known` maps a title to predicted and volunteers' fractions of labelled galaxies off training.
+    """
+
+    recovery: Mapping[Scenario, Mapping[str, Sequence[Mapping[str, Any]]]]
+    surveys: Mapping[str, Mapping[str, Any]]
+    scores: Mapping[str, NDArray]
+    as_trained: str
+    realisations: int
+    known: Mapping[str, tuple[NDArray, NDArray]]
+
+
+def sections(found: Findings) -> Iterator[Section]:
+    """Yield the sections of the page."""
+    yield _question(found)
+    yield _regression(found)
+    yield _bias(found)
+    yield _coverage(found)
+    yield _surveys(found)
+    yield Section("sources", "Sources", [Paragraph(text) for text in (*SOURCES, UNCALIBRATED)])
+
+
+def _question(found: Findings) -> Section:
+    first = next(iter(found.recovery))
+    texts = [
+        f"Each of {found.realisations} realisations at each true fraction draws a survey of "
+        f"{first.survey_galaxies:,} galaxies and calibration galaxies of its own "
+        f"({first.calibration_galaxies:,}), with replacement, from pools that the network did not train "
+        f"on. Counted are galaxies with a predicted fraction of at least {THRESHOLD:g}. “Same sky”: "
+        "mergers are as common among the calibration galaxies as in the survey. “Calibrated at 0.06”: "
+        "there they are 6%, whatever the survey has.",
+        *dict.fromkeys(f"{scenario.name.split(',')[0]}: {scenario.about}" for scenario in found.recovery),
+    ]
+    return Section("question", "What was put in", [Paragraph(text) for text in texts])
+
+
+def _regression(found: Findings) -> Section:
+    blocks: list[Block] = []
+    for title, (score, votes) in found.known.items():
+        known = Calibration(score >= THRESHOLD, votes >= THRESHOLD, score, title)
+        if not known.truth.any():
+            continue
+        drawing = regression_to_the_mean(known, votes, threshold=THRESHOLD)
+        caption = (
+            f"{title}, {len(votes):,} galaxies off training: votes scatter about predictions, which are less "
+            f"extreme (standard deviation {score.std():.3f} against {votes.std():.3f}). Votes of at least "
+            f"{THRESHOLD:g} have {known.truth.mean():.4f} of the galaxies, predictions of it "
+            f"{known.counts.mean():.4f}."
+        )
+        blocks.append(Picture(f"regression-{title.replace(' ', '-')}", drawing, caption))
+    return Section("regression", "Predictions are less extreme than votes", blocks)
+
+
+def _bias(found: Findings) -> Section:
+    titles = {scenario.name: summaries for scenario, summaries in found.recovery.items()}
+    caption = (
+        "Mean recovered fraction over the one put in; bars are the error of the mean. The count misses what "
+        "the network misses. Isotonic and quantile calibration are right on the same sky and drawn "
+        "towards the calibration galaxies' fraction on another."
+    )
+    picture = Picture("bias", bias_of_estimators(titles), caption)
+    tables = [_bias_table(scenario, rows) for scenario, rows in found.recovery.items()]
+    return Section("bias", "Is it right on average?", [picture, *tables])
+
+
+def _bias_table(scenario: Scenario, summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    fractions = [f"{row['fraction']:g}" for row in summaries["count"]]
+    rows = [[SHOWN.get(name, name), *(_mean(row) for row in entries)] for name, entries in summaries.items()]
+    caption = f"{scenario.name}: mean recovered fraction ± error of the mean, by the fraction put in."
+    anchor = "bias-" + _slug(scenario.name)
+    return Table(anchor, ["estimator", *fractions], rows, caption, dict(summaries))
+
+
+def _mean(row: Mapping[str, Any]) -> str:
+    if not row["realisations"]:
+        return "–"
+    text = f"{row['mean']:.4f} ± {row['bias_error']:.4f}"
+    lost = row["of"] - row["realisations"]
+    return f"{text} (not available in {lost} of {row['of']})" if lost else text
+
+
+def _coverage(found: Findings) -> Section:
+    titles = {scenario.name: summaries for scenario, summaries in found.recovery.items()}
+    caption = (
+        "How often the interval holds the fraction put in; bands are two binomial errors around 68% and 95% "
+        f"for {found.realisations} realisations. The count is the case that must fail."
+    )
+    picture = Picture("coverage", coverage_of_intervals(titles), caption)
+    tables = [_coverage_table(scenario, rows) for scenario, rows in found.recovery.items()]
+    return Section("coverage", "Do the intervals hold what they promise?", [picture, *tables])
+
+
+def _coverage_table(scenario: Scenario, summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    fractions = [f"{row['fraction']:g}" for row in summaries["count"]]
+    rows = [
+        [SHOWN.get(name, name), *(_covers(row) for row in entries)] for name, entries in summaries.items()
+    ]
+    error = [np.sqrt(p * (1 - p) / summaries["count"][0]["of"]) for p in (0.68, 0.95)]
+    caption = (
+        f"{scenario.name}: coverage of the 68% and the 95% interval and the median width of the latter. One "
+        f"binomial error is {error[0]:.3f} and {error[1]:.3f}."
+    )
+    anchor = "coverage-" + _slug(scenario.name)
+    return Table(anchor, ["estimator", *fractions], rows, caption, {})
+
+
+def _covers(row: Mapping[str, Any]) -> str:
+    if not row["realisations"]:
+        return "–"
+    return f"{row['coverage_68%']:.3f}, {row['coverage_95%']:.3f}; {row['width_95%']:.4f}"
+
+
+def _slug(text: str) -> str:
+    return text.replace(",", "").replace(" ", "-")
+
+
+def _surveys(found: Findings) -> Section:
+    warned = [name for name, sky in found.surveys.items() if sky["shifted"]]
+    caption = (
+        "The same galaxies seen worse. Left: distance of a galaxy's features to its 10th nearest training "
+        "galaxy, median and 16th to 84th percentile; vermilion squares where the two-sample test against the "
+        "held-out galaxies warns (p < 0.001). Right: the true merger fraction, the count, and the default "
+        "with completeness and contamination measured on the training survey, 95% intervals."
+    )
+    drawing = degraded_surveys(found.surveys, found.scores, held_out="held out")
+    text = (
+        f"The test warns of {len(warned)} of {len(found.surveys)} skies "
+        f"({', '.join(warned) or 'none'}); it must "
+        f"not warn of “{found.as_trained}”. A correction holds only where completeness and contamination are "
+        "those of the calibration galaxies: where the test warns, label some galaxies of the survey itself."
+    )
+    table = _survey_table(found)
+    blocks = [Picture("degraded", drawing, caption), Paragraph(text), table]
+    return Section("surveys", "When the survey is another one", blocks)
+
+
+def _survey_table(found: Findings) -> Table:
+    header = ["sky", "KS distance", "p", "true", "count", "corrected, 95%", "completeness", "contamination"]
+    rows = [
+        [
+            name,
+            decimal(sky["distance"], 3),
+            f"{sky['p_value']:.2g}",
+            decimal(sky["true"], 3),
+            decimal(sky["count"]["value"], 3),
+            "{value:.3f} ({low:.3f} to {high:.3f})".format(**sky["corrected"]),
+            decimal(sky["completeness"], 3),
+            decimal(sky["contamination"], 4),
+        ]
+        for name, sky in found.surveys.items()
+    ]
+    caption = (
+        "Completeness and contamination are those of the sky itself, which the correction does not know."
+    )
+    return Table("surveys", header, rows, caption, dict(found.surveys))

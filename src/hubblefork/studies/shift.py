@@ -1,0 +1,55 @@
+"""Is a survey like the one that a network learned from? Features of its galaxies against training ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.network.features import features_of_images, features_of_part
+from hubblefork.progress import Progress, silent
+from hubblefork.science.shift import Comparison, Familiar, compare, familiar
+from hubblefork.sky.catalogue import ID, with_metadata, write_catalogue
+from hubblefork.sky.split import TRAIN, VALIDATION
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a run finds familiar, and the scores of its validation galaxies, which it did not train on."""
+
+    run: Path
+    known: Familiar
+    held_out: NDArray[np.float64]
+
+
+def reference(run: Path, *, device: str = "", progress: Progress = silent) -> Reference:
+    """Learn from a run's training galaxies what is familiar. Raises RunError, CatalogueError."""
+    _, training = features_of_part(run, TRAIN, device=device, progress=progress)
+    _, validation = features_of_part(run, VALIDATION, device=device, progress=progress)
+    known = familiar(training)
+    return Reference(run, known, known.distances(validation))
+
+
+def scores_of(
+    images: Path, against: Reference, *, device: str = "", progress: Progress = silent
+) -> tuple[NDArray, NDArray[np.float64]]:
+    """Return ids and scores of the images of an archive or a folder, each (galaxy,). Raises ImageError."""
+    ids, features = features_of_images(against.run, images, device=device, progress=progress)
+    return ids, against.known.distances(features)
+
+
+def judge_survey(
+    run: Path, images: Path, out: Path, *, device: str = "", progress: Progress = silent
+) -> Comparison:
+    """Score every image of a survey, write `galaxy_id` and `score` to a catalogue, compare with held-out.
+
+    Raises RunError, ImageError, CatalogueError, DiskError.
+    """
+    against = reference(run, device=device, progress=progress)
+    ids, scores = scores_of(images, against, device=device, progress=progress)
+    table = pa.table({ID: pa.array(ids.tolist(), pa.string()), "score": scores})
+    write_catalogue(with_metadata(table, {"run": str(run), "quantity": "distance_to_training"}), out)
+    return compare(scores, against.held_out)

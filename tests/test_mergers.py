@@ -1,0 +1,154 @@
+"""`hubblefork mergers`: its table, its JSON, its rates and figures; on the catalogues a user has."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tomli_w
+from typer.testing import CliRunner
+
+from hubblefork.cli import app
+from hubblefork.errors import CatalogueError, UnknownAnswer
+from hubblefork.sky.catalogue import with_fractions, with_metadata, write_catalogue
+from hubblefork.sky.split import Split, write_split
+from hubblefork.zoo import to_joint
+
+GALAXIES, SURVEY = 800, 600
+
+
+def votes_of(tree, galaxies, rng):
+    joint = to_joint(
+        tree, np.hstack([rng.dirichlet(np.ones(len(q.answers)), galaxies) for q in tree.questions])
+    )
+    joint[:, tree.column("merger")] = np.where(rng.random(galaxies) < 0.15, 0.5, 0.02)
+    return joint
+
+
+def guesses_of(votes, rng):
+    return np.clip(0.7 * votes + rng.normal(0, 0.04, votes.shape), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def place(tree, tmp_path_factory):
+    """A run with labelled data, and predictions of a survey that is not part of them."""
+    folder, rng = tmp_path_factory.mktemp("mergers"), np.random.default_rng(0)
+    votes, ids = votes_of(tree, GALAXIES, rng), np.arange(GALAXIES)
+    write_catalogue(
+        with_fractions(pa.table({"galaxy_id": ids}), votes, tree), folder / "data/catalogue.parquet"
+    )
+    split, run = Split("mergers", test=30, validation=30), folder / "run"
+    write_split(split, run)
+    (run / "run.toml").write_text(tomli_w.dumps({"data": str(folder / "data")}))
+    table = with_fractions(pa.table({"galaxy_id": ids}), guesses_of(votes, rng), tree)
+    for part in ("validation", "test"):
+        write_catalogue(
+            table.filter(split.assign(ids.tolist()) == part), run / "predictions" / f"{part}.parquet"
+        )
+    survey = votes_of(tree, SURVEY, rng)
+    columns = {"galaxy_id": 10_000 + np.arange(SURVEY), "z": rng.uniform(0, 0.1, SURVEY)}
+    found = with_fractions(pa.table(columns), guesses_of(survey, rng), tree)
+    write_catalogue(with_metadata(found, {"run": str(run)}), folder / "predictions.parquet")
+    write_catalogue(found, folder / "bare.parquet")
+    truth = float(np.mean(survey[:, tree.column("merger")] >= 0.36))
+    return folder, truth
+
+
+def mergers(*words):
+    done = CliRunner().invoke(app, ["mergers", *(str(word) for word in words)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def test_json_has_exactly_what_was_agreed(place):
+    folder, truth = place
+    told = json.loads(mergers(folder / "predictions.parquet", "--threshold", 0.36, "--json").stdout)
+    assert set(told) == {"default", "estimators"}
+    assert set(told["default"]) == {"estimator", "value", "interval", "level"}
+    assert told["default"]["estimator"] == "corrected" and told["default"]["level"] == 0.95
+    low, high = told["default"]["interval"]
+    assert low <= truth <= high
+    assert told["estimators"]["count"]["interval"][1] < truth
+    assert {"count", "count_jeffreys", "sum", "corrected", "bayesian", "rogan_gladen", "isotonic"} < set(
+        told["estimators"]
+    )
+
+
+def test_without_calibration_galaxies_it_says_so_and_what_to_do(place):
+    folder, _ = place
+    told = json.loads(mergers(folder / "bare.parquet", "--json").stdout)
+    assert told["default"]["estimator"] == "count"
+    lost = told["estimators"]["corrected"]
+    assert lost["value"] is None and "names no run" in lost["reason"] and "--calibrate-on" in lost["remedy"]
+    said = " ".join(mergers(folder / "bare.parquet").stdout.split())
+    assert "not available" in said and "remedy: hubblefork evaluate RUN" in said
+    assert "it is not corrected" in said
+
+
+def test_calibration_galaxies_can_be_named(place):
+    folder, _ = place
+    by_run = mergers(folder / "bare.parquet", "--calibrate-on", folder / "run", "--json")
+    named = mergers(folder / "predictions.parquet", "--json")
+    assert json.loads(by_run.stdout) == json.loads(named.stdout)
+    parts = (
+        "--calibrate-on",
+        folder / "run/predictions/test.parquet",
+        "--labels",
+        folder / "data/catalogue.parquet",
+    )
+    told = json.loads(mergers(folder / "bare.parquet", *parts, "--json").stdout)
+    assert told["default"]["estimator"] == "corrected"
+    assert mergers(folder / "bare.parquet", *parts[:2]).exit_code == 2
+
+
+def test_the_table_says_what_true_means_and_where_corrections_come_from(place):
+    folder, _ = place
+    said = " ".join(mergers(folder / "predictions.parquet").stdout.split())
+    assert "true: the volunteers' joint fractions have merger ≥ 0.3" in said
+    assert re.search(r"calibrated on \d+ validation and test galaxies of", said)
+    assert re.search(r"completeness \d+/\d+ = 0\.\d+, contamination \d+/\d+ = 0\.\d+", said)
+
+
+def test_expressions_bins_weights_and_clean(place):
+    folder, _ = place
+    path = folder / "predictions.parquet"
+    told = json.loads(mergers(path, "--where", "spiral > 0.1 & barred > 0.1", "--json").stdout)
+    assert told["estimators"]["isotonic"]["value"] is None
+    told = json.loads(mergers(path, "--bins", "redshift:0,0.05,0.1", "--column", "z", "--json").stdout)
+    assert [(entry["low"], entry["high"]) for entry in told["bins"]] == [(0, 0.05), (0.05, 0.1)]
+    assert sum(entry["galaxies"] for entry in told["bins"]) == SURVEY
+    assert "default" in told["bins"][0]
+    assert "redshift" in mergers(path, "--bins", "redshift:0,0.05,0.1", "--column", "z").stdout
+    told = json.loads(mergers(path, "--weights", "z", "--json").stdout)
+    assert "effective number" in told["estimators"]["count"]["note"]
+    assert "well asked" in mergers(path, "--answer", "spiral", "--clean").stdout
+
+
+def test_rates_have_units_and_a_warning(place):
+    folder, _ = place
+    path = folder / "predictions.parquet"
+    told = json.loads(mergers(path, "--time", "0.3", "--density", "0.01 Mpc-3", "--json").stdout)
+    value = told["default"]["value"]
+    assert told["rates"]["per_galaxy"]["value"] == pytest.approx(value / 0.3, rel=0.1)
+    assert told["rates"]["per_galaxy"]["unit"] == "1 / Gyr"
+    assert told["rates"]["per_volume"]["value"] == pytest.approx(0.01 * value / 0.3, rel=0.1)
+    said = " ".join(mergers(path, "--time", "lotz-gm20").stdout.split())
+    assert "Lotz et al. 2010" in said and "calibrated for volunteers' votes" in said
+
+
+def test_figures_are_written(place, tmp_path):
+    folder, _ = place
+    done = mergers(folder / "predictions.parquet", "--bins", "z", "--figures", tmp_path / "figures", "--json")
+    assert done.exit_code == 0
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert names == {"estimators", "thresholds", "published", "bins"}
+
+
+def test_mistakes_name_what_is_near(place):
+    folder, _ = place
+    with pytest.raises(UnknownAnswer, match='did you mean "spiral"'):
+        mergers(folder / "predictions.parquet", "--where", "spirl > 0.5")
+    with pytest.raises(CatalogueError, match='no column "redshift"'):
+        mergers(folder / "predictions.parquet", "--bins", "redshift")
