@@ -28,6 +28,7 @@ ANCHORS = [
     "reliability",
     "prototypes",
     "mergers",
+    "merger-fraction",
     "tree",
     "again",
     "sources",
@@ -127,7 +128,7 @@ def test_every_picture_has_a_pdf_numbers_and_words(whole):
     assert list(numbers["sections"]) == ANCHORS
     named = {name for section in numbers["sections"].values() for name in section}
     pdfs = {pdf.stem for pdf in path.parent.glob("*.pdf")}
-    assert len(pdfs) == len(page.all("img", "src")) == 8 + 11
+    assert len(pdfs) == len(page.all("img", "src")) == 12 + 11
     assert pdfs <= named
     assert all(pdf.read_bytes().startswith(b"%PDF-") for pdf in path.parent.glob("*.pdf"))
     assert all(len(alt) > 40 for alt in page.all("img", "alt"))

@@ -9,6 +9,7 @@ from hubblefork.progress import Progress, silent
 from hubblefork.report import galaxies, method, results, training
 from hubblefork.report.blocks import Section
 from hubblefork.report.inputs import Inputs, read_inputs
+from hubblefork.report.merger_fraction import merger_fraction
 from hubblefork.report.page import write_page
 
 SECTIONS: tuple[Callable[[Inputs], Section], ...] = (
@@ -21,6 +22,7 @@ SECTIONS: tuple[Callable[[Inputs], Section], ...] = (
     results.calibration,
     galaxies.prototype_pages,
     galaxies.mergers,
+    merger_fraction,
     method.asked,
     method.again,
     method.sources,

@@ -26,7 +26,7 @@ from hubblefork.science.fractions import Estimated
 
 FRACTIONS = (0.005, 0.01, 0.03, 0.08, 0.2)
 LEVELS = (0.68, 0.95)
-BOOTSTRAPS = 100
+BOOTSTRAPS = 80
 
 
 @dataclass(frozen=True, eq=False)

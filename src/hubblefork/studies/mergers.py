@@ -62,7 +62,7 @@ class Size:
     mergers: int = 1500
     others: int = 4500
     survey: int = 500
-    realisations: int = 400
+    realisations: int = 200
     settings: tuple[str, ...] = ("steps=0", "batch_size=32", "epochs=36", "plateau_patience=4", "seed=1")
 
 
