@@ -61,7 +61,7 @@ def predicted_against_volunteers(tree: DecisionTree, predicted: NDArray, volunte
     )
     numbers: dict[str, Any] = {}
     for panel, name, (x, y), count in zip(axes, tree.columns, pairs, counts, strict=True):
-        _density_panel(panel, count, edges, norm)
+        _density_panel(panel, count, norm)
         numbers[name] = {"n": len(x), **_closeness(x, y), "cells": _occupied(count)}
         _write_closeness(panel, numbers[name])
     _density_bar(figure, norm)
@@ -199,10 +199,11 @@ def _unit_axis(panel: Axes, which: str) -> None:
     ticks(*UNIT_TICKS)
 
 
-def _density_panel(panel: Axes, count: NDArray, edges: NDArray, norm: LogNorm) -> None:
-    panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, zorder=0)
+def _density_panel(panel: Axes, count: NDArray, norm: LogNorm) -> None:
+    """Draw the cells as an image: a rasterised mesh keeps a page of pixels a panel while a PDF is made."""
+    panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, zorder=-1)
     shown = np.ma.masked_equal(count.T, 0)
-    panel.pcolormesh(edges, edges, shown, norm=norm, cmap=DENSITY, rasterized=True)
+    panel.imshow(shown, norm=norm, cmap=DENSITY, origin="lower", extent=(0, 1, 0, 1), aspect="auto")
     _unit_axis(panel, "x")
     _unit_axis(panel, "y")
 

@@ -43,12 +43,13 @@ def places(tree: DecisionTree, columns: int = COLUMNS) -> list[Place]:
 
 
 def panels_by_question(
-    tree: DecisionTree, *, xlabel: str, ylabel: str, footer: float = 0.0
+    tree: DecisionTree, *, xlabel: str, ylabel: str, footer: float = 0.0, row_gap: float = ROW_GAP
 ) -> tuple[Figure, list[Axes]]:
     """Return a page-wide figure and one axes per answer, in the tree's order.
 
     Panels are square, share their axes' meaning, and carry the answer as title under the question
-    they belong to. `footer` leaves that many inches free at the bottom (a colour bar, a legend).
+    they belong to. `footer` leaves that many inches free at the bottom (a colour bar, a legend), `row_gap`
+    between the rows.
     """
     placed = places(tree)
     step = (PAGE - LEFT - RIGHT) / max(place.column + place.answers for place in placed)
@@ -56,11 +57,11 @@ def panels_by_question(
     heads = [wrapped(_heading(tree, place.question), place.answers * step - GAP, SMALL) for place in placed]
     titles = [wrapped(answer.text, side + GAP / 2, SMALL) for answer in tree.answers]
     bands = [_band(row, placed, heads, titles, tree) for row in range(placed[-1].row + 1)]
-    height = TOP + sum(head + title + side + ROW_GAP for head, title in bands) - ROW_GAP + BOTTOM + footer
+    height = TOP + sum(head + title + side + row_gap for head, title in bands) - row_gap + BOTTOM + footer
     figure = new_figure(PAGE, height, layout=None)
     axes: list[Axes] = []
     for place, head in zip(placed, heads, strict=True):
-        above = TOP + sum(h + t + side + ROW_GAP for h, t in bands[: place.row])
+        above = TOP + sum(h + t + side + row_gap for h, t in bands[: place.row])
         left = LEFT + place.column * step
         _write_heading(figure, head, left, height - above, place.answers * step - GAP, bands[place.row][0])
         bottom = height - above - sum(bands[place.row]) - side

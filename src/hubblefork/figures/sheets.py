@@ -54,11 +54,11 @@ def image_sheet(
     caption = LINE * max((text.count("\n") + 1 for text in texts), default=1) + GAP
     rows = max(1, -(-len(texts) // columns))
     figure = new_figure(PAGE, rows * (side + caption), layout=None)
-    page = _page(figure)
+    page = page_axes(figure)
     for number, (pixels, text) in enumerate(zip(stamps, texts, strict=True)):
         row, column = divmod(number, columns)
         left, top = column * (side + GAP), row * (side + caption)
-        _show(page, left, top, side, pixels, _fitting(text, side))
+        draw_image(page, left, top, side, pixels, _fitting(text, side))
     return figure, plain({"galaxy_ids": list(ids), "notes": None if notes is None else list(notes)})
 
 
@@ -86,29 +86,29 @@ def prototype_sheet(
     side = (PAGE - LABEL - half - (2 * count - 1) * GAP) / (2 * count)
     step, top = side + 2 * LINE + 2 * GAP, LINE + 2 * GAP
     figure = new_figure(PAGE, top + step * (answers.stop - answers.start), layout=None)
-    page = _page(figure)
+    page = page_axes(figure)
     lefts = [LABEL + (count * (side + GAP) + half) * which for which in (0, 1)]
     found: dict[str, Any] = {}
     for row, column in enumerate(range(answers.start, answers.stop)):
         y, answer = top + row * step, tree.answers[column]
-        _write(page, 0, y + side / 2, wrapped(answer.text, LABEL - 2 * GAP, SMALL + 0.5), va="center")
+        write(page, 0, y + side / 2, wrapped(answer.text, LABEL - 2 * GAP, SMALL + 0.5), va="center")
         found[answer.name] = {}
         for name, values, left in zip(("volunteers", "network"), (volunteers, predicted), lefts, strict=True):
             chosen = prototypes(values, ids, column, count)
             for k, galaxy in enumerate(chosen):
                 text = f"{_fitting(str(ids[galaxy]), side)}\n{values[galaxy, column]:.2f}"
-                _show(page, left + k * (side + GAP), y, side, stamps[places[galaxy]], text)
+                draw_image(page, left + k * (side + GAP), y, side, stamps[places[galaxy]], text)
             found[answer.name][name] = {
                 "galaxy_ids": ids[chosen],
                 "volunteers": volunteers[chosen, column],
                 "predicted": predicted[chosen, column],
             }
     for text, left in zip(("highest by volunteers", "highest by the network"), lefts, strict=True):
-        _write(page, left, GAP / 2, text, va="top", color=GREY)
+        write(page, left, GAP / 2, text, va="top", color=GREY)
     return figure, plain({"question": question, "answers": found})
 
 
-def _page(figure: Figure) -> Axes:
+def page_axes(figure: Figure) -> Axes:
     """Return axes over the whole figure in inches from its upper left corner."""
     width, height = figure.get_size_inches()
     page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
@@ -116,9 +116,12 @@ def _page(figure: Figure) -> Axes:
     return page
 
 
-def _show(page: Axes, left: float, top: float, side: float, pixels: NDArray[np.uint8], text: str) -> None:
+def draw_image(
+    page: Axes, left: float, top: float, side: float, pixels: NDArray[np.uint8], text: str
+) -> None:
+    """Draw an image as a square of a page (see `page_axes`), with a text below it."""
     page.imshow(pixels, extent=(left, left + side, top + side, top), aspect="auto", interpolation="auto")
-    _write(page, left + side / 2, top + side + GAP / 2, text, ha="center", va="top")
+    write(page, left + side / 2, top + side + GAP / 2, text, ha="center", va="top")
 
 
 def _fitting(text: str, width: float) -> str:
@@ -135,5 +138,6 @@ def _shortened(line: str, width: float) -> str:
     return short
 
 
-def _write(page: Axes, left: float, top: float, text: str, **settings: Any) -> None:
+def write(page: Axes, left: float, top: float, text: str, **settings: Any) -> None:
+    """Write a text on a page (see `page_axes`)."""
     page.text(left, top, text, fontsize=SMALL, linespacing=1.15, **settings)

@@ -169,17 +169,24 @@ def agreement_per_question(
 def constraint_violation(tree: DecisionTree, predicted: NDArray) -> float:
     """Return by how much predictions break the tree's constraints, on average over galaxies × questions.
 
+    0 for predictions that obey the tree; see `constraint_terms`. Raises CatalogueError when there is
+    no question with all its predictions.
+    """
+    return in_total(constraint_terms(tree, predicted)).only_value("the constraint violation")
+
+
+def constraint_terms(tree: DecisionTree, predicted: NDArray) -> Terms:
+    """Return by how much predictions break each question's constraints, shape (galaxy, question).
+
     A question is broken by |Σ its answers - its reach|, both predicted, plus what its answers lie
-    outside [0, 1]. 0 for predictions that obey the tree. Questions with missing predictions are
-    left out. Raises CatalogueError when none remains.
+    outside [0, 1]. Questions with missing predictions are left out.
     """
     outside = np.abs(predicted - np.clip(predicted, 0, 1))
     sums = np.stack([predicted[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
     beyond = np.stack([outside[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
     broken = np.abs(sums - reach(tree, predicted)) + beyond
     known = ~np.isnan(broken)
-    terms = Terms(np.where(known, broken, 0.0), known.astype(float))
-    return in_total(terms).only_value("the constraint violation")
+    return Terms(np.where(known, broken, 0.0), known.astype(float))
 
 
 def draw(galaxies: int, *, rng: np.random.Generator, resamples: int = RESAMPLES) -> NDArray[np.uint8]:

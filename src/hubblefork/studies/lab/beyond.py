@@ -1,0 +1,342 @@
+"""Chapters beyond the report: heads compared, what its accuracy measures, a cure for overfitting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.figures.comparisons import broken_constraints, training_of_networks
+from hubblefork.report.blocks import (
+    Block,
+    Missing,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    counted,
+    decimal,
+    listed,
+    share,
+)
+from hubblefork.report.inputs import Galaxies
+from hubblefork.science.baselines import mean_vote
+from hubblefork.science.metrics import (
+    ASKED,
+    agreement,
+    agreement_terms_per_question,
+    constraint_terms,
+    constraint_violation,
+    rmse,
+)
+from hubblefork.sky.split import TRAIN, VALIDATION
+from hubblefork.studies.lab.inputs import Lab, Network
+from hubblefork.studies.lab.training import at
+from hubblefork.studies.lab.trainings import CURE, HEADS_RECIPE, NETWORKS, heads_folder
+from hubblefork.zoo import DecisionTree, violations
+
+NOTABLE = 0.001
+ABOUT = {
+    "sigmoid": "37 sigmoids, nothing ties them",
+    "lab": "the report's re-weighting, one level",
+    "tree": "the product down the whole path",
+}
+
+
+def heads(lab: Lab) -> Section:
+    """Return the comparison of the three heads: same network, data and seeds."""
+    title = "Three heads on one network"
+    there = {head: networks for head, networks in lab.heads.items() if networks}
+    if len(there) < len(lab.heads):
+        absent = listed([head for head in lab.heads if head not in there])
+        missing = [Missing(f"No network with the head {absent} is trained yet.", "the same command")]
+    else:
+        missing = []
+    if not there:
+        return Section("heads", title, missing)
+    seeds = max(len(networks) for networks in there.values())
+    text = (
+        f"The recipe {HEADS_RECIPE} with each of the three heads and everything else the same: galaxies, "
+        f"schedule, and {counted(seeds, 'seed')} each, of which mean and standard deviation are given. RMSE "
+        f"and violation are of the {lab.judged_on} galaxies."
+    )
+    measured = {head: [_measure(lab, network) for network in networks] for head, networks in there.items()}
+    drawing = broken_constraints(lab.tree, {head: _broken(lab, networks) for head, networks in there.items()})
+    return Section(
+        "heads",
+        title,
+        [
+            *missing,
+            Paragraph(text),
+            _heads_table(lab, measured),
+            Picture("heads-violations", drawing, _violations_caption(drawing[1])),
+        ],
+    )
+
+
+def _measure(lab: Lab, network: Network) -> dict[str, float]:
+    galaxies, validation = network.judged[lab.judged_on], network.judged[VALIDATION]
+    broken = violations(lab.tree, galaxies.predicted)
+    return {
+        "validation_rmse": rmse(validation.predicted, validation.volunteers),
+        "rmse": rmse(galaxies.predicted, galaxies.volunteers),
+        "agreement": agreement(galaxies.predicted, galaxies.volunteers),
+        "violation": constraint_violation(lab.tree, galaxies.predicted),
+        "galaxies_broken": len({one.row for one in broken}) / len(galaxies.ids),
+        "largest_violation": max((abs(one.excess) for one in broken), default=0.0),
+        "epochs": float(len(network.rows)),
+    }
+
+
+def _heads_table(lab: Lab, measured: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
+    rows = []
+    for head, some in measured.items():
+        cells = [_spread([one[key] for one in some]) for key in ("validation_rmse", "rmse")]
+        cells += [_spread([one["agreement"] for one in some], 3), _spread([one["violation"] for one in some])]
+        cells.append(share(float(np.mean([one["galaxies_broken"] for one in some]))))
+        rows.append(
+            [f"{head}: {ABOUT[head]}", *cells, decimal(max(one["largest_violation"] for one in some), 3)]
+        )
+    first = f"{lab.judged_on} RMSE"
+    header = ["head", "validation RMSE", first, "agreement", "violation", "galaxies", "largest"]
+    return Table(
+        "heads",
+        header,
+        rows,
+        _heads_caption(measured),
+        {k: [dict(o) for o in v] for k, v in measured.items()},
+    )
+
+
+def _heads_caption(measured: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    errors = {head: [one["rmse"] for one in some] for head, some in measured.items()}
+    means = {head: float(np.mean(values)) for head, values in errors.items()}
+    order = sorted(means, key=means.__getitem__)
+    apart = means[order[-1]] - means[order[0]]
+    spread = max(float(np.std(values, ddof=1)) if len(values) > 1 else math.nan for values in errors.values())
+    text = (
+        "Violation is the mean of |sum of a question's answers − its reach| over galaxies and questions, "
+        "both predicted; “galaxies” is the share that breaks any constraint by more than 10⁻⁴, “largest” "
+        f"the largest break. {order[0]} has the smallest RMSE, {order[-1]} the largest, {decimal(apart)} "
+        "apart"
+    )
+    if math.isnan(spread):
+        return f"{text}; one seed each does not tell whether that is chance."
+    return f"{text}; the largest standard deviation between seeds is {decimal(spread)}."
+
+
+def _spread(values: Sequence[float], digits: int = 4) -> str:
+    mean = decimal(float(np.mean(values)), digits)
+    return f"{mean} ± {decimal(float(np.std(values, ddof=1)), digits)}" if len(values) > 1 else mean
+
+
+def _broken(lab: Lab, networks: Sequence[Network]) -> NDArray[np.float64]:
+    terms = [constraint_terms(lab.tree, network.judged[lab.judged_on].predicted) for network in networks]
+    return np.mean([one.values() for one in terms], axis=0)
+
+
+def _violations_caption(found: Mapping[str, Mapping[str, float]]) -> str:
+    texts = []
+    for head, values in found.items():
+        worst = max(values, key=values.__getitem__)
+        broken = [name.replace("_", " ") for name, value in values.items() if value > NOTABLE]
+        often = f"breaks {len(broken)} of {counted(len(values), 'question')}" if broken else "breaks none"
+        most = f", most {worst.replace('_', ' ')} ({decimal(values[worst], 3)})" if broken else ""
+        texts.append(f"{head} {often}{most}")
+    return (
+        "By how much the predictions break each question's sum, on average over galaxies and seeds. By more "
+        f"than {NOTABLE:g}, {'; '.join(texts)}. The report's head breaks where a path has a third question: "
+        "it forgets what comes before the parent."
+    )
+
+
+def agreements(lab: Lab) -> Section:
+    """Return what "accuracy" over 37 columns measures, with the agreement per question beside it."""
+    title = "What the report's accuracy measures"
+    networks = lab.there(*NETWORKS)
+    if not networks:
+        return Section("accuracy", title, [lab.networks[name] for name in NETWORKS])  # type: ignore[misc]
+    judged = {name: network.judged[lab.judged_on] for name, network in networks.items()}
+    first = next(iter(judged.values()))
+    guess = mean_vote(lab.votes(TRAIN), len(first.ids))
+    sides = {"mean vote": guess, **{name: galaxies.predicted for name, galaxies in judged.items()}}
+    return Section(
+        "accuracy",
+        title,
+        [
+            Paragraph(_accuracy_text(lab, first, sides)),
+            _highest_table(lab, first, sides),
+            _per_question(lab, first, sides),
+        ],
+    )
+
+
+def _accuracy_text(lab: Lab, galaxies: Galaxies, sides: Mapping[str, NDArray]) -> str:
+    complete = ~np.isnan(galaxies.volunteers).any(axis=1)
+    highest = np.bincount(galaxies.volunteers[complete].argmax(axis=1), minlength=len(lab.tree.columns))
+    first = int(highest.argmax())
+    shares = {name: agreement(values, galaxies.volunteers) for name, values in sides.items()}
+    theirs = [f"{decimal(value, 3)} ({name})" for name, value in shares.items() if name != "mean vote"]
+    return (
+        "Keras's categorical accuracy takes the 37 columns for 37 classes of which one is right, and asks "
+        "whether the highest predicted column is the highest label. But the columns answer eleven "
+        "questions. Two of these are asked of every galaxy, so that the highest label is almost always one "
+        f"of theirs: “{lab.tree.answers[first].text}” for {share(highest[first] / max(complete.sum(), 1))} "
+        "of the galaxies. So the mean vote, the same for every galaxy, has an accuracy of "
+        f"{decimal(shares['mean vote'], 3)}; the networks have {listed(theirs)}. It says nothing of bars, "
+        "bulges or arms. What does is the agreement within each question, among the galaxies it was put to."
+    )
+
+
+def _highest_table(lab: Lab, galaxies: Galaxies, sides: Mapping[str, NDArray]) -> Table:
+    complete = ~np.isnan(galaxies.volunteers).any(axis=1)
+    everybody = {"volunteers": galaxies.volunteers, **sides}
+    counts = {
+        name: np.bincount(values[complete].argmax(axis=1), minlength=len(lab.tree.columns))
+        for name, values in everybody.items()
+    }
+    total = max(int(complete.sum()), 1)
+    ever = np.flatnonzero(sum(counts.values()))
+    rows = [
+        [lab.tree.answers[column].text, *(share(count[column] / total) for count in counts.values())]
+        for column in sorted(ever, key=lambda column: -counts["volunteers"][column])
+    ]
+    caption = (
+        f"How often each answer is the highest of all {len(lab.tree.columns)}, over {total:,} "
+        f"{lab.judged_on} galaxies with all labels. Only {np.count_nonzero(counts['volunteers'])} of the "
+        "answers ever are by the volunteers."
+    )
+    numbers = {
+        name: dict(zip(lab.tree.columns, count / total, strict=True)) for name, count in counts.items()
+    }
+    return Table("highest-answers", ["highest answer", *everybody], rows, caption, numbers)
+
+
+def _per_question(lab: Lab, galaxies: Galaxies, sides: Mapping[str, NDArray]) -> Table:
+    terms = {
+        name: agreement_terms_per_question(lab.tree, values, galaxies.volunteers)
+        for name, values in sides.items()
+    }
+    asked = next(iter(terms.values())).galaxies()
+    values = {name: one.values() for name, one in terms.items()}
+    rows = [
+        [
+            f"{question.task} {question.text}",
+            f"{asked[k]:,}",
+            *(share(column[k]) for column in values.values()),
+        ]
+        for k, question in enumerate(lab.tree.questions)
+    ]
+    total = [share(agreement(found, galaxies.volunteers)) for found in sides.values()]
+    rows.append(["all 37 columns (the report's accuracy)", f"{len(galaxies.ids):,}", *total])
+    names = [question.name for question in lab.tree.questions]
+    numbers = {name: dict(zip(names, column, strict=True)) for name, column in values.items()}
+    caption = (
+        f"Agreement on the highest answer of each question, among the {lab.judged_on} galaxies that reach "
+        f"it with a probability of at least {ASKED:g} by the volunteers. {_least_gained(lab.tree, values)}"
+    )
+    return Table("agreements", ["question", "galaxies", *sides], rows, caption, numbers)
+
+
+def _least_gained(tree: DecisionTree, values: Mapping[str, NDArray]) -> str:
+    name = list(values)[1]
+    gained = values[name] - values["mean vote"]
+    if np.isnan(gained).all():
+        return ""
+    most, least = int(np.nanargmax(gained)), int(np.nanargmin(gained))
+    points = [f"{100 * gained[question]:+.0f}".replace("-", "−") for question in (most, least)]
+    return (
+        f"Over the mean vote {name} gains most on “{tree.questions[most].text}” ({points[0]} points) and "
+        f"least on “{tree.questions[least].text}” ({points[1]})."
+    )
+
+
+def overfitting(lab: Lab) -> Section:
+    """Return the networks that overfit beside one that never sees a galaxy twice the same."""
+    title = "Overfitting, and a cure"
+    pair = lab.there("lab-resnet50", CURE)
+    blocks: list[Block] = [lab.networks[name] for name in ("lab-resnet50", CURE) if name not in pair]  # type: ignore[misc]
+    if pair:
+        curves = {name: network.rows for name, network in pair.items()}
+        drawing = training_of_networks(
+            curves, best={name: network.best_epoch for name, network in pair.items()}
+        )
+        blocks += [Paragraph(CURE_TEXT), Picture("overfitting", drawing, _cure_caption(pair))]
+    return Section("overfitting", title, [*blocks, _gaps(lab)])
+
+
+CURE_TEXT = (
+    "The report leaves open what would cure the overfitting of its ResNets. This does: the network of "
+    "section 5.3, its schedule and its start, with stamps that are rotated by any angle, reflected and "
+    "zoomed by up to a fifth at random. A galaxy has no preferred orientation and no preferred distance, so "
+    "its labels stay true, and the network cannot learn single pictures by heart."
+)
+
+
+def _cure_caption(pair: Mapping[str, Network]) -> str:
+    texts = []
+    for name, network in pair.items():
+        kept, last = at(network, network.best_epoch), at(network, int(network.rows[-1]["epoch"]))
+        texts.append(
+            f"{name}: validation RMSE {decimal(math.sqrt(kept.validation_loss))} at the epoch kept, gap to "
+            f"the training {decimal(kept.gap)}, {decimal(last.gap)} at the last epoch"
+        )
+    return f"The two trainings. {'; '.join(texts)}."
+
+
+def _gaps(lab: Lab) -> Table:
+    named: dict[str, Any] = lab.there(*NETWORKS, CURE)
+    for head, networks in lab.heads.items():
+        named |= {
+            f"{HEADS_RECIPE}, {head} head": network
+            for network in networks
+            if network.name == heads_folder(head, 0)
+        }
+    rows, numbers = [], {}
+    for name, network in named.items():
+        kept, last = at(network, network.best_epoch), at(network, int(network.rows[-1]["epoch"]))
+        galaxies = network.judged[lab.judged_on]
+        error = rmse(galaxies.predicted, galaxies.volunteers)
+        moved = "yes" if network.recipe.augments else "no"
+        errors = [math.sqrt(kept.train_loss), math.sqrt(kept.validation_loss), kept.gap, last.gap, error]
+        rows.append(
+            [
+                name,
+                moved,
+                f"{network.best_epoch} of {len(network.rows)}",
+                *(decimal(value) for value in errors),
+            ]
+        )
+        keys = ("train_rmse", "validation_rmse", "gap", "gap_last_epoch", "rmse")
+        numbers[name] = {"augmented": network.recipe.augments, **dict(zip(keys, errors, strict=True))}
+    caption = (
+        "How much larger the validation RMSE is than the training RMSE (the gap), at the epoch kept "
+        f"(counted from 0) and at the last one, and the RMSE on the {lab.judged_on} galaxies; “moved” says "
+        f"whether stamps are rotated and reflected in training. {_gap_verdict(numbers)}"
+    )
+    header = [
+        "network",
+        "moved",
+        "epoch",
+        "training",
+        "validation",
+        "gap",
+        "at the end",
+        f"{lab.judged_on} RMSE",
+    ]
+    return Table("gaps", header, rows, caption, numbers)
+
+
+def _gap_verdict(numbers: Mapping[str, Mapping[str, float]]) -> str:
+    if "lab-resnet50" not in numbers or CURE not in numbers:
+        return "The pair to compare is lab-resnet50 with and without augmentation."
+    without, cured = numbers["lab-resnet50"], numbers[CURE]
+    change = cured["rmse"] - without["rmse"]
+    return (
+        f"Augmentation takes the last gap of lab-resnet50 from {decimal(without['gap_last_epoch'])} to "
+        f"{decimal(cured['gap_last_epoch'])} and its error {'down' if change < 0 else 'up'} by "
+        f"{decimal(abs(change))}."
+    )

@@ -1,0 +1,97 @@
+"""Which trainings the study needs, with which settings, in which folders."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubblefork.errors import RecipeError, did_you_mean
+from hubblefork.network.recipe import HEADS, Recipe, load_recipe
+from hubblefork.network.training import train
+from hubblefork.progress import Progress, silent
+
+NETWORKS = ("lab-cnn", "lab-resnet50", "lab-resnet50-reweighted")
+CURE = "lab-resnet50-augmented"
+HEADS_ADDRESS, HEADS_RECIPE = "heads", "lab-cnn-augmented"
+PRETRAINED = (*NETWORKS[1:], CURE)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: where it lies below `runs/`, its recipe, whether it begins with given weights."""
+
+    folder: str
+    recipe: Recipe
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it begins with ImageNet weights where they are to be had."""
+        return self.folder in PRETRAINED
+
+
+def plan(*, seeds: int, settings: Sequence[str] = ()) -> list[Training]:
+    """Return the trainings of the study in the order in which they run.
+
+    `settings` are `key=value` for all of them, or `RECIPE:key=value` for one (`heads:key=value` for those
+    that compare heads, of which each head has the seeds 0 to `seeds` - 1). An addressed setting wins.
+    Raises RecipeError for an address that is none, and as `load_recipe` does.
+    """
+    if seeds < 1:
+        raise RecipeError(f"{seeds} seeds for each head: it takes at least 1")
+    _check_addresses(settings)
+    named = [Training(name, load_recipe(name, _settings_of(name, settings))) for name in (*NETWORKS, CURE)]
+    common = _settings_of(HEADS_ADDRESS, settings)
+    return named + [
+        Training(
+            heads_folder(head, seed), load_recipe(HEADS_RECIPE, [*common, f"head={head}", f"seed={seed}"])
+        )
+        for seed in range(seeds)
+        for head in HEADS
+    ]
+
+
+def heads_folder(head: str, seed: int) -> str:
+    """Return where the run of a head with a seed lies."""
+    return f"{HEADS_ADDRESS}/{head}-seed{seed}"
+
+
+def train_all(
+    trainings: Sequence[Training],
+    data: Path,
+    runs: Path,
+    *,
+    weights: Path | None = None,
+    device: str = "",
+    progress: Progress = silent,
+) -> None:
+    """Train what is not trained yet. Raises RunError where a folder holds a run of other settings."""
+    for training in trainings:
+        begin = weights if training.pretrained else None
+        train(data, training.recipe, runs / training.folder, weights=begin, device=device, progress=progress)
+        gc.collect()  # a trainer and its network refer to each other: a ResNet's worth of memory each
+
+
+def _settings_of(name: str, settings: Sequence[str]) -> list[str]:
+    parted = [_parted(text) for text in settings]
+    everybody = [setting for address, setting in parted if not address]
+    return everybody + [setting for address, setting in parted if address == name]
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Return the address (empty: everybody) and the setting: "lab-cnn:epochs=3" → "lab-cnn", "epochs=3"."""
+    key, equals, value = text.partition("=")
+    address, _, name = key.rpartition(":")
+    return address.strip(), f"{name}{equals}{value}"
+
+
+def _check_addresses(settings: Sequence[str]) -> None:
+    known = (*NETWORKS, CURE, HEADS_ADDRESS)
+    for text in settings:
+        address, _ = _parted(text)
+        if address and address not in known:
+            raise RecipeError(
+                f'--set {text}: this study trains no "{address}"{did_you_mean(address, known)}; '
+                f"settings go to {', '.join(known)}, or to all without an address"
+            )
