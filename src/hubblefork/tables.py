@@ -73,11 +73,37 @@ def recipe_table(counted: Sequence[tuple[Recipe, Parameters]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for recipe, parameters in counted:
         what = f"[bold]{recipe.name}[/]\n{recipe.about}; {recipe.crop} → {recipe.input_size} pixels"
-        table.add_row(what, recipe.head, f"{parameters.learned:,}", f"{parameters.keras:,}")
+        learned = f"{parameters.learned:,}"
+        if parameters.frozen:
+            learned += f"\n{parameters.trained_share:.1%} trained"
+        table.add_row(what, recipe.head, learned, f"{parameters.keras:,}")
     return table
 
 
 PARAMETERS = "Keras counts the statistics of batch normalisation as (non-trainable) parameters."
+
+
+def folds_table(found: dict[str, Any]) -> Table:
+    """Show `crossval.json`: each fold, and mean and standard deviation over folds."""
+    title = f"{found['recipe']}: {found['folds']} folds, {found['galaxies']} galaxies judged"
+    pooled = f"{found['out_of_fold_rmse']:.4f} over all out-of-fold predictions together"
+    table = Table(
+        "fold", title=title, caption=f"RMSE {pooled}; {found['galaxies_per_second']:.0f} galaxies/s"
+    )
+    for name in ("galaxies", "trained on", "RMSE", "mean vote"):
+        table.add_column(name, justify="right")
+    columns = found["judged_galaxies"], found["training_galaxies"]
+    errors = found["rmse"]["folds"], found["mean_vote"]["folds"]
+    for number, (judged, trained, ours, mean) in enumerate(zip(*columns, *errors, strict=True)):
+        table.add_row(str(number), f"{judged:,}", f"{trained:,}", f"{ours:.4f}", f"{mean:.4f}")
+    spreads = [f"{found[key]['mean']:.4f} ± {found[key]['sd']:.4f}" for key in ("rmse", "mean_vote")]
+    table.add_row("[bold]mean ± s.d.[/]", "", "", *spreads)
+    return table
+
+
+def baselines_table(found: dict[str, Any]) -> Table:
+    """Show the baselines alone."""
+    return _totals(found)
 
 
 def evaluation_tables(found: dict[str, Any]) -> list[RenderableType]:
@@ -92,7 +118,7 @@ def _totals(found: dict[str, Any]) -> Table:
     )
     for name in ("RMSE", "95% interval", "agreement"):
         table.add_column(name, justify="right")
-    rows = {"this run": found, **found["baselines"]}
+    rows = {**({"this run": found} if "rmse" in found else {}), **found["baselines"]}
     for name, row in sorted(rows.items(), key=lambda item: item[1]["rmse"]["value"]):
         table.add_row(
             name.replace("_", " "), _value(row["rmse"]), _range(row["rmse"]), _value(row["agreement"], 3)

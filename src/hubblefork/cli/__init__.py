@@ -9,6 +9,18 @@ import typer
 
 from hubblefork import __version__
 from hubblefork.cli.mergers import mergers
+from hubblefork.cli.options import (
+    Data,
+    Device,
+    Memory,
+    PrecisionName,
+    RecipeName,
+    Run,
+    Settings,
+    Weights,
+    recipe_of,
+)
+from hubblefork.cli.search import crossval, merge, tune
 from hubblefork.cli.shift import shift
 from hubblefork.cli.study import study
 from hubblefork.errors import HubbleforkError
@@ -23,18 +35,10 @@ fetch = typer.Typer(help="Fetch the real data from where it is published.", no_a
 app.add_typer(fetch, name="fetch")
 app.add_typer(study, name="study")
 app.command()(mergers)
+app.command()(tune)
+app.command()(crossval)
+app.command()(merge)
 app.command()(shift)
-
-Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubblefork ingest`.")]
-Run = Annotated[Path, typer.Argument(help="A run folder, as written by `hubblefork train`.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="A recipe's name, or a .toml file.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")
-]
-Weights = Annotated[
-    Path | None, typer.Option(help="A .safetensors file of published weights that the encoder starts from.")
-]
 
 
 def main() -> None:
@@ -127,31 +131,36 @@ def train(
     out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
     settings: Settings = None,
     weights: Weights = None,
+    precision: PrecisionName = "",
+    memory: Memory = "",
     device: Device = "",
+    devices: Annotated[int, typer.Option(help="Devices (on a CPU: processes) of each node.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Nodes, started by torchrun or SLURM.")] = 1,
 ) -> None:
     """Train a recipe; called again after an interruption it goes on.
 
     Example: hubblefork train data/ --recipe lab-cnn --out runs/lab-cnn --set epochs=20
     """
+    from hubblefork.amounts import bytes_of
     from hubblefork.bars import bar
-    from hubblefork.network.recipe import load_recipe
-    from hubblefork.network.runs import read_notes
+    from hubblefork.network.training import Machine, is_first
     from hubblefork.network.training import train as run
+    from hubblefork.progress import silent
 
-    run(data, load_recipe(recipe, settings or []), out, weights=weights, device=device, progress=bar)
-    notes = read_notes(out)
-    watched = ", ".join(f"{name} {value:.4f}" for name, value in notes["best"].items())
-    typer.echo(
-        f"{out}: started from {notes['start']}; "
-        f"best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}; "
-        f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training"
-    )
+    machine = Machine(device, devices, nodes, bytes_of(memory) if memory else None)
+    chosen, shown = recipe_of(recipe, settings, precision), bar if is_first() else silent
+    run(data, chosen, out, weights=weights, machine=machine, progress=shown)
+    if is_first():
+        typer.echo(_trained_text(out))
 
 
 @app.command()
 def evaluate(
-    run: Run,
+    run: Annotated[Path, typer.Argument(help="A run folder; with --baselines a data folder will do.")],
     part: Annotated[str, typer.Option(help="test or validation; test when the split has one.")] = "",
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Only what needs no network: the least to beat.")
+    ] = False,
     device: Device = "",
 ) -> None:
     """Judge a run on galaxies that it did not train on: RMSE, agreement, against the baselines.
@@ -159,9 +168,12 @@ def evaluate(
     Example: hubblefork evaluate runs/lab-cnn
     """
     from hubblefork.bars import bar
-    from hubblefork.judging import evaluate_run
-    from hubblefork.tables import evaluation_tables, show
+    from hubblefork.judging import baselines_of, evaluate_run
+    from hubblefork.tables import baselines_table, evaluation_tables, show
 
+    if baselines:
+        show(baselines_table(baselines_of(run, part)))
+        return
     show(*evaluation_tables(evaluate_run(run, part, device=device, progress=bar)))
 
 
@@ -233,13 +245,13 @@ def tree(
 @app.command()
 def recipes() -> None:
     """List the recipes, with their parameter counts in both ways of counting."""
-    from hubblefork.network.model import VoteFractions, count_parameters
+    from hubblefork.network.model import count_by_recipe
     from hubblefork.network.recipe import load_recipe, recipe_names
     from hubblefork.tables import recipe_table, show
     from hubblefork.zoo import load_tree
 
     known = [load_recipe(name) for name in recipe_names()]
-    show(recipe_table([(recipe, count_parameters(VoteFractions(recipe, load_tree()))) for recipe in known]))
+    show(recipe_table([(recipe, count_by_recipe(recipe, load_tree())) for recipe in known]))
 
 
 @app.command()
@@ -324,3 +336,19 @@ def _show_terms(survey: str) -> None:
     known = load_survey(survey)
     typer.echo(f"{known.title}. {known.terms}")
     typer.echo("Cite: " + "; ".join(known.citations))
+
+
+def _trained_text(out: Path) -> str:
+    from hubblefork.network.runs import read_notes
+
+    notes = read_notes(out)
+    watched = ", ".join(f"{name} {value:.4f}" for name, value in notes["best"].items())
+    share = notes["parameters"].get("trained_share", 1.0)
+    texts = [
+        f"{out}: started from {notes['start']}",
+        f"{notes['parameters']['learned']:,} parameters, {share:.1%} of them trained" if share < 1 else "",
+        f"best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}",
+        f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training",
+        *notes.get("remarks", []),
+    ]
+    return "; ".join(text for text in texts if text)

@@ -33,6 +33,8 @@ def start(network: VoteFractions, published: str, file: Path | None = None) -> s
         return _loaded(encoder, file, file.name)
     try:
         path = fetch(published)
+    except RunError:
+        raise
     except Exception as error:
         return f"{FROM_CHANCE}: {published} could not be reached ({type(error).__name__})"
     return _loaded(encoder, path, f"{published} of timm")

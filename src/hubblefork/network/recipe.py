@@ -7,7 +7,7 @@ path of its file. Fields are overridden by `key=value`; every complaint is made 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -151,7 +151,7 @@ def parse_recipe(text: str, origin: str) -> Recipe:
         raise RecipeError(f"{origin}: not a recipe: {error}") from error
     needed = [field.name for field in fields(Recipe) if field.default is MISSING]
     complaints = [f"{name} is missing" for name in needed if name not in entries]
-    complaints += _field_complaints(entries)
+    complaints += field_complaints(entries)
     if complaints:
         raise RecipeError(f"{origin}: " + "; ".join(complaints))
     return Recipe(**{key: _as_declared(key, value) for key, value in entries.items()})
@@ -162,9 +162,14 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     pairs = [text.partition("=") for text in overrides]
     malformed = [f'"{key}" has no value: write {key}=value' for key, equals, _ in pairs if not equals]
     entries = {key.strip(): _value(key.strip(), text) for key, equals, text in pairs if equals}
-    complaints = malformed + _field_complaints(entries)
+    complaints = malformed + field_complaints(entries)
     if complaints:
         raise RecipeError("; ".join(complaints))
+    return override_values(recipe, entries)
+
+
+def override_values(recipe: Recipe, entries: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with fields set, whole numbers as floats where a field is one. Raises RecipeError."""
     return replace(recipe, **{key: _as_declared(key, value) for key, value in entries.items()})
 
 
@@ -216,7 +221,8 @@ def _declared() -> dict[str, type]:
     return {field.name: kinds[str(field.type)] for field in fields(Recipe)}
 
 
-def _field_complaints(entries: dict[str, Any]) -> list[str]:
+def field_complaints(entries: Mapping[str, Any]) -> list[str]:
+    """Say which entries are no fields of a recipe, with the nearest name, or of another type."""
     declared = _declared()
     complaints = []
     for key, value in entries.items():

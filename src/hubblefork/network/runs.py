@@ -214,7 +214,7 @@ def _opened_base(path: Path, digest: str) -> dict[str, torch.Tensor]:
     if not base.exists():
         raise RunError(
             f"{path} holds adapters alone; the weights that they stand beside, {BASE} with SHA-256 "
-            f"{digest[:16]}…, belong into the same folder. `hubblefork merge RUN --out FILE` makes one of both."
+            f"{digest[:16]}…, belong beside it. `hubblefork merge RUN --out FILE` makes one file of both."
         )
     if _sha256(base) != digest:
         raise RunError(

@@ -100,11 +100,11 @@ def train(
     galaxies = GalaxyData(data, recipe, tree, split=split, machine=machine)
     lightning.seed_everything(recipe.seed, workers=False, verbose=False)
     lesson = Lesson(recipe, tree, steps=recipe.epochs * galaxies.steps)
-    if _is_first():
+    if is_first():
         prepare(data, recipe.stamps, progress=progress)
         _begin(out, lesson, galaxies, weights)
     remark = compiled(lesson.network, recipe.input_size, where) if recipe.compile else ""
-    if _is_first():
+    if is_first():
         runs.add_remarks(out, [remark, precision_of(recipe.precision, where).remark])
     log = EpochLog(out)
     with progress(f"training {recipe.name}", recipe.epochs * galaxies.steps, _steps_done(out)) as advance:
@@ -112,7 +112,7 @@ def train(
         with _quiet():
             trainer = _trainer(recipe, out, machine, [*ours, *callbacks])
             _fit(trainer, lesson, galaxies, out / "last.ckpt")
-    if _is_first():
+    if is_first():
         runs.finish(out, log.rows, MODES[recipe.watch], recipe.watch)
     return out
 
@@ -127,7 +127,7 @@ def _begin(out: Path, lesson: Lesson, galaxies: GalaxyData, weights: Path | None
     runs.begin(out, recipe, data=galaxies.data, split=galaxies.split, notes=notes)
 
 
-def _is_first() -> bool:
+def is_first() -> bool:
     """Whether this is the process that writes, of those that share the batches."""
     return bool(rank_zero_only.rank == 0)
 

@@ -81,6 +81,34 @@ def evaluate(
     }
 
 
+def evaluate_baselines(
+    tree: DecisionTree,
+    volunteers: pa.Table,
+    split: Split,
+    part: str,
+    *,
+    rng: np.random.Generator,
+    resamples: int = metrics.RESAMPLES,
+) -> dict[str, Any]:
+    """Judge the baselines alone on one part of a split: what a network has to beat.
+
+    The keys are those of `evaluate` that need no predictions; `baselines` has no `behind`. Raises
+    CatalogueError for a part without labelled galaxies.
+    """
+    judged_table, train_table = _parts(tree, volunteers, split, part)
+    judged, train = _labelled(tree, judged_table), _labelled(tree, train_table)
+    draws = metrics.draw(len(judged.votes), rng=rng, resamples=resamples)
+    cheap = _baselines(judged, train, seed=int(rng.integers(2**31)))
+    return {
+        "tree": tree.name,
+        "part": part,
+        "galaxies": len(judged.votes),
+        "training_galaxies": len(train.votes),
+        "resamples": resamples,
+        "baselines": {name: _totals(values, judged.votes, draws) for name, values in cheap.items()},
+    }
+
+
 def write_evaluation(evaluation: dict[str, Any], path: Path) -> None:
     """Write the result of `evaluate` as JSON, whole or not at all. Raises DiskError."""
     write_text(path, json.dumps(evaluation, indent=2, allow_nan=False) + "\n")

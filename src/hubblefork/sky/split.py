@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +22,47 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 
 
+LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of `folds` folds of a cross validation, chosen by `sha256("<salt>:<galaxy_id>")` modulo `folds`.
+
+    Raises CatalogueError for fewer than two folds or a number that is none of them.
+    """
+
+    salt: str
+    folds: int
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or not 0 <= self.number < self.folds:
+            raise CatalogueError(
+                f"fold {self.number} of {self.folds}: there are at least 2 folds, and they count from 0"
+            )
+
+    def holds(self, galaxy_id: int | str) -> bool:
+        """Whether a galaxy is in this fold."""
+        return _hashed(self.salt, galaxy_id) % self.folds == self.number
+
+
 @dataclass(frozen=True)
 class Split:
     """Percentages of galaxies, chosen by `sha256("<salt>:<galaxy_id>")`.
 
     The first 8 hex digits modulo 100 give a galaxy's bucket: the first `test` buckets are test,
     the next `validation` validation, the rest train. With `judge_on`, a galaxy outside that list
-    always trains. The default is the lab report's 80/20, without a test set. Raises CatalogueError.
+    always trains. The default is the lab report's 80/20, without a test set. With a `fold`, the galaxies
+    that would be test are left out altogether, and those of the fold are test; who chooses among the rest
+    stays as it is. Raises CatalogueError.
     """
 
     salt: str = "hubblefork"
     test: int = 0
     validation: int = 20
     judge_on: frozenset[str] | None = field(default=None, repr=False)
+    fold: Fold | None = None
 
     def __post_init__(self) -> None:
         whole = type(self.test) is int and type(self.validation) is int
@@ -45,13 +73,20 @@ class Split:
             )
 
     def of(self, galaxy_id: int | str) -> str:
-        """Return "train", "validation" or "test" for one galaxy."""
+        """Return "train", "validation" or "test" for one galaxy; "left out" for test of a fold's split."""
         if self.judge_on is not None and str(galaxy_id) not in self.judge_on:
             return TRAIN
-        bucket = int(hashlib.sha256(f"{self.salt}:{galaxy_id}".encode()).hexdigest()[:8], 16) % 100
+        bucket = _hashed(self.salt, galaxy_id) % 100
         if bucket < self.test:
+            return LEFT_OUT if self.fold else TEST
+        if self.fold is not None and self.fold.holds(galaxy_id):
             return TEST
         return VALIDATION if bucket < self.test + self.validation else TRAIN
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The parts that a run can be judged on, the one for final numbers last."""
+        return (VALIDATION, TEST) if self.test or self.fold else (VALIDATION,)
 
     def assign(self, galaxy_ids: Iterable[int | str]) -> NDArray[np.str_]:
         """Return the part of each galaxy, shape (galaxy,)."""
@@ -64,6 +99,8 @@ def write_split(split: Split, folder: Path) -> None:
     if split.judge_on is not None:
         write_text(folder / "judge_on.txt", "".join(f"{galaxy_id}\n" for galaxy_id in sorted(split.judge_on)))
     entries = {"salt": split.salt, "test": split.test, "validation": split.validation, "judge_on": listed}
+    if split.fold is not None:
+        entries["fold"] = asdict(split.fold)
     meaning = "# judge_on: whether only the galaxies of judge_on.txt are judged on\n"
     write_text(folder / "split.toml", meaning + tomli_w.dumps(entries))
 
@@ -76,12 +113,17 @@ def read_split(folder: Path) -> Split:
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
         judge_on = read_ids(folder / "judge_on.txt") if entries["judge_on"] else None
-        return Split(entries["salt"], entries["test"], entries["validation"], judge_on)
+        fold = Fold(**entries["fold"]) if "fold" in entries else None
+        return Split(entries["salt"], entries["test"], entries["validation"], judge_on, fold)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CatalogueError(
             f"{path}: not a split ({type(error).__name__}: {error}): it needs salt, test, validation and "
             "judge_on; write it anew with `hubblefork split`, or remove it for the default split"
         ) from error
+
+
+def _hashed(salt: str, galaxy_id: int | str) -> int:
+    return int(hashlib.sha256(f"{salt}:{galaxy_id}".encode()).hexdigest()[:8], 16)
 
 
 def read_ids(path: Path) -> frozenset[str]:

@@ -1,0 +1,6 @@
+"""Where network and science meet, in catalogues: runs judged on their split, baselines alone, folds."""
+
+from hubblefork.judging.folds import crossval
+from hubblefork.judging.runs import baselines_of, evaluate_run
+
+__all__ = ["baselines_of", "crossval", "evaluate_run"]

@@ -1,0 +1,155 @@
+"""Networks by name: published numbers of parameters, geometry of the 16 views, encoders of timm."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from hubblefork.errors import DownloadError, RecipeError
+from hubblefork.network.architectures import KNOWN, Free, build
+from hubblefork.network.architectures.encoder import Encoder
+from hubblefork.network.architectures.views import Corners, Maxout
+from hubblefork.network.model import count_by_recipe, count_parameters
+from hubblefork.network.recipe import load_recipe, recipe_names
+
+SMALL = Free(width=4, tail_depth=1, tail_width=8)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipes_network_ends_with_the_linear_layer_of_the_scores(tree, name):
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        network = build(recipe.architecture, input_size=recipe.input_size, outputs=37, free=recipe.free)
+    assert isinstance(network, nn.Sequential)
+    assert isinstance(network[-1], nn.Linear)
+    assert network[-1].out_features == 37
+
+
+def published(name):
+    """The convolutions and normalisations of torchvision's network: convolutions there have a bias."""
+    theirs = timm.create_model(name, num_classes=0).features
+    biases = sum(layer.out_channels for layer in theirs if isinstance(layer, nn.Conv2d))
+    return sum(p.numel() for p in theirs.parameters()) - biases
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg16"])
+def test_the_vggs_have_the_published_convolutions_and_dense_layers(tree, name):
+    counted = count_by_recipe(load_recipe(name), tree).learned
+    dense = (512 * 2 * 2 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 37 + 37)
+    assert counted == published(f"{name}_bn") + dense
+
+
+def test_vgg7_has_seven_blocks():
+    network = build("vgg7", input_size=64, outputs=37, free=Free(dropout=0.1))
+    kinds = [type(layer).__name__ for layer in network]
+    assert kinds.count("Conv2d") == 14
+    assert kinds.count("Dropout") == 7
+    assert [network(torch.rand(2, 3, 64, 64)).shape] == [(2, 37)]
+
+
+def test_views_has_the_winners_parameters(tree):
+    assert count_by_recipe(load_recipe("views"), tree).learned == pytest.approx(42e6, rel=0.02)
+
+
+def test_the_16_views_are_the_winners():
+    """The centre in every view's lower right; unturned views cut pixels, mirrored ones mirrored pixels."""
+    galaxy = torch.rand(1, 3, 99, 99)
+    corners = Corners(99)
+    views = corners(galaxy).unflatten(0, (1, 16))[0]
+    whole = galaxy[0, :, 15:84, 15:84]
+    assert views.shape == (16, 3, 45, 45)
+    torch.testing.assert_close(views[0], whole[:, :45, :45], atol=1e-5, rtol=0)
+    for quarter in range(4):
+        turned = torch.rot90(whole, quarter, dims=(1, 2))[:, :45, :45]
+        torch.testing.assert_close(views[quarter], turned, atol=1e-4, rtol=0)
+        mirrored = torch.rot90(whole.flip(2), quarter, dims=(1, 2))[:, :45, :45]
+        torch.testing.assert_close(views[4 + quarter], mirrored, atol=1e-4, rtol=0)
+
+
+def test_every_view_sees_the_centre_and_nothing_beyond_the_input():
+    spot = torch.zeros(1, 3, 99, 99)
+    spot[..., 49, 49] = 1
+    seen = Corners(99)(spot).sum(dim=1).flatten(1).argmax(dim=1)
+    assert [divmod(int(place), 45) for place in seen] == [(34, 34)] * 16
+    assert Corners(99)(torch.ones(1, 3, 99, 99)).min() > 0.999
+
+
+def test_a_galaxys_views_stand_together_and_galaxies_do_not_mix():
+    network = build("views", input_size=99, outputs=37, free=Free(width=4)).eval()
+    galaxies = torch.rand(3, 3, 99, 99)
+    together, alone = network(galaxies), torch.cat([network(galaxy[None]) for galaxy in galaxies])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_maxout_takes_the_larger_of_pairs():
+    assert Maxout()(torch.tensor([[1.0, 5.0, -2.0, -3.0]])).tolist() == [[5.0, -2.0]]
+
+
+@pytest.mark.parametrize(("name", "size"), [("vgg7", 15), ("vgg16", 8), ("views", 73)])
+def test_too_small_an_input_is_refused(name, size):
+    with pytest.raises(RecipeError, match=f"input_size = {size}, at least"):
+        build(name, input_size=size, outputs=37)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vgg7", 16), ("vgg7", 45), ("vgg11", 33), ("views", 74)])
+def test_other_sizes_are_taken(name, size):
+    free = Free(width=4) if name == "views" else SMALL
+    assert build(name, input_size=size, outputs=37, free=free).eval()(torch.rand(1, 3, size, size)).shape == (
+        1,
+        37,
+    )
+
+
+def test_what_a_network_does_not_leave_open_is_refused():
+    with pytest.raises(RecipeError, match="tail_depth = 1, but lab-cnn does not leave it open: it stays 0"):
+        load_recipe("lab-cnn", ["tail_depth=1"])
+    with pytest.raises(RecipeError, match="width = 4, but encoder:resnet10t does not leave it open"):
+        build("encoder:resnet10t", input_size=64, outputs=37, free=Free(width=4))
+    with pytest.raises(RecipeError, match="adapter_rank: vgg7 has no encoder"):
+        load_recipe("vgg7", ["adapter_rank=2"])
+
+
+def test_an_encoder_of_timm_is_a_recipe_by_its_name(tree):
+    recipe = load_recipe("encoder:resnet10t", ["tail_width=16"])
+    assert (recipe.name, recipe.pretrained) == ("encoder:resnet10t", "resnet10t")
+    network = build(recipe.architecture, input_size=64, outputs=37, free=recipe.free)
+    assert network(torch.rand(2, 3, 64, 64)).shape == (2, 37)
+    assert [type(layer).__name__ for layer in network] == ["Encoder", "Linear", "ReLU", "Dropout", "Linear"]
+    theirs = sum(p.numel() for p in timm.create_model("resnet10t", num_classes=0).parameters())
+    assert count_parameters(network).learned == theirs + 512 * 16 + 16 + 16 * 37 + 37
+
+
+def test_a_transformer_takes_the_size_of_the_stamps():
+    network = build("encoder:vit_tiny_patch16_224", input_size=64, outputs=37, free=SMALL_TAIL).eval()
+    assert network(torch.rand(1, 3, 64, 64)).shape == (1, 37)
+
+
+SMALL_TAIL = Free(tail_width=8)
+
+
+def test_an_unknown_encoder_names_the_nearest():
+    with pytest.raises(RecipeError, match=r'timm has no encoder "resnet51" \(did you mean "resnet5'):
+        Encoder("resnet51")
+
+
+def test_a_hub_out_of_reach_says_what_to_do(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("timm.models._factory.load_model_config_from_hf", unreachable)
+    with pytest.raises(DownloadError, match=r"hub did not give this encoder .*no route"):
+        Encoder("hf_hub:mwalmsley/zoobot-encoder-convnext_nano")
+
+
+def test_names_that_are_none_list_all(tree):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("lab-cnn", ["architecture=vg7", "optimiser=adamm", "tail_dropout=1", "momentum=-1"])
+    message = str(caught.value)
+    for complaint in (
+        '"vg7" (did you mean "vgg7"?)',
+        '"adamm" (did you mean "adam',
+        "tail_dropout = 1.0",
+        "momentum = -1.0",
+    ):
+        assert complaint in message
+    assert all(name in message for name in KNOWN)
