@@ -89,7 +89,7 @@ def mergers(
     if json:
         _print_json(found, binned, rates)
     else:
-        _show(catalogue, table, found, binned, rates, time, bins)
+        _show(catalogue, table, tree, found, binned, rates, time, bins)
     if figures:
         _draw(figures, table, tree, held_out, found, binned, bins, rng)
 
@@ -176,6 +176,7 @@ def _print_json(
 def _show(
     catalogue: Path,
     table: pa.Table,
+    tree: DecisionTree,
     found: Measurement,
     binned: dict[tuple[float, float], Measurement | None],
     rates: dict[str, Rate],
@@ -188,7 +189,7 @@ def _show(
     show(estimator_table(catalogue, found), *origin_lines(found))
     if binned:
         show(bin_table(binned, bins))
-    show(*rate_lines(rates, time), *warnings(table, found))
+    show(*rate_lines(rates, time), *warnings(table, found, tree))
 
 
 def _draw(

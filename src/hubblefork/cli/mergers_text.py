@@ -17,6 +17,7 @@ from hubblefork.science.held_out import named_run, trained_on
 from hubblefork.science.measure import Measurement
 from hubblefork.science.rates import PUBLISHED, UNCALIBRATED, Rate
 from hubblefork.sky.catalogue import galaxy_ids
+from hubblefork.zoo import DecisionTree
 
 NAMES = {
     "corrected": "corrected count",
@@ -111,21 +112,21 @@ def rate_lines(rates: Mapping[str, Rate], time: str) -> list[str]:
     return [escape(line) for line in [*lines, f"⟨T_obs⟩ = {time}{source}", UNCALIBRATED]]
 
 
-def warnings(table: pa.Table, found: Measurement) -> list[str]:
+def warnings(table: pa.Table, found: Measurement, tree: DecisionTree) -> list[str]:
     """Say what speaks against the numbers."""
     lines = []
     if found.default()[0] == "count":
         lines.append("the default is the count: it is not corrected, and a count of predictions is too low")
     if isinstance(found.known, Calibration) and found.known.truth.sum() < 10:
         lines.append(f"only {int(found.known.truth.sum())} true calibration galaxies: the correction is weak")
-    seen = _trained(table)
+    seen = _trained(table, tree)
     if seen:
         lines.append(f"{seen} of the galaxies were trained on: the network knows their votes")
     return [f"[yellow]warning: {escape(line)}[/]" for line in lines]
 
 
-def _trained(table: pa.Table) -> int:
+def _trained(table: pa.Table, tree: DecisionTree) -> int:
     try:
-        return int(trained_on(named_run(table), galaxy_ids(table)).sum())
+        return int(trained_on(named_run(table), galaxy_ids(table), tree).sum())
     except HubbleforkError:
         return 0

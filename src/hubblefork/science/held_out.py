@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.sky.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
+from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, metadata_of, read_catalogue
 from hubblefork.sky.labels import read_labels
 from hubblefork.sky.split import TEST, TRAIN, VALIDATION, read_split
 from hubblefork.zoo import DecisionTree
@@ -82,12 +82,13 @@ def held_out_of_catalogue(catalogue: Path, tree: DecisionTree, labels: Path) -> 
     return _labelled(read_catalogue(catalogue), labels, tree, f"galaxies of {catalogue} labelled in {labels}")
 
 
-def trained_on(run: Path, ids: NDArray) -> NDArray[np.bool_]:
-    """Return which galaxies are of the training part of a run's data, labelled or not, shape (galaxy,).
+def trained_on(run: Path, ids: NDArray, tree: DecisionTree) -> NDArray[np.bool_]:
+    """Return which galaxies are labelled ones of the training part of a run's data, shape (galaxy,).
 
     Raises RunError, CatalogueError.
     """
-    known = galaxy_ids(read_catalogue(Path(str(_notes(run).get("data", ""))) / "catalogue.parquet"))
+    table = read_catalogue(Path(str(_notes(run).get("data", ""))) / "catalogue.parquet")
+    known = galaxy_ids(table)[labelled(table, tree)]
     training = known[read_split(run).assign(known.tolist()) == TRAIN]
     return np.isin(ids.astype(str), training.astype(str))
 
