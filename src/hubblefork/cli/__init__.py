@@ -283,6 +283,9 @@ def mock(
     ] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sky.")] = 0,
     merger_fraction: Annotated[float, typer.Option(help="The true share of mergers.")] = 0.05,
+    seeing: Annotated[float, typer.Option(help="Multiplies the width of the survey's PSF.")] = 1.0,
+    noise: Annotated[float, typer.Option(help="Multiplies the survey's sky noise.")] = 1.0,
+    pixel: Annotated[float, typer.Option(help="Multiplies the side of the survey's pixels.")] = 1.0,
 ) -> None:
     """Draw a mock sky in Kaggle's own layout, with the truth beside it.
 
@@ -291,7 +294,8 @@ def mock(
     from hubblefork.bars import bar
     from hubblefork.sky.mock import write_mock_sky
 
-    write_mock_sky(folder, galaxies=galaxies, seed=seed, merger_fraction=merger_fraction, progress=bar)
+    dials = {"merger_fraction": merger_fraction, "seeing": seeing, "noise": noise, "pixel": pixel}
+    write_mock_sky(folder, galaxies=galaxies, seed=seed, **dials, progress=bar)
     typer.echo(f"{folder}: a mock sky of {galaxies} labelled galaxies; its truth is in truth.parquet")
 
 
