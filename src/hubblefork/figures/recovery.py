@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from hubblefork.figures.numbers import plain
@@ -31,6 +30,7 @@ SHOWN = {
     "isotonic": "isotonic",
     "quantile": "quantile mapping",
 }
+RATIOS = (0.2, 0.5, 1, 2, 5)
 NOMINAL = {"coverage_68%": 0.68, "coverage_95%": 0.95}
 
 Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -56,9 +56,11 @@ def bias_of_estimators(scenarios: Mapping[str, Summaries]) -> Drawing:
         panel.set_title(title)
         _fraction_axis(panel)
         panel.set_yscale("log")
-        panel.set_ylim(0.2, 8)
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
-    panels[0].set_ylabel("mean recovered / put in")
+        panel.set_ylim(0.2, 10)
+        panel.set_yticks(RATIOS, [f"{ratio:g}" for ratio in RATIOS])
+        panel.set_yticks([], minor=True)
+        panel.label_outer()
+    figure.supylabel("mean recovered / put in", fontsize="medium")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure, plain({title: dict(summaries) for title, summaries in scenarios.items()})
@@ -98,7 +100,7 @@ def _panels(figure: Any, number: int) -> list[Axes]:
 
 def _fraction_axis(panel: Axes) -> None:
     panel.set_xscale("log")
-    ticks = [0.005, 0.01, 0.03, 0.08, 0.2]
+    ticks = [0.005, 0.03, 0.2]
     panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     panel.set_xticks([], minor=True)
     panel.set_xlabel("true fraction")

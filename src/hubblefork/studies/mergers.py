@@ -45,12 +45,15 @@ DEGRADED: dict[str, dict[str, float]] = {
     "seeing × 1.25": {"seeing": 1.25},
     "seeing × 1.5": {"seeing": 1.5},
     "seeing × 2": {"seeing": 2.0},
+    "seeing × 4": {"seeing": 4.0},
     "noise × 1.5": {"noise": 1.5},
     "noise × 2": {"noise": 2.0},
     "noise × 3": {"noise": 3.0},
+    "noise × 6": {"noise": 6.0},
     "pixels × 1.5": {"pixel": 1.5},
     "pixels × 2": {"pixel": 2.0},
     "pixels × 3": {"pixel": 3.0},
+    "pixels × 6": {"pixel": 6.0},
 }
 
 
@@ -173,8 +176,8 @@ def _mock_scenarios(skies: _Skies) -> list[Scenario]:
     others = skies.predicted("pools/others", skies.size.others, seed=3, merger_fraction=0.0)
     pools = Pools(mergers.score, others.score)
     about = (
-        f"{len(mergers.score):,} mock mergers and {len(others.score):,} other galaxies; a true one is a true "
-        f"merger. Volunteers put {np.mean(mergers.votes >= THRESHOLD):.1%} of the mergers and "
+        f"Mock: {len(mergers.score):,} mergers and {len(others.score):,} other galaxies; a true one is a "
+        f"true merger. Volunteers put {np.mean(mergers.votes >= THRESHOLD):.1%} of the mergers and "
         f"{np.nanmean(others.votes >= THRESHOLD):.2%} of the others at {THRESHOLD:g} or above."
     )
     return _both("mock", about, pools)
@@ -187,7 +190,7 @@ def _labelled_scenarios(run: Path) -> list[Scenario]:
     true = votes >= THRESHOLD
     pools = Pools(score[true], score[~np.isnan(votes) & ~true])
     about = (
-        f"{len(pools.true)} labelled galaxies that volunteers put at {THRESHOLD:g} or above, "
+        f"Labelled: {len(pools.true)} galaxies that volunteers put at {THRESHOLD:g} or above, "
         f"{len(pools.others):,} that they do not; none was trained on. A true one is one by the volunteers."
     )
     return _both("labelled", about, pools)

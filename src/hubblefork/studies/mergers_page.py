@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.fractions import regression_to_the_mean
+from hubblefork.figures.fractions import LABELS, regression_to_the_mean
 from hubblefork.figures.recovery import (
-    SHOWN,
     bias_of_estimators,
     coverage_of_intervals,
     degraded_surveys,
@@ -67,7 +66,7 @@ def _question(found: Findings) -> Section:
         f"on. Counted are galaxies with a predicted fraction of at least {THRESHOLD:g}. “Same sky”: "
         "mergers are as common among the calibration galaxies as in the survey. “Calibrated at 0.06”: "
         "there they are 6%, whatever the survey has.",
-        *dict.fromkeys(f"{scenario.name.split(',')[0]}: {scenario.about}" for scenario in found.recovery),
+        *dict.fromkeys(scenario.about for scenario in found.recovery),
     ]
     return Section("question", "What was put in", [Paragraph(text) for text in texts])
 
@@ -80,10 +79,10 @@ def _regression(found: Findings) -> Section:
             continue
         drawing = regression_to_the_mean(known, votes, threshold=THRESHOLD)
         caption = (
-            f"{title}, {len(votes):,} galaxies off training: votes scatter about predictions, which are less "
-            f"extreme (standard deviation {score.std():.3f} against {votes.std():.3f}). Votes of at least "
-            f"{THRESHOLD:g} have {known.truth.mean():.4f} of the galaxies, predictions of it "
-            f"{known.counts.mean():.4f}."
+            f"{title[0].upper()}{title[1:]}, {len(votes):,} galaxies off training: votes scatter about "
+            f"predictions, which are less extreme (standard deviation {score.std():.3f} against "
+            f"{votes.std():.3f}). By votes {known.truth.mean():.4f} of the galaxies reach {THRESHOLD:g}, by "
+            f"predictions {known.counts.mean():.4f}."
         )
         blocks.append(Picture(f"regression-{title.replace(' ', '-')}", drawing, caption))
     return Section("regression", "Predictions are less extreme than votes", blocks)
@@ -102,19 +101,24 @@ def _bias(found: Findings) -> Section:
 
 
 def _bias_table(scenario: Scenario, summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    fractions = [f"{row['fraction']:g}" for row in summaries["count"]]
-    rows = [[SHOWN.get(name, name), *(_mean(row) for row in entries)] for name, entries in summaries.items()]
-    caption = f"{scenario.name}: mean recovered fraction ± error of the mean, by the fraction put in."
-    anchor = "bias-" + _slug(scenario.name)
-    return Table(anchor, ["estimator", *fractions], rows, caption, dict(summaries))
+    rows = [[LABELS[name], *(_mean(row) for row in entries)] for name, entries in summaries.items()]
+    caption = (
+        f"{scenario.name}: mean recovered fraction ± error of the mean, by the fraction put in; in brackets "
+        "how many realisations had the estimator, where not all. Near 0 the corrected count cannot scatter "
+        "below, which draws its mean up. The sum of fractions estimates another quantity."
+    )
+    return Table("bias-" + scenario.slug, _header(summaries), rows, caption, dict(summaries))
+
+
+def _header(summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    return ["estimator", *(f"{row['fraction']:g}" for row in summaries["count"])]
 
 
 def _mean(row: Mapping[str, Any]) -> str:
     if not row["realisations"]:
         return "–"
-    text = f"{row['mean']:.4f} ± {row['bias_error']:.4f}"
-    lost = row["of"] - row["realisations"]
-    return f"{text} (not available in {lost} of {row['of']})" if lost else text
+    some = row["realisations"] < row["of"]
+    return f"{row['mean']:.4f} ± {row['bias_error']:.4f}" + (f" ({row['realisations']})" if some else "")
 
 
 def _coverage(found: Findings) -> Section:
@@ -129,27 +133,23 @@ def _coverage(found: Findings) -> Section:
 
 
 def _coverage_table(scenario: Scenario, summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    fractions = [f"{row['fraction']:g}" for row in summaries["count"]]
     rows = [
-        [SHOWN.get(name, name), *(_covers(row) for row in entries)] for name, entries in summaries.items()
+        [LABELS[name], *(_covers(row) for row in entries)]
+        for name, entries in summaries.items()
+        if name != "sum"
     ]
     error = [np.sqrt(p * (1 - p) / summaries["count"][0]["of"]) for p in (0.68, 0.95)]
     caption = (
-        f"{scenario.name}: coverage of the 68% and the 95% interval and the median width of the latter. One "
-        f"binomial error is {error[0]:.3f} and {error[1]:.3f}."
+        f"{scenario.name}: coverage of the 68% and the 95% interval; then the median width of the latter. "
+        f"One binomial error is {error[0]:.3f} and {error[1]:.3f}."
     )
-    anchor = "coverage-" + _slug(scenario.name)
-    return Table(anchor, ["estimator", *fractions], rows, caption, {})
+    return Table("coverage-" + scenario.slug, _header(summaries), rows, caption, {})
 
 
 def _covers(row: Mapping[str, Any]) -> str:
     if not row["realisations"]:
         return "–"
-    return f"{row['coverage_68%']:.3f}, {row['coverage_95%']:.3f}; {row['width_95%']:.4f}"
-
-
-def _slug(text: str) -> str:
-    return text.replace(",", "").replace(" ", "-")
+    return f"{row['coverage_68%']:.3f} {row['coverage_95%']:.3f} {row['width_95%']:.4f}"
 
 
 def _surveys(found: Findings) -> Section:
@@ -162,10 +162,11 @@ def _surveys(found: Findings) -> Section:
     )
     drawing = degraded_surveys(found.surveys, found.scores, held_out="held out")
     text = (
-        f"The test warns of {len(warned)} of {len(found.surveys)} skies "
-        f"({', '.join(warned) or 'none'}); it must "
-        f"not warn of “{found.as_trained}”. A correction holds only where completeness and contamination are "
-        "those of the calibration galaxies: where the test warns, label some galaxies of the survey itself."
+        f"The test warns of {len(warned)} of {len(found.surveys)} skies ({', '.join(warned) or 'none'}); it "
+        f"must not warn of “{found.as_trained}”. A correction holds only where completeness and contamination "
+        "are those of the calibration galaxies; the table shows where they are not. A warning says that galaxies "
+        "look unfamiliar, not that the fraction is wrong, and silence does not prove it right: label some "
+        "galaxies of the survey itself."
     )
     table = _survey_table(found)
     blocks = [Picture("degraded", drawing, caption), Paragraph(text), table]
