@@ -52,6 +52,14 @@ def test_the_plain_criterion_keeps_answer_and_threshold(tree, joint):
     assert parse_where("merger > 0.3", tree).answer is None
 
 
+def test_the_threshold_itself_counts_only_with_at_least(tree, joint):
+    joint[0, tree.column("merger")] = 0.3
+    assert parse_where("merger >= 0.3", tree).holds(tree, joint)[0]
+    assert not parse_where("merger > 0.3", tree).holds(tree, joint)[0]
+    assert parse_where("merger <= 0.3", tree).holds(tree, joint)[0]
+    assert not parse_where("merger < 0.3", tree).holds(tree, joint)[0]
+
+
 def test_what_is_missing_is_not_known_and_does_not_count(tree, joint):
     joint[3, tree.column("barred")] = np.nan
     joint[4, tree.column("ring")] = np.nan

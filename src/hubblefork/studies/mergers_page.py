@@ -162,11 +162,11 @@ def _surveys(found: Findings) -> Section:
     )
     drawing = degraded_surveys(found.surveys, found.scores, held_out="held out")
     text = (
-        f"The test warns of {len(warned)} of {len(found.surveys)} skies ({', '.join(warned) or 'none'}); it "
-        f"must not warn of “{found.as_trained}”. A correction holds only where completeness and contamination "
-        "are those of the calibration galaxies; the table shows where they are not. A warning says that galaxies "
-        "look unfamiliar, not that the fraction is wrong, and silence does not prove it right: label some "
-        "galaxies of the survey itself."
+        f"The test warns of {len(warned)} of {len(found.surveys)} skies ({', '.join(warned) or 'none'}); "
+        f"it must not warn of “{found.as_trained}”. A correction holds only where completeness and "
+        "contamination are those of the calibration galaxies; the table shows where they are not. A warning "
+        "says that galaxies look unfamiliar, not that the fraction is wrong, and silence does not prove it "
+        "right: label some galaxies of the survey itself."
     )
     table = _survey_table(found)
     blocks = [Picture("degraded", drawing, caption), Paragraph(text), table]
