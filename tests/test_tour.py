@@ -12,8 +12,18 @@ from hubblefork.sky.catalogue import galaxy_ids, read_catalogue
 from hubblefork.sky.mock import write_mock_sky
 
 TOUR = (Path(__file__).parents[1] / "docs" / "tour.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^hubblefork (.+)$", TOUR, re.MULTILINE)
+MINUTES = ("study lab", "study soft-target")  # run, with smaller settings, in tests/studies
+COMMANDS = [
+    command
+    for command in re.findall(r"^hubblefork (.+)$", TOUR, re.MULTILINE)
+    if not command.startswith(MINUTES)
+]
 BRIEFLY = ["--set", "epochs=1", "--set", "steps=2", "--device", "cpu"]
+SMALL = {  # what a command of the tour is given besides, where networks are large
+    "vgg7": ["--set", "width=2"],
+    "resnet50-lora": ["--set", "architecture=encoder:resnet10t", "--set", "pretrained="],
+}
+TRAINING = ("train", "tune", "crossval")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,15 @@ def test_there_is_a_tour():
 def test_a_command_of_the_tour_runs(place, monkeypatch, command):
     monkeypatch.chdir(place)
     words = command.split()
-    done = CliRunner().invoke(app, words + (BRIEFLY if words[0] == "train" else []), catch_exceptions=False)
+    done = CliRunner().invoke(app, words + _briefly(words), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     if "--out" in words:
         assert Path(words[words.index("--out") + 1]).exists()
+
+
+def _briefly(words):
+    if words[0] not in TRAINING:
+        return []
+    recipe = words[words.index("--recipe") + 1]
+    fewer = {"tune": ["--trials", "1"], "crossval": ["--folds", "2"]}.get(words[0], [])
+    return [*BRIEFLY, *SMALL.get(recipe, []), *fewer]

@@ -96,3 +96,39 @@ def test_tree_head_is_the_algebra_of_the_zoo(tree):
 def test_heads_give_single_precision_fractions_from_half_precision_scores(tree, head):
     joint = build_head(head, tree)(scores().bfloat16())
     assert (joint >= 0).all() and (joint <= 1).all()
+
+
+def dieleman(tree, given, *, steps):
+    head = build_head("dieleman", tree).eval()
+    head.steps.fill_(steps)
+    return head(given)
+
+
+def test_dielemans_head_is_a_divided_relu_down_the_path(tree):
+    given = scores().double().float()
+    positive = np.maximum(given.numpy(), 0)
+    conditional = np.concatenate(
+        [positive[:, a:b] / (positive[:, a:b].sum(axis=1, keepdims=True) + 1e-12) for a, b in LAB_SLICES],
+        axis=1,
+    )
+    alive = np.stack([positive[:, a:b].sum(axis=1) > 0 for a, b in LAB_SLICES], axis=1).all(axis=1)
+    assert alive.sum() > 20
+    found = dieleman(tree, given, steps=625).numpy()[alive]
+    np.testing.assert_allclose(found, to_joint(tree, conditional[alive]), atol=1e-5)
+    assert (found == 0).any()
+    assert max(np.abs(v).max() for v in violations(tree, found.astype(float)).values()) < 1e-5
+
+
+def test_dielemans_head_never_divides_by_zero(tree):
+    found = dieleman(tree, -torch.ones(2, 37), steps=625)
+    assert torch.equal(found, torch.zeros(2, 37))
+
+
+def test_dielemans_head_divides_nothing_in_its_first_steps(tree):
+    head, given = build_head("dieleman", tree), torch.full((1, 37), 0.5)
+    first = [float(head(given)[0, 0]) for _ in range(625)]
+    assert set(first) == {0.5}
+    assert float(head(given)[0, 0]) == pytest.approx(1 / 3)
+    assert int(head.eval().steps) == 626
+    head(given)
+    assert int(head.steps) == 626

@@ -66,6 +66,15 @@ def test_all_complaints_come_at_once_with_the_nearest_name():
         ("steps=-1", "steps = -1, at least 0"),
         ("learning_rate=0", "learning_rate = 0.0, above 0"),
         ("plateau_factor=1", "plateau_factor = 1.0, between 0 and 1"),
+        ("learning_rate=nan", "learning_rate = nan, above 0"),
+        ("optimiser=adamm", 'optimiser = "adamm" (did you mean "adam'),
+        ("schedule=cosin", 'schedule = "cosin" (did you mean "cosine"?), one of plateau, cosine, one-cycle'),
+        ("precision=16", 'precision = "16"'),
+        ("rotation_chance=2", "rotation_chance = 2.0, a probability"),
+        ("weight_decay=-1", "weight_decay = -1.0, at least 0"),
+        ("warmup=3", "warmup = 3.0, but the schedule plateau has none"),
+        ("compile=1", "compile = 1 should be bool"),
+        ("minutes=-1", "minutes = -1.0, at least 0"),
     ],
 )
 def test_values_that_cannot_work_are_refused(setting, complaint):
@@ -104,3 +113,19 @@ def test_differences_name_fields_and_values():
     recipe = load_recipe("lab-cnn")
     assert differences(override(recipe, ["epochs=3"]), recipe) == ["epochs: 3, not 100"]
     assert differences(recipe, recipe) == []
+
+
+def test_switches_and_names_that_look_like_numbers_are_read():
+    recipe = load_recipe("lab-cnn", ["compile=true", "precision=32", 'head="tree"'])
+    assert (recipe.compile, recipe.precision, recipe.head) == (True, "32", "tree")
+
+
+def test_a_warm_up_is_shorter_than_the_training():
+    with pytest.raises(RecipeError, match=r"warmup = 5\.0, below epochs = 5"):
+        load_recipe("lab-cnn", ["schedule=cosine", "warmup=5", "epochs=5"])
+
+
+def test_without_augmentation_nothing_is_moved():
+    assert not load_recipe("lab-cnn").augments
+    assert not load_recipe("lab-cnn", ["rotation_chance=0.5"]).augments
+    assert load_recipe("lab-cnn", ["shift=1"]).augments

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hubblefork.stamps.augment import Augmentation, augmented_views, central_views
+from hubblefork.stamps.augment import Augmentation, augmented_views, central_views, random_moves
 
 
 def sky(size=96):
@@ -84,3 +84,27 @@ def test_zoom_is_symmetric_in_the_logarithm():
 def test_the_generator_decides():
     assert torch.equal(moved(stamps(), rotation=180.0, seed=3), moved(stamps(), rotation=180.0, seed=3))
     assert not torch.equal(moved(stamps(), rotation=180.0, seed=3), moved(stamps(), rotation=180.0, seed=4))
+
+
+@pytest.mark.parametrize("transform", [{"rotation": 180.0}, {"zoom": 1.3}, {"shift": 5.0}])
+def test_each_transform_comes_with_its_chance(transform):
+    (name,) = transform
+    moves = random_moves(
+        4000, 96, 64, Augmentation(**transform, **{f"{name}_chance": 0.3}), torch.Generator().manual_seed(0)
+    )
+    unmoved = torch.tensor([[64 / 96, 0, 0], [0, 64 / 96, 0]])
+    moved = ((moves - unmoved).abs() > 1e-6).flatten(1).any(dim=1).float().mean()
+    assert float(moved) == pytest.approx(0.3, abs=0.03)
+
+
+def test_chances_are_drawn_apart():
+    by = Augmentation(rotation=180, zoom=1.3, rotation_chance=0.5, zoom_chance=0.5)
+    moves = random_moves(4000, 96, 64, by, torch.Generator().manual_seed(0))
+    scale = (moves[:, 0, 0] ** 2 + moves[:, 1, 0] ** 2).sqrt()
+    zoomed, turned = (scale - 64 / 96).abs() > 1e-5, moves[:, 1, 0].abs() > 1e-6
+    assert float((zoomed & turned).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_chance_of_one_is_what_it_was_before_there_were_chances():
+    one, other = (moved(stamps(3), rotation=90.0, zoom=1.2, **more) for more in ({}, {"zoom_chance": 1.0}))
+    assert torch.equal(one, other)

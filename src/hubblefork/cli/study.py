@@ -30,6 +30,7 @@ def lab(
     weights: Annotated[
         Path | None, typer.Option(help="A .safetensors file that the ResNets start from.")
     ] = None,
+    galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky of --quick.")] = 480,
     only_report: Annotated[
         bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
     ] = False,
@@ -50,6 +51,7 @@ def lab(
         test_images=test_images,
         quick=quick,
         only_report=only_report,
+        galaxies=galaxies,
     )
     typer.echo(run_lab(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar))
 
@@ -72,3 +74,47 @@ def mergers(
     from hubblefork.studies.mergers import run_mergers
 
     typer.echo(run_mergers(out, quick=quick, run=run, device=device, processes=processes, progress=bar))
+
+
+@study.command("soft-target")
+def soft_target(
+    out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
+    data: Annotated[Path | None, typer.Option(help="A data folder; not needed with --quick.")] = None,
+    budget: Annotated[
+        str, typer.Option(help="Time for all trainings together: 2h by itself, 90s with --quick.")
+    ] = "",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short trainings, on a mock sky unless there is --data.")
+    ] = False,
+    trials: Annotated[int, typer.Option(help="At most so many trials of tuning.")] = 20,
+    folds: Annotated[int, typer.Option(help="Folds of the cross validation.")] = 5,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="[NETWORK:]key=value; `tuning` is the trials.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A .safetensors file that the ResNets start from.")
+    ] = None,
+    only_report: Annotated[
+        bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
+) -> None:
+    """Is simple better? VGGs, ResNet-50, adapters, a tuned network of seven blocks, in one budget.
+
+    Example: hubblefork study soft-target --data data/ --budget 2h --out studies/soft-target/
+    """
+    from hubblefork.amounts import seconds
+    from hubblefork.bars import bar
+    from hubblefork.studies.soft_target import Ways, run_soft_target
+
+    ways = Ways(
+        budget=seconds(budget) if budget else None,
+        settings=settings or [],
+        trials=trials,
+        folds=folds,
+        weights=weights,
+        device=device,
+        quick=quick,
+        only_report=only_report,
+    )
+    typer.echo(run_soft_target(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar))

@@ -107,7 +107,8 @@ def train(
     if is_first():
         runs.add_remarks(out, [remark, precision_of(recipe.precision, where).remark])
     log = EpochLog(out)
-    with progress(f"training {recipe.name}", recipe.epochs * galaxies.steps, _steps_done(out)) as advance:
+    total = None if recipe.minutes else recipe.epochs * galaxies.steps
+    with progress(f"training {recipe.name}", total, _steps_done(out)) as advance:
         ours = [log, BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe), Bar(advance)]
         with _quiet():
             trainer = _trainer(recipe, out, machine, [*ours, *callbacks])

@@ -1,0 +1,81 @@
+"""Precision and compiling: what is asked for where the device has it, else single and eager, and said."""
+
+import platform
+
+import pytest
+import torch
+from torch import nn
+
+from hubblefork.network import device as devices
+from hubblefork.network import runs
+from hubblefork.network.device import compiled, precision_of
+from hubblefork.network.recipe import load_recipe
+from hubblefork.network.training import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[True, False])
+def able(request, monkeypatch):
+    """A CPU with instructions for bf16, and one without."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": request.param})
+    return request.param
+
+
+def test_bf16_is_taken_where_it_is_not_emulated(able):
+    found = precision_of("bf16", CPU)
+    assert found.name == ("bf16-mixed" if able else "32-true")
+    assert bool(found.remark) is not able
+    assert precision_of("auto", CPU).name == found.name
+    assert not precision_of("auto", CPU).remark
+
+
+def test_fp16_on_a_cpu_is_single_and_said():
+    found = precision_of("fp16", CPU)
+    assert found.name == "32-true"
+    assert found.remark == "precision: 32 instead of fp16, which this cpu device only emulates"
+    assert precision_of("fp16", torch.device("cuda")).name == "16-mixed"
+
+
+def test_single_is_single():
+    assert precision_of("32", torch.device("cuda")) == devices.Precision("32-true")
+
+
+def test_a_network_that_cannot_be_compiled_is_left_as_it_was_and_it_is_said(monkeypatch):
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 14 * 14, 1))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def missing(*args, **kwargs):
+        raise RuntimeError("no C++ compiler was found\nand more")
+
+    monkeypatch.setattr(nn.Module, "compile", missing)
+    said = compiled(network, 16, CPU)
+    assert said == "compile: not compiled, RuntimeError: no C++ compiler was found"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_run_says_what_it_fell_back_to(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "hubblefork.network.training.compiled", lambda *_: "compile: not compiled, for a test"
+    )
+    sizes = ["crop=64", "stamp_size=32", "input_size=32", "batch_size=8", "steps=1", "epochs=1"]
+    recipe = load_recipe("lab-cnn", [*sizes, "precision=fp16", "compile=true"])
+    notes = runs.read_notes(train(data, recipe, tmp_path / "run", device="cpu"))
+    assert notes["remarks"][0] == "compile: not compiled, for a test"
+    assert notes["remarks"][1].startswith("precision: 32 instead of fp16")
+    assert notes["device"]["precision"] == "32-true"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.system() == "Windows", reason="PyTorch compiles for CPUs with a C++ compiler")
+def test_a_compiled_network_is_the_same_network():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 14 * 14, 1)
+    ).eval()
+    views = torch.rand(4, 3, 16, 16)
+    expected, names = network(views), list(network.state_dict())
+    said = compiled(network, 16, CPU)
+    assert said == "" or said.startswith("compile: not compiled")
+    torch.testing.assert_close(network(views), expected, atol=1e-5, rtol=1e-4)
+    assert list(network.state_dict()) == names
