@@ -32,7 +32,7 @@ def test_every_question_has_its_submatrix_on_the_page_and_apart_from_the_others(
         assert numbers[question.name]["answers"] == [answer.name for answer in question.answers]
         texts = [text.get_text().replace("−", "-") for text in panel.texts]
         assert texts == [
-            f"{100 * value:.0f}" for value in rho[answers, answers].ravel() if np.isfinite(value)
+            str(round(100 * value)) for value in rho[answers, answers].ravel() if np.isfinite(value)
         ]
     boxes = [panel.get_tightbbox() for panel in figure.axes]
     page = figure.bbox

@@ -142,7 +142,7 @@ def _write_values(panel: Axes, rho: NDArray) -> None:
     for (row, column), value in np.ndenumerate(rho):
         if np.isfinite(value):
             colour = "white" if abs(value) > FLIP else INK
-            text = f"{100 * value:.0f}".replace("-", "−")
+            text = str(round(100 * value)).replace("-", "−")
             panel.text(column, row, text, ha="center", va="center", fontsize=SMALL, color=colour)
 
 

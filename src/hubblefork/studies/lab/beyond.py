@@ -167,14 +167,14 @@ def agreements(lab: Lab) -> Section:
         "accuracy",
         title,
         [
-            Paragraph(_accuracy_text(lab, first, sides)),
+            Paragraph(_measured_text(lab, first, sides)),
             _highest_table(lab, first, sides),
             _per_question(lab, first, sides),
         ],
     )
 
 
-def _accuracy_text(lab: Lab, galaxies: Galaxies, sides: Mapping[str, NDArray]) -> str:
+def _measured_text(lab: Lab, galaxies: Galaxies, sides: Mapping[str, NDArray]) -> str:
     complete = ~np.isnan(galaxies.volunteers).any(axis=1)
     highest = np.bincount(galaxies.volunteers[complete].argmax(axis=1), minlength=len(lab.tree.columns))
     first = int(highest.argmax())

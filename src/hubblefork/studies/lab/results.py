@@ -180,11 +180,13 @@ def _samples(lab: Lab) -> dict[str, NDArray]:
 
 def _equation(lab: Lab) -> Block:
     low, high = binomial_interval(paper.MERGERS, paper.TEST_IMAGES)
-    text = f"report:  {paper.MERGERS:,} / {paper.TEST_IMAGES:,} ≈ {paper.MERGERS / paper.TEST_IMAGES:.4f}"
-    text += f"  (Wilson 95% interval {low:.4f} to {high:.4f})      (4)"
+    text = (
+        f"(4)  report:  {paper.MERGERS:,} / {paper.TEST_IMAGES:,} ≈ {paper.MERGERS / paper.TEST_IMAGES:.4f}"
+    )
+    text += f"  (Wilson 95% interval {low:.4f} to {high:.4f})"
     if isinstance(lab.unlabelled, Unlabelled) and "lab-cnn" in lab.unlabelled.predicted:
         found = fraction_above(lab.tree, lab.unlabelled.predicted["lab-cnn"].predicted)
-        text += f"\nhere:    {found.count:,} / {found.total:,} ≈ {found.value:.4f}"
+        text += f"\n     here:    {found.count:,} / {found.total:,} ≈ {found.value:.4f}"
         text += f"  (Wilson 95% interval {found.low:.4f} to {found.high:.4f})"
     return Listing(text)
 
@@ -212,7 +214,8 @@ def _undercount(lab: Lab, found: Mapping[str, Fraction]) -> str:
     ]
     if votes is None or not networks:
         return "No volunteers' count stands beside it."
-    counts = f"{min(one.count for one in networks):,} to {max(one.count for one in networks):,}"
+    least, most = min(one.count for one in networks), max(one.count for one in networks)
+    counts = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     return (
         f"On the {lab.judged_on} galaxies, where both are known, volunteers put {votes.count:,} of "
         f"{votes.total:,} there and the networks {counts}: the networks' fraction is not that of the sky."

@@ -36,11 +36,7 @@ from hubblefork.studies.lab.trainings import NETWORKS
 
 SHOWN = 25
 IMAGE_DPI = 150
-EQUATIONS = (
-    "ρ_ij = (⟨ij⟩ − ⟨i⟩⟨j⟩) / (σ_i σ_j)      (1)\n"
-    "σ_i  = √(⟨i²⟩ − ⟨i⟩²)                 (2)\n"
-    "σ_j  = √(⟨j²⟩ − ⟨j⟩²)                 (3)"
-)
+EQUATIONS = "(1)  ρ_ij = (⟨ij⟩ − ⟨i⟩⟨j⟩) / (σ_i σ_j)\n(2)  σ_i  = √(⟨i²⟩ − ⟨i⟩²)\n(3)  σ_j  = √(⟨j²⟩ − ⟨j⟩²)"
 
 
 def asked(lab: Lab) -> Section:
@@ -125,7 +121,7 @@ def prototype_images(lab: Lab) -> Section:
         f"“{_text(lab, low)}” no galaxy gets beyond {values[low]:.2f}: such answers are subtle, and hard to "
         "learn."
     )
-    return Section("figure-3", title, [Picture("figure-03", drawing, caption, dpi=IMAGE_DPI)])
+    return Section("figure-3", title, [Picture("figure-03", drawing, caption)])
 
 
 def _highest(lab: Lab) -> tuple[list[int | None], NDArray]:
@@ -234,11 +230,11 @@ def _differences_caption(lab: Lab, tests: Tests, fair_tests: Tests | None) -> st
 
 def _selection_text(train: NDArray, fair: NDArray) -> str:
     return (
-        f"The report splits at random. Here {len(train) - len(fair):,} of {len(train):,} training galaxies "
-        "were picked or published by others (more confident ones, more spirals), and only galaxies that "
-        "nobody picked are judged on; so the training labels are differently distributed on purpose, and "
-        "the test finds it. The table gives both comparisons: with all training galaxies, and with the "
-        f"{len(fair):,} unselected ones."
+        "The report splits at random. Here the split judges only on listed galaxies, which nobody selected; "
+        f"{len(train) - len(fair):,} of the {len(train):,} training galaxies are not on that list. Where "
+        "others picked those by their votes, training labels are distributed otherwise than validation "
+        "labels, and the test finds it. The table gives both comparisons: with all training galaxies, and "
+        f"with the {len(fair):,} listed ones."
     )
 
 

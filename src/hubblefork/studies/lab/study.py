@@ -95,7 +95,7 @@ def run_lab(
     if data is None:
         data, test_images = _mock(out, ways, test_images, progress)
     quick = QUICK if ways.quick and ways.weights is None else QUICK[:-1] if ways.quick else ()
-    trainings = plan(seeds=ways.seeds, settings=[*quick, *ways.settings])
+    trainings = plan(seeds=ways.seeds, settings=ways.settings, defaults=quick)
     if not ways.only_report:
         train_all(trainings, data, out / "runs", weights=ways.weights, device=ways.device, progress=progress)
     lab = read_lab(
@@ -149,6 +149,8 @@ def _add_page(block: Picture, pdf: PdfPages) -> None:
     for legend in figure.legends:  # else they move to the edge of the larger page
         legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
     pdf.savefig(figure, dpi=block.dpi, bbox_inches=page)
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor(None)
     note.remove()
 
 

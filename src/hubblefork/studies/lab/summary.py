@@ -92,15 +92,13 @@ def _verdict(lab: Lab, networks: dict[str, Network]) -> str:
     first = next(iter(networks.values()))
     judged = {name: network.judged[lab.judged_on] for name, network in networks.items()}
     errors = {name: rmse(galaxies.predicted, galaxies.volunteers) for name, galaxies in judged.items()}
-    order = sorted(errors, key=errors.__getitem__)
     trained = first.notes.get("galaxies", {}).get("train", 0)
-    kind = f"{lab.judged_on} galaxies"
+    texts = [f"{decimal(errors[name])} ({name})" for name in sorted(errors, key=errors.__getitem__)]
     return (
         f"{paper.CITATION}, done again: every figure and table under its number, then what the report "
-        f"leaves open. Trained on {trained:,} galaxies where the report has {paper.TRAINING:,}, and judged "
-        f"on {len(judged[order[0]].ids):,} {kind}, {order[0]} has the smallest error, an RMSE of "
-        f"{decimal(errors[order[0]])}; {order[-1]} has {decimal(errors[order[-1]])}. Numbers of the report "
-        "stand beside ours wherever it states any; they are from other galaxies, and more of them."
+        f"leaves open. Trained on {trained:,} galaxies where the report has {paper.TRAINING:,}, the RMSE on "
+        f"{len(first.judged[lab.judged_on].ids):,} {lab.judged_on} galaxies is {listed(texts)}. Numbers of "
+        "the report stand beside ours wherever it states any; they are from other galaxies, and more of them."
     )
 
 

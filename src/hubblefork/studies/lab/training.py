@@ -87,7 +87,8 @@ def _figure_9(networks: Networks) -> str:
     kept = {name: at(network, network.best_epoch).validation_loss for name, network in networks.items()}
     first = min(kept, key=lambda name: kept[name])
     texts = [f"{decimal(loss)} (RMSE {decimal(math.sqrt(loss))}) for {name}" for name, loss in kept.items()]
-    return f"Figure 9. Validation loss. At its lowest it is {listed(texts)}: {first} comes out best on it."
+    best = f": {first} comes out best on it" if len(kept) > 1 else ""
+    return f"Figure 9. Validation loss. At its lowest it is {listed(texts)}{best}."
 
 
 def _figure_10(networks: Networks) -> str:

@@ -31,21 +31,26 @@ class Training:
         return self.folder in PRETRAINED
 
 
-def plan(*, seeds: int, settings: Sequence[str] = ()) -> list[Training]:
+def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = ()) -> list[Training]:
     """Return the trainings of the study in the order in which they run.
 
     `settings` are `key=value` for all of them, or `RECIPE:key=value` for one (`heads:key=value` for those
-    that compare heads, of which each head has the seeds 0 to `seeds` - 1). An addressed setting wins.
+    that compare heads, of which each head has the seeds 0 to `seeds` - 1). An addressed setting wins;
+    any of them wins over the `defaults`, which are written alike.
     Raises RecipeError for an address that is none, and as `load_recipe` does.
     """
     if seeds < 1:
         raise RecipeError(f"{seeds} seeds for each head: it takes at least 1")
     _check_addresses(settings)
-    named = [Training(name, load_recipe(name, _settings_of(name, settings))) for name in (*NETWORKS, CURE)]
-    common = _settings_of(HEADS_ADDRESS, settings)
+
+    def chosen(name: str) -> list[str]:
+        return _settings_of(name, defaults) + _settings_of(name, settings)
+
+    named = [Training(name, load_recipe(name, chosen(name))) for name in (*NETWORKS, CURE)]
     return named + [
         Training(
-            heads_folder(head, seed), load_recipe(HEADS_RECIPE, [*common, f"head={head}", f"seed={seed}"])
+            heads_folder(head, seed),
+            load_recipe(HEADS_RECIPE, [*chosen(HEADS_ADDRESS), f"head={head}", f"seed={seed}"]),
         )
         for seed in range(seeds)
         for head in HEADS
