@@ -10,6 +10,7 @@ from hubblefork.science.completeness import (
     bayesian,
     confusion,
     lang_reiczigel,
+    lang_reiczigel_draws,
     posterior,
     rogan_gladen,
 )
@@ -68,6 +69,34 @@ def test_lang_reiczigel_without_errors_is_agresti_and_coull():
     half = z * np.sqrt(share * (1 - share) / size)
     found = lang_reiczigel(30, 1000, PERFECT)
     assert (found.low, found.high) == pytest.approx((share - half, share + half), abs=1e-5)
+
+
+@pytest.mark.parametrize(("count", "level"), [(52, 0.95), (200, 0.68), (20, 0.99)])
+def test_lang_reiczigel_is_the_papers_in_sensitivity_and_specificity(count, level):
+    """Written as in the paper: sensitivity, specificity and apparent prevalence, each adjusted."""
+    z = stats.norm.ppf((1 + level) / 2)
+    n, n_se, n_sp = 1000 + z**2, GOOD.true + 2, GOOD.others + 2
+    apparent = (count + z**2 / 2) / n
+    se, sp = (GOOD.found + 1) / n_se, (GOOD.others - GOOD.mistaken + 1) / n_sp
+    youden = se + sp - 1
+    prevalence = (apparent + sp - 1) / youden
+    error = np.sqrt(
+        apparent * (1 - apparent) / n
+        + se * (1 - se) / n_se * prevalence**2
+        + sp * (1 - sp) / n_sp * (1 - prevalence) ** 2
+    )
+    shift = 2 * z**2 * (prevalence * se * (1 - se) / n_se - (1 - prevalence) * sp * (1 - sp) / n_sp)
+    expected = prevalence + shift + z * np.array([-1, 1]) * error / youden
+    found = lang_reiczigel(count, 1000, GOOD, level=level)
+    np.testing.assert_allclose((found.low, found.high), np.clip(expected, 0, 1), rtol=1e-12)
+
+
+def test_draws_have_the_intervals_as_quantiles():
+    drawn = lang_reiczigel_draws(200, 1000, GOOD, 40_000, rng=np.random.default_rng(5))
+    for level in (0.68, 0.95):
+        found = lang_reiczigel(200, 1000, GOOD, level=level)
+        expected = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        np.testing.assert_allclose((found.low, found.high), expected, atol=0.003)
 
 
 def test_the_posterior_without_errors_is_that_of_jeffreys():

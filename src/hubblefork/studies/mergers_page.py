@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.fractions import LABELS, regression_to_the_mean
+from hubblefork.figures.fractions import regression_to_the_mean
 from hubblefork.figures.recovery import (
     bias_of_estimators,
     coverage_of_intervals,
@@ -21,6 +21,16 @@ from hubblefork.science.rates import UNCALIBRATED
 from hubblefork.studies.injection import Scenario
 
 THRESHOLD = 0.3
+SHORT = {
+    "corrected": "corrected",
+    "bayesian": "Bayesian",
+    "rogan_gladen": "Rogan–Gladen",
+    "isotonic": "isotonic",
+    "quantile": "quantile",
+    "count": "count, Wilson",
+    "count_jeffreys": "count, Jeffreys",
+    "sum": "sum",
+}
 SOURCES = (
     "Rogan & Gladen 1978, Am. J. Epidemiol. 107, 71: the corrected count and its variance.",
     "Lang & Reiczigel 2014, Prev. Vet. Med. 113, 13: the interval of the default.",
@@ -101,7 +111,7 @@ def _bias(found: Findings) -> Section:
 
 
 def _bias_table(scenario: Scenario, summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    rows = [[LABELS[name], *(_mean(row) for row in entries)] for name, entries in summaries.items()]
+    rows = [[SHORT[name], *(_mean(row) for row in entries)] for name, entries in summaries.items()]
     caption = (
         f"{scenario.name}: mean recovered fraction ± error of the mean, by the fraction put in; in brackets "
         "how many realisations had the estimator, where not all. Near 0 the corrected count cannot scatter "
@@ -129,18 +139,20 @@ def _coverage(found: Findings) -> Section:
     )
     picture = Picture("coverage", coverage_of_intervals(titles), caption)
     tables = [_coverage_table(scenario, rows) for scenario, rows in found.recovery.items()]
-    return Section("coverage", "Do the intervals hold what they promise?", [picture, *tables])
+    return Section(
+        "coverage", "Do the intervals hold what they promise?", [picture, *tables, _width_table(found)]
+    )
 
 
 def _coverage_table(scenario: Scenario, summaries: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
     rows = [
-        [LABELS[name], *(_covers(row) for row in entries)]
+        [SHORT[name], *(_covers(row) for row in entries)]
         for name, entries in summaries.items()
         if name != "sum"
     ]
     error = [np.sqrt(p * (1 - p) / summaries["count"][0]["of"]) for p in (0.68, 0.95)]
     caption = (
-        f"{scenario.name}: coverage of the 68% and the 95% interval; then the median width of the latter. "
+        f"{scenario.name}: coverage of the 68% and the 95% interval. "
         f"One binomial error is {error[0]:.3f} and {error[1]:.3f}."
     )
     return Table("coverage-" + scenario.slug, _header(summaries), rows, caption, {})
@@ -149,7 +161,21 @@ def _coverage_table(scenario: Scenario, summaries: Mapping[str, Sequence[Mapping
 def _covers(row: Mapping[str, Any]) -> str:
     if not row["realisations"]:
         return "–"
-    return f"{row['coverage_68%']:.3f} {row['coverage_95%']:.3f} {row['width_95%']:.4f}"
+    return f"{row['coverage_68%']:.3f}, {row['coverage_95%']:.3f}"
+
+
+def _width_table(found: Findings) -> Table:
+    rows = [
+        [f"{scenario.name}: {SHORT[name]}", *(_width(row) for row in summaries[name])]
+        for scenario, summaries in found.recovery.items()
+        for name in ("corrected", "bayesian", "isotonic", "count")
+    ]
+    header = _header(next(iter(found.recovery.values())))
+    return Table("widths", header, rows, "Median width of the 95% interval.", {})
+
+
+def _width(row: Mapping[str, Any]) -> str:
+    return f"{row['width_95%']:.4f}" if row["realisations"] else "–"
 
 
 def _surveys(found: Findings) -> Section:
