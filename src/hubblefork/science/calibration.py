@@ -124,5 +124,5 @@ def _times(galaxies: int, rng: np.random.Generator) -> NDArray[np.float64]:
 def _estimated(values: NDArray, level: float, method: str) -> Estimated:
     low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
     value = float(values[0])
-    note = "if the calibration galaxies are a fair sample"
+    note = "given a fair calibration sample"
     return Estimated(value, min(float(low), value), max(float(high), value), level, method, note)

@@ -216,7 +216,7 @@ def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEV
     size, value = effective_size(equal), float(np.average(score, weights=equal))
     scatter = np.average((score - value) ** 2, weights=equal) / max(size - 1, 1)
     half = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(scatter))
-    note = "the mean share of votes: not the share of galaxies above a threshold"
+    note = "mean share of votes: another quantity"
     return Estimated(
         value, max(0.0, value - half), min(1.0, value + half), level, "mean of the fractions", note
     )
