@@ -1,6 +1,7 @@
 """Estimators side by side, the measurement of a catalogue, and where calibration galaxies come from."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +91,14 @@ def test_a_run_hands_over_its_labelled_galaxies_off_training(tree, sky):
     ids = guesses.column("galaxy_id").to_numpy()
     trained = (parts == "train") & ~np.isnan(labels).all(axis=1)
     np.testing.assert_array_equal(trained_on(folder / "run", ids, tree), trained)
+
+
+def test_training_galaxies_never_calibrate_even_where_they_were_predicted(tree, sky, tmp_path):
+    folder, guesses, _, parts = sky
+    shutil.copytree(folder / "run", tmp_path / "run")
+    write_catalogue(guesses.filter(parts != "test"), tmp_path / "run/predictions/validation.parquet")
+    again, before = (held_out_of_run(run, tree) for run in (tmp_path / "run", folder / "run"))
+    assert sorted(again.ids.tolist()) == sorted(before.ids.tolist())
 
 
 def test_a_catalogue_with_labels_is_as_good(tree, sky, tmp_path):
