@@ -148,7 +148,7 @@ def degraded_surveys(
     right.set_xlim(left=0)
     handles, labels = right.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    right.legend(unique.values(), unique.keys(), loc="lower right")
+    right.legend(unique.values(), unique.keys(), loc="upper left")
     percentiles = {name: dict(zip(("p16", "p50", "p84"), spread[name], strict=True)) for name in names}
     return figure, plain({"scores": percentiles, "skies": {name: dict(sky) for name, sky in skies.items()}})
 
