@@ -48,3 +48,11 @@ def test_the_baseline_is_drawn_where_it_is_known(rows):
 def test_a_single_epoch_can_be_drawn(rows):
     _, numbers = learning_curves(rows[:1], best_epoch=0)
     assert numbers["learning_rate_drops"] == []
+
+
+def test_a_rate_that_changes_with_every_epoch_is_not_marked(rows):
+    falling = [{**row, "learning_rate": 1e-3 / (1 + k)} for k, row in enumerate(rows)]
+    figure, numbers = learning_curves(falling)
+    assert len(numbers["learning_rate_drops"]) == 4
+    assert not numbers["drops_are_marked"]
+    assert not figure.axes[1].texts

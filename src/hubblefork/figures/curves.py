@@ -34,15 +34,16 @@ def learning_curves(
     """Draw RMSE and agreement of training and validation galaxies against the epoch.
 
     `rows` are those of `metrics.csv`; at least one. `best_epoch` is marked, and so are the epochs that
-    began with another learning rate than the one before. `mean_vote` is the RMSE of that baseline on
+    began with another learning rate than the one before, unless most did. `mean_vote` is the RMSE of that baseline on
     the validation galaxies, drawn as a line. Returns the curves and the marks.
     """
     columns = {name: np.array([row[name] for row in rows]) for name in ("epoch", "learning_rate", *_curves())}
     drops = learning_rate_drops(columns["epoch"], columns["learning_rate"])
+    marked = 2 * len(drops) <= len(rows)
     figure = new_figure(PAGE, 2.8)
     panels = figure.subplots(1, 2)
     for panel, (measure, label) in zip(panels, MEASURES.items(), strict=True):
-        _mark_drops(panel, drops)
+        _mark_drops(panel, drops if marked else [])
         for part, line in zip(PARTS, SERIES, strict=False):
             values = columns[f"{part}_{measure}"]
             panel.plot(columns["epoch"], values, label=part, markevery=_sparsely(len(rows)), **line)
@@ -56,7 +57,7 @@ def learning_curves(
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     found = {"best_epoch": best_epoch, "mean_vote_rmse": mean_vote, "learning_rate_drops": drops}
-    return figure, plain({**columns, **found})
+    return figure, plain({**columns, **found, "drops_are_marked": marked})
 
 
 def learning_rate_drops(epochs: NDArray, rates: NDArray) -> list[dict[str, float]]:

@@ -67,6 +67,11 @@ def _split_text(split: Split) -> str:
         f"{split.test}% test, {split.validation}% validation, {rest}% train, "
         f'by sha256("{split.salt}:galaxy_id") modulo 100'
     )
+    if split.fold is not None:
+        text += (
+            f"; of these, fold {split.fold.number} of {split.fold.folds} (sha256, salt "
+            f'"{split.fold.salt}") is test instead, and what was test is left out'
+        )
     if split.judge_on is None:
         return text
     return (
@@ -187,11 +192,14 @@ def _curves_caption(
         when = f"was beaten first in epoch {beaten[0]:.0f}" if beaten else "was never beaten"
         texts.append(f"The mean vote has {decimal(baseline)} on the validation galaxies and {when}.")
     drops = numbers["learning_rate_drops"]
-    texts.append(
-        f"The learning rate was lowered {counted(len(drops), 'time')}, at the grey lines, which carry "
-        "the new rate."
-        if drops
-        else "The learning rate was never lowered."
-    )
+    if drops and not numbers["drops_are_marked"]:
+        texts.append(f"The learning rate changed in {len(drops)} of the epochs, as its schedule has it.")
+    elif drops:
+        texts.append(
+            f"The learning rate was lowered {counted(len(drops), 'time')}, at the grey lines, which carry the "
+            "new rate."
+        )
+    else:
+        texts.append("The learning rate was never lowered.")
     texts.append("Training values are taken on the batches as they are learned, with dropout on.")
     return " ".join(texts)
