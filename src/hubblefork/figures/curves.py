@@ -34,8 +34,8 @@ def learning_curves(
     """Draw RMSE and agreement of training and validation galaxies against the epoch.
 
     `rows` are those of `metrics.csv`; at least one. `best_epoch` is marked, and so are the epochs that
-    began with another learning rate than the one before, unless most did. `mean_vote` is the RMSE of that baseline on
-    the validation galaxies, drawn as a line. Returns the curves and the marks.
+    began with another learning rate than the one before, unless most did. `mean_vote` is the RMSE of that
+    baseline on the validation galaxies, drawn as a line. Returns the curves and the marks.
     """
     columns = {name: np.array([row[name] for row in rows]) for name in ("epoch", "learning_rate", *_curves())}
     drops = learning_rate_drops(columns["epoch"], columns["learning_rate"])

@@ -196,8 +196,8 @@ def _curves_caption(
         texts.append(f"The learning rate changed in {len(drops)} of the epochs, as its schedule has it.")
     elif drops:
         texts.append(
-            f"The learning rate was lowered {counted(len(drops), 'time')}, at the grey lines, which carry the "
-            "new rate."
+            f"The learning rate was lowered {counted(len(drops), 'time')}, at the grey lines, which carry "
+            "the new rate."
         )
     else:
         texts.append("The learning rate was never lowered.")
