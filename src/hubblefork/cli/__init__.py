@@ -294,8 +294,16 @@ def mock(
     from hubblefork.bars import bar
     from hubblefork.sky.mock import write_mock_sky
 
-    dials = {"merger_fraction": merger_fraction, "seeing": seeing, "noise": noise, "pixel": pixel}
-    write_mock_sky(folder, galaxies=galaxies, seed=seed, **dials, progress=bar)
+    write_mock_sky(
+        folder,
+        galaxies=galaxies,
+        seed=seed,
+        merger_fraction=merger_fraction,
+        seeing=seeing,
+        noise=noise,
+        pixel=pixel,
+        progress=bar,
+    )
     typer.echo(f"{folder}: a mock sky of {galaxies} labelled galaxies; its truth is in truth.parquet")
 
 

@@ -159,7 +159,7 @@ def _swept(
     held_out: HeldOut | Unavailable,
     rng: np.random.Generator,
 ) -> Picture:
-    name = list(tables)[-1] if len(tables) > 1 else next(iter(tables))
+    name = next(iter(tables))  # the judged galaxies where there are any: their votes are known
     swept = sweep(tables[name], inputs.tree, MERGER, held_out, rng=rng)
     votes = _votes(samples[name], inputs.tree)
     drawing = estimates_against_threshold(swept, marked=THRESHOLD, votes=votes if len(votes) else None)

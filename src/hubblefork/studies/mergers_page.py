@@ -195,7 +195,7 @@ def _surveys(found: Findings) -> Section:
         "right: label some galaxies of the survey itself."
     )
     table = _survey_table(found)
-    blocks = [Picture("degraded", drawing, caption), Paragraph(text), table]
+    blocks: list[Block] = [Picture("degraded", drawing, caption), Paragraph(text), table]
     return Section("surveys", "When the survey is another one", blocks)
 
 
