@@ -7,7 +7,16 @@ import pytest
 from scipy.stats import beta, binom, binomtest, norm
 
 from hubblefork.errors import CatalogueError, UnknownAnswer
-from hubblefork.science.fractions import INTERVALS, binomial_interval, fraction_above
+from hubblefork.science.fractions import (
+    INTERVALS,
+    Estimated,
+    binomial_interval,
+    counted,
+    effective_size,
+    fraction_above,
+    summed,
+    weighted_interval,
+)
 
 
 @pytest.fixture
@@ -89,3 +98,65 @@ def test_numbers_that_contradict_each_other(tree, joint):
     for wrong in ({"count": 9}, {"total": 0, "count": 0}, {"missing": -1}, {"low": 0.5}, {"high": 1.2}):
         with pytest.raises(CatalogueError):
             replace(found, **wrong)
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 20), (3, 200), (20, 20)])
+@pytest.mark.parametrize("interval", ["wilson", "jeffreys"])
+def test_the_weighted_interval_of_whole_numbers_is_astropys(count, total, interval):
+    expected = binomial_interval(count, total, interval=interval, level=0.9)
+    np.testing.assert_allclose(
+        weighted_interval(count, total, interval=interval, level=0.9), expected, atol=1e-12
+    )
+
+
+def test_equal_weights_change_nothing():
+    counts = np.arange(50) < 7
+    plain, weighted = counted(counts), counted(counts, weights=np.full(50, 3.5))
+    assert (plain.value, plain.low, plain.high) == pytest.approx(
+        (weighted.value, weighted.low, weighted.high)
+    )
+    assert "effective number of galaxies 50.0" in weighted.note
+
+
+def test_unequal_weights_say_less():
+    weights = np.array([1.0] * 90 + [9.0] * 10)
+    assert effective_size(weights) == pytest.approx(180**2 / 900)
+    counts = np.arange(100) % 5 == 0
+    found = counted(counts, weights=weights, interval="jeffreys")
+    assert found.value == pytest.approx((18 + 2 * 9) / 180)
+    assert found.high - found.low > counted(counts).high - counted(counts).low
+    for wrong in ([1, -1], [0, 0], [1, np.nan], []):
+        with pytest.raises(CatalogueError, match="finite number"):
+            effective_size(np.array(wrong, dtype=float))
+    with pytest.raises(CatalogueError, match='not "wald"'):
+        counted(counts, weights=weights, interval="wald")
+
+
+def test_the_weighted_interval_covers_as_the_effective_size_says():
+    """Galaxies with weights of 1 and 6, independent of what they are."""
+    rng, inside = np.random.default_rng(6), 0
+    weights = np.where(np.arange(600) % 3 == 0, 6.0, 1.0)
+    for _ in range(300):
+        found = counted(rng.random(600) < 0.1, weights=weights, level=0.68)
+        inside += found.low <= 0.1 <= found.high
+    assert abs(inside / 300 - 0.68) < 3 * np.sqrt(0.68 * 0.32 / 300)
+
+
+def test_the_sum_is_a_mean_with_its_standard_error():
+    score = np.random.default_rng(7).random(400)
+    found = summed(score, level=0.95)
+    half = norm.ppf(0.975) * np.std(score, ddof=1) / np.sqrt(400)
+    assert (found.low, found.value, found.high) == pytest.approx(
+        (score.mean() - half, score.mean(), score.mean() + half)
+    )
+    doubled = summed(score[:200], weights=np.full(200, 2.0))
+    assert doubled.value == pytest.approx(score[:200].mean())
+    assert "another quantity" in found.note
+
+
+def test_an_estimate_holds_its_value():
+    with pytest.raises(CatalogueError, match="no interval"):
+        Estimated(0.5, 0.6, 0.7, 0.95, "count")
+    for nothing in (counted, summed):
+        with pytest.raises(CatalogueError, match="no galaxies"):
+            nothing(np.zeros(0))

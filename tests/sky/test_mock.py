@@ -181,6 +181,22 @@ def test_worse_seeing_blurs_and_noise_is_noise():
     assert noisy[:60, :60].std() > 3 * sharp[:60, :60].std()
 
 
+def test_larger_pixels_hold_less_detail_and_the_dial_at_one_changes_nothing():
+    galaxy = a_galaxy(kind="spiral", arms=2, arm_contrast=0.9, petro_r90=10.0, neighbours=0, axis_ratio=0.9,
+                      bulge=0.1, brightness=0.5)  # fmt: skip
+    as_it_is, at_one, coarse = (
+        draw_cutout(galaxy, np.random.default_rng(1), noise=0.0, **dials).astype(float)
+        for dials in ({}, {"pixel": 1.0}, {"pixel": 6.0})
+    )
+    np.testing.assert_array_equal(as_it_is, at_one)
+    detail = [
+        np.abs(np.diff(cutout[140:284, 140:284].mean(axis=2), n=2, axis=1)).mean()
+        for cutout in (as_it_is, coarse)
+    ]
+    assert detail[0] > 1.3 * detail[1]
+    assert coarse[182:242, 182:242].mean() == pytest.approx(as_it_is[182:242, 182:242].mean(), rel=0.25)
+
+
 def test_walking_order_asks_oddness_after_all_that_lead_to_it(tree):
     order = walking_order(tree)
     assert set(order) == {question.name for question in tree.questions}
