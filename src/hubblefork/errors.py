@@ -7,6 +7,7 @@
     ├── ImageError          an image, archive or folder of images that cannot be read
     ├── StampError          stamps prepared in another way than the one asked for
     ├── RecipeError         a recipe or a field of one that does not exist or does not fit
+    │   └── ExtraMissing    a recipe or verb that needs a package which is not installed
     ├── RunError            a run folder that is incomplete or of another recipe
     │   └── DivergedError   a training whose error is no longer a number
     ├── DownloadError       a file that could not be fetched, or is not the file expected
@@ -47,6 +48,10 @@ class StampError(HubbleforkError):
 
 class RecipeError(HubbleforkError):
     """A recipe, or a field of one, that does not exist or does not fit."""
+
+
+class ExtraMissing(RecipeError):
+    """A recipe or a verb that needs a package which is not installed."""
 
 
 class RunError(HubbleforkError):

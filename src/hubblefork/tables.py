@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from hubblefork.errors import ExtraMissing
 from hubblefork.network.model import Parameters
 from hubblefork.network.recipe import Recipe
 from hubblefork.sky.ingest import IngestSummary
@@ -66,13 +68,16 @@ def ingest_lines(summary: IngestSummary, out: Path) -> list[RenderableType]:
     return [*lines, f"left alone: {left_alone}"] if left_alone else [*lines]
 
 
-def recipe_table(counted: Sequence[tuple[Recipe, Parameters]]) -> Table:
-    """List recipes with their parameters."""
+def recipe_table(counted: Sequence[tuple[Recipe, Parameters | ExtraMissing]]) -> Table:
+    """List recipes with their parameters, or with what is missing to build them."""
     table = Table("recipe", caption=PARAMETERS, show_lines=True)
     for name in ("head", "parameters", "as Keras counts"):
         table.add_column(name, justify="right", no_wrap=True)
     for recipe, parameters in counted:
         what = f"[bold]{recipe.name}[/]\n{recipe.about}; {recipe.crop} → {recipe.input_size} pixels"
+        if isinstance(parameters, ExtraMissing):
+            table.add_row(f"{what}; {escape(str(parameters))}", recipe.head, "–", "–")
+            continue
         learned = f"{parameters.learned:,}"
         if parameters.frozen:
             learned += f"\n{parameters.trained_share:.1%} trained"

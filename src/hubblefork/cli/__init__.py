@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,11 @@ from hubblefork.cli.options import (
 from hubblefork.cli.search import crossval, merge, tune
 from hubblefork.cli.shift import shift
 from hubblefork.cli.study import study
-from hubblefork.errors import HubbleforkError
+from hubblefork.errors import ExtraMissing, HubbleforkError
+
+if TYPE_CHECKING:
+    from hubblefork.network.model import Parameters
+    from hubblefork.network.recipe import Recipe
 
 app = typer.Typer(
     help="Images of galaxies to calibrated Galaxy Zoo vote fractions, and to the science they allow.",
@@ -245,13 +249,11 @@ def tree(
 @app.command()
 def recipes() -> None:
     """List the recipes, with their parameter counts in both ways of counting."""
-    from hubblefork.network.model import count_by_recipe
     from hubblefork.network.recipe import load_recipe, recipe_names
     from hubblefork.tables import recipe_table, show
-    from hubblefork.zoo import load_tree
 
     known = [load_recipe(name) for name in recipe_names()]
-    show(recipe_table([(recipe, count_by_recipe(recipe, load_tree())) for recipe in known]))
+    show(recipe_table([(recipe, _counted(recipe)) for recipe in known]))
 
 
 @app.command()
@@ -348,6 +350,16 @@ def _show_terms(survey: str) -> None:
     known = load_survey(survey)
     typer.echo(f"{known.title}. {known.terms}")
     typer.echo("Cite: " + "; ".join(known.citations))
+
+
+def _counted(recipe: Recipe) -> Parameters | ExtraMissing:
+    from hubblefork.network.model import count_by_recipe
+    from hubblefork.zoo import load_tree
+
+    try:
+        return count_by_recipe(recipe, load_tree())
+    except ExtraMissing as missing:
+        return missing
 
 
 def _trained_text(out: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hubblefork.errors import RecipeError
+from hubblefork.errors import ExtraMissing, RecipeError
 from hubblefork.network.architectures.encoder import Encoder
 
 PEFT_MISSING = "adapters need the package peft, which is not installed: pip install 'hubblefork[lora]'"
@@ -23,8 +23,8 @@ MARK, BASE = "lora_", ".base_layer"
 def add_adapters(network: nn.Module, rank: int) -> None:
     """Put adapters of a rank beside the layers of a network's encoder and freeze what was there.
 
-    They begin as zero and count twice (alpha is 2 × rank). Grouped convolutions get none. Raises RecipeError
-    without PEFT.
+    They begin as zero and count twice (alpha is 2 × rank). Grouped convolutions get none. Raises ExtraMissing
+    without PEFT, RecipeError for a network without an encoder.
     """
     peft = _peft()
     encoder = encoder_of(network)
@@ -74,5 +74,5 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise RecipeError(PEFT_MISSING) from error
+        raise ExtraMissing(PEFT_MISSING) from error
     return peft

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from hubblefork.errors import DivergedError, RecipeError, RunError
+from hubblefork.errors import DivergedError, ExtraMissing, RecipeError, RunError
 from hubblefork.files import write_text
 from hubblefork.network import runs
 from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text
@@ -107,7 +107,7 @@ def tune(
 
     `storage` is a URL of SQLAlchemy (sqlite:///…, postgresql://…), or journal:PATH or redis://…; SQLite in
     `out` by itself. Several workers, on one machine or many, call this with the same storage and name (the
-    recipe's by itself). Trials are pruned by the median of the others after each epoch. Raises RecipeError
+    recipe's by itself). Trials are pruned by the median of the others after each epoch. Raises ExtraMissing
     without Optuna, RunError where the name belongs to a study of another recipe, data set or space, or the
     storage cannot be opened.
     """
@@ -233,7 +233,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise RecipeError(OPTUNA_MISSING) from error
+        raise ExtraMissing(OPTUNA_MISSING) from error
     return optuna
 
 
