@@ -44,3 +44,10 @@ def test_what_does_not_vary_or_was_never_asked_has_none(values):
     rho = correlations(values).rho
     assert np.isnan(rho[0]).all() and np.isnan(rho[1]).all() and np.isnan(rho[:, 1]).all()
     assert np.isfinite(rho[2:, 2:]).all()
+
+
+def test_what_does_not_vary_where_the_other_is_known_has_none(values):
+    values[:40, 0] = 0.3
+    values[40:, 1] = np.nan
+    assert np.isnan(correlations(values).rho[0, 1])
+    assert np.isfinite(correlations(values).rho[0, 2])

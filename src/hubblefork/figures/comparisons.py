@@ -115,6 +115,6 @@ def _loss_axis(panel: Axes) -> None:
 
 def _epoch_axes(grid: NDArray) -> None:
     for panel in grid.ravel():
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for panel in grid[-1]:
         panel.set_xlabel("epoch")

@@ -1,17 +1,15 @@
-"""Chapters beyond the report: heads compared, what its accuracy measures, a cure for overfitting."""
+"""Chapters beyond the report: its re-weighting beside two other heads, and what its accuracy measures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.comparisons import broken_constraints, training_of_networks
+from hubblefork.figures.comparisons import broken_constraints
 from hubblefork.report.blocks import (
-    Block,
     Missing,
     Paragraph,
     Picture,
@@ -34,8 +32,7 @@ from hubblefork.science.metrics import (
 )
 from hubblefork.sky.split import TRAIN, VALIDATION
 from hubblefork.studies.lab.inputs import Lab, Network
-from hubblefork.studies.lab.training import at
-from hubblefork.studies.lab.trainings import CURE, HEADS_RECIPE, NETWORKS, heads_folder
+from hubblefork.studies.lab.trainings import HEADS_RECIPE, NETWORKS
 from hubblefork.zoo import DecisionTree, violations
 
 NOTABLE = 0.001
@@ -251,92 +248,4 @@ def _least_gained(tree: DecisionTree, values: Mapping[str, NDArray]) -> str:
     return (
         f"Over the mean vote {name} gains most on “{tree.questions[most].text}” ({points[0]} points) and "
         f"least on “{tree.questions[least].text}” ({points[1]})."
-    )
-
-
-def overfitting(lab: Lab) -> Section:
-    """Return the networks that overfit beside one that never sees a galaxy twice the same."""
-    title = "Overfitting, and a cure"
-    pair = lab.there("lab-resnet50", CURE)
-    blocks: list[Block] = [lab.networks[name] for name in ("lab-resnet50", CURE) if name not in pair]  # type: ignore[misc]
-    if pair:
-        curves = {name: network.rows for name, network in pair.items()}
-        drawing = training_of_networks(
-            curves, best={name: network.best_epoch for name, network in pair.items()}
-        )
-        blocks += [Paragraph(CURE_TEXT), Picture("overfitting", drawing, _cure_caption(pair))]
-    return Section("overfitting", title, [*blocks, _gaps(lab)])
-
-
-CURE_TEXT = (
-    "The report leaves open what would cure the overfitting of its ResNets. This does: the network of "
-    "section 5.3, its schedule and its start, with stamps that are rotated by any angle, reflected and "
-    "zoomed by up to a fifth at random. A galaxy has no preferred orientation and no preferred distance, so "
-    "its labels stay true, and the network cannot learn single pictures by heart."
-)
-
-
-def _cure_caption(pair: Mapping[str, Network]) -> str:
-    texts = []
-    for name, network in pair.items():
-        kept, last = at(network, network.best_epoch), at(network, int(network.rows[-1]["epoch"]))
-        texts.append(
-            f"{name}: validation RMSE {decimal(math.sqrt(kept.validation_loss))} at the epoch kept, gap to "
-            f"the training {decimal(kept.gap)}, {decimal(last.gap)} at the last epoch"
-        )
-    return f"The two trainings. {'; '.join(texts)}."
-
-
-def _gaps(lab: Lab) -> Table:
-    named: dict[str, Any] = lab.there(*NETWORKS, CURE)
-    for head, networks in lab.heads.items():
-        named |= {
-            f"{HEADS_RECIPE}, {head} head": network
-            for network in networks
-            if network.name == heads_folder(head, 0)
-        }
-    rows, numbers = [], {}
-    for name, network in named.items():
-        kept, last = at(network, network.best_epoch), at(network, int(network.rows[-1]["epoch"]))
-        galaxies = network.judged[lab.judged_on]
-        error = rmse(galaxies.predicted, galaxies.volunteers)
-        moved = "yes" if network.recipe.augments else "no"
-        errors = [math.sqrt(kept.train_loss), math.sqrt(kept.validation_loss), kept.gap, last.gap, error]
-        rows.append(
-            [
-                name,
-                moved,
-                f"{network.best_epoch} of {len(network.rows)}",
-                *(decimal(value) for value in errors),
-            ]
-        )
-        keys = ("train_rmse", "validation_rmse", "gap", "gap_last_epoch", "rmse")
-        numbers[name] = {"augmented": network.recipe.augments, **dict(zip(keys, errors, strict=True))}
-    caption = (
-        "How much larger the validation RMSE is than the training RMSE (the gap), at the epoch kept "
-        f"(counted from 0) and at the last one, and the RMSE on the {lab.judged_on} galaxies; “moved” says "
-        f"whether stamps are rotated and reflected in training. {_gap_verdict(numbers)}"
-    )
-    header = [
-        "network",
-        "moved",
-        "epoch",
-        "training",
-        "validation",
-        "gap",
-        "at the end",
-        f"{lab.judged_on} RMSE",
-    ]
-    return Table("gaps", header, rows, caption, numbers)
-
-
-def _gap_verdict(numbers: Mapping[str, Mapping[str, float]]) -> str:
-    if "lab-resnet50" not in numbers or CURE not in numbers:
-        return "The pair to compare is lab-resnet50 with and without augmentation."
-    without, cured = numbers["lab-resnet50"], numbers[CURE]
-    change = cured["rmse"] - without["rmse"]
-    return (
-        f"Augmentation takes the last gap of lab-resnet50 from {decimal(without['gap_last_epoch'])} to "
-        f"{decimal(cured['gap_last_epoch'])} and its error {'down' if change < 0 else 'up'} by "
-        f"{decimal(abs(change))}."
     )

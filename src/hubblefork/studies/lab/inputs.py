@@ -17,7 +17,7 @@ from hubblefork.errors import HubbleforkError, ImageError
 from hubblefork.files import write_text
 from hubblefork.network import runs
 from hubblefork.network.predict import predict, predict_part
-from hubblefork.network.recipe import HEADS, Recipe
+from hubblefork.network.recipe import HEADS, Recipe, load_recipe
 from hubblefork.network.training import MODES
 from hubblefork.progress import Progress, silent
 from hubblefork.report.blocks import Missing
@@ -57,6 +57,18 @@ class Network:
     def seconds(self) -> float:
         """The mean time of an epoch, in seconds, without validation."""
         return float(np.mean([row["seconds"] for row in self.rows]))
+
+    @property
+    def steps(self) -> int:
+        """How many batches it was trained on."""
+        return int(self.rows[-1]["step"])
+
+    @property
+    def shortened(self) -> bool:
+        """Whether it was given fewer batches than its recipe, as it comes, allows."""
+        whole = load_recipe(self.recipe.name)
+        given = self.recipe.epochs * (self.recipe.steps or self.steps // len(self.rows))
+        return given < whole.epochs * whole.steps
 
 
 @dataclass(frozen=True)

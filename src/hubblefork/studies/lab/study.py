@@ -16,6 +16,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from hubblefork.errors import CatalogueError
@@ -27,7 +28,16 @@ from hubblefork.report.page import write_page
 from hubblefork.sky.ingest import ingest
 from hubblefork.sky.mock import write_mock_sky
 from hubblefork.sky.split import Split, write_split
-from hubblefork.studies.lab import beyond, disagreements, networks, results, sample, summary, training
+from hubblefork.studies.lab import (
+    beyond,
+    disagreements,
+    networks,
+    overfitting,
+    results,
+    sample,
+    summary,
+    training,
+)
 from hubblefork.studies.lab.inputs import Lab, read_lab
 from hubblefork.studies.lab.trainings import plan, train_all
 from hubblefork.zoo import load_tree
@@ -52,7 +62,7 @@ SECTIONS: tuple[Callable[[Lab], Section], ...] = (
     disagreements.disagreements,
     beyond.heads,
     beyond.agreements,
-    beyond.overfitting,
+    overfitting.overfitting,
 )
 MARGIN, CAPTION_LETTERS = 0.3, 118  # of figures.pdf: inches, letters to a line
 CAPTION_LINE = 1.6 * SMALL / POINTS
@@ -140,18 +150,25 @@ def _collected(sections: Iterator[Section], pdf: PdfPages) -> Iterator[Section]:
 def _add_page(block: Picture, pdf: PdfPages) -> None:
     """Add a figure with its caption below it."""
     figure = block.drawing[0]
+    _settle(figure)
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(block.caption, CAPTION_LETTERS)
     note = figure.text(0, -MARGIN / height, "\n".join(lines), va="top", fontsize=SMALL, linespacing=1.3)
     below = MARGIN + len(lines) * CAPTION_LINE
     page = Bbox([[-MARGIN, -below - MARGIN], [max(width, PAGE) + MARGIN, height + MARGIN]])
-    note.set_in_layout(False)
-    for legend in figure.legends:  # else they move to the edge of the larger page
-        legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
     pdf.savefig(figure, dpi=block.dpi, bbox_inches=page)
-    for legend in figure.legends:
-        legend.set_bbox_to_anchor(None)
     note.remove()
+
+
+def _settle(figure: Figure) -> None:
+    """Fix everything where the layout has put it: on a larger page it would move to the new edges."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for legend in figure.legends:
+        corner = figure.transFigure.inverted().transform(legend.get_window_extent().p0)
+        legend.borderaxespad = 0
+        legend.set_loc("lower left")
+        legend.set_bbox_to_anchor(tuple(corner), transform=figure.transFigure)
 
 
 def _mock(out: Path, ways: Ways, test_images: Path | None, progress: Progress) -> tuple[Path, Path]:

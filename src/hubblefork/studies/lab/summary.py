@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,22 @@ def headline(lab: Lab) -> Section:
     if unfinished:
         text = f"Not finished, so that the numbers are those of the moment: {listed(unfinished)}."
         blocks.append(Paragraph(text, warning=True))
+    short = {name: network for name, network in networks.items() if network.shortened}
+    if short:
+        blocks.append(Paragraph(_short_text(short), warning=True))
     if not lab.split.test:
         blocks.append(Paragraph(UNFAIR, warning=True))
     if networks:
         blocks += [Paragraph(_verdict(lab, networks)), _table(lab, networks)]
     return Section("headline", "What came out", blocks)
+
+
+def _short_text(short: Mapping[str, Network]) -> str:
+    texts = [f"{name} {network.steps:,}" for name, network in short.items()]
+    return (
+        f"Short trainings: {listed(texts)} batches, less than the recipes allow. Their numbers say how "
+        "far a network gets in that time, not how far it can get, and do not rank the networks."
+    )
 
 
 def numbers(lab: Lab) -> dict[str, Any]:
@@ -75,6 +87,7 @@ def _measured(lab: Lab, network: Network) -> dict[str, Any]:
         "rmse": vars(error) if error else None,
         "agreement": vars(agreed) if agreed else None,
         "epochs": len(network.rows),
+        "steps": network.steps,
         "best_epoch": network.best_epoch,
         "seconds_per_epoch": network.seconds,
         "device": network.notes.get("device"),
@@ -122,7 +135,7 @@ def _table(lab: Lab, networks: dict[str, Network]) -> Table:
         "95% interval",
         "agreement",
         "mergers",
-        "epochs",
+        "epochs × steps",
         "s/epoch",
     ]
     return Table("networks", header, rows, caption, found)
@@ -136,7 +149,7 @@ def _cells(found: dict[str, Any]) -> list[str]:
         bounds(error["interval_95"]) if error else "–",
         share(agreed["value"]) if agreed else "–",
         decimal(merger["value"]) if merger else "–",
-        f"{found['epochs']}",
+        f"{found['epochs']} × {found['steps'] // found['epochs']}",
         decimal(found["seconds_per_epoch"], 1),
     ]
 

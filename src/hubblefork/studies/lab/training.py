@@ -132,6 +132,5 @@ def _verdict(networks: Networks) -> str:
         texts.append(f"{decimal(level.gap, 3)} for {name}")
     return (
         "How far a network has overfitted shows in how much larger its validation RMSE is than its training "
-        f"RMSE at the epoch kept: {listed(texts)}. A chapter below shows a setting that closes the gap of "
-        "ResNet-50."
+        f"RMSE at the epoch kept: {listed(texts)}. A chapter below tries a setting against it."
     )
