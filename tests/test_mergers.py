@@ -84,7 +84,7 @@ def test_without_calibration_galaxies_it_says_so_and_what_to_do(place):
     assert lost["value"] is None and "names no run" in lost["reason"] and "--calibrate-on" in lost["remedy"]
     said = " ".join(mergers(folder / "bare.parquet").stdout.split())
     assert "not available" in said and "remedy: hubblefork evaluate RUN" in said
-    assert "it is not corrected" in said
+    assert "the default is the count, not corrected" in said
 
 
 def test_calibration_galaxies_can_be_named(place):
@@ -136,6 +136,26 @@ def test_rates_have_units_and_a_warning(place):
     assert told["rates"]["per_volume"]["value"] == pytest.approx(0.01 * value / 0.3, rel=0.1)
     said = " ".join(mergers(path, "--time", "lotz-gm20").stdout.split())
     assert "Lotz et al. 2010" in said and "calibrated for volunteers' votes" in said
+
+
+def test_options_that_do_not_go_together(place):
+    folder, _ = place
+    path = folder / "predictions.parquet"
+    assert mergers(path, "--where", "spiral > 0.5", "--predicted-threshold", 0.2).exit_code == 2
+    assert mergers(path, "--density", "0.01 Mpc-3").exit_code == 2
+    with pytest.raises(CatalogueError, match="a level of 95"):
+        mergers(path, "--level", 95)
+
+
+def test_a_lower_threshold_on_predictions_leaves_the_truth_as_it_is(place):
+    folder, _ = place
+    path = folder / "predictions.parquet"
+    at, below = (
+        json.loads(mergers(path, "--threshold", 0.36, *more, "--json").stdout)
+        for more in ((), ("--predicted-threshold", 0.25))
+    )
+    assert below["estimators"]["count"]["value"] > at["estimators"]["count"]["value"]
+    assert below["estimators"]["isotonic"]["value"] == pytest.approx(at["estimators"]["isotonic"]["value"])
 
 
 def test_figures_are_written(place, tmp_path):

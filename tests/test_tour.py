@@ -1,6 +1,7 @@
 """Every command of the tour runs, in the tour's order, on a mock sky."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_there_is_a_tour():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_tour_runs(place, monkeypatch, command):
     monkeypatch.chdir(place)
-    words = command.split()
+    words = shlex.split(command)
     done = CliRunner().invoke(app, words + _briefly(words), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     if "--out" in words:

@@ -77,6 +77,7 @@ def mergers(
     from hubblefork.sky.catalogue import read_catalogue
     from hubblefork.zoo import load_tree
 
+    _check_together(where, predicted_threshold, time, density)
     tree, table, rng = load_tree(), read_catalogue(catalogue), np.random.default_rng(SEED)
     counted, true = (
         (parse_where(where, tree),) * 2 if where else criteria(tree, answer, threshold, predicted_threshold)
@@ -92,6 +93,13 @@ def mergers(
         _show(catalogue, table, tree, found, binned, rates, time, bins)
     if figures:
         _draw(figures, table, tree, held_out, found, binned, bins, rng)
+
+
+def _check_together(where: str, predicted_threshold: float | None, time: str, density: str) -> None:
+    if where and predicted_threshold is not None:
+        raise typer.BadParameter("--predicted-threshold goes with --answer, not with --where")
+    if density and not time:
+        raise typer.BadParameter("--density makes a rate by volume, which needs --time as well")
 
 
 def _held_out(

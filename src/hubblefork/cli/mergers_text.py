@@ -116,7 +116,7 @@ def warnings(table: pa.Table, found: Measurement, tree: DecisionTree) -> list[st
     """Say what speaks against the numbers."""
     lines = []
     if found.default()[0] == "count":
-        lines.append("the default is the count: it is not corrected, and a count of predictions is too low")
+        lines.append("the default is the count, not corrected: fine for votes, too low for predictions")
     if isinstance(found.known, Calibration) and found.known.truth.sum() < 10:
         lines.append(f"only {int(found.known.truth.sum())} true calibration galaxies: the correction is weak")
     seen = _trained(table, tree)

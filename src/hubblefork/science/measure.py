@@ -40,7 +40,7 @@ class Wanted:
     """What is asked of a catalogue: by prediction a galaxy counts when it meets `counted`, in truth `true`.
 
     With `clean` only galaxies that were well asked (Willett et al. 2013, table 3) are in the sample.
-    `weights` names a column; empty for none.
+    `weights` names a column; empty for none. Raises CatalogueError for a level outside (0, 1).
     """
 
     counted: Criterion
@@ -49,6 +49,10 @@ class Wanted:
     weights: str = ""
     level: float = LEVEL
     resamples: int = RESAMPLES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise CatalogueError(f"a level of {self.level}: it lies between 0 and 1, as 0.95")
 
 
 @dataclass(frozen=True)
@@ -138,10 +142,8 @@ def measure_bins(
     for number in range(len(bins.edges) - 1):
         inside = table.filter(place == number)
         near = held_out if isinstance(held_out, Unavailable) else _in_bin(held_out, bins, number)
-        try:
-            found.append(measure(inside, tree, wanted, near, rng=rng) if len(inside) else None)
-        except CatalogueError:
-            found.append(None)
+        some = len(inside) and _kept(tree, _joint(inside, tree, wanted)[0], wanted).any()
+        found.append(measure(inside, tree, wanted, near, rng=rng) if some else None)
     return found
 
 
