@@ -23,9 +23,9 @@ def network(parameters, error, seed=0, galaxies=300):
     return found
 
 
-def verdict(**larger):
+def verdict(mean_vote=0.16, **larger):
     others = {name: network(10_000_000 + k, error) for k, (name, error) in enumerate(larger.items())}
-    return judge_claim({"vgg7": network(6_000_000, 0.1), **others}, resamples=200)
+    return judge_claim({"vgg7": network(6_000_000, 0.1), **others}, mean_vote=mean_vote, resamples=200)
 
 
 def test_the_claim_holds_when_every_larger_network_is_clearly_worse():
@@ -45,13 +45,21 @@ def test_it_is_undecided_when_chance_can_explain_it():
     larger = {"vgg11": network(10_000_000, 0.12), "vgg16": network(11_000_000, 0.1, seed=5)}
     larger["vgg16"].votes = larger["vgg11"].votes
     larger["vgg16"].predicted = larger["vgg11"].votes + np.random.default_rng(9).normal(0, 0.1, (300, 37))
-    found = judge_claim({"vgg7": network(6_000_000, 0.1), **larger}, resamples=200)
+    found = judge_claim({"vgg7": network(6_000_000, 0.1), **larger}, mean_vote=0.16, resamples=200)
     assert found.word == "is undecided"
     assert "Not to be told from vgg7 by these galaxies: vgg16" in found.text
 
 
+def test_nothing_is_decided_before_anything_is_learned():
+    found = verdict(mean_vote=0.09, vgg11=0.12, vgg16=0.13)
+    assert found.word == "is undecided"
+    assert "vgg7, vgg11 and vgg16 had not come below the mean vote" in found.text
+    assert "vgg16 had not come" in verdict(mean_vote=0.125, vgg11=0.12, vgg16=0.13).text
+
+
 def test_a_smaller_network_is_not_what_the_claim_is_about():
-    found = judge_claim({"vgg7": network(6_000_000, 0.1), "vgg7-tuned": network(5_000_000, 0.01)})
+    networks = {"vgg7": network(6_000_000, 0.1), "vgg7-tuned": network(5_000_000, 0.01)}
+    found = judge_claim(networks, mean_vote=0.16)
     assert found.word == "is undecided"
     assert found.behind == {}
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hubblefork.files import write_text
 from hubblefork.judging import baselines_of
 from hubblefork.network import runs
-from hubblefork.network.predict import BATCH, Predictor
+from hubblefork.network.predict import Predictor
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.tuning import Tuned, read_tuned
 from hubblefork.progress import Progress, silent
@@ -29,7 +29,7 @@ from hubblefork.stamps.preprocess import prepare
 from hubblefork.studies.soft_target.plan import FOLDS, TUNED, TUNING, Plan
 from hubblefork.zoo import load_tree
 
-TIMED_BATCHES = 4
+TIMED, TIMED_BATCHES = 128, 3
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _speed(run: Path, data: Path, device: str) -> float:
     path = run / "speed.toml"
     if not path.exists():
         predictor = Predictor(runs.load_weights(run), device)
-        pixels = prepare(data, runs.read_recipe(run).stamps).pixels[:BATCH]
+        pixels = prepare(data, runs.read_recipe(run).stamps).pixels[:TIMED]
         predictor(pixels)
         began = time.perf_counter()
         for _ in range(TIMED_BATCHES):

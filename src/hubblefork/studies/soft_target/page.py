@@ -47,11 +47,14 @@ class Verdict:
     rank_correlation: float | None
 
 
-def judge_claim(networks: dict[str, Network], *, resamples: int = metrics.RESAMPLES) -> Verdict:
+def judge_claim(
+    networks: dict[str, Network], *, mean_vote: float, resamples: int = metrics.RESAMPLES
+) -> Verdict:
     """Judge the claim from the errors of the simple network and of those with more parameters.
 
     It holds when every larger network is worse than the simple one by more than the 95% interval of the
-    paired difference leaves to chance; it does not when one is better by so much; else it is undecided.
+    paired difference leaves to chance; it does not when one is better by so much; else it is undecided. It is
+    undecided also where the simple network itself is no better than `mean_vote`, the RMSE of that baseline.
     """
     simple = networks.get(SIMPLE)
     larger = {n: one for n, one in networks.items() if simple and one.parameters > simple.parameters}
@@ -63,7 +66,20 @@ def judge_claim(networks: dict[str, Network], *, resamples: int = metrics.RESAMP
     worse = [name for name, found in behind.items() if found.interval_95[0] > 0]
     better = [name for name, found in behind.items() if found.interval_95[1] < 0]
     word = "does not hold" if better else "holds" if len(worse) == len(behind) else "is undecided"
-    return Verdict(word, _because(behind, better, worse), behind, _rank_correlation(networks))
+    word = word if simple.rmse < mean_vote else "is undecided"
+    text = f"{_because(behind, better, worse)}{_untaught(networks, mean_vote)}"
+    return Verdict(word, text, behind, _rank_correlation(networks))
+
+
+def _untaught(networks: dict[str, Network], mean_vote: float) -> str:
+    """Say which networks have not come below the mean vote, so that nothing can be said about them yet."""
+    above = [name for name, one in networks.items() if one.rmse >= mean_vote]
+    if not above:
+        return ""
+    return (
+        f" When the time was over {listed(above)} had not come below the mean vote's {decimal(mean_vote)}: "
+        "what more time would make of them, these numbers do not say."
+    )
 
 
 def _terms(network: Network) -> metrics.Terms:
@@ -99,7 +115,7 @@ def _rank_correlation(networks: dict[str, Network]) -> float | None:
 
 def write_study_page(study: Study, out: Path, *, command: Sequence[str] = ()) -> Path:
     """Write the page and return its path."""
-    verdict = judge_claim(study.trained)
+    verdict = judge_claim(study.trained, mean_vote=_mean_vote(study))
     facts = {
         "data": str(study.data),
         "verdict": verdict.word,
@@ -167,7 +183,7 @@ def _table(study: Study) -> Table:
     ):
         low, high = found["rmse"]["interval_68"]
         error = f"{decimal(found['rmse']['value'])} ± {decimal((high - low) / 2)}"
-        rows.append([name.replace("_", " "), error, _agreement(found), *["–"] * 5])
+        rows.append([_unbroken(name.replace("_", " ")), error, _agreement(found), *["–"] * 5])
         numbers[name] = {"rmse": found["rmse"]["value"], "sd": (high - low) / 2}
     header = ["", "RMSE ± s.d.", "agreement", "parameters", "trained", "galaxies/s training"]
     header += ["galaxies/s predicting", "seconds to best"]
@@ -183,7 +199,7 @@ def _table(study: Study) -> Table:
 def _network_row(one: Network) -> list[str]:
     share = one.notes["parameters"].get("trained_share", 1.0)
     return [
-        one.name,
+        _unbroken(one.name),
         f"{decimal(one.rmse)} ± {decimal(one.sd)}",
         _agreement(one.evaluation),
         f"{one.parameters:,}",
@@ -208,6 +224,15 @@ def _network_numbers(one: Network) -> dict[str, Any]:
     }
 
 
+def _unbroken(name: str) -> str:
+    """Return a name that stays on one line: with a space and a hyphen that do not break."""
+    return name.replace(" ", "\u00a0").replace("-", "\u2011")
+
+
+def _mean_vote(study: Study) -> float:
+    return float(study.baselines["baselines"]["mean_vote"]["rmse"]["value"])
+
+
 def _agreement(found: dict[str, Any]) -> str:
     return decimal(found["agreement"]["value"], 3) if found["agreement"] else "–"
 
@@ -224,7 +249,7 @@ def _curves(study: Study) -> Section:
         name: {"seconds": one.seconds_to_best, "parameters": one.parameters, "rmse": one.rmse, "sd": one.sd}
         for name, one in study.trained.items()
     }
-    mean = study.baselines["baselines"]["mean_vote"]["rmse"]["value"]
+    mean = _mean_vote(study)
     first = min(points, key=lambda name: points[name]["seconds"])
     over_time = (
         "Validation RMSE against seconds of training (logarithmic), each epoch and the best so far. The "
@@ -248,7 +273,7 @@ def _curves(study: Study) -> Section:
 def _how(study: Study) -> Section:
     rows = [
         [
-            name,
+            _unbroken(name),
             one.notes["start"],
             f"{one.recipe.optimiser}, {one.recipe.learning_rate:.2g}, {one.recipe.schedule}",
             str(one.recipe.batch_size),
@@ -264,10 +289,24 @@ def _how(study: Study) -> Section:
         "these, the statistics of its normalisations and its dense layers alone."
     )
     remarks = [remark for one in study.trained.values() for remark in one.notes.get("remarks", [])]
-    blocks: list[Block] = [Table("trainings", header, rows, caption, {row[0]: row[1:] for row in rows})]
+    random = [
+        n for n, one in study.trained.items() if one.recipe.adapter_rank and "random" in one.notes["start"]
+    ]
+    if random:
+        remarks.append(
+            f"{listed(random)} had no published weights to begin with: adapters beside random weights are no "
+            "test of adapters. --weights FILE gives them."
+        )
+    blocks: list[Block] = [Table("trainings", header, rows, caption, _trainings(study))]
     return Section(
         "trainings", "The trainings", [*blocks, *(Paragraph(text) for text in dict.fromkeys(remarks))]
     )
+
+
+def _trainings(study: Study) -> dict[str, Any]:
+    return {
+        name: {"start": one.notes["start"], "bytes": one.file_bytes} for name, one in study.trained.items()
+    }
 
 
 def _folds(study: Study) -> Section:
@@ -283,9 +322,9 @@ def _folds(study: Study) -> Section:
     mean, spread = found["rmse"]["mean"], found["rmse"]["sd"]
     rows.append(["mean ± s.d.", "", "", f"{decimal(mean)} ± {decimal(spread)}"])
     caption = (
-        f"{found['recipe']} in {found['folds']} folds, each with a fifth or so of the time of one network: "
-        "every galaxy that may be judged, test galaxies left out, judged once by the network that did not "
-        f"see it ({found['galaxies']:,} galaxies, RMSE {decimal(found['out_of_fold_rmse'])} over all of "
+        f"{found['recipe']} in {found['folds']} folds, {duration(study.plan.seconds[FOLDS])} for all of "
+        "them: every galaxy that may be judged, test galaxies left out, judged once by the network that did "
+        f"not see it ({found['galaxies']:,} galaxies, RMSE {decimal(found['out_of_fold_rmse'])} over all of "
         "them together). The standard deviation is over folds."
     )
     header = ["fold", "judged", "trained on", "RMSE"]
