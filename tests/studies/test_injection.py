@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import CatalogueError
-from hubblefork.studies.injection import Pools, Scenario, recovered, run_scenario, summary
+from hubblefork.studies.injection import Pools, Scenario, halved, recovered, run_scenario, summary
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,14 @@ def test_on_the_same_sky_recalibration_is_unbiased(poor):
     for name in ("isotonic", "quantile"):
         told = summary(0.1, found[name])
         assert abs(told["bias"]) < 3 * told["bias_error"], name
+
+
+def test_halves_of_the_same_galaxies_agree_but_for_the_count(poor):
+    score, truth = poor.drawn(3000, 0.15, np.random.default_rng(4))
+    apart = halved(score, truth, threshold=0.3, splits=30)
+    for name in ("corrected", "isotonic", "quantile"):
+        assert abs(apart[name][0]) < 0.006, name
+    assert apart["count"][0] < -0.025
 
 
 def test_what_could_not_be_had_is_counted():

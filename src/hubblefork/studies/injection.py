@@ -125,6 +125,27 @@ def summary(fraction: float, columns: dict[str, list[Any]]) -> dict[str, Any]:
     return told
 
 
+def halved(
+    score: NDArray, truth: NDArray, *, threshold: float, splits: int, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Calibrate on one random half of labelled galaxies, count in the other; `splits` times.
+
+    Returns for each estimator that is always to be had the mean of its value minus the other half's own true
+    share, and the standard deviation of that difference. `score` and `truth` have shape (galaxy,).
+    """
+    apart: dict[str, list[float]] = {}
+    for number in range(splits):
+        rng = np.random.default_rng([seed, number])
+        here, there = np.array_split(rng.permutation(len(score)), 2)
+        known = Calibration(score[there] >= threshold, truth[there], score[there])
+        found = side_by_side(Sample(score[here] >= threshold, score[here]), known, rng=rng, resamples=1)
+        for name, one in found.items():
+            if isinstance(one, Estimated):
+                apart.setdefault(name, []).append(one.value - truth[here].mean())
+    whole = {name: values for name, values in apart.items() if len(values) == splits}
+    return {name: (float(np.mean(values)), float(np.std(values))) for name, values in whole.items()}
+
+
 def run_scenario(
     scenario: Scenario,
     folder: Path,

@@ -18,9 +18,9 @@ from hubblefork.figures.recovery import (
 from hubblefork.report.blocks import Block, Paragraph, Picture, Section, Table, decimal
 from hubblefork.science.estimators import Calibration
 from hubblefork.science.rates import UNCALIBRATED
-from hubblefork.studies.injection import Scenario
+from hubblefork.studies.injection import Scenario, halved
 
-THRESHOLD = 0.3
+THRESHOLD, SPLITS = 0.3, 200
 SHORT = {
     "corrected": "corrected",
     "bayesian": "Bayesian",
@@ -95,7 +95,20 @@ def _regression(found: Findings) -> Section:
             f"predictions {known.counts.mean():.4f}."
         )
         blocks.append(Picture(f"regression-{title.replace(' ', '-')}", drawing, caption))
+        blocks.append(_halves(title, score, votes))
     return Section("regression", "Predictions are less extreme than votes", blocks)
+
+
+def _halves(title: str, score: NDArray, votes: NDArray) -> Table:
+    truth = votes >= THRESHOLD
+    found = halved(score, truth, threshold=THRESHOLD, splits=SPLITS)
+    rows = [[SHORT[name], f"{mean:+.4f}", f"{sd:.4f}"] for name, (mean, sd) in found.items() if name != "sum"]
+    caption = (
+        f"{title[0].upper()}{title[1:]}: calibrated on a random half, counted in the other, {SPLITS} times. "
+        f"Mean of the estimate minus the other half's own fraction by votes ({truth.mean():.4f} in all), and "
+        "the standard deviation of that difference."
+    )
+    return Table(f"halves-{title.replace(' ', '-')}", ["estimator", "mean", "s.d."], rows, caption, found)
 
 
 def _bias(found: Findings) -> Section:
