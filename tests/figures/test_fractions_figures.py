@@ -3,12 +3,14 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy import units
 
 from hubblefork.figures import fractions as figures
 from hubblefork.figures.recovery import bias_of_estimators, coverage_of_intervals, degraded_surveys
 from hubblefork.science.estimators import Calibration
 from hubblefork.science.fractions import Unavailable
 from hubblefork.science.measure import Wanted, criteria, measure, sweep
+from hubblefork.science.rates import Rate
 from hubblefork.sky.catalogue import with_fractions
 from hubblefork.studies.injection import Pools, Scenario, recovered, summary
 
@@ -66,6 +68,10 @@ def test_bins_and_published_fractions(found):
     figure, numbers = figures.beside_published(found)
     assert len(numbers["fractions"]) == 2 + len(figures.PUBLISHED)
     assert "merger fraction" in figure.axes[0].get_xlabel()
+    sides = [number / (units.Gpc**3 * units.Gyr) for number in (1e6, 5e5, 2e6)]
+    figure, numbers = figures.beside_published(found, rate=Rate(*sides, level=0.95))
+    assert [row["value"] for row in numbers["rates"]] == pytest.approx([1e-3, 1.2e-3, 3.5e-4])
+    assert len(figure.axes) == 2
 
 
 def test_regression_to_the_mean_counts_both_sides():

@@ -92,7 +92,7 @@ def mergers(
     else:
         _show(catalogue, table, tree, found, binned, rates, time, bins)
     if figures:
-        _draw(figures, table, tree, held_out, found, binned, bins, rng)
+        _draw(figures, table, tree, held_out, found, binned, bins, rates, rng)
 
 
 def _check_together(where: str, predicted_threshold: float | None, time: str, density: str) -> None:
@@ -208,6 +208,7 @@ def _draw(
     found: Measurement,
     binned: dict[tuple[float, float], Measurement | None],
     bins: str,
+    rates: dict[str, Rate],
     rng: np.random.Generator,
 ) -> None:
     from hubblefork.figures import fractions as draw
@@ -220,7 +221,7 @@ def _draw(
         swept = sweep(table, tree, true.answer, held_out, rng=rng, level=found.wanted.level)
         save(draw.estimates_against_threshold(swept, marked=true.threshold)[0], folder / "thresholds")
     if true.answer == "merger":
-        save(draw.beside_published(found)[0], folder / "published")
+        save(draw.beside_published(found, rate=rates.get("per_volume"))[0], folder / "published")
     if binned:
         save(draw.fraction_in_bins(binned, name=bins.partition(":")[0])[0], folder / "bins")
     typer.echo(f"figures in {folder}", err=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from astropy import units
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from hubblefork.science.calibration import fitted_chance
 from hubblefork.science.estimators import Calibration
 from hubblefork.science.fractions import Estimated
 from hubblefork.science.measure import Measurement, as_json
+from hubblefork.science.rates import Rate
 
 LABELS = {
     "corrected": "corrected, Lang & Reiczigel",
@@ -45,6 +47,12 @@ PUBLISHED: tuple[tuple[str, float, float], ...] = (
 )
 """Local merger fractions: arXiv:0903.4937, (1–3) C % with C ≈ 1.5; arXiv:1409.1358; GAMA, f ≈ 0.015; MGC,
 about 2%. Each has its own sample, mass ratios and way of recognising mergers."""
+RATE_UNIT = units.Mpc**-3 / units.Gyr
+PUBLISHED_RATES: tuple[tuple[str, float, float, float], ...] = (
+    ("Casteels et al. 2014", 1.2e-3, 0.7e-3, 1.7e-3),
+    ("De Propris et al. 2014, GAMA", 3.5e-4, 3.5e-4, 3.5e-4),
+)
+"""Local merger rates by volume in 1/(Mpc³ Gyr), of the same works; the second is quoted without an error."""
 
 
 @in_house_style
@@ -176,39 +184,53 @@ def _count(found: Measurement) -> Estimated:
 
 
 @in_house_style
-def beside_published(found: Measurement) -> Drawing:
+def beside_published(found: Measurement, *, rate: Rate | None = None) -> Drawing:
     """Draw the default merger fraction and the count beside published local ones, logarithmically.
 
-    Published values: see `PUBLISHED`. Returns all of them.
+    With a `rate` by volume, the rates below. Published values: see `PUBLISHED` and `PUBLISHED_RATES`.
+    Returns all of them.
     """
-    quoted = {
-        "this catalogue, default": found.default()[1],
-        "this catalogue, count": _count(found),
+    quoted = {"this catalogue, default": found.default()[1], "this catalogue, count": _count(found)}
+    rows = {
+        "fractions": [
+            *((name, one.value, one.low, one.high) for name, one in quoted.items()),
+            *((name, (low + high) / 2, low, high) for name, low, high in PUBLISHED),
+        ]
     }
-    ours = [(name, one.value, one.low, one.high) for name, one in quoted.items()]
-    theirs = [(name, (low + high) / 2, low, high) for name, low, high in PUBLISHED]
-    figure = new_figure(PAGE * 0.8, 0.24 * (len(ours) + len(theirs)) + 0.7)
-    panel = figure.add_subplot()
-    for place, (_, value, low, high) in enumerate([*ours, *theirs]):
-        line = SERIES[0] if place < len(ours) else {"color": GREY, "marker": "D"}
+    if rate is not None:
+        values = [side.to_value(RATE_UNIT) for side in (rate.value, rate.low, rate.high)]
+        rows["rates"] = [("this catalogue, default", *values), *PUBLISHED_RATES]
+    figure = new_figure(PAGE * 0.8, sum(0.24 * len(entries) + 0.7 for entries in rows.values()))
+    heights = [len(entries) for entries in rows.values()]
+    panels = figure.subplots(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
+    labels = ("merger fraction", "mergers a Mpc³ and Gyr")
+    for panel, entries, label in zip(panels, rows.values(), labels, strict=False):
+        _beside(panel, entries, label)
+    keys = ("name", "value", "low", "high")
+    numbers = {key: [dict(zip(keys, row, strict=True)) for row in entries] for key, entries in rows.items()}
+    return figure, plain(numbers)
+
+
+def _beside(panel: Axes, rows: Sequence[tuple[str, float, float, float]], label: str) -> None:
+    """Draw rows of name, value and interval; those of this catalogue in colour."""
+    for place, (name, value, low, high) in enumerate(rows):
+        line = SERIES[0] if name.startswith("this catalogue") else {"color": GREY, "marker": "D"}
         error = [[value - low], [high - value]]
         panel.errorbar(value, place, xerr=error, capsize=2, **{**line, "linestyle": "none"})
-    panel.set_yticks(range(len(ours) + len(theirs)), [row[0] for row in (*ours, *theirs)])
-    panel.set_ylim(len(ours) + len(theirs) - 0.4, -0.6)
+    panel.set_yticks(range(len(rows)), [row[0] for row in rows])
+    panel.set_ylim(len(rows) - 0.4, -0.6)
     panel.set_xscale("log")
-    ticks = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
-    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    least = min(row[1] for row in rows if row[1] > 0) / 8
+    most = max(row[3] for row in rows)
+    panel.set_xlim(max(least, 0.8 * min(row[2] for row in rows)), 1.3 * most)
+    ticks = [digit * 10.0**power for power in range(-6, 1) for digit in (1, 2, 5)]
+    shown = [tick for tick in ticks if panel.get_xlim()[0] <= tick <= panel.get_xlim()[1]]
+    panel.set_xticks(shown, [f"{tick:g}" for tick in shown])
     panel.set_xticks([], minor=True)
-    panel.set_xlim(max(0.0004, 0.8 * min(row[2] for row in (*ours, *theirs))), None)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", color=FAINT, linewidth=0.5)
     panel.set_axisbelow(True)
-    panel.set_xlabel("merger fraction")
-    numbers = [
-        {"name": name, "value": value, "low": low, "high": high}
-        for name, value, low, high in (*ours, *theirs)
-    ]
-    return figure, plain({"fractions": numbers})
+    panel.set_xlabel(label)
 
 
 @in_house_style
