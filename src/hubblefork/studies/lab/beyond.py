@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hubblefork.figures.comparisons import broken_constraints
 from hubblefork.report.blocks import (
+    Block,
     Missing,
     Paragraph,
     Picture,
@@ -45,33 +46,29 @@ ABOUT = {
 
 def heads(lab: Lab) -> Section:
     """Return the comparison of the three heads: same network, data and seeds."""
-    title = "Three heads on one network"
-    there = {head: networks for head, networks in lab.heads.items() if networks}
-    if len(there) < len(lab.heads):
-        absent = listed([head for head in lab.heads if head not in there])
-        missing = [Missing(f"No network with the head {absent} is trained yet.", "the same command")]
-    else:
-        missing = []
-    if not there:
-        return Section("heads", title, missing)
-    seeds = max(len(networks) for networks in there.values())
+    done = len(next(iter(lab.heads.values())))
+    blocks: list[Block] = []
+    if done < lab.seeds:
+        what = f"Trained with every head: {done} of {counted(lab.seeds, 'seed')}."
+        blocks.append(Missing(what, "the same command without --only-report"))
+    if done:
+        blocks += _heads_compared(lab, done)
+    return Section("heads", "Three heads on one network", blocks)
+
+
+def _heads_compared(lab: Lab, seeds: int) -> list[Block]:
     text = (
         f"The recipe {HEADS_RECIPE} with each of the three heads and everything else the same: galaxies, "
-        f"schedule, and {counted(seeds, 'seed')} each, of which mean and standard deviation are given. RMSE "
-        f"and violation are of the {lab.judged_on} galaxies."
+        f"schedule and {counted(seeds, 'seed')} each. RMSE, agreement and violation are of the "
+        f"{lab.judged_on} galaxies" + (", mean ± standard deviation over the seeds." if seeds > 1 else ".")
     )
-    measured = {head: [_measure(lab, network) for network in networks] for head, networks in there.items()}
-    drawing = broken_constraints(lab.tree, {head: _broken(lab, networks) for head, networks in there.items()})
-    return Section(
-        "heads",
-        title,
-        [
-            *missing,
-            Paragraph(text),
-            _heads_table(lab, measured),
-            Picture("heads-violations", drawing, _violations_caption(drawing[1])),
-        ],
-    )
+    measured = {
+        head: [_measure(lab, network) for network in networks] for head, networks in lab.heads.items()
+    }
+    broken = {head: _broken(lab, networks) for head, networks in lab.heads.items()}
+    drawing = broken_constraints(lab.tree, broken)
+    picture = Picture("heads-violations", drawing, _violations_caption(drawing[1]))
+    return [Paragraph(text), _heads_table(lab, measured), picture]
 
 
 def _measure(lab: Lab, network: Network) -> dict[str, float]:

@@ -59,6 +59,11 @@ class Network:
         return float(np.mean([row["seconds"] for row in self.rows]))
 
     @property
+    def finished(self) -> bool:
+        """Whether the training has ended by itself."""
+        return bool(self.notes.get("finished"))
+
+    @property
     def steps(self) -> int:
         """How many batches it was trained on."""
         return int(self.rows[-1]["step"])
@@ -81,7 +86,11 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Lab:
-    """Everything the study's page is told from; `heads` maps a head to its networks, one a seed."""
+    """Everything the study's page is told from.
+
+    `heads` maps a head to its finished networks, one for each seed that all heads have; `seeds` is how many
+    were asked for.
+    """
 
     data: Path
     tree: DecisionTree
@@ -90,6 +99,7 @@ class Lab:
     parts: NDArray[np.str_]
     networks: dict[str, Network | Missing]
     heads: dict[str, list[Network]]
+    seeds: int
     unlabelled: Unlabelled | Missing
 
     @property
@@ -128,12 +138,11 @@ def read_lab(
     sky = Sky(table, galaxy_ids(table), fractions(table, tree), labelled(table, tree))
     read = _Reading(sky, split, tree, out / "runs", device, progress)
     networks = {name: read.network(name) for name in (*NETWORKS, CURE)}
-    of_heads = {head: [read.network(heads_folder(head, seed)) for seed in range(seeds)] for head in HEADS}
-    heads = {head: [one for one in some if isinstance(one, Network)] for head, some in of_heads.items()}
+    heads = _of_heads(read, seeds)
     outside = _unlabelled(
         test_images or data, out, {name: n for name, n in networks.items() if isinstance(n, Network)}, read
     )
-    return Lab(data, tree, sky, split, split.assign(sky.ids.tolist()), networks, heads, outside)
+    return Lab(data, tree, sky, split, split.assign(sky.ids.tolist()), networks, heads, seeds, outside)
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,17 @@ class _Reading:
     def labelled(self, galaxies: Galaxies) -> Galaxies:
         """Return the galaxies of which volunteers said anything."""
         return galaxies.chosen(~np.isnan(galaxies.volunteers).all(axis=1))
+
+
+def _of_heads(read: _Reading, seeds: int) -> dict[str, list[Network]]:
+    found: dict[str, list[Network]] = {head: [] for head in HEADS}
+    for seed in range(seeds):
+        some = {head: read.network(heads_folder(head, seed)) for head in HEADS}
+        done = {head: one for head, one in some.items() if isinstance(one, Network) and one.finished}
+        if len(done) == len(HEADS):
+            for head, one in done.items():
+                found[head].append(one)
+    return found
 
 
 def _unlabelled(

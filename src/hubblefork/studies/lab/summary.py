@@ -47,7 +47,7 @@ def headline(lab: Lab) -> Section:
     """Return the numbers of every network beside those of the report."""
     networks = lab.there(*NETWORKS, CURE)
     blocks: list[Block] = [one for one in lab.networks.values() if isinstance(one, Missing)]
-    unfinished = [name for name, network in networks.items() if not network.notes.get("finished")]
+    unfinished = [name for name, network in networks.items() if not network.finished]
     if unfinished:
         text = f"Not finished, so that the numbers are those of the moment: {listed(unfinished)}."
         blocks.append(Paragraph(text, warning=True))
@@ -92,7 +92,7 @@ def _measured(lab: Lab, network: Network) -> dict[str, Any]:
         "seconds_per_epoch": network.seconds,
         "device": network.notes.get("device"),
         "start": network.notes.get("start"),
-        "finished": bool(network.notes.get("finished")),
+        "finished": network.finished,
     }
     if isinstance(lab.unlabelled, Unlabelled):
         found["merger_fraction"] = vars(
