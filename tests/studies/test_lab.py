@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import RunError
-from hubblefork.studies.lab import Ways, run_lab
+from hubblefork.studies.lab import Ways, run_lab, write_record
 from hubblefork.studies.lab.study import SECTIONS, WITH_IMAGES
 from hubblefork.studies.lab.trainings import CURE, NETWORKS, plan, train_all
 
@@ -65,6 +65,16 @@ def test_the_figures_that_show_galaxies_are_named(numbers):
     figures = {name: found for section in numbers["sections"].values() for name, found in section.items()}
     showing = {name for name, found in figures.items() if "galaxy_id" in json.dumps(found)}
     assert showing == set(WITH_IMAGES)
+
+
+def test_a_record_shows_no_galaxy(done, numbers, tmp_path):
+    write_record(done / "report", tmp_path)
+    kept = {path.stem for path in tmp_path.iterdir()}
+    everything = {path.stem for path in (done / "report").glob("*.pdf")}
+    assert kept == everything - {*WITH_IMAGES, "figures"} | {"numbers"}
+    text = (tmp_path / "numbers.json").read_text(encoding="utf-8")
+    assert "galaxy_id" not in text and str(done) not in text
+    assert json.loads(text)["networks"] == numbers["networks"]
 
 
 def test_the_numbers_of_every_network_are_kept(numbers):

@@ -34,6 +34,9 @@ def lab(
     only_report: Annotated[
         bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
     ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="A folder to copy figures and numbers to, but no galaxies.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
 ) -> None:
     """The lab report, all of it: three networks, eighteen figures, six tables, and what it leaves open.
@@ -41,7 +44,7 @@ def lab(
     Example: hubblefork study lab --data data/ --test-images images_test_rev1.zip --out studies/lab/
     """
     from hubblefork.bars import bar
-    from hubblefork.studies.lab import Ways, run_lab
+    from hubblefork.studies.lab import Ways, run_lab, write_record
 
     ways = Ways(
         settings=[*([] if epochs is None else [f"epochs={epochs}"]), *(settings or [])],
@@ -53,7 +56,10 @@ def lab(
         only_report=only_report,
         galaxies=galaxies,
     )
-    typer.echo(run_lab(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar))
+    page = run_lab(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar)
+    if record is not None:
+        write_record(page.parent, record)
+    typer.echo(page)
 
 
 @study.command()
@@ -97,6 +103,9 @@ def soft_target(
     only_report: Annotated[
         bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
     ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="A folder to copy figures and numbers to, but no galaxies.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
 ) -> None:
     """Is simple better? VGGs, ResNet-50, adapters, a tuned network of seven blocks, in one budget.

@@ -8,6 +8,8 @@ OUT/sky, OUT/data                                     the mock sky of --quick
 
 from __future__ import annotations
 
+import json
+import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from matplotlib.transforms import Bbox
 
 from hubblefork.errors import CatalogueError
 from hubblefork.figures.style import PAGE, POINTS, SMALL, STYLE
-from hubblefork.files import replacing
+from hubblefork.files import replacing, write_text
 from hubblefork.progress import Progress, silent
 from hubblefork.report.blocks import Picture, Section
 from hubblefork.report.page import write_page
@@ -127,8 +129,24 @@ def write_lab_page(lab: Lab, out: Path, *, command: Sequence[str] = (), progress
             _collected(_made(lab, makers, progress), pdf),
             title="Galaxy image classification and the galaxy merger rate",
             subtitle="A lab report done again on its own terms, and beyond them",
-            facts={"data": str(lab.data), "networks": summary.numbers(lab)},
+            facts={"networks": summary.numbers(lab)},
         )
+
+
+def write_record(report: Path, out: Path) -> None:
+    """Copy of a report what shows no galaxy: the other figures as PDF, and numbers.json without them.
+
+    Raises DiskError.
+    """
+    numbers = json.loads((report / "numbers.json").read_text(encoding="utf-8"))
+    for section in numbers["sections"].values():
+        for name in set(section).intersection(WITH_IMAGES):
+            del section[name]
+    write_text(out / "numbers.json", json.dumps(numbers, allow_nan=False) + "\n")
+    for figure in sorted(report.glob("*.pdf")):
+        if figure.stem not in (*WITH_IMAGES, "figures"):
+            with replacing(out / figure.name) as temporary:
+                shutil.copyfile(figure, temporary)
 
 
 def _made(lab: Lab, makers: Sequence[Callable[[Lab], Section]], progress: Progress) -> Iterator[Section]:
