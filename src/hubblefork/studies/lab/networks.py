@@ -39,9 +39,10 @@ KERAS = {  # what Keras calls the layers that PyTorch and timm call so
 }
 RESNETS = (
     "ResNet-50 is timm's. It is not Keras's to the last detail: the stride of a block is in its 3 × 3 "
-    "convolution and not in the first 1 × 1 one, and convolutions that a normalisation follows have no "
-    "bias, which the normalisation would take out again; Keras has 26,560 such biases. Both are counted as "
-    "Keras counts."
+    "convolution and not in the first 1 × 1 one; convolutions that a normalisation follows have no bias, "
+    "which the normalisation would take out again (Keras has 26,560 such); running statistics move by a "
+    "tenth a step, not a hundredth; the last normalisation of a block starts at zero. Parameters are "
+    "counted as Keras counts."
 )
 
 
