@@ -83,6 +83,7 @@ def test_a_batch_has_a_galaxy_for_each_process(data, quick, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_learn_what_one_does(data, tmp_path):
     """A network without batch normalisation: on a CPU that would see each process's galaxies alone."""
     wanted = load_recipe("encoder:convnext_atto", SETTINGS)
@@ -112,5 +113,5 @@ def _trained_by_two(data, recipe, folder):
         subprocess.Popen(command, env={**os.environ, **shared, "RANK": str(k), "LOCAL_RANK": str(k)})
         for k in range(2)
     ]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    assert [process.wait(timeout=800) for process in processes] == [0, 0]
     return folder / "two"

@@ -4,6 +4,10 @@ import csv
 import math
 import os
 import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +18,7 @@ import tomli_w
 from hubblefork.errors import CatalogueError, DivergedError, RecipeError, RunError
 from hubblefork.files import write_text
 from hubblefork.network import runs, tuning
-from hubblefork.network.recipe import load_recipe
+from hubblefork.network.recipe import load_recipe, recipe_text
 from hubblefork.network.space import load_space, parse_space
 from hubblefork.network.tuning import Budget, tune
 
@@ -254,3 +258,36 @@ def test_without_optuna_the_command_to_install_it_is_named(data, tmp_path, monke
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(RecipeError, match=r"pip install 'hubblefork\[tune\]'"):
         work(data, tmp_path)
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from hubblefork.network.recipe import load_recipe
+from hubblefork.network.space import parse_space
+from hubblefork.network.tuning import Budget, tune
+space = parse_space("[learning_rate]\\nlow = 1e-4\\nhigh = 1e-2\\nlog = true", "tests")
+tune(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), space=space, budget=Budget(5))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_workers_share_a_study_and_one_may_be_killed(data, quick, tmp_path):
+    """The killed worker's trial is gone on with; in the end every trial was done once."""
+    recipe = replace(quick, epochs=6, batch_size=8, steps=20)
+    (tmp_path / "recipe.toml").write_text(recipe_text(recipe))
+    out = tmp_path / "tuning"
+    command = [sys.executable, "-c", WORKER, str(data), str(tmp_path / "recipe.toml"), str(out)]
+    one = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while len(runs.read_metrics(out / "trials" / "0000")) < 2 and one.poll() is None:
+        time.sleep(0.02)
+    other = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one.kill()
+    assert other.wait(timeout=800) == 0
+    found = tuning.read_tuned(recipe, out)
+    assert found.count("queued again") == 1
+    assert found.count("complete") + found.count("pruned") == 5
+    assert found.count("running") == found.count("waiting") == 0
+    resumed = next(row for row in found.rows if row["folder"] == "0000" and row["state"] != "queued again")
+    assert resumed["epochs"] == len(runs.read_metrics(out / "trials" / "0000"))

@@ -34,8 +34,6 @@ def add_adapters(network: nn.Module, rank: int) -> None:
     wanted = "|".join(name.replace(".", r"\.") for name in targets)
     settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=wanted)
     peft.inject_adapter_in_model(settings, encoder.network)
-    for name, parameter in encoder.network.named_parameters():
-        parameter.requires_grad_(MARK in name)
 
 
 def encoder_of(network: nn.Module) -> Encoder | None:
