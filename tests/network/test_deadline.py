@@ -5,14 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from hubblefork.network import runs, training
-from hubblefork.network.training import Deadline, train
+from hubblefork.network import callbacks, runs
+from hubblefork.network.callbacks import Deadline
+from hubblefork.network.training import train
 
 
 def run_epochs(deadline, monkeypatch, lengths):
     """Return how many epochs of the given lengths, in seconds, are begun."""
     clock = [0.0]
-    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
     trainer = SimpleNamespace(should_stop=False, strategy=SimpleNamespace(broadcast=lambda value: value))
     begun = 0
     for length in lengths:

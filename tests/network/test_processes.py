@@ -11,8 +11,9 @@ import torch
 
 from hubblefork.errors import RunError
 from hubblefork.network import runs
+from hubblefork.network.device import Machine
 from hubblefork.network.recipe import load_recipe, recipe_text
-from hubblefork.network.training import Machine, train
+from hubblefork.network.training import train
 from hubblefork.stamps.augment import Augmentation, moved_views, random_moves
 from hubblefork.stamps.batches import LabelledStamps, Share, ShuffledBatches
 
@@ -20,7 +21,8 @@ TRAIN = """
 import sys
 from pathlib import Path
 from hubblefork.network.recipe import load_recipe
-from hubblefork.network.training import Machine, train
+from hubblefork.network.device import Machine
+from hubblefork.network.training import train
 train(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), machine=Machine("cpu", devices=2))
 """
 SETTINGS = [

@@ -147,7 +147,8 @@ def train(
     """
     from hubblefork.amounts import bytes_of
     from hubblefork.bars import bar
-    from hubblefork.network.training import Machine, is_first
+    from hubblefork.network.device import Machine
+    from hubblefork.network.training import is_first
     from hubblefork.network.training import train as run
     from hubblefork.progress import silent
 

@@ -45,8 +45,8 @@ def tune(
     """
     from hubblefork.amounts import bytes_of
     from hubblefork.bars import bar
+    from hubblefork.network.device import Machine
     from hubblefork.network.space import load_space
-    from hubblefork.network.training import Machine
     from hubblefork.network.tuning import Budget
     from hubblefork.network.tuning import tune as run
     from hubblefork.studies.tuned import write_tuning_page
@@ -89,7 +89,7 @@ def crossval(
     from hubblefork.amounts import bytes_of
     from hubblefork.bars import bar
     from hubblefork.judging import crossval as run
-    from hubblefork.network.training import Machine
+    from hubblefork.network.device import Machine
     from hubblefork.tables import folds_table, show
 
     machine = Machine(device, memory=bytes_of(memory) if memory else None)

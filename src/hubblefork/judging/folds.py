@@ -15,8 +15,9 @@ from hubblefork.errors import RunError
 from hubblefork.files import write_text
 from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
+from hubblefork.network.device import Machine
 from hubblefork.network.recipe import Recipe
-from hubblefork.network.training import Machine, train
+from hubblefork.network.training import train
 from hubblefork.progress import Progress, silent
 from hubblefork.science.evaluation import read_evaluation
 from hubblefork.science.metrics import rmse

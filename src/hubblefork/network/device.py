@@ -20,6 +20,30 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Where a training runs, which the recipe does not decide.
+
+    `device`: "cpu", "cuda" or "mps"; empty chooses. `devices` on each of `nodes` share every batch, started
+    by torchrun or SLURM (or, on one node, by Lightning). `memory`: how many bytes of stamps may lie in it.
+    """
+
+    device: str = ""
+    devices: int = 1
+    nodes: int = 1
+    memory: int | None = None
+
+    @property
+    def where(self) -> torch.device:
+        """The device, chosen if it was not given."""
+        return torch.device(self.device) if self.device else best_device()
+
+    @property
+    def processes(self) -> int:
+        """How many processes share a batch."""
+        return self.devices * self.nodes
+
+
 def best_precision(device: torch.device) -> str:
     """Return Lightning's name of the precision that is fastest there: "bf16-mixed" or "32-true".
 

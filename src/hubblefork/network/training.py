@@ -10,64 +10,32 @@ from __future__ import annotations
 import logging
 import math
 import os
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
-import numpy as np
-import pyarrow as pa
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
-from numpy.typing import NDArray
 from torch import Tensor
 
-from hubblefork.errors import CatalogueError, DivergedError, RunError
+from hubblefork.errors import DivergedError, RunError
 from hubblefork.network import runs
-from hubblefork.network.device import best_device, compiled, keep_freed_memory, precision_of
+from hubblefork.network.callbacks import MODES, Bar, BestWeights, Deadline, EpochLog, LowerOnPlateau
+from hubblefork.network.device import Machine, compiled, keep_freed_memory, precision_of
+from hubblefork.network.galaxies import GalaxyData
 from hubblefork.network.losses import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.optimisers import Optimisation, optimisation
 from hubblefork.network.pretrained import start
 from hubblefork.network.recipe import Recipe, differences
-from hubblefork.progress import Advance, Progress, silent
-from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
-from hubblefork.sky.split import SPLITS, TRAIN, VALIDATION, Split, read_split
-from hubblefork.stamps.augment import central_views, moved_views, random_moves
-from hubblefork.stamps.batches import LabelledStamps, OrderedBatches, Share, ShuffledBatches, no_moves, place
+from hubblefork.progress import Progress, silent
+from hubblefork.sky.split import TRAIN, VALIDATION, Split, read_split
 from hubblefork.stamps.preprocess import prepare
 from hubblefork.zoo import DecisionTree, load_tree
-
-MODES: dict[str, Literal["min", "max"]] = {"validation_rmse": "min", "validation_agreement": "max"}
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a training runs, which the recipe does not decide.
-
-    `device`: "cpu", "cuda" or "mps"; empty chooses. `devices` on each of `nodes` share every batch, started
-    by torchrun or SLURM (or, on one node, by Lightning). `memory`: how many bytes of stamps may lie in it.
-    """
-
-    device: str = ""
-    devices: int = 1
-    nodes: int = 1
-    memory: int | None = None
-
-    @property
-    def where(self) -> torch.device:
-        """The device, chosen if it was not given."""
-        return torch.device(self.device) if self.device else best_device()
-
-    @property
-    def processes(self) -> int:
-        """How many processes share a batch."""
-        return self.devices * self.nodes
 
 
 def train(
@@ -214,238 +182,6 @@ class Tally:
         """Return the RMSE and the agreement; NaN for an agreement without a complete galaxy."""
         errors, known, agree, complete = self.sums.tolist()
         return math.sqrt(errors / known), agree / complete if complete else math.nan
-
-
-class GalaxyData(lightning.LightningDataModule):
-    """The labelled galaxies of a data folder, split, with their stamps on the device.
-
-    Raises CatalogueError when a part to train or to choose on is empty.
-    """
-
-    def __init__(
-        self,
-        data: Path,
-        recipe: Recipe,
-        tree: DecisionTree,
-        *,
-        split: Split,
-        machine: Machine,
-    ) -> None:
-        super().__init__()
-        self.data, self.recipe, self.split, self.machine = data, recipe, split, machine
-        catalogue = read_catalogue(data / "catalogue.parquet")
-        self.rows = {part: labelled_rows(catalogue, tree, split, part) for part in SPLITS}
-        self.labels = fractions(catalogue, tree).astype(np.float32)
-        self.parts: dict[str, LabelledStamps] = {}
-        for part in (TRAIN, VALIDATION):
-            if not len(self.rows[part]):
-                raise CatalogueError(f"{data}: no labelled galaxy is in the {part} part of {split}")
-
-    def setup(self, stage: str) -> None:
-        """Put stamps and labels where this process trains."""
-        where = self.trainer.strategy.root_device if self.trainer else self.machine.where
-        pixels = place(prepare(self.data, self.recipe.stamps).pixels, where, self.machine.memory)
-        self.parts = {
-            part: LabelledStamps(
-                pixels, torch.from_numpy(rows), torch.from_numpy(self.labels[rows]).to(where)
-            )
-            for part, rows in self.rows.items()
-        }
-
-    @property
-    def steps(self) -> int:
-        """The number of batches in an epoch."""
-        return self.recipe.steps or max(1, -(-len(self.rows[TRAIN]) // self.recipe.batch_size))
-
-    @property
-    def share(self) -> Share:
-        """Which galaxies of a batch are this process's."""
-        return Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
-
-    def train_dataloader(self) -> ShuffledBatches:
-        """Return the batches of the current epoch."""
-        recipe, size = self.recipe, self.recipe.input_size
-
-        def draw(galaxies: int, generator: torch.Generator) -> Tensor:
-            return random_moves(galaxies, recipe.stamp_size, size, recipe.augmentation, generator)
-
-        def view(stamps: Tensor, moves: Tensor) -> Tensor:
-            return moved_views(stamps, size, moves) if recipe.augments else central_views(stamps, size)
-
-        return ShuffledBatches(
-            self.parts[TRAIN],
-            view,
-            recipe.batch_size,
-            recipe.steps,
-            recipe.seed,
-            epoch=self.trainer.current_epoch if self.trainer else 0,
-            draw=draw if recipe.augments else no_moves,
-            share=self.share,
-        )
-
-    def val_dataloader(self) -> OrderedBatches:
-        """Return the validation galaxies in order."""
-        size = self.recipe.input_size
-        return OrderedBatches(
-            self.parts[VALIDATION],
-            lambda stamps: central_views(stamps, size),
-            self.recipe.batch_size,
-            self.share,
-        )
-
-
-def labelled_rows(catalogue: pa.Table, tree: DecisionTree, split: Split, part: str) -> NDArray[np.intp]:
-    """Return the rows of one part of the split that have any label at all."""
-    in_part = split.assign(galaxy_ids(catalogue).tolist()) == part
-    return np.flatnonzero(in_part & labelled(catalogue, tree))
-
-
-class EpochLog(Callback):
-    """Writes `metrics.csv`, whole, after each epoch; its rows are part of the checkpoint."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.rows: list[dict[str, float]] = []
-        self.started = 0.0
-        self.seconds = 0.0
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Start the clock."""
-        self.started = time.perf_counter()
-
-    def on_validation_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Stop the clock: validation is not training."""
-        self.seconds = time.perf_counter() - self.started
-
-    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Add the epoch's row."""
-        names = [f"{part}_{what}" for what in ("rmse", "agreement") for part in (TRAIN, VALIDATION)]
-        row = {
-            "epoch": trainer.current_epoch,
-            "step": trainer.global_step,
-            **{name: float(trainer.callback_metrics[name]) for name in names},
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            "seconds": self.seconds,
-            "galaxies_per_second": trainer.train_dataloader.galaxies / self.seconds,
-        }
-        self.rows = [*self.rows[: trainer.current_epoch], row]
-        if trainer.is_global_zero:
-            runs.write_metrics(self.out, self.rows)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the rows so far."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the rows of the checkpoint."""
-        self.rows = state["rows"]
-
-
-class BestWeights(Callback):
-    """Writes `weights.safetensors` whenever the watched value is the best so far."""
-
-    def __init__(self, out: Path, recipe: Recipe, tree: DecisionTree) -> None:
-        self.out, self.recipe, self.tree = out, recipe, tree
-        self.best = math.inf
-
-    def on_validation_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
-        """Compare, and write."""
-        value = float(trainer.callback_metrics[self.recipe.watch])
-        loss = value if MODES[self.recipe.watch] == "min" else -value
-        if loss < self.best:
-            self.best = loss
-            if not trainer.is_global_zero:
-                return
-            runs.write_weights(self.out, lesson.network, self.recipe, self.tree, epoch=trainer.current_epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the best value of the checkpoint."""
-        self.best = state["best"]
-
-
-class LowerOnPlateau(Callback):
-    """Lowers the learning rate when the watched value stands still, where that is the recipe's schedule.
-
-    PyTorch's ReduceLROnPlateau, stepped right after validation: Lightning steps its own after the
-    checkpoint is written, so that a resumed run would miss a step.
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.state: dict[str, Any] = {}
-
-    def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Watch the optimiser, from the state of the checkpoint if there is one."""
-        if self.recipe.schedule != "plateau":
-            return
-        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            trainer.optimizers[0],
-            mode=MODES[self.recipe.watch],
-            factor=self.recipe.plateau_factor,
-            patience=self.recipe.plateau_patience,
-            min_lr=self.recipe.plateau_floor,
-            threshold=1e-4,
-            threshold_mode="abs",
-            eps=0,
-        )
-        if self.state:
-            self.plateau.load_state_dict(self.state)
-
-    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Take a step."""
-        if self.recipe.schedule != "plateau":
-            return
-        self.plateau.step(float(trainer.callback_metrics[self.recipe.watch]))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the schedule."""
-        return self.plateau.state_dict() if self.recipe.schedule == "plateau" else {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keep the checkpoint's state until training starts."""
-        self.state = state
-
-
-class Deadline(Callback):
-    """Stops a training before an epoch that would end after the recipe's `minutes`, validation counted in."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.seconds = 60 * recipe.minutes or math.inf
-        self.spent = self.began = 0.0
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Start the clock."""
-        self.began = time.perf_counter()
-
-    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Stop when another epoch as long as this one would be too much."""
-        epoch = time.perf_counter() - self.began
-        self.spent += epoch
-        late = torch.tensor(float(self.spent + epoch > self.seconds))
-        trainer.should_stop |= bool(trainer.strategy.broadcast(late) > 0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the seconds so far."""
-        return {"spent": self.spent}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the seconds of the checkpoint."""
-        self.spent = state["spent"]
-
-
-class Bar(Callback):
-    """Tells a progress bar of each step."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance = advance
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Move the bar by a step."""
-        self.advance(1)
 
 
 def _trainer(recipe: Recipe, out: Path, machine: Machine, callbacks: list[Callback]) -> lightning.Trainer:

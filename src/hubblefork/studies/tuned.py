@@ -8,8 +8,8 @@ from typing import Any
 
 from hubblefork.amounts import duration
 from hubblefork.figures.tuning import importances, trial_history
+from hubblefork.network.callbacks import MODES
 from hubblefork.network.recipe import differences
-from hubblefork.network.training import MODES
 from hubblefork.network.tuning import Tuned
 from hubblefork.report.blocks import (
     Block,

@@ -15,9 +15,10 @@ from pathlib import Path
 from hubblefork.errors import CatalogueError
 from hubblefork.files import write_text
 from hubblefork.judging import crossval, evaluate_run
+from hubblefork.network.device import Machine
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.space import load_space
-from hubblefork.network.training import Machine, train
+from hubblefork.network.training import train
 from hubblefork.network.tuning import Budget, tune
 from hubblefork.progress import Progress, silent
 from hubblefork.sky.ingest import ingest

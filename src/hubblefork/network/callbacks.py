@@ -1,0 +1,171 @@
+"""What happens after each epoch: the log, the best weights, the learning rate, the time limit, the bar.
+
+All of it is part of the checkpoint, so that an interrupted run goes on as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from hubblefork.network import runs
+from hubblefork.network.recipe import Recipe
+from hubblefork.progress import Advance
+from hubblefork.sky.split import TRAIN, VALIDATION
+from hubblefork.zoo import DecisionTree
+
+MODES: dict[str, Literal["min", "max"]] = {"validation_rmse": "min", "validation_agreement": "max"}
+
+
+class EpochLog(Callback):
+    """Writes `metrics.csv`, whole, after each epoch; its rows are part of the checkpoint."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.rows: list[dict[str, float]] = []
+        self.started = 0.0
+        self.seconds = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_validation_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Stop the clock: validation is not training."""
+        self.seconds = time.perf_counter() - self.started
+
+    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Add the epoch's row."""
+        names = [f"{part}_{what}" for what in ("rmse", "agreement") for part in (TRAIN, VALIDATION)]
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            **{name: float(trainer.callback_metrics[name]) for name in names},
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": self.seconds,
+            "galaxies_per_second": trainer.train_dataloader.galaxies / self.seconds,
+        }
+        self.rows = [*self.rows[: trainer.current_epoch], row]
+        if trainer.is_global_zero:
+            runs.write_metrics(self.out, self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the rows of the checkpoint."""
+        self.rows = state["rows"]
+
+
+class BestWeights(Callback):
+    """Writes `weights.safetensors` whenever the watched value is the best so far."""
+
+    def __init__(self, out: Path, recipe: Recipe, tree: DecisionTree) -> None:
+        self.out, self.recipe, self.tree = out, recipe, tree
+        self.best = math.inf
+
+    def on_validation_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
+        """Compare, and write."""
+        value = float(trainer.callback_metrics[self.recipe.watch])
+        loss = value if MODES[self.recipe.watch] == "min" else -value
+        if loss < self.best:
+            self.best = loss
+            if not trainer.is_global_zero:
+                return
+            runs.write_weights(self.out, lesson.network, self.recipe, self.tree, epoch=trainer.current_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the best value of the checkpoint."""
+        self.best = state["best"]
+
+
+class LowerOnPlateau(Callback):
+    """Lowers the learning rate when the watched value stands still, where that is the recipe's schedule.
+
+    PyTorch's ReduceLROnPlateau, stepped right after validation: Lightning steps its own after the
+    checkpoint is written, so that a resumed run would miss a step.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.state: dict[str, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Watch the optimiser, from the state of the checkpoint if there is one."""
+        if self.recipe.schedule != "plateau":
+            return
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            trainer.optimizers[0],
+            mode=MODES[self.recipe.watch],
+            factor=self.recipe.plateau_factor,
+            patience=self.recipe.plateau_patience,
+            min_lr=self.recipe.plateau_floor,
+            threshold=1e-4,
+            threshold_mode="abs",
+            eps=0,
+        )
+        if self.state:
+            self.plateau.load_state_dict(self.state)
+
+    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Take a step."""
+        if self.recipe.schedule != "plateau":
+            return
+        self.plateau.step(float(trainer.callback_metrics[self.recipe.watch]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the schedule."""
+        return self.plateau.state_dict() if self.recipe.schedule == "plateau" else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep the checkpoint's state until training starts."""
+        self.state = state
+
+
+class Deadline(Callback):
+    """Stops a training before an epoch that would end after the recipe's `minutes`, validation counted in."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.seconds = 60 * recipe.minutes or math.inf
+        self.spent = self.began = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self.began = time.perf_counter()
+
+    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Stop when another epoch as long as this one would be too much."""
+        epoch = time.perf_counter() - self.began
+        self.spent += epoch
+        late = torch.tensor(float(self.spent + epoch > self.seconds))
+        trainer.should_stop |= bool(trainer.strategy.broadcast(late) > 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds so far."""
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the seconds of the checkpoint."""
+        self.spent = state["spent"]
+
+
+class Bar(Callback):
+    """Tells a progress bar of each step."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Move the bar by a step."""
+        self.advance(1)

@@ -1,0 +1,106 @@
+"""The galaxies of a training: which of them, where their stamps lie, the batches that are made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hubblefork.errors import CatalogueError
+from hubblefork.network.device import Machine
+from hubblefork.network.recipe import Recipe
+from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.sky.split import SPLITS, TRAIN, VALIDATION, Split
+from hubblefork.stamps.augment import central_views, moved_views, random_moves
+from hubblefork.stamps.batches import LabelledStamps, OrderedBatches, Share, ShuffledBatches, no_moves, place
+from hubblefork.stamps.preprocess import prepare
+from hubblefork.zoo import DecisionTree
+
+
+class GalaxyData(lightning.LightningDataModule):
+    """The labelled galaxies of a data folder, split, with their stamps on the device.
+
+    Raises CatalogueError when a part to train or to choose on is empty.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        recipe: Recipe,
+        tree: DecisionTree,
+        *,
+        split: Split,
+        machine: Machine,
+    ) -> None:
+        super().__init__()
+        self.data, self.recipe, self.split, self.machine = data, recipe, split, machine
+        catalogue = read_catalogue(data / "catalogue.parquet")
+        self.rows = {part: labelled_rows(catalogue, tree, split, part) for part in SPLITS}
+        self.labels = fractions(catalogue, tree).astype(np.float32)
+        self.parts: dict[str, LabelledStamps] = {}
+        for part in (TRAIN, VALIDATION):
+            if not len(self.rows[part]):
+                raise CatalogueError(f"{data}: no labelled galaxy is in the {part} part of {split}")
+
+    def setup(self, stage: str) -> None:
+        """Put stamps and labels where this process trains."""
+        where = self.trainer.strategy.root_device if self.trainer else self.machine.where
+        pixels = place(prepare(self.data, self.recipe.stamps).pixels, where, self.machine.memory)
+        self.parts = {
+            part: LabelledStamps(
+                pixels, torch.from_numpy(rows), torch.from_numpy(self.labels[rows]).to(where)
+            )
+            for part, rows in self.rows.items()
+        }
+
+    @property
+    def steps(self) -> int:
+        """The number of batches in an epoch."""
+        return self.recipe.steps or max(1, -(-len(self.rows[TRAIN]) // self.recipe.batch_size))
+
+    @property
+    def share(self) -> Share:
+        """Which galaxies of a batch are this process's."""
+        return Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
+
+    def train_dataloader(self) -> ShuffledBatches:
+        """Return the batches of the current epoch."""
+        recipe, size = self.recipe, self.recipe.input_size
+
+        def draw(galaxies: int, generator: torch.Generator) -> Tensor:
+            return random_moves(galaxies, recipe.stamp_size, size, recipe.augmentation, generator)
+
+        def view(stamps: Tensor, moves: Tensor) -> Tensor:
+            return moved_views(stamps, size, moves) if recipe.augments else central_views(stamps, size)
+
+        return ShuffledBatches(
+            self.parts[TRAIN],
+            view,
+            recipe.batch_size,
+            recipe.steps,
+            recipe.seed,
+            epoch=self.trainer.current_epoch if self.trainer else 0,
+            draw=draw if recipe.augments else no_moves,
+            share=self.share,
+        )
+
+    def val_dataloader(self) -> OrderedBatches:
+        """Return the validation galaxies in order."""
+        size = self.recipe.input_size
+        return OrderedBatches(
+            self.parts[VALIDATION],
+            lambda stamps: central_views(stamps, size),
+            self.recipe.batch_size,
+            self.share,
+        )
+
+
+def labelled_rows(catalogue: pa.Table, tree: DecisionTree, split: Split, part: str) -> NDArray[np.intp]:
+    """Return the rows of one part of the split that have any label at all."""
+    in_part = split.assign(galaxy_ids(catalogue).tolist()) == part
+    return np.flatnonzero(in_part & labelled(catalogue, tree))
