@@ -10,7 +10,7 @@ from hubblefork.network.model import VoteFractions, count_parameters, summarise
 from hubblefork.network.recipe import load_recipe
 from hubblefork.studies.lab import Ways, paper, run_lab
 from hubblefork.studies.lab.disagreements import published_reweighting
-from hubblefork.studies.lab.trainings import CURE, NETWORKS, heads_folder, plan
+from hubblefork.studies.lab.trainings import ALL, CURES, NETWORKS, heads_folder, plan
 
 
 def by_folder(**settings):
@@ -20,9 +20,12 @@ def by_folder(**settings):
 def test_three_networks_a_cure_and_every_head_with_every_seed():
     recipes = by_folder(seeds=2)
     heads = [heads_folder(head, seed) for seed in (0, 1) for head in ("sigmoid", "lab", "tree")]
-    assert list(recipes) == [*NETWORKS, CURE, *heads]
-    for name in (*NETWORKS, CURE):
+    assert list(recipes) == [*NETWORKS, *CURES.values(), *heads]
+    for name in ALL[:-1]:
         assert recipes[name] == load_recipe(name)
+    for plain, cured in CURES.items():
+        assert recipes[cured].augments and not recipes[plain].augments
+        assert recipes[cured].head == recipes[plain].head
     assert (recipes["heads/lab-seed1"].head, recipes["heads/lab-seed1"].seed) == ("lab", 1)
     others = [{**vars(recipes[folder]), "head": "", "seed": 0} for folder in heads]
     assert all(other == others[0] for other in others)
@@ -31,7 +34,7 @@ def test_three_networks_a_cure_and_every_head_with_every_seed():
 def test_settings_go_to_all_or_to_the_one_they_are_addressed_to():
     settings = ["lab-resnet50:epochs=7", "epochs=5", "heads:steps=11"]
     recipes = by_folder(seeds=1, settings=settings, defaults=["lab-cnn:epochs=90", "batch_size=16"])
-    assert {recipes[name].epochs for name in ("lab-cnn", CURE, "heads/tree-seed0")} == {5}
+    assert {recipes[name].epochs for name in ("lab-cnn", "lab-cnn-augmented", "heads/tree-seed0")} == {5}
     assert recipes["lab-resnet50"].epochs == 7
     assert [recipes[name].steps == 11 for name in ("lab-cnn", "heads/tree-seed0")] == [False, True]
     assert {recipe.batch_size for recipe in recipes.values()} == {16}

@@ -27,7 +27,7 @@ from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catal
 from hubblefork.sky.cutouts import inspect_cutout
 from hubblefork.sky.split import TEST, TRAIN, VALIDATION, Split, read_split
 from hubblefork.stamps.preprocess import StampSpec, stream
-from hubblefork.studies.lab.trainings import CURE, NETWORKS, heads_folder
+from hubblefork.studies.lab.trainings import ALL, NETWORKS, heads_folder
 from hubblefork.zoo import DecisionTree, load_tree
 
 SHOWN_SIDE = 212
@@ -137,7 +137,7 @@ def read_lab(
     table = read_catalogue(data / "catalogue.parquet")
     sky = Sky(table, galaxy_ids(table), fractions(table, tree), labelled(table, tree))
     read = _Reading(sky, split, tree, out / "runs", device, progress)
-    networks = {name: read.network(name) for name in (*NETWORKS, CURE)}
+    networks = {name: read.network(name) for name in ALL}
     heads = _of_heads(read, seeds)
     outside = _unlabelled(
         test_images or data, out, {name: n for name, n in networks.items() if isinstance(n, Network)}, read

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from hubblefork.figures.comparisons import training_of_networks
-from hubblefork.report.blocks import Block, Missing, Paragraph, Picture, Section, Table, decimal
+from hubblefork.report.blocks import Block, Paragraph, Picture, Section, Table, decimal
 from hubblefork.science.metrics import rmse
 from hubblefork.studies.lab.inputs import Lab, Network
 from hubblefork.studies.lab.training import Level, at
-from hubblefork.studies.lab.trainings import CURE, HEADS_RECIPE, NETWORKS, heads_folder
+from hubblefork.studies.lab.trainings import ALL, CURES
 
-CUSTOM = f"{HEADS_RECIPE}, sigmoid head"
-PAIRS = {"lab-resnet50": CURE, "lab-cnn": CUSTOM}
 TEXT = (
     "The report leaves open what would keep its ResNets from overfitting. Tried here is augmentation alone: "
     "the network of section 5.3, its head, schedule and start, with stamps that are rotated by any angle, "
@@ -26,10 +24,11 @@ TEXT = (
 
 def overfitting(lab: Lab) -> Section:
     """Return the networks that overfit beside the same ones that never see a galaxy twice the same."""
-    networks = _networks(lab)
-    shown = {name: networks[name] for pair in PAIRS.items() for name in pair if name in networks}
-    found = [lab.networks[name] for name in ("lab-resnet50", CURE)]
-    blocks: list[Block] = [*(one for one in found if isinstance(one, Missing)), Paragraph(TEXT)]
+    networks = lab.there(*ALL)
+    shown = {name: networks[name] for pair in CURES.items() for name in pair if name in networks}
+    absent = [name for pair in CURES.items() for name in pair if name not in shown]
+    blocks: list[Block] = [lab.networks[name] for name in absent]  # type: ignore[misc]
+    blocks.append(Paragraph(TEXT))
     if shown:
         best = {name: network.best_epoch for name, network in shown.items()}
         drawing = training_of_networks({name: network.rows for name, network in shown.items()}, best=best)
@@ -41,17 +40,6 @@ def overfitting(lab: Lab) -> Section:
     if networks:
         blocks.append(_gaps(lab, networks))
     return Section("overfitting", "Overfitting, and a cure", blocks)
-
-
-def _networks(lab: Lab) -> dict[str, Network]:
-    """Return all networks by name, of those that compare heads the first seed."""
-    of_heads = {
-        f"{HEADS_RECIPE}, {head} head": network
-        for head, networks in lab.heads.items()
-        for network in networks
-        if network.name == heads_folder(head, 0)
-    }
-    return {**lab.there(*NETWORKS, CURE), **of_heads}
 
 
 def _gaps(lab: Lab, networks: Mapping[str, Network]) -> Table:
@@ -92,25 +80,30 @@ def _gap(lab: Lab, network: Network) -> dict[str, Any]:
 
 
 def _passes(network: Network) -> float:
-    shown = network.rows[-1]["step"] * network.recipe.batch_size
-    return shown / max(network.notes.get("galaxies", {}).get("train", 0), 1)
+    """Return how often each training galaxy was shown."""
+    return _shown(network, network.rows[-1]) / max(network.notes.get("galaxies", {}).get("train", 0), 1)
+
+
+def _shown(network: Network, row: Mapping[str, float]) -> float:
+    return row["step"] * network.recipe.batch_size
 
 
 def _verdicts(networks: Mapping[str, Network]) -> list[str]:
-    """Compare the networks of a pair after the same number of steps."""
+    """Compare the networks of a pair after they have been shown as many galaxies."""
     texts = []
-    for plain, moved in PAIRS.items():
+    for plain, moved in CURES.items():
         if plain in networks and moved in networks:
-            steps = min(networks[name].rows[-1]["step"] for name in (plain, moved))
-            gaps = [_at_step(networks[name], steps).gap for name in (plain, moved)]
+            pair = networks[plain], networks[moved]
+            most = min(_shown(network, network.rows[-1]) for network in pair)
+            gaps = [_after(network, most).gap for network in pair]
             texts.append(
-                f"After {steps:,.0f} steps the gap of {plain} is {decimal(gaps[0])}, with augmentation "
+                f"After {most:,.0f} galaxies the gap of {plain} is {decimal(gaps[0])}, with augmentation "
                 f"{decimal(gaps[1])}."
             )
     return texts
 
 
-def _at_step(network: Network, steps: float) -> Level:
-    """Return what the last epoch up to a step came to, or the first epoch where all end later."""
-    before = [row for row in network.rows if row["step"] <= steps]
+def _after(network: Network, galaxies: float) -> Level:
+    """Return what the last epoch that ends by so many galaxies came to, or the first where all end later."""
+    before = [row for row in network.rows if _shown(network, row) <= galaxies]
     return at(network, int((before or network.rows[:1])[-1]["epoch"]))

@@ -34,7 +34,7 @@ from hubblefork.science.samples import prototypes
 from hubblefork.sky.split import VALIDATION
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, Network, Unlabelled, cutouts, unlabelled_cutouts
-from hubblefork.studies.lab.trainings import CURE, NETWORKS
+from hubblefork.studies.lab.trainings import ALL, NETWORKS
 
 EACH, NINE = 5, 9
 IMAGE_DPI = 150
@@ -168,7 +168,7 @@ def _samples(lab: Lab) -> dict[str, NDArray]:
     if isinstance(lab.unlabelled, Unlabelled):
         for name, galaxies in lab.unlabelled.predicted.items():
             found[f"test images, {name}"] = galaxies.predicted
-    networks = lab.there(*NETWORKS, CURE)
+    networks = lab.there(*ALL)
     for name, network in networks.items():
         galaxies = network.judged[lab.judged_on]
         known = galaxies.chosen(~np.isnan(galaxies.volunteers[:, lab.tree.column(MERGER)]))

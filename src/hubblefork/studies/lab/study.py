@@ -70,8 +70,8 @@ MARGIN, CAPTION_LETTERS = 0.3, 118  # of figures.pdf: inches, letters to a line
 CAPTION_LINE = 1.6 * SMALL / POINTS
 MOCK_GALAXIES, MOCK_TEST_IMAGES = 480, 120
 QUICK = (
-    *("steps=0", "batch_size=16", "epochs=2", "lab-cnn:epochs=20", "heads:epochs=8"),
-    *("plateau_patience=4", "pretrained="),
+    *("steps=0", "batch_size=16", "plateau_patience=4", "pretrained="),
+    *("epochs=2", "lab-cnn:epochs=20", "lab-cnn-augmented:epochs=8", "heads:epochs=8"),
 )
 WITH_IMAGES = ("figure-01", "figure-03", "figure-07", *(f"figure-{number}" for number in range(14, 19)))
 """The figures that show galaxies; all others hold numbers only, and may go where images may not."""
@@ -106,7 +106,7 @@ def run_lab(
     test_images = ways.test_images
     if data is None:
         data, test_images = _mock(out, ways, test_images, progress)
-    quick = QUICK if ways.quick and ways.weights is None else QUICK[:-1] if ways.quick else ()
+    quick = [text for text in QUICK if ways.weights is None or text != "pretrained="] if ways.quick else []
     trainings = plan(seeds=ways.seeds, settings=ways.settings, defaults=quick)
     if not ways.only_report:
         train_all(trainings, data, out / "runs", weights=ways.weights, device=ways.device, progress=progress)

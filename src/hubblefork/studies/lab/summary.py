@@ -35,7 +35,7 @@ from hubblefork.science.metrics import (
 from hubblefork.sky.split import VALIDATION
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, Network, Unlabelled
-from hubblefork.studies.lab.trainings import CURE, NETWORKS
+from hubblefork.studies.lab.trainings import ALL
 
 UNFAIR = (
     "The split has no test part: every number is of the validation galaxies, by which epochs and learning "
@@ -45,7 +45,7 @@ UNFAIR = (
 
 def headline(lab: Lab) -> Section:
     """Return the numbers of every network beside those of the report."""
-    networks = lab.there(*NETWORKS, CURE)
+    networks = lab.there(*ALL)
     blocks: list[Block] = [one for one in lab.networks.values() if isinstance(one, Missing)]
     unfinished = [name for name, network in networks.items() if not network.finished]
     if unfinished:
@@ -71,7 +71,7 @@ def _short_text(short: Mapping[str, Network]) -> str:
 
 def numbers(lab: Lab) -> dict[str, Any]:
     """Return the numbers of every network, for the page's JSON twin."""
-    return {name: _measured(lab, network) for name, network in lab.there(*NETWORKS, CURE).items()}
+    return {name: _measured(lab, network) for name, network in lab.there(*ALL).items()}
 
 
 def _measured(lab: Lab, network: Network) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from hubblefork.network.training import train
 from hubblefork.progress import Progress, silent
 
 NETWORKS = ("lab-cnn", "lab-resnet50", "lab-resnet50-reweighted")
-CURE = "lab-resnet50-augmented"
+CURES = {"lab-resnet50": "lab-resnet50-augmented", "lab-cnn": "lab-cnn-augmented"}
+ALL = (*NETWORKS, *CURES.values())
 HEADS_ADDRESS, HEADS_RECIPE = "heads", "lab-cnn-augmented"
-PRETRAINED = (*NETWORKS[1:], CURE)
+PRETRAINED = (*NETWORKS[1:], CURES["lab-resnet50"])
+SAME_HEAD = "head=sigmoid"  # of the cured custom CNN: only its stamps are treated otherwise
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,10 @@ def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = 
     _check_addresses(settings)
 
     def chosen(name: str) -> list[str]:
-        return _settings_of(name, defaults) + _settings_of(name, settings)
+        head = [SAME_HEAD] if name == CURES["lab-cnn"] else []
+        return head + _settings_of(name, defaults) + _settings_of(name, settings)
 
-    named = [Training(name, load_recipe(name, chosen(name))) for name in (*NETWORKS, CURE)]
+    named = [Training(name, load_recipe(name, chosen(name))) for name in ALL]
     return named + [
         Training(
             heads_folder(head, seed),
@@ -92,7 +95,7 @@ def _parted(text: str) -> tuple[str, str]:
 
 
 def _check_addresses(settings: Sequence[str]) -> None:
-    known = (*NETWORKS, CURE, HEADS_ADDRESS)
+    known = (*ALL, HEADS_ADDRESS)
     for text in settings:
         address, _ = _parted(text)
         if address and address not in known:
