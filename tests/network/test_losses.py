@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import distributed
 
-from hubblefork.network.losses import masked_rmse, squared_error
+from hubblefork.network.losses import masked_rmse, over_processes, squared_error
 
 
 def pair(rows=50):
@@ -47,3 +48,21 @@ def test_a_perfect_prediction_has_a_finite_gradient():
 
 def test_nothing_known_is_no_number():
     assert not torch.isfinite(masked_rmse(torch.rand(3, 37), torch.full((3, 37), torch.nan)))
+
+
+@pytest.fixture
+def alone():
+    """A group of processes with one member."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def test_the_loss_over_processes_is_the_loss_and_so_is_its_gradient(alone):
+    predicted = torch.rand(4, 37, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    volunteers = torch.rand(4, 37, generator=torch.Generator().manual_seed(4))
+    volunteers[0, :5] = torch.nan
+    (expected,) = torch.autograd.grad(masked_rmse(predicted, volunteers), predicted)
+    found = over_processes(*squared_error(predicted, volunteers))
+    assert float(found.detach()) == pytest.approx(float(masked_rmse(predicted, volunteers).detach()))
+    torch.testing.assert_close(torch.autograd.grad(found, predicted)[0], expected)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_reduce
 
 
 def squared_error(predicted: Tensor, volunteers: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,5 +25,18 @@ def masked_rmse(predicted: Tensor, volunteers: Tensor) -> Tensor:
     """
     total, known = squared_error(predicted, volunteers)
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        total, known = all_reduce(total), all_reduce(known)
+        return over_processes(total, known)
     return (total / known).clamp_min(1e-12).sqrt()
+
+
+def over_processes(total: Tensor, known: Tensor) -> Tensor:
+    """Return the RMSE of a batch of which each process has the sum of squares and the number of a part.
+
+    Its value is that of the whole batch. Its gradient by a process's own sum is that of the whole times the
+    number of processes, since their gradients are averaged afterwards.
+    """
+    whole = torch.stack([total.detach(), known.to(total.dtype)])
+    distributed.all_reduce(whole)
+    rmse = (whole[0] / whole[1]).clamp_min(1e-12).sqrt()
+    slope = distributed.get_world_size() / (2 * rmse * whole[1])
+    return rmse + slope * (total - total.detach())
