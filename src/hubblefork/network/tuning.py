@@ -18,7 +18,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from hubblefork.network.device import Machine
 from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text
 from hubblefork.network.space import Dial, with_values
 from hubblefork.network.training import train
-from hubblefork.progress import Progress, silent
+from hubblefork.progress import Advance, Progress, silent
 from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.sky.split import read_split
 from hubblefork.zoo import load_tree
@@ -144,7 +144,7 @@ class _Worker:
     machine: Machine
     began: float
 
-    def work(self, advance: Any) -> None:
+    def work(self, advance: Advance) -> None:
         """Take trials until there are enough or the time is spent; Ctrl-C queues the one at hand again."""
         _queue_dead_trials(self.study)
         while self._has_time() and self._is_work_left():
@@ -187,7 +187,7 @@ class _Worker:
     def _trained(self, trial: optuna.Trial, run: Path) -> float:
         values = {dial.field: dial.turned(trial) for dial in self.space}
         recipe = replace(with_values(self.recipe, values), name=f"{self.recipe.name}-trial")
-        watcher = Watcher(trial, recipe.watch, self._has_time)
+        watcher = Watcher(trial, recipe, self._has_time)
         train(self.data, recipe, run, weights=self.weights, machine=self.machine, callbacks=[watcher])
         return float(runs.read_notes(run)["best"][recipe.watch])
 
@@ -203,8 +203,8 @@ class _Worker:
 class Watcher(Callback):
     """Tells a trial what each epoch came to; ends it when others did better, or when the time is spent."""
 
-    def __init__(self, trial: optuna.Trial, watch: str, has_time: Any) -> None:
-        self.trial, self.watch, self.has_time = trial, watch, has_time
+    def __init__(self, trial: optuna.Trial, recipe: Recipe, has_time: Callable[[], bool]) -> None:
+        self.trial, self.recipe, self.has_time = trial, recipe, has_time
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
         """Break off, with all epochs before in the checkpoint, when the budget is spent."""
@@ -212,12 +212,12 @@ class Watcher(Callback):
             raise OutOfTime
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Report the epoch, and prune."""
+        """Report the epoch, and prune unless it was the last."""
         import optuna
 
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # an epoch reported before
-            self.trial.report(float(trainer.callback_metrics[self.watch]), trainer.current_epoch)
-        if self.trial.should_prune():
+            self.trial.report(float(trainer.callback_metrics[self.recipe.watch]), trainer.current_epoch)
+        if trainer.current_epoch + 1 < self.recipe.epochs and self.trial.should_prune():
             raise optuna.TrialPruned
 
 
@@ -265,9 +265,7 @@ def _opened(library: Any, storage: str, name: str, recipe: Recipe) -> optuna.Stu
             storage=_storage(library, storage),
             direction={"min": "minimize", "max": "maximize"}[MODES[recipe.watch]],
             sampler=library.samplers.TPESampler(n_startup_trials=6),
-            pruner=library.pruners.MedianPruner(
-                n_startup_trials=4, n_warmup_steps=max(1, recipe.epochs // 8)
-            ),
+            pruner=library.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=recipe.epochs // 8),
             load_if_exists=True,
         )
     except Exception as error:
