@@ -18,6 +18,8 @@ TOUR = (Path(__file__).parents[2] / "docs" / "tour.md").read_text(encoding="utf-
 BRIEFLY = ["epochs=1", "steps=1", "batch_size=6", "heads:steps=2"]
 QUICKLY = ["--galaxies", "72", "--seeds", "1", "--device", "cpu"]
 
+pytestmark = pytest.mark.timeout(900)  # the study of the fixture: a minute and a half, on a busy machine many
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
