@@ -198,6 +198,26 @@ def test_a_journal_is_a_storage_too(data, tmp_path, trained_by):
     assert not (tmp_path / "one" / "study.db").exists()
 
 
+def test_workers_that_begin_at_the_same_moment_wait_for_the_one_that_creates(
+    data, tmp_path, trained_by, monkeypatch
+):
+    trained_by()
+    create, tried = optuna.create_study, []
+
+    def racing(**ways):
+        tried.append(ways)
+        if len(tried) < 3:
+            raise RuntimeError(
+                "(sqlite3.IntegrityError) UNIQUE constraint failed: alembic_version.version_num"
+            )
+        return create(**ways)
+
+    monkeypatch.setattr(optuna, "create_study", racing)
+    monkeypatch.setattr(tuning.time, "sleep", lambda seconds: None)
+    assert len(work(data, tmp_path, trials=1).rows) == 1
+    assert len(tried) == 3
+
+
 def test_a_storage_that_cannot_be_opened_is_named(data, tmp_path):
     with pytest.raises(RunError, match=r"the storage sqlite:////nowhere/at/all\.db cannot be opened"):
         work(data, tmp_path, storage="sqlite:////nowhere/at/all.db")

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 OPTUNA_MISSING = "tuning needs the package optuna, which is not installed: pip install 'hubblefork[tune]'"
 HEARTBEAT, GRACE = 15, 60
 RETRIES = 5
+OTHER_CREATES = ("UNIQUE constraint", "duplicate key", "already exists", "database is locked")
 
 
 class TrialFailed(Exception):
@@ -259,17 +260,33 @@ def _sqlite(out: Path) -> str:
 
 
 def _opened(library: Any, storage: str, name: str, recipe: Recipe) -> optuna.Study:
+    """Open or create a study; where another worker is creating the same one, wait for it."""
+    for _ in range(RETRIES):
+        try:
+            return _study(library, storage, name, recipe)
+        except Exception as error:
+            if not any(sign in str(error) for sign in OTHER_CREATES):
+                raise _closed(storage, error) from error
+            time.sleep(1)
     try:
-        return library.create_study(
-            study_name=name,
-            storage=_storage(library, storage),
-            direction={"min": "minimize", "max": "maximize"}[MODES[recipe.watch]],
-            sampler=library.samplers.TPESampler(n_startup_trials=6),
-            pruner=library.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=recipe.epochs // 8),
-            load_if_exists=True,
-        )
+        return _study(library, storage, name, recipe)
     except Exception as error:
-        raise RunError(f"the storage {storage} cannot be opened: {type(error).__name__}: {error}") from error
+        raise _closed(storage, error) from error
+
+
+def _closed(storage: str, error: Exception) -> RunError:
+    return RunError(f"the storage {storage} cannot be opened: {type(error).__name__}: {error}")
+
+
+def _study(library: Any, storage: str, name: str, recipe: Recipe) -> optuna.Study:
+    return library.create_study(
+        study_name=name,
+        storage=_storage(library, storage),
+        direction={"min": "minimize", "max": "maximize"}[MODES[recipe.watch]],
+        sampler=library.samplers.TPESampler(n_startup_trials=6),
+        pruner=library.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=recipe.epochs // 8),
+        load_if_exists=True,
+    )
 
 
 def _storage(library: Any, storage: str) -> Any:
