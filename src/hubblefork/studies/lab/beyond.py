@@ -60,7 +60,11 @@ def _heads_compared(lab: Lab, seeds: int) -> list[Block]:
     text = (
         f"The recipe {HEADS_RECIPE} with each of the three heads and everything else the same: galaxies, "
         f"schedule and {counted(seeds, 'seed')} each. RMSE, agreement and violation are of the "
-        f"{lab.judged_on} galaxies" + (", mean ± standard deviation over the seeds." if seeds > 1 else ".")
+        f"{lab.judged_on} galaxies"
+        + (", mean ± standard deviation over the seeds." if seeds > 1 else ".")
+        + " "
+        + "; ".join(f"“{head}”: {about}" for head, about in ABOUT.items())
+        + "."
     )
     measured = {
         head: [_measure(lab, network) for network in networks] for head, networks in lab.heads.items()
@@ -91,9 +95,7 @@ def _heads_table(lab: Lab, measured: Mapping[str, Sequence[Mapping[str, float]]]
         cells = [_spread([one[key] for one in some]) for key in ("validation_rmse", "rmse")]
         cells += [_spread([one["agreement"] for one in some], 3), _spread([one["violation"] for one in some])]
         cells.append(share(float(np.mean([one["galaxies_broken"] for one in some]))))
-        rows.append(
-            [f"{head}: {ABOUT[head]}", *cells, decimal(max(one["largest_violation"] for one in some), 3)]
-        )
+        rows.append([head, *cells, decimal(max(one["largest_violation"] for one in some), 3)])
     first = f"{lab.judged_on} RMSE"
     header = ["head", "validation RMSE", first, "agreement", "violation", "galaxies", "largest"]
     return Table(

@@ -100,7 +100,7 @@ def _sums(lab: Lab) -> str:
     text = (
         "The re-weighting of section 5.4.2. Kaggle's labels are products along the whole path, so that the "
         f"answers of a question sum to its reach: in the {len(full):,} fully labelled galaxies to within "
-        f"{labels:.1e}. The report multiplies once, by the parent's normalised output, not by its joint "
+        f"{labels:.6f}. The report multiplies once, by the parent's normalised output, not by its joint "
         "fraction: from the third question of a path on, children sum to more than their parent."
     )
     example = _example(lab.tree)
