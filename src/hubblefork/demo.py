@@ -15,7 +15,9 @@ from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.progress import Progress, silent
 from hubblefork.report import write_report
-from hubblefork.science.fractions import Fraction, fraction_above
+from hubblefork.science.fractions import Estimated, Fraction, fraction_above
+from hubblefork.science.held_out import held_out_of_run
+from hubblefork.science.measure import Wanted, criteria, measure
 from hubblefork.sky.catalogue import fractions, matched, read_catalogue
 from hubblefork.sky.ingest import ingest
 from hubblefork.sky.mock import write_mock_sky
@@ -27,10 +29,11 @@ SETTINGS = ("steps=0", "batch_size=32", "epochs=36", "plateau_patience=4")
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What the demo found: errors, and the merger fraction three ways."""
+    """What the demo found: errors, and the merger fraction counted, corrected, by votes and in truth."""
 
     evaluation: dict[str, Any]
     predicted: Fraction
+    corrected: Estimated
     voted: Fraction
     true_fraction: float
     report: Path
@@ -43,8 +46,9 @@ class DemoSummary:
         return (
             f"RMSE on {self.evaluation['galaxies']} test galaxies: {rmse['value']:.4f} "
             f"({low:.4f}–{high:.4f}); the mean vote has {mean['value']:.4f}\n"
-            f"Merger fraction of {counted}: predicted {_text(self.predicted)}, "
-            f"by votes {_text(self.voted)}; true mergers {self.true_fraction:.4f}\n"
+            f"Merger fraction of {counted}: counted {_text(self.predicted)}, "
+            f"corrected {_text(self.corrected)}, by votes {_text(self.voted)}; "
+            f"true mergers {self.true_fraction:.4f}\n"
             f"Report: {self.report}"
         )
 
@@ -70,8 +74,9 @@ def run_demo(
     evaluation = evaluate_run(run, progress=progress)
     predict(run, sky / "images_test_rev1.zip", predictions, progress=progress)
     found, voted, true_fraction = _mergers(predictions, sky / "truth.parquet")
+    corrected = _corrected(run, predictions)
     page = write_report(run, predictions=predictions, progress=progress)
-    return DemoSummary(evaluation, found, voted, true_fraction, page)
+    return DemoSummary(evaluation, found, corrected, voted, true_fraction, page)
 
 
 def _mergers(predictions: Path, truth: Path) -> tuple[Fraction, Fraction, float]:
@@ -81,5 +86,12 @@ def _mergers(predictions: Path, truth: Path) -> tuple[Fraction, Fraction, float]
     return predicted, voted, float(np.mean(true.column("is_merger").to_numpy(zero_copy_only=False)))
 
 
-def _text(fraction: Fraction) -> str:
+def _corrected(run: Path, predictions: Path) -> Estimated:
+    tree, table = load_tree(), read_catalogue(predictions)
+    wanted = Wanted(*criteria(tree, "merger", 0.3))
+    measured = measure(table, tree, wanted, held_out_of_run(run, tree), rng=np.random.default_rng(0))
+    return measured.default()[1]
+
+
+def _text(fraction: Fraction | Estimated) -> str:
     return f"{fraction.value:.4f} ({fraction.low:.4f}–{fraction.high:.4f})"
