@@ -48,10 +48,10 @@ def main() -> None:
 
 def ours(arguments: argparse.Namespace) -> dict[str, float]:
     """Train with hubblefork's own pieces: the loop that Lightning runs, without its epoch ends."""
+    from hubblefork.network import training  # isort: skip - before Lightning: see network/operators.py
     import lightning
     import torch
 
-    from hubblefork.network import training
     from hubblefork.network.device import best_precision, keep_freed_memory
     from hubblefork.network.recipe import load_recipe
     from hubblefork.stamps.augment import central_views, moved_views, random_moves
@@ -79,7 +79,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, float]:
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         limit_val_batches=0,
     )  # fmt: skip
-    lesson = training.Lesson(recipe, load_tree())
+    lesson = training.Lesson(recipe, load_tree(), steps=arguments.steps + WARM_UP)
     trainer.fit(lesson, train_dataloaders=batches)
     loading = _seconds_a_batch(batches, arguments.steps)
     step = (clock.times[-1] - clock.times[WARM_UP]) / (len(clock.times) - 1 - WARM_UP)

@@ -88,10 +88,11 @@ def test_divergence_is_said_with_the_remedy(data, quick, tmp_path):
 
 
 TRAIN = """
-import sys
+import signal, sys
 from pathlib import Path
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 train(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), device="cpu")
 """
 

@@ -438,6 +438,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from hubblefork.stamps import preprocess, store
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 what, moment, nth, data = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
 preprocess.CHECKPOINT_BYTES = 4 * 24 * 24 * 3
 calls = 0
