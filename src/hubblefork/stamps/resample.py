@@ -56,9 +56,8 @@ def resample(pixels: NDArray[np.uint8], rows: Taps, columns: Taps) -> NDArray[np
     turned = lines.reshape(size, width, bands).transpose(1, 2, 0).reshape(width, bands * size)
     stamp = columns.weights @ turned
     stamp += np.float32(0.5)
-    np.clip(stamp, 0, 255, out=stamp)
-    across = stamp.astype(np.uint8).reshape(size, bands, size)
-    return np.ascontiguousarray(across.transpose(2, 0, 1))
+    turned_back = stamp.reshape(size, bands, size).transpose(2, 0, 1)
+    return np.clip(turned_back, 0, 255, out=np.empty((size, size, bands), np.uint8), casting="unsafe")
 
 
 def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
