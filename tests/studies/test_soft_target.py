@@ -134,8 +134,10 @@ def test_called_again_it_trains_nothing(place, ways, monkeypatch):
 
 def test_what_is_missing_is_said(place, tmp_path):
     words = ["--data", str(place / "data"), "--out", str(tmp_path), "--quick", "--only-report"]
+    words += ["--record", str(tmp_path / "record")]
     done = CliRunner().invoke(app, ["study", "soft-target", *words], catch_exceptions=False)
     assert done.exit_code == 0
     text = (tmp_path / "report" / "index.html").read_text()
     for name in (*NETWORKS, "vgg7-tuned", "folds", "tuning"):
         assert f"{name} is not done yet." in text
+    assert (tmp_path / "record" / "numbers.json").exists()

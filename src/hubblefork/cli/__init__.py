@@ -18,6 +18,7 @@ from hubblefork.cli.options import (
     Run,
     Settings,
     Weights,
+    machine_of,
     recipe_of,
 )
 from hubblefork.cli.search import crossval, merge, tune
@@ -145,14 +146,12 @@ def train(
 
     Example: hubblefork train data/ --recipe lab-cnn --out runs/lab-cnn --set epochs=20
     """
-    from hubblefork.amounts import bytes_of
     from hubblefork.bars import bar
-    from hubblefork.network.device import Machine
     from hubblefork.network.training import is_first
     from hubblefork.network.training import train as run
     from hubblefork.progress import silent
 
-    machine = Machine(device, devices, nodes, bytes_of(memory) if memory else None)
+    machine = machine_of(device, memory, devices=devices, nodes=nodes)
     chosen, shown = recipe_of(recipe, settings, precision), bar if is_first() else silent
     run(data, chosen, out, weights=weights, machine=machine, progress=shown)
     if is_first():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from hubblefork.network.device import Machine
     from hubblefork.network.recipe import Recipe
 
 Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubblefork ingest`.")]
@@ -28,6 +29,15 @@ PrecisionName = Annotated[
 Memory = Annotated[
     str, typer.Option(help="Stamps that take more than this (2GB) are streamed from the disk.")
 ]
+StudyWeights = Annotated[
+    Path | None, typer.Option("--weights", help="A .safetensors file that the ResNets start from.")
+]
+OnlyReport = Annotated[
+    bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
+]
+Record = Annotated[
+    Path | None, typer.Option(help="A folder to copy figures and numbers to, but no galaxies.")
+]
 
 
 def recipe_of(name: str, settings: list[str] | None, precision: str) -> Recipe:
@@ -35,3 +45,11 @@ def recipe_of(name: str, settings: list[str] | None, precision: str) -> Recipe:
     from hubblefork.network.recipe import load_recipe
 
     return load_recipe(name, [*(settings or []), *([f"precision={precision}"] if precision else [])])
+
+
+def machine_of(device: str, memory: str, *, devices: int = 1, nodes: int = 1) -> Machine:
+    """Return the machine that the options name. Raises RecipeError for an amount that is none."""
+    from hubblefork.amounts import bytes_of
+    from hubblefork.network.device import Machine
+
+    return Machine(device, devices, nodes, bytes_of(memory) if memory else None)

@@ -16,6 +16,7 @@ from hubblefork.cli.options import (
     RecipeName,
     Settings,
     Weights,
+    machine_of,
     recipe_of,
 )
 
@@ -43,9 +44,7 @@ def tune(
 
     Example: hubblefork tune data/ --recipe vgg7 --trials 20 --budget 2h --out tuning/
     """
-    from hubblefork.amounts import bytes_of
     from hubblefork.bars import bar
-    from hubblefork.network.device import Machine
     from hubblefork.network.space import load_space
     from hubblefork.network.tuning import Budget
     from hubblefork.network.tuning import tune as run
@@ -61,7 +60,7 @@ def tune(
         storage=storage,
         name=name,
         weights=weights,
-        machine=Machine(device, memory=bytes_of(memory) if memory else None),
+        machine=machine_of(device, memory),
         progress=bar,
     )
     page = write_tuning_page(found, out / "report")
@@ -86,13 +85,11 @@ def crossval(
 
     Example: hubblefork crossval data/ --recipe vgg7 --folds 5 --out folds/
     """
-    from hubblefork.amounts import bytes_of
     from hubblefork.bars import bar
     from hubblefork.judging import crossval as run
-    from hubblefork.network.device import Machine
     from hubblefork.tables import folds_table, show
 
-    machine = Machine(device, memory=bytes_of(memory) if memory else None)
+    machine = machine_of(device, memory)
     chosen = recipe_of(recipe, settings, precision)
     found = run(data, chosen, out, folds=folds, salt=salt, weights=weights, machine=machine, progress=bar)
     show(folds_table(found))

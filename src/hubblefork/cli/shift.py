@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from hubblefork.cli.options import Device
+
 
 def shift(
     run: Annotated[Path, typer.Argument(help="A run folder, as written by `hubblefork train`.")],
     images: Annotated[Path, typer.Argument(help="A zip or tar of images, or a folder of them.")],
     out: Annotated[Path, typer.Option(help="The catalogue of scores to write: .parquet, .csv, .fits, .vot.")],
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
+    device: Device = "",
 ) -> None:
     """Score how unlike the training galaxies each image is, and warn where the survey is another one.
 

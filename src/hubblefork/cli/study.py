@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from hubblefork.cli.options import Device, OnlyReport, Record, StudyWeights
+
 study = typer.Typer(help="Run a whole study and write its page.", no_args_is_help=True)
 
 
@@ -27,17 +29,11 @@ def lab(
         typer.Option("--set", help="[RECIPE:]key=value; RECIPE `heads` is the comparison of heads."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each head, with the seeds 0, 1, ….")] = 2,
-    weights: Annotated[
-        Path | None, typer.Option(help="A .safetensors file that the ResNets start from.")
-    ] = None,
+    weights: StudyWeights = None,
     galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky of --quick.")] = 480,
-    only_report: Annotated[
-        bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
-    ] = False,
-    record: Annotated[
-        Path | None, typer.Option(help="A folder to copy figures and numbers to, but no galaxies.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
+    only_report: OnlyReport = False,
+    record: Record = None,
+    device: Device = "",
 ) -> None:
     """The lab report, all of it: three networks, eighteen figures, six tables, and what it leaves open.
 
@@ -69,7 +65,7 @@ def mergers(
         Path | None, typer.Option(help="Another run whose labelled galaxies are to be drawn from too.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small skies and few realisations.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
+    device: Device = "",
     processes: Annotated[int | None, typer.Option(help="Processes that draw skies; one a core.")] = None,
 ) -> None:
     """The merger fraction proved: mergers put into mock skies, counted again; and surveys that differ.
@@ -97,16 +93,10 @@ def soft_target(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="[NETWORK:]key=value; `tuning` is the trials.")
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="A .safetensors file that the ResNets start from.")
-    ] = None,
-    only_report: Annotated[
-        bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
-    ] = False,
-    record: Annotated[
-        Path | None, typer.Option(help="A folder to copy figures and numbers to, but no galaxies.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")] = "",
+    weights: StudyWeights = None,
+    only_report: OnlyReport = False,
+    record: Record = None,
+    device: Device = "",
 ) -> None:
     """Is simple better? VGGs, ResNet-50, adapters, a tuned network of seven blocks, in one budget.
 
@@ -114,6 +104,7 @@ def soft_target(
     """
     from hubblefork.amounts import seconds
     from hubblefork.bars import bar
+    from hubblefork.studies.record import copy_record
     from hubblefork.studies.soft_target import Ways, run_soft_target
 
     ways = Ways(
@@ -126,4 +117,7 @@ def soft_target(
         quick=quick,
         only_report=only_report,
     )
-    typer.echo(run_soft_target(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar))
+    page = run_soft_target(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar)
+    if record is not None:
+        copy_record(page.parent, record)
+    typer.echo(page)

@@ -9,6 +9,7 @@ import numpy as np
 import tomli_w
 from numpy.typing import NDArray
 
+from hubblefork.amounts import duration
 from hubblefork.figures.curves import learning_curves
 from hubblefork.figures.sheets import image_sheet
 from hubblefork.report.blocks import (
@@ -93,19 +94,11 @@ def _run_facts(notes: dict[str, Any], rows: list[dict[str, float]] | Missing) ->
     if not isinstance(rows, Missing):
         speed = np.median([row["galaxies_per_second"] for row in rows])
         facts["Time"] = (
-            f"{_duration(sum(row['seconds'] for row in rows))} for {counted(len(rows), 'epoch')}; "
+            f"{duration(sum(row['seconds'] for row in rows))} for {counted(len(rows), 'epoch')}; "
             f"{speed:,.0f} galaxies a second (median of the epochs)"
         )
     versions = notes.get("versions", {})
     return facts | {"Versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or "–"}
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 def _rejects(inputs: Inputs) -> Block:

@@ -8,8 +8,6 @@ OUT/sky, OUT/data                                     the mock sky of --quick
 
 from __future__ import annotations
 
-import json
-import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,15 +19,12 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from hubblefork.errors import CatalogueError
 from hubblefork.figures.style import PAGE, POINTS, SMALL, STYLE
-from hubblefork.files import replacing, write_text
+from hubblefork.files import replacing
 from hubblefork.progress import Progress, silent
 from hubblefork.report.blocks import Picture, Section
 from hubblefork.report.page import write_page
-from hubblefork.sky.ingest import ingest
-from hubblefork.sky.mock import write_mock_sky
-from hubblefork.sky.split import Split, write_split
+from hubblefork.sky.split import Split
 from hubblefork.studies.lab import (
     beyond,
     disagreements,
@@ -42,7 +37,8 @@ from hubblefork.studies.lab import (
 )
 from hubblefork.studies.lab.inputs import Lab, read_lab
 from hubblefork.studies.lab.trainings import plan, train_all
-from hubblefork.zoo import load_tree
+from hubblefork.studies.mock import mock_data
+from hubblefork.studies.record import copy_record
 
 SECTIONS: tuple[Callable[[Lab], Section], ...] = (
     summary.headline,
@@ -68,7 +64,7 @@ SECTIONS: tuple[Callable[[Lab], Section], ...] = (
 )
 MARGIN, CAPTION_LETTERS = 0.3, 118  # of figures.pdf: inches, letters to a line
 CAPTION_LINE = 1.6 * SMALL / POINTS
-MOCK_GALAXIES, MOCK_TEST_IMAGES = 480, 120
+MOCK_GALAXIES, MOCK_SPLIT = 480, Split(salt="demo", test=20, validation=20)
 QUICK = (
     *("steps=0", "batch_size=16", "plateau_patience=4", "pretrained="),
     *("epochs=2", "lab-cnn:epochs=20", "lab-cnn-augmented:epochs=8", "heads:epochs=8"),
@@ -105,7 +101,15 @@ def run_lab(
     """
     test_images = ways.test_images
     if data is None:
-        data, test_images = _mock(out, ways, test_images, progress)
+        data = mock_data(
+            out,
+            quick=ways.quick,
+            galaxies=ways.galaxies,
+            test_galaxies=ways.galaxies // 4,
+            split=MOCK_SPLIT,
+            progress=progress,
+        )
+        test_images = test_images or out / "sky" / "images_test_rev1.zip"
     quick = [text for text in QUICK if ways.weights is None or text != "pretrained="] if ways.quick else []
     trainings = plan(seeds=ways.seeds, settings=ways.settings, defaults=quick)
     if not ways.only_report:
@@ -134,19 +138,8 @@ def write_lab_page(lab: Lab, out: Path, *, command: Sequence[str] = (), progress
 
 
 def write_record(report: Path, out: Path) -> None:
-    """Copy of a report what shows no galaxy: the other figures as PDF, and numbers.json without them.
-
-    Raises DiskError.
-    """
-    numbers = json.loads((report / "numbers.json").read_text(encoding="utf-8"))
-    for section in numbers["sections"].values():
-        for name in set(section).intersection(WITH_IMAGES):
-            del section[name]
-    write_text(out / "numbers.json", json.dumps(numbers, allow_nan=False) + "\n")
-    for figure in sorted(report.glob("*.pdf")):
-        if figure.stem not in (*WITH_IMAGES, "figures"):
-            with replacing(out / figure.name) as temporary:
-                shutil.copyfile(figure, temporary)
+    """Copy of a report of this study what shows no galaxy. Raises DiskError."""
+    copy_record(report, out, without=(*WITH_IMAGES, "figures"))
 
 
 def _made(lab: Lab, makers: Sequence[Callable[[Lab], Section]], progress: Progress) -> Iterator[Section]:
@@ -187,20 +180,3 @@ def _settle(figure: Figure) -> None:
         legend.borderaxespad = 0
         legend.set_loc("lower left")
         legend.set_bbox_to_anchor(tuple(corner), transform=figure.transFigure)
-
-
-def _mock(out: Path, ways: Ways, test_images: Path | None, progress: Progress) -> tuple[Path, Path]:
-    if not ways.quick:
-        raise CatalogueError(
-            "the study needs a data folder: --data data/, as `hubblefork ingest` writes it, or --quick for "
-            "a mock sky"
-        )
-    sky, data = out / "sky", out / "data"
-    if not (sky / "truth.parquet").exists():
-        write_mock_sky(
-            sky, galaxies=ways.galaxies, test_galaxies=ways.galaxies // 4, seed=0, progress=progress
-        )
-    if not (data / "split.toml").exists():
-        ingest([sky], data, tree=load_tree(), progress=progress)
-        write_split(Split(salt="demo", test=20, validation=20), data)
-    return data, test_images or sky / "images_test_rev1.zip"

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubblefork.errors import RecipeError, did_you_mean
+from hubblefork.errors import RecipeError
 from hubblefork.network.recipe import HEADS, Recipe, load_recipe
 from hubblefork.network.training import train
 from hubblefork.progress import Progress, silent
+from hubblefork.studies.settings import check_addresses, settings_of
 
 NETWORKS = ("lab-cnn", "lab-resnet50", "lab-resnet50-reweighted")
 CURES = {"lab-resnet50": "lab-resnet50-augmented", "lab-cnn": "lab-cnn-augmented"}
@@ -43,11 +44,11 @@ def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = 
     """
     if seeds < 1:
         raise RecipeError(f"{seeds} seeds for each head: it takes at least 1")
-    _check_addresses(settings)
+    check_addresses(settings, (*ALL, HEADS_ADDRESS))
 
     def chosen(name: str) -> list[str]:
         head = [SAME_HEAD] if name == CURES["lab-cnn"] else []
-        return head + _settings_of(name, defaults) + _settings_of(name, settings)
+        return head + settings_of(name, defaults) + settings_of(name, settings)
 
     named = [Training(name, load_recipe(name, chosen(name))) for name in ALL]
     return named + [
@@ -79,27 +80,3 @@ def train_all(
         begin = weights if training.pretrained else None
         train(data, training.recipe, runs / training.folder, weights=begin, device=device, progress=progress)
         gc.collect()  # a trainer and its network refer to each other: a ResNet's worth of memory each
-
-
-def _settings_of(name: str, settings: Sequence[str]) -> list[str]:
-    parted = [_parted(text) for text in settings]
-    everybody = [setting for address, setting in parted if not address]
-    return everybody + [setting for address, setting in parted if address == name]
-
-
-def _parted(text: str) -> tuple[str, str]:
-    """Return the address (empty: everybody) and the setting: "lab-cnn:epochs=3" → "lab-cnn", "epochs=3"."""
-    key, equals, value = text.partition("=")
-    address, _, name = key.rpartition(":")
-    return address.strip(), f"{name}{equals}{value}"
-
-
-def _check_addresses(settings: Sequence[str]) -> None:
-    known = (*ALL, HEADS_ADDRESS)
-    for text in settings:
-        address, _ = _parted(text)
-        if address and address not in known:
-            raise RecipeError(
-                f'--set {text}: this study trains no "{address}"{did_you_mean(address, known)}; '
-                f"settings go to {', '.join(known)}, or to all without an address"
-            )

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubblefork.errors import CatalogueError
 from hubblefork.files import write_text
 from hubblefork.judging import crossval, evaluate_run
 from hubblefork.network.device import Machine
@@ -21,15 +20,13 @@ from hubblefork.network.space import load_space
 from hubblefork.network.training import train
 from hubblefork.network.tuning import Budget, tune
 from hubblefork.progress import Progress, silent
-from hubblefork.sky.ingest import ingest
-from hubblefork.sky.mock import write_mock_sky
-from hubblefork.sky.split import Split, write_split
+from hubblefork.sky.split import Split
+from hubblefork.studies.mock import mock_data
 from hubblefork.studies.soft_target.inputs import read_study
 from hubblefork.studies.soft_target.page import write_study_page
 from hubblefork.studies.soft_target.plan import FOLDS, SIMPLE, TUNED, TUNING, Plan, make_plan
-from hubblefork.zoo import load_tree
 
-MOCK_GALAXIES = 240
+MOCK_GALAXIES, MOCK_SPLIT = 240, Split(salt="demo", test=25, validation=20)
 HOURS_2, SECONDS_90 = 7200.0, 90.0
 QUICK = (
     "steps=4",
@@ -75,7 +72,9 @@ def run_soft_target(
     RunError where a folder holds a training of other settings (another budget is one), and as each
     stage does.
     """
-    data = data or _mock(out, ways, progress)
+    data = data or mock_data(
+        out, quick=ways.quick, galaxies=ways.galaxies, test_galaxies=1, split=MOCK_SPLIT, progress=progress
+    )
     settings = [*(QUICK if ways.quick else ()), *ways.settings]
     plan = make_plan(budget=ways.seconds, trials=ways.trials, folds=ways.folds, settings=settings)
     if not ways.only_report:
@@ -119,18 +118,3 @@ def _tuned(plan: Plan, data: Path, out: Path, ways: Ways, progress: Progress) ->
         )
         write_text(folder / "spent", "")
     return load_recipe(str(folder / "best.toml")) if (folder / "best.toml").exists() else None
-
-
-def _mock(out: Path, ways: Ways, progress: Progress) -> Path:
-    if not ways.quick:
-        raise CatalogueError(
-            "the study needs a data folder: --data data/, as `hubblefork ingest` writes it, or --quick for "
-            "a mock sky"
-        )
-    sky, data = out / "sky", out / "data"
-    if not (sky / "truth.parquet").exists():
-        write_mock_sky(sky, galaxies=ways.galaxies, test_galaxies=1, seed=0, progress=progress)
-    if not (data / "split.toml").exists():
-        ingest([sky], data, tree=load_tree(), progress=progress)
-        write_split(Split(salt="demo", test=25, validation=20), data)
-    return data
