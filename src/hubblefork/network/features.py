@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.errors import ImageError
 from hubblefork.network import runs
-from hubblefork.network.predict import BATCH, Predictor
+from hubblefork.network.predict import BATCH, Predictor, in_batches, stamps_of_part
 from hubblefork.progress import Progress, silent
 from hubblefork.sky.archives import galaxy_id_of, open_source
-from hubblefork.sky.catalogue import galaxy_ids, read_catalogue
-from hubblefork.sky.split import read_split
-from hubblefork.stamps.preprocess import prepare, stream
+from hubblefork.sky.catalogue import galaxy_ids
+from hubblefork.stamps.preprocess import stream
 
 
 def features_of_part(
@@ -28,19 +27,8 @@ def features_of_part(
     Raises RunError, and CatalogueError when the part is empty.
     """
     weights = runs.load_weights(run)
-    data = Path(runs.read_notes(run)["data"])
-    ids = galaxy_ids(read_catalogue(data / "catalogue.parquet"))
-    rows = np.flatnonzero(read_split(run).assign(ids) == part)
-    if not len(rows):
-        raise CatalogueError(f"{run}: no galaxy of {data} is in its {part} part")
-    pixels = prepare(data, weights.recipe.stamps, progress=progress).pixels
-    watched, found = _Watched(weights, device), []
-    with progress(f"features, {part}", len(rows)) as advance:
-        for start in range(0, len(rows), BATCH):
-            chosen = rows[start : start + BATCH]
-            found.append(watched(pixels[chosen]))
-            advance(len(chosen))
-    return ids[rows], np.concatenate(found)
+    ids, rows, pixels = stamps_of_part(run, part, weights, progress=progress)
+    return galaxy_ids(ids), in_batches(_Watched(weights, device), pixels, rows, f"features, {part}", progress)
 
 
 def features_of_images(

@@ -40,7 +40,7 @@ class GalaxyData(lightning.LightningDataModule):
         super().__init__()
         self.data, self.recipe, self.split, self.machine = data, recipe, split, machine
         catalogue = read_catalogue(data / "catalogue.parquet")
-        self.rows = {part: labelled_rows(catalogue, tree, split, part) for part in SPLITS}
+        self.rows = labelled_rows(catalogue, tree, split)
         self.labels = fractions(catalogue, tree).astype(np.float32)
         self.parts: dict[str, LabelledStamps] = {}
         for part in (TRAIN, VALIDATION):
@@ -100,7 +100,7 @@ class GalaxyData(lightning.LightningDataModule):
         )
 
 
-def labelled_rows(catalogue: pa.Table, tree: DecisionTree, split: Split, part: str) -> NDArray[np.intp]:
-    """Return the rows of one part of the split that have any label at all."""
-    in_part = split.assign(galaxy_ids(catalogue).tolist()) == part
-    return np.flatnonzero(in_part & labelled(catalogue, tree))
+def labelled_rows(catalogue: pa.Table, tree: DecisionTree, split: Split) -> dict[str, NDArray[np.intp]]:
+    """Return for each part of the split the rows that have any label at all."""
+    parts, known = split.assign(galaxy_ids(catalogue).tolist()), labelled(catalogue, tree)
+    return {part: np.flatnonzero(known & (parts == part)) for part in SPLITS}

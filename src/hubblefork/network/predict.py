@@ -8,7 +8,7 @@ output until it is whole, so that an interrupted prediction goes on where it sto
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -80,16 +80,26 @@ def predict_part(run: Path, part: str, *, device: str = "", progress: Progress =
     when the part is empty.
     """
     weights = runs.load_weights(run)
+    ids, rows, pixels = stamps_of_part(run, part, weights, progress=progress)
+    values = in_batches(Predictor(weights, device), pixels, rows, f"predicting {part}", progress)
+    path = run / "predictions" / f"{part}.parquet"
+    write_catalogue(_as_catalogue(ids, values, weights, run), path)
+    return path
+
+
+def stamps_of_part(
+    run: Path, part: str, weights: runs.Weights, *, progress: Progress = silent
+) -> tuple[pa.Table, NDArray[np.intp], NDArray[np.uint8]]:
+    """Return ids and rows of the galaxies of one part, and the stamps of all galaxies of the run's data.
+
+    Raises CatalogueError when the part is empty.
+    """
     data = Path(runs.read_notes(run)["data"])
-    catalogue = read_catalogue(data / "catalogue.parquet")
-    rows = np.flatnonzero(read_split(run).assign(galaxy_ids(catalogue)) == part)
+    ids = read_catalogue(data / "catalogue.parquet").select([ID])
+    rows = np.flatnonzero(read_split(run).assign(galaxy_ids(ids)) == part)
     if not len(rows):
         raise CatalogueError(f"{run}: no galaxy of {data} is in its {part} part")
-    pixels = prepare(data, weights.recipe.stamps, progress=progress).pixels
-    values = _predict_rows(Predictor(weights, device), pixels, rows, f"predicting {part}", progress)
-    path = run / "predictions" / f"{part}.parquet"
-    write_catalogue(_as_catalogue(catalogue.select([ID]).take(rows), values, weights, run), path)
-    return path
+    return ids.take(rows), rows, prepare(data, weights.recipe.stamps, progress=progress).pixels
 
 
 def predict(
@@ -123,18 +133,23 @@ def predict(
 def _predict_data(predictor: Predictor, weights: runs.Weights, data: Path, progress: Progress) -> pa.Table:
     catalogue = read_catalogue(data / "catalogue.parquet")
     pixels = prepare(data, weights.recipe.stamps, progress=progress).pixels
-    values = _predict_rows(predictor, pixels, np.arange(len(catalogue)), "predicting", progress)
+    values = in_batches(predictor, pixels, np.arange(len(catalogue)), "predicting", progress)
     return with_fractions(catalogue.select([ID]), values, weights.tree)
 
 
-def _predict_rows(
-    predictor: Predictor, pixels: NDArray[np.uint8], rows: NDArray[np.intp], what: str, progress: Progress
+def in_batches(
+    compute: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.intp],
+    what: str,
+    progress: Progress,
 ) -> NDArray[np.float32]:
+    """Compute something of the stamps in some rows, a batch at a time: (galaxy, …)."""
     values = []
     with progress(what, len(rows)) as advance:
         for start in range(0, len(rows), BATCH):
             chosen = rows[start : start + BATCH]
-            values.append(predictor(pixels[chosen]))
+            values.append(compute(pixels[chosen]))
             advance(len(chosen))
     return np.concatenate(values)
 
