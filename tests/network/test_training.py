@@ -6,16 +6,21 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network import runs
+from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import recipe_text
 from hubblefork.network.training import Tally, train
+from hubblefork.sky.catalogue import fractions, labelled, matched, read_catalogue
 from hubblefork.sky.split import Split, read_split, write_split
+from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder
 
@@ -97,9 +102,48 @@ train(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), device="cp
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data, quick, tmp_path, how):
-    recipe = replace(quick, epochs=8, plateau_patience=1, patience=6)
+class Recorder(Callback):
+    """Remembers the trained weights after each step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_end(self, trainer, lesson, *_):
+        state = lesson.network.state_dict()
+        self.steps.append({name: tensor.detach().clone().double() for name, tensor in state.items()})
+
+
+def test_the_average_is_what_is_judged_and_kept(data, quick, tmp_path):
+    recorder = Recorder()
+    recipe = replace(quick, epochs=1, average=0.8, precision="32")
+    run = train(data, recipe, tmp_path / "run", device="cpu", callbacks=[recorder])
+    expected = dict(recorder.steps[0])
+    for step in recorder.steps[1:]:
+        expected = {name: 0.8 * mean + 0.2 * step[name] for name, mean in expected.items()}
+    weights = runs.load_weights(run)
+    found = {
+        name: tensor for name, tensor in weights.network.state_dict().items() if tensor.is_floating_point()
+    }
+    assert len(recorder.steps) > 3
+    for name, tensor in found.items():
+        assert torch.allclose(tensor.double(), expected[name], atol=1e-5), name
+    assert not torch.allclose(
+        next(iter(found.values())).double(), next(iter(recorder.steps[-1].values())), atol=1e-4
+    )
+    assert rmse_of_validation(run) == pytest.approx(metrics(run)[-1]["validation_rmse"], abs=1e-4)
+
+
+def rmse_of_validation(run):
+    catalogue = read_catalogue(predict_part(run, "validation", device="cpu"))
+    table = read_catalogue(Path(runs.read_notes(run)["data"]) / "catalogue.parquet")
+    predicted, volunteers = matched(catalogue, table.filter(labelled(table, load_tree())))
+    difference = fractions(predicted, load_tree()) - fractions(volunteers, load_tree())
+    return float(np.sqrt(np.nanmean(difference**2)))
+
+
+@pytest.mark.parametrize(("how", "average"), [(signal.SIGKILL, 0.0), (signal.SIGINT, 0.9)])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data, quick, tmp_path, how, average):
+    recipe = replace(quick, epochs=8, plateau_patience=1, patience=6, average=average)
     (tmp_path / "recipe.toml").write_text(recipe_text(recipe))
     run = tmp_path / "interrupted"
     command = [sys.executable, "-c", TRAIN, str(data), str(tmp_path / "recipe.toml"), str(run)]

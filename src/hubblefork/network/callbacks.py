@@ -1,4 +1,4 @@
-"""What happens after each epoch: the log, the best weights, the learning rate, the time limit, the bar.
+"""What happens after each epoch: log, best weights, their average, learning rate, time limit, bar.
 
 All of it is part of the checkpoint, so that an interrupted run goes on as if nothing had been.
 """
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from hubblefork.network import runs
 from hubblefork.network.recipe import Recipe
@@ -88,6 +88,22 @@ class BestWeights(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the best value of the checkpoint."""
         self.best = state["best"]
+
+
+class Average(EMAWeightAveraging):
+    """Keeps an exponential moving average of the weights, which is what is validated and written.
+
+    Polyak & Juditsky 1992 with the exponential weights of Tarvainen & Valpola 2017 (arXiv:1703.01780).
+    Lightning swaps the average out before `on_validation_end`; here it stays in place through that call, and
+    this callback stands behind the one that writes the weights.
+    """
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
+        """Leave the average in place."""
+
+    def on_validation_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
+        """Go on training with the weights that gradients move."""
+        super().on_validation_epoch_end(trainer, lesson)
 
 
 class LowerOnPlateau(Callback):

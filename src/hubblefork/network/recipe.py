@@ -28,7 +28,7 @@ AT_LEAST = {
     **dict.fromkeys(("weight_decay", "warmup", "width", "tail_depth", "adapter_rank", "minutes"), 0),
 }
 CHANCES = ("flip", "rotation_chance", "shift_chance", "zoom_chance")
-SHARES = ("dropout", "tail_dropout", "momentum")
+SHARES = ("dropout", "tail_dropout", "momentum", "average")
 CHOICES = {
     "head": (*HEADS, "dieleman"),
     "watch": ("validation_rmse", "validation_agreement"),
@@ -57,8 +57,9 @@ class Recipe:
     `plateau_factor` after `plateau_patience` epochs without progress of `watch`, down to `plateau_floor`;
     "cosine" lets it fall to zero over all epochs, "one-cycle" rise and fall, both after `warmup` epochs of
     rising. Training stops after `patience` epochs in which `watch` gained less than `min_delta`. `optimiser`
-    "sgd" has Nesterov's `momentum`. `precision` "auto" is what the device gains from; `compile` is
-    torch.compile.
+    "sgd" has Nesterov's `momentum`. With an `average` (the decay of a step, 0: none) the weights that are
+    judged and kept are the exponential moving average of those that are trained. `precision` "auto" is what
+    the device gains from; `compile` is torch.compile.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Recipe:
     learning_rate: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 0.0
+    average: float = 0.0
     schedule: str = "plateau"
     warmup: float = 0.0
     plateau_factor: float = 0.5

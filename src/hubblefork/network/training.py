@@ -24,7 +24,15 @@ from torch import Tensor
 
 from hubblefork.errors import DivergedError, RunError
 from hubblefork.network import runs
-from hubblefork.network.callbacks import MODES, Bar, BestWeights, Deadline, EpochLog, LowerOnPlateau
+from hubblefork.network.callbacks import (
+    MODES,
+    Average,
+    Bar,
+    BestWeights,
+    Deadline,
+    EpochLog,
+    LowerOnPlateau,
+)
 from hubblefork.network.device import Machine, compiled, keep_freed_memory, precision_of
 from hubblefork.network.galaxies import GalaxyData
 from hubblefork.network.losses import masked_rmse, squared_error
@@ -78,6 +86,7 @@ def train(
     total = None if recipe.minutes else recipe.epochs * galaxies.steps
     with progress(f"training {recipe.name}", total, _steps_done(out)) as advance:
         ours = [log, BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe), Bar(advance)]
+        ours += [Average(decay=recipe.average)] if recipe.average else []
         with _quiet():
             trainer = _trainer(recipe, out, machine, [*ours, *callbacks])
             _fit(trainer, lesson, galaxies, out / "last.ckpt")

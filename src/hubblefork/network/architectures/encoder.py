@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.name = name
         network = _created(name, {} if pooled else {"global_pool": ""})
+        _keep_grouped_in_single(network)
         self.network = network
         self.features: int = network.num_features
         self.classifier = network.pretrained_cfg.get("classifier") or ""
@@ -72,6 +74,24 @@ def _created(name: str, how: dict[str, Any]) -> Any:
         return timm.create_model(name, pretrained=False, num_classes=0, **how)
     except Exception as error:
         raise _refused(name, error) from error
+
+
+def _keep_grouped_in_single(network: nn.Module) -> None:
+    """Let grouped convolutions compute in single precision on a CPU.
+
+    There their bf16 gradients are two to eight times slower (docs/log.md); other devices and other layers
+    go on in the precision of the run.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+            layer.forward = MethodType(_in_single, layer)
+
+
+def _in_single(layer: nn.Module, maps: Tensor) -> Tensor:
+    if maps.device.type != "cpu":
+        return type(layer).forward(layer, maps)
+    with torch.autocast("cpu", enabled=False):
+        return type(layer).forward(layer, maps.float()).to(maps.dtype)
 
 
 def _refused(name: str, error: Exception) -> HubbleforkError:
