@@ -15,14 +15,15 @@ from hubblefork.network.architectures.encoder import HUB, Encoder
 from hubblefork.network.model import VoteFractions
 
 FROM_CHANCE = "random weights"
+PACKAGED = Path(__file__).with_name("weights")
 
 
 def start(network: VoteFractions, published: str, file: Path | None = None) -> str:
     """Load the starting weights of a network's encoder; return in words what they are.
 
     `file` is a .safetensors file in timm's naming; without one the weights that timm publishes as
-    `published` are taken, and when they cannot be reached the network keeps its random ones, which
-    the returned text says. Raises RunError for a file that does not fit or a network without an encoder.
+    `published` are taken, those in `weights/` from the package; when they cannot be reached the network keeps
+    its random ones, which the returned text says. Raises RunError for a file that does not fit or a network without an encoder.
     """
     encoder = encoder_of(network)
     if file is not None and encoder is None:
@@ -41,11 +42,14 @@ def start(network: VoteFractions, published: str, file: Path | None = None) -> s
 
 
 def fetch(published: str) -> Path:
-    """Return the path of published weights, cached or from the hub; raises as its client does.
+    """Return the path of published weights: packaged, cached or from the hub; raises as its client does.
 
     `published` is timm's name with its tag (resnet50.tv_in1k) or without (its own choice), or an id of the
     hub (hf_hub:OWNER/NAME).
     """
+    packaged = PACKAGED / f"{published}.safetensors"
+    if packaged.exists():
+        return packaged
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     place = (_repository(published), "model.safetensors")
