@@ -83,11 +83,11 @@ def test_merged_they_predict_the_same_without_peft(tree, tmp_path, monkeypatch):
     runs.write_weights(tmp_path, network, recipe, tree, epoch=3)
     merged = runs.merge(tmp_path, tmp_path / "merged.safetensors")
     stamps = (torch.rand(5, 32, 32, 3) * 255).to(torch.uint8).numpy()
-    expected = Predictor(runs.load_weights(tmp_path), "cpu")(stamps)
+    expected = Predictor(runs.load_weights(tmp_path), device="cpu")(stamps)
     monkeypatch.setattr(adapters, "_peft", lambda: pytest.fail("PEFT is not needed"))
     found = runs.load_weights(merged)
     assert (found.recipe.adapter_rank, found.epoch) == (0, 3)
-    assert abs(Predictor(found, "cpu")(stamps) - expected).max() < 1e-4
+    assert abs(Predictor(found, device="cpu")(stamps) - expected).max() < 1e-4
 
 
 def test_adapters_without_their_base_are_refused(adapted, tmp_path):

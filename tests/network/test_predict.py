@@ -3,6 +3,7 @@
 import io
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.csv
@@ -11,14 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.network import predict as prediction
 from hubblefork.network import runs
 from hubblefork.network.predict import Predictor, predict, predict_part
+from hubblefork.network.recipe import load_recipe
+from hubblefork.network.training import train
 from hubblefork.sky.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
 from hubblefork.stamps.augment import central_views
 
-from .conftest import blob
+from .conftest import QUICK, blob
 
 
 def test_it_finds_what_was_learned(trained, data, tree):
@@ -159,8 +162,65 @@ def test_fractions_are_not_rounded_to_half_precision(trained, data, tree, tmp_pa
 
 
 def test_fast_precision_changes_fractions_by_less_than_votes_can_tell(trained, data):
-    predictor = Predictor(runs.load_weights(trained), "cpu")
+    weights = runs.load_weights(trained)
+    predictor = Predictor(weights, device="cpu")
     stamps = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
-        exact = predictor.network(central_views(torch.from_numpy(stamps), 32)).numpy()
+        exact = weights.network(central_views(torch.from_numpy(stamps), 32)).numpy()
     np.testing.assert_allclose(predictor(stamps), exact, atol=0.01)
+
+
+def some_stamps():
+    return np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
+
+
+def test_views_make_a_prediction_independent_of_how_the_galaxy_lies(trained):
+    stamps, weights = some_stamps(), runs.load_weights(trained)
+    turned = np.rot90(stamps, axes=(1, 2)).copy()
+    one, eight = Predictor(weights, device="cpu"), Predictor(weights, device="cpu", views=8)
+    assert abs(one(turned) - one(stamps)).max() > 0.01
+    np.testing.assert_allclose(eight(turned), eight(stamps), atol=2e-3)
+    np.testing.assert_allclose(eight(stamps[:, :, ::-1]), eight(stamps), atol=2e-3)
+
+
+@pytest.fixture(scope="module")
+def untrained(data, tmp_path_factory):
+    recipe = load_recipe("lab-cnn", [*QUICK, "epochs=1", "steps=1", "seed=4"])
+    return train(data, recipe, tmp_path_factory.mktemp("untrained") / "run", device="cpu")
+
+
+def test_several_runs_predict_their_mean(trained, untrained, data, tree, tmp_path):
+    def values(run, name, **how):
+        made = predict(run, data / "images.zip", tmp_path / f"{name}.parquet", device="cpu", **how)
+        return read_catalogue(made.path)
+
+    first, second = values(trained, "a"), values(untrained, "b")
+    both = values(trained, "c", others=[untrained])
+    mean = (fractions(first, tree) + fractions(second, tree)) / 2
+    assert abs(fractions(first, tree) - fractions(second, tree)).max() > 0.1
+    np.testing.assert_allclose(fractions(both, tree), mean, atol=1e-6)
+    assert metadata_of(both)["run"] == f"{trained} {untrained}"
+
+
+def test_the_catalogue_of_several_views_is_another_file(trained, tree):
+    one, four = (
+        predict_part(trained, "test", device="cpu"),
+        predict_part(trained, "test", views=4, device="cpu"),
+    )
+    assert (one.name, four.name) == ("test.parquet", "test-4-views.parquet")
+    assert metadata_of(read_catalogue(four))["views"] == "4"
+    difference = fractions(read_catalogue(one), tree) - fractions(read_catalogue(four), tree)
+    assert 1e-4 < abs(difference).max() < 0.5
+
+
+@pytest.mark.parametrize("views", [0, -2, 3])
+def test_an_odd_number_of_views_is_refused(trained, views):
+    with pytest.raises(RunError, match=f"views = {views}: 1, or an even number"):
+        Predictor(runs.load_weights(trained), views=views)
+
+
+def test_networks_of_other_stamps_do_not_predict_together(trained):
+    weights = runs.load_weights(trained)
+    other = replace(weights, recipe=replace(weights.recipe, stamp_size=48))
+    with pytest.raises(RunError, match="must see the same stamps"):
+        Predictor(weights, other)

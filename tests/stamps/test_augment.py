@@ -5,7 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from hubblefork.stamps.augment import Augmentation, augmented_views, central_views, random_moves
+from hubblefork.stamps.augment import (
+    Augmentation,
+    augmented_views,
+    central_views,
+    even_moves,
+    moved_views,
+    random_moves,
+)
 
 
 def sky(size=96):
@@ -108,3 +115,22 @@ def test_chances_are_drawn_apart():
 def test_a_chance_of_one_is_what_it_was_before_there_were_chances():
     one, other = (moved(stamps(3), rotation=90.0, zoom=1.2, **more) for more in ({}, {"zoom_chance": 1.0}))
     assert torch.equal(one, other)
+
+
+def test_even_moves_are_turns_around_the_circle_and_their_mirror_images():
+    pixels = stamps(1)
+    seen = [moved_views(pixels, pixels.shape[1], move[None]) for move in even_moves(8, 1, 1)]
+    whole = central_views(pixels, pixels.shape[1])
+    turned = [torch.rot90(whole, turn, (2, 3)) for turn in range(4)]
+    expected = turned + [view.flip(3) for view in turned]
+    nearest = {min(range(8), key=lambda k: float((view - expected[k]).abs().max())) for view in seen}
+    assert torch.allclose(seen[0], whole, atol=1e-5)
+    assert nearest == set(range(8))
+    assert all(min(float((view - one).abs().max()) for one in expected) < 1e-4 for view in seen)
+
+
+def test_one_even_move_is_the_central_view():
+    pixels = stamps(2)
+    assert torch.allclose(
+        moved_views(pixels, 64, even_moves(1, 96, 64).expand(2, 2, 3)), central_views(pixels, 64), atol=1e-5
+    )

@@ -191,6 +191,12 @@ def predict(
     kaggle: Annotated[
         bool, typer.Option("--kaggle", help="Kaggle's submission columns: GalaxyID, Class1.1 …")
     ] = False,
+    views: Annotated[
+        int, typer.Option(help="Average over so many rotations and reflections of each galaxy.")
+    ] = 1,
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", help="Another run to average with; as often as you like.")
+    ] = None,
     device: Device = "",
 ) -> None:
     """Vote fractions of every image, as a catalogue; called again after an interruption it goes on.
@@ -200,7 +206,9 @@ def predict(
     from hubblefork.bars import bar
     from hubblefork.network.predict import predict as predict_all
 
-    made = predict_all(run, source, out, kaggle=kaggle, device=device, progress=bar)
+    made = predict_all(
+        run, source, out, others=others or [], views=views, kaggle=kaggle, device=device, progress=bar
+    )
     typer.echo(f"{made.path}: {made.galaxies} galaxies, {len(made.rejects)} images could not be read")
 
 

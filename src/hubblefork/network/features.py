@@ -59,9 +59,9 @@ class _Watched:
     """A predictor whose last layer is listened to."""
 
     def __init__(self, weights: runs.Weights, device: str) -> None:
-        self.predict = Predictor(weights, device)
+        self.predict = Predictor(weights, device=device)
         self.heard: list[NDArray[np.float32]] = []
-        self.predict.network.features[-1].register_forward_pre_hook(self._hear)
+        weights.network.features[-1].register_forward_pre_hook(self._hear)
 
     def _hear(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.heard.append(inputs[0].float().cpu().numpy())

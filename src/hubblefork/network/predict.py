@@ -8,7 +8,7 @@ output until it is whole, so that an interrupted prediction goes on where it sto
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,12 +20,15 @@ import pyarrow.csv
 import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hubblefork import __version__
-from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.files import replacing, write_text
 from hubblefork.network import runs
 from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
+from hubblefork.network.model import VoteFractions
+from hubblefork.network.recipe import Recipe
 from hubblefork.progress import Progress, silent
 from hubblefork.sky.archives import galaxy_id_of, open_source
 from hubblefork.sky.catalogue import (
@@ -38,7 +41,7 @@ from hubblefork.sky.catalogue import (
     write_catalogue,
 )
 from hubblefork.sky.split import read_split
-from hubblefork.stamps.augment import central_views
+from hubblefork.stamps.augment import central_views, even_moves, moved_views
 from hubblefork.stamps.preprocess import prepare, stream
 from hubblefork.zoo import DecisionTree
 
@@ -47,21 +50,54 @@ PART = 4096
 
 
 class Predictor:
-    """A trained network on its device: stamps (galaxy, y, x, band) uint8 in, joint fractions out."""
+    """Trained networks on a device: stamps (galaxy, y, x, band) uint8 in, joint fractions out.
 
-    def __init__(self, weights: runs.Weights, device: str = "") -> None:
+    The fractions are the mean over all networks and over `views` of each galaxy: rotations around the
+    circle, every other one mirrored (1: the galaxy as it stands). Raises RunError for networks that need
+    other stamps or answer another tree than the first, and for a number of views that is neither 1 nor even.
+    """
+
+    def __init__(self, *members: runs.Weights, device: str = "", views: int = 1) -> None:
         keep_freed_memory()
+        _check_views(views)
+        _check_members(members)
         self.device = torch.device(device) if device else best_device()
-        self.precision = precision_of(weights.recipe.precision, self.device).name
-        self.input_size = weights.recipe.input_size
-        self.network = weights.network.to(self.device).eval()
+        self.views = views
+        self.members = [(member.network.to(self.device).eval(), member.recipe) for member in members]
 
     @torch.inference_mode()
     def __call__(self, stamps: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the joint fractions (galaxy, answer) of one batch of stamps."""
-        views = central_views(torch.from_numpy(np.ascontiguousarray(stamps)).to(self.device), self.input_size)
-        with autocast(self.device, self.precision):
-            return self.network(views).cpu().numpy()
+        pixels = torch.from_numpy(np.ascontiguousarray(stamps)).to(self.device)
+        fractions = [self._seen(network, recipe, pixels) for network, recipe in self.members]
+        return torch.stack(fractions).mean(dim=0).cpu().numpy()
+
+    def _seen(self, network: VoteFractions, recipe: Recipe, pixels: Tensor) -> Tensor:
+        with autocast(self.device, precision_of(recipe.precision, self.device).name):
+            if self.views == 1:
+                return network(central_views(pixels, recipe.input_size))
+            moves = even_moves(self.views, recipe.stamp_size, recipe.input_size).to(self.device)
+            every = (
+                network(moved_views(pixels, recipe.input_size, move.expand(len(pixels), 2, 3)))
+                for move in moves
+            )
+            return torch.stack(list(every)).mean(dim=0)
+
+
+def _check_views(views: int) -> None:
+    if views < 1 or (views > 1 and views % 2):
+        raise RunError(f"views = {views}: 1, or an even number (half of them are mirrored), such as 16")
+
+
+def _check_members(members: Sequence[runs.Weights]) -> None:
+    first = members[0]
+    for member in members[1:]:
+        if member.recipe.stamps != first.recipe.stamps or member.tree != first.tree:
+            raise RunError(
+                f"networks that predict together must see the same stamps and answer the same tree: "
+                f"{member.recipe.name} has {member.recipe.stamps} and {member.tree.name}, "
+                f"{first.recipe.name} {first.recipe.stamps} and {first.tree.name}"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,17 +109,20 @@ class Predicted:
     rejects: list[tuple[str, str]] = field(default_factory=list)
 
 
-def predict_part(run: Path, part: str, *, device: str = "", progress: Progress = silent) -> Path:
+def predict_part(
+    run: Path, part: str, *, views: int = 1, device: str = "", progress: Progress = silent
+) -> Path:
     """Predict the labelled and unlabelled galaxies of one part of a run's own split and data.
 
-    Writes `predictions/<part>.parquet` in the run folder and returns its path. Raises CatalogueError
-    when the part is empty.
+    Writes `predictions/<part>.parquet` in the run folder (`<part>-<views>-views.parquet` where `views` of
+    each galaxy are averaged) and returns its path. Raises CatalogueError when the part is empty.
     """
     weights = runs.load_weights(run)
     ids, rows, pixels = stamps_of_part(run, part, weights, progress=progress)
-    values = in_batches(Predictor(weights, device), pixels, rows, f"predicting {part}", progress)
-    path = run / "predictions" / f"{part}.parquet"
-    write_catalogue(_as_catalogue(ids, values, weights, run), path)
+    predictor = Predictor(weights, device=device, views=views)
+    values = in_batches(predictor, pixels, rows, f"predicting {part}", progress)
+    path = run / "predictions" / f"{part}{f'-{views}-views' if views > 1 else ''}.parquet"
+    write_catalogue(_signed(with_fractions(ids, values, weights.tree), [weights], [run], views), path)
     return path
 
 
@@ -103,28 +142,38 @@ def stamps_of_part(
 
 
 def predict(
-    run: Path, source: Path, out: Path, *, kaggle: bool = False, device: str = "", progress: Progress = silent
+    run: Path,
+    source: Path,
+    out: Path,
+    *,
+    others: Sequence[Path] = (),
+    views: int = 1,
+    kaggle: bool = False,
+    device: str = "",
+    progress: Progress = silent,
 ) -> Predicted:
     """Predict every image of a data folder, an archive or a folder of images, into a catalogue.
 
-    `run` is a run folder or a .safetensors file. The format follows the suffix of `out` (.parquet,
+    `run` is a run folder or a .safetensors file; with `others` their mean is predicted, and with `views` the
+    mean over so many views of each galaxy. The format follows the suffix of `out` (.parquet,
     .csv, .fits, .vot); `kaggle` names the columns as Kaggle's submissions do (GalaxyID, Class1.1 …).
     Images that cannot be read are listed in `<out>.rejects.csv`. Raises RunError, ImageError,
     CatalogueError, DiskError.
     """
     check_format(out)
-    weights = runs.load_weights(run)
-    predictor = Predictor(weights, device)
+    members = [runs.load_weights(place) for place in (run, *others)]
+    predictor, weights = Predictor(*members, device=device, views=views), members[0]
     if (source / "catalogue.parquet").exists():
         table = _predict_data(predictor, weights, source, progress)
         rejects: list[tuple[str, str]] = []
     else:
-        table, rejects = _predict_images(predictor, weights, source, out, progress)
+        table, rejects = _predict_images(predictor, members, source, out, progress)
     if not len(table):
         raise ImageError(
             f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
         )
-    write_catalogue(_kaggle_names(table, weights.tree) if kaggle else _signed(table, weights, run), out)
+    signed = _signed(table, members, [run, *others], views)
+    write_catalogue(_kaggle_names(table, weights.tree) if kaggle else signed, out)
     _write_rejects(out, rejects)
     shutil.rmtree(_parts_folder(out), ignore_errors=True)
     return Predicted(out, len(table), rejects)
@@ -155,9 +204,10 @@ def in_batches(
 
 
 def _predict_images(
-    predictor: Predictor, weights: runs.Weights, source: Path, out: Path, progress: Progress
+    predictor: Predictor, members: Sequence[runs.Weights], source: Path, out: Path, progress: Progress
 ) -> tuple[pa.Table, list[tuple[str, str]]]:
-    parts = _Parts.opened(out, source, weights)
+    weights = members[0]
+    parts = _Parts.opened(out, source, [*(member.digest for member in members), str(predictor.views)])
     with open_source(source) as images:
         names, defects = images.names(), [(defect.member, str(defect)) for defect in images.defects]
     if not names:
@@ -190,10 +240,10 @@ class _Parts:
     folder: Path
 
     @classmethod
-    def opened(cls, out: Path, source: Path, weights: runs.Weights) -> _Parts:
-        """Reopen the parts of the same prediction, or begin anew."""
+    def opened(cls, out: Path, source: Path, how: Sequence[str]) -> _Parts:
+        """Reopen the parts of a prediction of the same images in the same way, or begin anew."""
         folder = _parts_folder(out)
-        origin = f"{source.resolve()} {source.stat().st_size} {weights.digest}"
+        origin = f"{source.resolve()} {source.stat().st_size} {' '.join(how)}"
         if not (folder / "origin").exists() or (folder / "origin").read_text(encoding="utf-8") != origin:
             shutil.rmtree(folder, ignore_errors=True)
             write_text(folder / "origin", origin)
@@ -257,17 +307,15 @@ def _parts_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
-def _as_catalogue(ids: pa.Table, values: NDArray, weights: runs.Weights, run: Path) -> pa.Table:
-    return _signed(with_fractions(ids, values, weights.tree), weights, run)
-
-
-def _signed(table: pa.Table, weights: runs.Weights, run: Path) -> pa.Table:
+def _signed(table: pa.Table, members: Sequence[runs.Weights], places: Sequence[Path], views: int) -> pa.Table:
+    weights = members[0]
     return with_metadata(
         table,
         {
-            "run": str(run),
+            "run": " ".join(str(place) for place in places),
             "recipe": weights.recipe.name,
             "tree": weights.tree.name,
+            "views": str(views),
             "quantity": "joint_fraction",
             "version": __version__,
         },

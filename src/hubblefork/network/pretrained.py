@@ -23,7 +23,8 @@ def start(network: VoteFractions, published: str, file: Path | None = None) -> s
 
     `file` is a .safetensors file in timm's naming; without one the weights that timm publishes as
     `published` are taken, those in `weights/` from the package; when they cannot be reached the network keeps
-    its random ones, which the returned text says. Raises RunError for a file that does not fit or a network without an encoder.
+    its random ones, which the returned text says. Raises RunError for a file that does not fit or a network
+    without an encoder.
     """
     encoder = encoder_of(network)
     if file is not None and encoder is None:

@@ -73,6 +73,22 @@ def random_moves(
     mirror = torch.where(uniform() < 2 * by.flip - 1, -1.0, 1.0)
     moved = torch.where(uniform() < 2 * by.shift_chance - 1, 1.0, 0.0) if by.shift_chance < 1 else 1.0
     shift = torch.stack([uniform() * moved, uniform() * moved], dim=1) * 2 * by.shift / stamp
+    return torch.cat([_turned(angle, mirror, scale), shift.unsqueeze(2)], dim=2)
+
+
+def even_moves(views: int, stamp: int, size: int) -> Tensor:
+    """Return affine maps (view, 2, 3) that turn a galaxy evenly, every other view mirrored.
+
+    `views` is 1 or even: views / 2 angles around the circle, of which the first is 0. Maps go from views of
+    `size` pixels to stamps of `stamp` pixels.
+    """
+    numbers = torch.arange(views)
+    angle = (numbers // 2) * (2 * math.pi / max(1, views // 2))
+    turned = _turned(angle, 1.0 - 2 * (numbers % 2), torch.full((views,), size / stamp))
+    return torch.cat([turned, torch.zeros(views, 2, 1)], dim=2)
+
+
+def _turned(angle: Tensor, mirror: Tensor, scale: Tensor) -> Tensor:
+    """Return matrices (n, 2, 2) that rotate, mirror and scale."""
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
-    rows = torch.stack([mirror * cos, -sin, mirror * sin, cos], dim=1).view(galaxies, 2, 2)
-    return torch.cat([rows, shift.unsqueeze(2)], dim=2)
+    return torch.stack([mirror * cos, -sin, mirror * sin, cos], dim=1).view(-1, 2, 2)

@@ -146,7 +146,7 @@ def _speed(run: Path, data: Path, device: str) -> float:
     """Return how many galaxies a second a run predicts once it is loaded; timed once, then read."""
     path = run / "speed.toml"
     if not path.exists():
-        predictor = Predictor(runs.load_weights(run), device)
+        predictor = Predictor(runs.load_weights(run), device=device)
         pixels = prepare(data, runs.read_recipe(run).stamps).pixels[:TIMED]
         predictor(pixels)
         began = time.perf_counter()
