@@ -215,9 +215,9 @@ def _predict_images(
     left = [name for name in names if name not in parts.done()]
     with progress("predicting", len(names), len(names) - len(left)) as advance:
         stamps = stream(source, weights.recipe.stamps, names=left)
-        while members := list(islice(stamps, PART)):
-            parts.add(*_predict_members(predictor, members))
-            advance(len(members))
+        while some := list(islice(stamps, PART)):
+            parts.add(*_predict_members(predictor, some))
+            advance(len(some))
     table, rejects = parts.whole(weights.tree)
     return table, rejects + defects
 

@@ -84,7 +84,7 @@ def _keep_grouped_in_single(network: nn.Module) -> None:
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-            layer.forward = MethodType(_in_single, layer)
+            layer.forward = MethodType(_in_single, layer)  # type: ignore[method-assign]
 
 
 def _in_single(layer: nn.Module, maps: Tensor) -> Tensor:
