@@ -213,6 +213,38 @@ def predict(
 
 
 @app.command()
+def classify(
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders, zips or tars of them.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write Kaggle's columns to a .csv, .parquet, .fits or .vot file."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Another run, or its weights.safetensors, than what comes along.")
+    ] = None,
+    views: Annotated[int, typer.Option(help="Average over so many views of each galaxy.")] = 8,
+    device: Device = "",
+) -> None:
+    """Classify galaxies with the network that comes along: the tree with vote fractions, drawn here.
+
+    Example: hubblefork classify my_galaxy.jpg
+    """
+    from hubblefork.bars import bar
+    from hubblefork.judging.classify import classify_all, write_classified
+
+    found = classify_all(images, run=run, views=views, device=device, progress=bar)
+    for galaxy in found.galaxies if out is None else []:
+        typer.echo(f"{galaxy}\n")
+    for _, reason in found.rejects:
+        typer.secho(reason, fg="red", err=True)
+    if out is not None:
+        write_classified(found, out)
+        typer.echo(f"{out}: {len(found.galaxies)} galaxies, {len(found.rejects)} images could not be read")
+    if not found.galaxies:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     run: Run,
     predictions: Annotated[Path | None, typer.Option(help="A catalogue of predictions to add.")] = None,

@@ -173,7 +173,7 @@ def predict(
             f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
         )
     signed = _signed(table, members, [run, *others], views)
-    write_catalogue(_kaggle_names(table, weights.tree) if kaggle else signed, out)
+    write_catalogue(kaggle_names(table, weights.tree) if kaggle else signed, out)
     _write_rejects(out, rejects)
     shutil.rmtree(_parts_folder(out), ignore_errors=True)
     return Predicted(out, len(table), rejects)
@@ -279,7 +279,7 @@ class _Parts:
         rejects = zip(
             table.column("member").filter(bad).to_pylist(), reasons.filter(bad).to_pylist(), strict=True
         )
-        numbers = _as_integers(ids.filter(good))
+        numbers = as_integers(ids.filter(good))
         return with_fractions(pa.table({ID: numbers}), values.reshape(-1, len(tree.columns)), tree), list(
             rejects
         )
@@ -296,7 +296,8 @@ def _with_repeated_ids(table: pa.Table, ids: pa.Array) -> pa.Array:
     return pa.array(reasons, pa.string())
 
 
-def _as_integers(ids: pa.Array) -> pa.Array:
+def as_integers(ids: pa.Array) -> pa.Array:
+    """Return ids as 64-bit integers where all of them are, else as they were."""
     try:
         return ids.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -322,7 +323,8 @@ def _signed(table: pa.Table, members: Sequence[runs.Weights], places: Sequence[P
     )
 
 
-def _kaggle_names(table: pa.Table, tree: DecisionTree) -> pa.Table:
+def kaggle_names(table: pa.Table, tree: DecisionTree) -> pa.Table:
+    """Return a catalogue of ids and fractions under the names of Kaggle's submissions."""
     return table.rename_columns(["GalaxyID", *tree.source_columns])
 
 

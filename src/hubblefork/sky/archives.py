@@ -14,10 +14,11 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from os.path import commonpath
 from pathlib import Path, PurePosixPath
 from posixpath import basename, splitext
 from typing import BinaryIO
@@ -25,6 +26,7 @@ from typing import BinaryIO
 from hubblefork.errors import ImageError, did_you_mean
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 LARGEST_MEMBER = 64 * 2**20
 READ_AHEAD = 128 * 2**10
 UNREADABLE = (
@@ -125,6 +127,21 @@ def open_source(path: Path) -> Iterator[Source]:
     else:
         _check_tar(path)
         yield _indexed(path, partial(_tar_entries, path))
+
+
+def open_files(paths: Sequence[Path]) -> Source:
+    """Return image files as one source, named by their file names. Raises ImageError where one is missing."""
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing or not paths:
+        raise ImageError(f"{', '.join(missing) or 'no image'}: there is no such file; give {SUFFIXES} files")
+    return _indexed(
+        Path(commonpath([path.resolve().parent for path in paths])), partial(_file_entries, paths)
+    )
+
+
+def _file_entries(paths: Sequence[Path]) -> Iterator[Entry]:
+    for path in paths:
+        yield path.name, path.stat().st_size, partial(_read_file, path)
 
 
 def is_image(name: str) -> bool:

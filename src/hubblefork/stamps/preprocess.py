@@ -27,7 +27,7 @@ from PIL import Image
 
 from hubblefork.errors import CatalogueError, ImageError, StampError
 from hubblefork.progress import Progress, silent
-from hubblefork.sky.archives import MemberError, open_source
+from hubblefork.sky.archives import MemberError, Source, open_source
 from hubblefork.sky.cutouts import EIGHT_BIT_MODES, MOST_PIXELS, SIGNATURES
 from hubblefork.stamps.jpeg import BANDS, decode_jpeg, jpeg_sides
 from hubblefork.stamps.resample import resample, taps
@@ -148,15 +148,22 @@ def stream(
     core) decode while the caller works; only some dozen images for each are in memory at any time.
     Raises ImageError when the source cannot be opened or lacks a name.
     """
-    threads = threads or os.cpu_count() or 1
     with open_source(source) as opened:
-        members = opened.stream(names)
-        groups = iter(lambda: list(islice(members, GROUP)), [])
-        if threads == 1:
-            for group in groups:
-                yield from _stamped(group, spec, source)
-        else:
-            yield from _stamped_in_threads(groups, spec, source, threads)
+        yield from stream_opened(opened, spec, names=names, threads=threads)
+
+
+def stream_opened(
+    source: Source, spec: StampSpec, *, names: Collection[str] | None = None, threads: int | None = None
+) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
+    """Yield as `stream` does, from a source that is open."""
+    threads = threads or os.cpu_count() or 1
+    members = source.stream(names)
+    groups = iter(lambda: list(islice(members, GROUP)), [])
+    if threads == 1:
+        for group in groups:
+            yield from _stamped(group, spec, source.path)
+    else:
+        yield from _stamped_in_threads(groups, spec, source.path, threads)
 
 
 def _stamped_in_threads(
