@@ -468,7 +468,7 @@ def interrupted(data, what, moment, nth):
 @pytest.mark.parametrize(
     "moment, nth, done",
     [
-        ("Filling.put", 18, 16),  # rows written, not yet safe
+        ("Filling.put", 18, 16),  # rows put, not yet safe
         ("store._write_journal", 4, 8),  # rows safe, the journal does not say so yet
         ("store.write_text", 4, 12),  # the same, one call deeper; the first call opens the journal
         ("store._finish", 1, GALAXIES),  # all there, none of it under its final name

@@ -328,10 +328,9 @@ def _fill(
 def _missing(galaxies: pa.Table, done: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
     """Return the rows not done yet by source and member."""
     missing: dict[str, dict[str, int]] = {}
-    rows = np.flatnonzero(~done)
-    columns = galaxies.select(["source", "member"]).take(rows).to_pydict()
-    for row, source, member in zip(rows.tolist(), columns["source"], columns["member"], strict=True):
-        missing.setdefault(source, {})[member] = row
+    sources, members = (galaxies.column(name).to_pylist() for name in ("source", "member"))
+    for row in np.flatnonzero(~done).tolist():
+        missing.setdefault(sources[row], {})[members[row]] = row
     return missing
 
 

@@ -56,8 +56,8 @@ def resample(pixels: NDArray[np.uint8], rows: Taps, columns: Taps) -> NDArray[np
     turned = lines.reshape(size, width, bands).transpose(1, 2, 0).reshape(width, bands * size)
     stamp = columns.weights @ turned
     stamp += np.float32(0.5)
-    turned_back = stamp.reshape(size, bands, size).transpose(2, 0, 1)
-    return np.clip(turned_back, 0, 255, out=np.empty((size, size, bands), np.uint8), casting="unsafe")
+    rounded = stamp.clip(0, 255, out=stamp).astype(np.uint8)
+    return np.ascontiguousarray(rounded.reshape(size, bands, size).transpose(2, 0, 1))
 
 
 def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
