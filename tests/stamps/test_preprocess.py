@@ -262,6 +262,8 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
     image, read = next(iter(images.values())), count()
 
     class Endless:
+        path = Path("endless.zip")
+
         def stream(self, names):
             return ((str(next(read)), image) for _ in count())
 
