@@ -1,0 +1,93 @@
+"""Galaxies classified at once: one file, many, folders and archives; what cannot be read is said."""
+
+import numpy as np
+import pyarrow.csv
+import pytest
+from typer.testing import CliRunner
+
+import hubblefork
+from hubblefork.cli import app
+from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
+from hubblefork.judging.classify import Classified, Galaxy, classify_all, write_classified
+from hubblefork.network.predict import predict
+from hubblefork.sky.catalogue import fractions, read_catalogue
+from hubblefork.zoo import load_tree, to_joint
+
+from .conftest import blob
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, roundness in ((7, 0.9), (8, 0.1)):
+        (folder / f"{number}.jpg").write_bytes(blob(roundness))
+    return folder
+
+
+def test_one_file_is_classified_by_one_call(trained, pictures):
+    round_one = hubblefork.classify(pictures / "7.jpg", run=trained, device="cpu")
+    flat_one = hubblefork.classify(str(pictures / "8.jpg"), run=trained, device="cpu")
+    assert round_one.galaxy_id == "7"
+    assert round_one["smooth"] > 0.6 > 0.5 > flat_one["smooth"]
+    assert round_one["Class1.1"] == round_one["smooth"] == round_one.as_dict()["smooth"]
+    assert len(round_one.as_dict()) == 37
+    with pytest.raises(UnknownAnswer):
+        round_one["smoth"]
+
+
+def test_a_file_that_is_no_image_is_said(trained, tmp_path):
+    (tmp_path / "letter.jpg").write_text("Dear colleague")
+    with pytest.raises(ImageError, match=r"letter\.jpg: neither a JPEG nor a PNG"):
+        hubblefork.classify(tmp_path / "letter.jpg", run=trained, device="cpu")
+    with pytest.raises(ImageError, match=r"absent\.jpg: there is no such file"):
+        hubblefork.classify(tmp_path / "absent.jpg", run=trained, device="cpu")
+
+
+def test_files_folders_and_archives_are_classified_as_predict_does(trained, pictures, data, tree, tmp_path):
+    found = classify_all(
+        [data / "images.zip", pictures / "7.jpg", pictures], run=trained, views=2, device="cpu"
+    )
+    assert [galaxy.galaxy_id for galaxy in found.galaxies][:3] == ["7", "1000", "1001"]
+    assert len(found.galaxies) == 1 + 240 + 2
+    made = predict(trained, data / "images.zip", tmp_path / "p.parquet", views=2, device="cpu")
+    values = np.stack([galaxy.fractions for galaxy in found.galaxies[1:241]])
+    np.testing.assert_allclose(values, fractions(read_catalogue(made.path), tree), atol=0.01)
+
+
+def test_one_bad_file_does_not_stop_the_others(trained, pictures, tmp_path):
+    (pictures / "bad.jpg").write_bytes(blob(0.5)[:300])
+    result = CliRunner().invoke(
+        app, ["classify", str(pictures), "--run", str(trained), "--out", str(tmp_path / "votes.csv")]
+    )
+    assert result.exit_code == 0
+    assert "2 galaxies, 1 images could not be read" in result.output
+    assert "bad.jpg" in result.output
+    table = pyarrow.csv.read_csv(tmp_path / "votes.csv")
+    assert table.column_names == ["GalaxyID", *load_tree().source_columns]
+    assert table.column("GalaxyID").to_pylist() == [7, 8]
+
+
+def test_nothing_readable_is_no_success(trained, tmp_path):
+    (tmp_path / "bad.jpg").write_text("no image")
+    result = CliRunner().invoke(app, ["classify", str(tmp_path / "bad.jpg"), "--run", str(trained)])
+    assert result.exit_code == 1
+    with pytest.raises(CatalogueError, match="none of the 1 images could be read"):
+        write_classified(Classified([], [("bad.jpg", "…")]), tmp_path / "votes.csv")
+
+
+def test_the_drawing_shows_what_was_asked_and_leaves_out_what_was_not():
+    tree = load_tree()
+    conditional = np.zeros((1, 37))
+    for answers in tree.slices:
+        conditional[0, answers.start] = 1
+    text = str(Galaxy("x", tree, to_joint(tree, conditional)[0]))
+    assert "smooth                          1.00 ████████████████████" in text
+    assert "How rounded is it?" in text and "edge-on" not in text
+    assert text.count("Is there anything odd?") == 1
+    assert "7 questions that fewer than 5% would be asked are left out" in text
+    assert len(galaxy_lines(text)) == 4 + 4 + 3 + 8
+
+
+def galaxy_lines(text):
+    return text.splitlines()[1:-1]
