@@ -224,3 +224,13 @@ def test_networks_of_other_stamps_do_not_predict_together(trained):
     other = replace(weights, recipe=replace(weights.recipe, stamp_size=48))
     with pytest.raises(RunError, match="must see the same stamps"):
         Predictor(weights, other)
+
+
+def test_weights_in_half_precision_predict_the_same_to_a_thousandth(trained, tmp_path):
+    small = runs.merge(trained, tmp_path / "small.safetensors", half=True)
+    assert small.stat().st_size < 0.6 * (trained / "weights.safetensors").stat().st_size
+    exact, found = (
+        runs.load_weights(place).network(central_views(torch.from_numpy(some_stamps()), 32))
+        for place in (trained, small)
+    )
+    assert 0 < abs(found - exact).max() < 1e-3

@@ -97,13 +97,14 @@ def crossval(
 
 
 def merge(
-    run: Annotated[Path, typer.Argument(help="The folder of a run with adapters.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    half: Annotated[bool, typer.Option("--half", help="In half precision: half the bytes.")] = False,
 ) -> None:
-    """Add a run's adapters to the weights beside which they were trained: one file that needs no other.
+    """One file of weights that needs no other: adapters added to what they stand beside; smaller with --half.
 
     Example: hubblefork merge runs/resnet50-lora --out resnet50-lora.safetensors
     """
     from hubblefork.network.runs import merge as merge_run
 
-    typer.echo(merge_run(run, out))
+    typer.echo(merge_run(run, out, half=half))

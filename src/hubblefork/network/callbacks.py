@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+from torch import Tensor
 
 from hubblefork.network import runs
 from hubblefork.network.recipe import Recipe
@@ -90,13 +91,21 @@ class BestWeights(Callback):
         self.best = state["best"]
 
 
-class Average(EMAWeightAveraging):
+class Average(WeightAveraging):
     """Keeps an exponential moving average of the weights, which is what is validated and written.
 
-    Polyak & Juditsky 1992 with the exponential weights of Tarvainen & Valpola 2017 (arXiv:1703.01780).
-    Lightning swaps the average out before `on_validation_end`; here it stays in place through that call, and
-    this callback stands behind the one that writes the weights.
+    Tarvainen & Valpola 2017 (arXiv:1703.01780). The decay of step n is at most (1 + n) / (10 + n): the first
+    weights, which have learned nothing, are soon forgotten. Lightning swaps the average out before
+    `on_validation_end`; here it stays in place through that call, and this callback stands behind the one
+    that writes the weights.
     """
+
+    def __init__(self, decay: float) -> None:
+        def updated(mean: Tensor, current: Tensor, steps: Tensor) -> Tensor:
+            share = ((1 + steps) / (10 + steps)).clamp(max=decay)
+            return share * mean + (1 - share) * current
+
+        super().__init__(avg_fn=updated)
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
         """Leave the average in place."""

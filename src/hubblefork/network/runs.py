@@ -135,17 +135,22 @@ def write_weights(
     _save(out / "weights.safetensors", tensors, recipe, tree, epoch=epoch, base=base)
 
 
-def merge(run: Path, out: Path) -> Path:
-    """Write the weights of a run with its adapters merged into one file that needs no other.
+def merge(run: Path, out: Path, *, half: bool = False) -> Path:
+    """Write the weights of a run as one file that needs no other, its adapters merged.
 
-    Raises RunError for a run without adapters or a base that is missing, DiskError.
+    With `half` what is multiplied (not biases, normalisations and statistics) is in half precision: half the
+    bytes. Raises RunError where there is nothing to do: no adapters, and not `half`; DiskError.
     """
     if out.suffix != ".safetensors":
         raise RunError(f"{out}: weights are written as .safetensors; name the file so")
     weights = load_weights(run)
-    if not weights.recipe.adapter_rank:
+    if not weights.recipe.adapter_rank and not half:
         raise RunError(f"{run}: its weights are whole: there are no adapters to merge")
-    whole = merged(weights.network.state_dict(), weights.network)
+    whole = dict(weights.network.state_dict())
+    if weights.recipe.adapter_rank:
+        whole = merged(whole, weights.network)
+    if half:
+        whole = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in whole.items()}
     _save(out, whole, replace(weights.recipe, adapter_rank=0), weights.tree, epoch=weights.epoch)
     return out
 
