@@ -13,7 +13,8 @@ from hubblefork.sky.catalogue import galaxy_ids, read_catalogue
 from hubblefork.sky.mock import write_mock_sky
 
 TOUR = (Path(__file__).parents[1] / "docs" / "tour.md").read_text(encoding="utf-8")
-MINUTES = ("study lab", "study soft-target", "study mergers")  # run, with smaller settings, in tests/studies
+# run, with smaller settings, in tests/studies
+MINUTES = tuple(f"study {name}" for name in ("lab", "soft-target", "mergers", "compare"))
 COMMANDS = [
     command
     for command in re.findall(r"^hubblefork (.+)$", TOUR, re.MULTILINE)

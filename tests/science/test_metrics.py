@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, plain loops and theory."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -226,3 +228,34 @@ def test_terms_and_draws_must_fit(sides, rng):
         metrics.Terms(np.array([[np.nan]]), np.array([[1.0]]))
     with pytest.raises(CatalogueError, match=r"must be \(galaxy, column\)"):
         metrics.Terms(np.ones((2, 1)), np.ones((3, 1)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_the_closed_procedure_of_bonferroni(seed):
+    p_values = np.random.default_rng(seed).random(5) ** 3
+    expected = [
+        max(
+            min(1.0, len(group) * min(p_values[list(group)]))
+            for size in range(1, 6)
+            for group in combinations(range(5), size)
+            if one in group
+        )
+        for one in range(5)
+    ]
+    assert metrics.holm(p_values.tolist()) == pytest.approx(expected)
+
+
+def test_holm_of_one_and_of_none():
+    assert metrics.holm([0.03]) == [0.03]
+    assert metrics.holm([]) == []
+
+
+def test_averaged_terms_have_the_mean_squared_error():
+    rng = np.random.default_rng(3)
+    votes = rng.random((20, 5))
+    votes[3, :2] = np.nan
+    predicted = [rng.random((20, 5)) for _ in range(3)]
+    terms = metrics.averaged([metrics.in_total(metrics.error_terms(one, votes)) for one in predicted])
+    expected = np.sqrt(np.nanmean([(one - votes) ** 2 for one in predicted]))
+    assert terms.only_value("") == pytest.approx(expected)
+    assert terms.galaxies().tolist() == [20]

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,40 @@ def test_a_list_without_ids_is_refused(tmp_path: Path, content: bytes, message: 
     (tmp_path / "ids.txt").write_bytes(content)
     with pytest.raises(CatalogueError, match=rf"ids\.txt: the list of galaxy ids {message}"):
         read_ids(tmp_path / "ids.txt")
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_a_smaller_share_of_the_training_galaxies_is_part_of_a_larger_one(one: float, other: float) -> None:
+    whole, ids = Split(**SHARED), range(400)
+    small, large = (replace(whole, train_share=share).assign(ids) for share in sorted((one, other)))
+    parts = whole.assign(ids)
+    assert set(np.flatnonzero(small == "train")) <= set(np.flatnonzero(large == "train"))
+    assert set(np.flatnonzero(large == "train")) <= set(np.flatnonzero(parts == "train"))
+    for part in ("validation", "test"):
+        assert ((large == part) == (parts == part)).all()
+
+
+@pytest.mark.parametrize("share", [0.125, 0.5])
+def test_a_share_is_the_share_asked_for_and_owes_nothing_to_the_list(share: float) -> None:
+    ids = range(20_000)
+    listed = frozenset(str(i) for i in ids[::2])
+    whole = Split("shares", test=20, validation=20, judge_on=listed)
+    parts, fewer = whole.assign(ids), replace(whole, train_share=share).assign(ids)
+    for chosen in (parts == "train", (parts == "train") & (np.arange(len(ids)) % 2 == 0)):
+        kept = np.count_nonzero(fewer[chosen] == "train")
+        assert binomtest(kept, np.count_nonzero(chosen), share).pvalue > 1e-3
+    assert set(fewer[parts == "train"]) == {"train", "left out"}
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan")])
+def test_no_such_share(share: float) -> None:
+    with pytest.raises(CatalogueError, match="of the training galaxies: above 0, at most 1"):
+        Split(train_share=share)
+
+
+def test_a_share_survives_its_folder(tmp_path: Path) -> None:
+    split = Split("s", test=10, train_share=0.125)
+    write_split(split, tmp_path)
+    assert read_split(tmp_path) == split
+    write_split(Split(), tmp_path)
+    assert "train_share" not in (tmp_path / "split.toml").read_text()

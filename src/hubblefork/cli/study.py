@@ -59,6 +59,68 @@ def lab(
 
 
 @study.command()
+def compare(
+    out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
+    data: Annotated[Path | None, typer.Option(help="A data folder; not needed with --quick.")] = None,
+    recipes: Annotated[
+        list[str] | None, typer.Option("--recipe", help="A recipe to compare; again for each. Else five.")
+    ] = None,
+    seeds: Annotated[
+        list[str] | None, typer.Option(help="[RECIPE:]N: trainings of each recipe, or of one; 3 by itself.")
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="[RECIPE:]key=value.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of runs: those that are the trainings wanted are taken, not trained."),
+    ] = None,
+    ensembles: Annotated[
+        list[str] | None, typer.Option("--ensemble", help="A recipe whose seeds are averaged too.")
+    ] = None,
+    views: Annotated[int, typer.Option(help="Views of each galaxy at prediction, beside one.")] = 16,
+    curves: Annotated[
+        list[str] | None, typer.Option(help="A recipe that is trained on shares of the galaxies too.")
+    ] = None,
+    shares: Annotated[str, typer.Option(help="The shares, for --curves.")] = "1/8,1/4,1/2,1",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short trainings, on a mock sky unless there is --data.")
+    ] = False,
+    weights: StudyWeights = None,
+    only_report: OnlyReport = False,
+    record: Record = None,
+    device: Device = "",
+) -> None:
+    """Networks side by side on the same galaxies: which is best, how sure that is, what more galaxies give.
+
+    Example: hubblefork study compare --data data/ --recipe lab-cnn --recipe fork --out studies/compare/
+    """
+    from hubblefork.bars import bar
+    from hubblefork.studies.compare import Wanted, Ways, run_compare
+    from hubblefork.studies.record import copy_record
+
+    wanted = Wanted(
+        recipes=recipes or Wanted.recipes,
+        seeds=seeds or Wanted.seeds,
+        settings=settings or [],
+        ensembles=ensembles or [],
+        curves=curves or [],
+        shares=shares,
+    )
+    ways = Ways(
+        wanted=wanted,
+        runs=runs or [],
+        views=views,
+        weights=weights,
+        device=device,
+        quick=quick,
+        only_report=only_report,
+    )
+    page = run_compare(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar)
+    if record is not None:
+        copy_record(page.parent, record)
+    typer.echo(page)
+
+
+@study.command()
 def mergers(
     out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
     run: Annotated[

@@ -18,6 +18,7 @@ LINES: tuple[dict[str, Any], ...] = (
     {"color": ORANGE, "linestyle": (0, (1, 1)), "marker": "P"},
     {"color": SKY, "linestyle": (0, (3, 1)), "marker": "*"},
 )
+COSTS = (("seconds", "seconds of training to the best epoch"), ("parameters", "parameters"))
 
 
 @in_house_style
@@ -51,16 +52,19 @@ def errors_over_time(
 
 @in_house_style
 def error_against_cost(
-    points: Mapping[str, Mapping[str, float]], *, mean_vote: float | None = None
+    points: Mapping[str, Mapping[str, float]],
+    *,
+    costs: Sequence[tuple[str, str]] = COSTS,
+    mean_vote: float | None = None,
 ) -> Drawing:
-    """Draw the RMSE of each network against what it cost: seconds to its best epoch, and its parameters.
+    """Draw the RMSE of each network against what it cost, a panel a cost.
 
-    `points` maps a name to `seconds`, `parameters`, `rmse` and `sd`; at most seven. Returns them.
+    `points` maps a name to `rmse`, `sd` and each of `costs`, which are (key, label); at most seven. Returns
+    them.
     """
     figure = new_figure(PAGE, 3.2)
-    panels = figure.subplots(1, 2, sharey=True)
-    axes = (("seconds", "seconds of training to the best epoch"), ("parameters", "parameters"))
-    for panel, (key, label) in zip(panels, axes, strict=True):
+    panels = figure.subplots(1, len(costs), sharey=True)
+    for panel, (key, label) in zip(panels, costs, strict=True):
         for (name, point), line in zip(points.items(), LINES, strict=False):
             panel.errorbar(
                 point[key],

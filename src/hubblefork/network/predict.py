@@ -59,7 +59,7 @@ class Predictor:
 
     def __init__(self, *members: runs.Weights, device: str = "", views: int = 1) -> None:
         keep_freed_memory()
-        _check_views(views)
+        check_views(views)
         _check_members(members)
         self.device = torch.device(device) if device else best_device()
         self.views = views
@@ -84,7 +84,8 @@ class Predictor:
             return torch.stack(list(every)).mean(dim=0)
 
 
-def _check_views(views: int) -> None:
+def check_views(views: int) -> None:
+    """Raise RunError for a number of views that is neither 1 nor even."""
     if views < 1 or (views > 1 and views % 2):
         raise RunError(f"views = {views}: 1, or an even number (half of them are mirrored), such as 16")
 

@@ -184,7 +184,7 @@ def _base_of(out: Path, network: VoteFractions) -> str:
         frozen = {name: tensors[name].detach().cpu().contiguous() for name in sorted(frozen_names(network))}
         with replacing(path) as temporary:
             save_file(frozen, temporary)
-    return _sha256(path)
+    return digest_of(path)
 
 
 def load_weights(source: Path) -> Weights:
@@ -201,7 +201,11 @@ def load_weights(source: Path) -> Weights:
     if "base" in header:
         tensors |= _opened_base(path, header["base"])
     return Weights(
-        _filled(VoteFractions(recipe, tree), tensors, path), recipe, tree, int(header["epoch"]), _sha256(path)
+        _filled(VoteFractions(recipe, tree), tensors, path),
+        recipe,
+        tree,
+        int(header["epoch"]),
+        digest_of(path),
     )
 
 
@@ -221,14 +225,15 @@ def _opened_base(path: Path, digest: str) -> dict[str, torch.Tensor]:
             f"{path} holds adapters alone; the weights that they stand beside, {BASE} with SHA-256 "
             f"{digest[:16]}…, belong beside it. `hubblefork merge RUN --out FILE` makes one file of both."
         )
-    if _sha256(base) != digest:
+    if digest_of(base) != digest:
         raise RunError(
             f"{base}: not the weights beside which {path.name} was trained (SHA-256 {digest[:16]}…)"
         )
     return _opened(base)[1]
 
 
-def _sha256(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -99,6 +99,11 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def unbroken(name: str) -> str:
+    """Return a name that stays on one line: with a space and a hyphen that do not break."""
+    return name.replace(" ", "\u00a0").replace("-", "\u2011")
+
+
 def listed(texts: Sequence[str]) -> str:
     """Return "a, b and c"."""
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

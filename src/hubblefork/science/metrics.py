@@ -11,6 +11,7 @@ two metrics computed with the same draws are paired.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -187,6 +188,24 @@ def constraint_terms(tree: DecisionTree, predicted: NDArray) -> Terms:
     broken = np.abs(sums - reach(tree, predicted)) + beyond
     known = ~np.isnan(broken)
     return Terms(np.where(known, broken, 0.0), known.astype(float))
+
+
+def averaged(terms: Sequence[Terms]) -> Terms:
+    """Return the mean of the terms of several predictions of the same galaxies, galaxy by galaxy."""
+    numerator = np.mean([one.numerator for one in terms], axis=0)
+    return Terms(numerator, np.mean([one.denominator for one in terms], axis=0), root=terms[0].root)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number: with those at most α, any is wrong with at most α.
+
+    Holm 1979 (Scand. J. Statist. 6, 65): the smallest of m times m, the next times m - 1, none below the one
+    before, at most 1.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(order), 0, -1)
+    corrected = np.minimum(1.0, np.maximum.accumulate(factors * np.asarray(p_values)[order]))
+    return corrected[np.argsort(order, kind="stable")].tolist()
 
 
 def draw(galaxies: int, *, rng: np.random.Generator, resamples: int = RESAMPLES) -> NDArray[np.uint8]:

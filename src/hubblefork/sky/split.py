@@ -20,9 +20,8 @@ from hubblefork.files import write_text
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
-
-
 LEFT_OUT = "left out"
+HASHES = 16**8
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,9 @@ class Split:
     the next `validation` validation, the rest train. With `judge_on`, a galaxy outside that list
     always trains. The default is the lab report's 80/20, without a test set. With a `fold`, the galaxies
     that would be test are left out altogether, and those of the fold are test; who chooses among the rest
-    stays as it is. Raises CatalogueError.
+    stays as it is. With a `train_share` below 1 only so many of the galaxies that would train do, the others
+    are left out: those with the lowest `sha256("<salt>/train:<galaxy_id>")`, so that a smaller share is part
+    of every larger one, and who chooses and who judges stays as it is. Raises CatalogueError.
     """
 
     salt: str = "hubblefork"
@@ -63,6 +64,7 @@ class Split:
     validation: int = 20
     judge_on: frozenset[str] | None = field(default=None, repr=False)
     fold: Fold | None = None
+    train_share: float = 1.0
 
     def __post_init__(self) -> None:
         whole = type(self.test) is int and type(self.validation) is int
@@ -71,9 +73,20 @@ class Split:
                 f"a split of {self.test}% test and {self.validation}% validation: "
                 "each is a whole number, at least 0, and both together are at most 100"
             )
+        if not 0 < self.train_share <= 1:
+            raise CatalogueError(
+                f"a share of {self.train_share} of the training galaxies: above 0, at most 1"
+            )
 
     def of(self, galaxy_id: int | str) -> str:
-        """Return "train", "validation" or "test" for one galaxy; "left out" for test of a fold's split."""
+        """Return "train", "validation", "test" or, for what a fold or a share leaves out, "left out"."""
+        part = self._part(galaxy_id)
+        if part == TRAIN and self.train_share < 1:
+            lot = _hashed(f"{self.salt}/train", galaxy_id) / HASHES
+            return TRAIN if lot < self.train_share else LEFT_OUT
+        return part
+
+    def _part(self, galaxy_id: int | str) -> str:
         if self.judge_on is not None and str(galaxy_id) not in self.judge_on:
             return TRAIN
         bucket = _hashed(self.salt, galaxy_id) % 100
@@ -101,6 +114,8 @@ def write_split(split: Split, folder: Path) -> None:
     entries = {"salt": split.salt, "test": split.test, "validation": split.validation, "judge_on": listed}
     if split.fold is not None:
         entries["fold"] = asdict(split.fold)
+    if split.train_share < 1:
+        entries["train_share"] = split.train_share
     meaning = "# judge_on: whether only the galaxies of judge_on.txt are judged on\n"
     write_text(folder / "split.toml", meaning + tomli_w.dumps(entries))
 
@@ -114,7 +129,8 @@ def read_split(folder: Path) -> Split:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
         judge_on = read_ids(folder / "judge_on.txt") if entries["judge_on"] else None
         fold = Fold(**entries["fold"]) if "fold" in entries else None
-        return Split(entries["salt"], entries["test"], entries["validation"], judge_on, fold)
+        share = float(entries.get("train_share", 1.0))
+        return Split(entries["salt"], entries["test"], entries["validation"], judge_on, fold, share)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CatalogueError(
             f"{path}: not a split ({type(error).__name__}: {error}): it needs salt, test, validation and "

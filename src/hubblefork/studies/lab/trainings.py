@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from hubblefork.errors import RecipeError
-from hubblefork.network.recipe import HEADS, Recipe, load_recipe
-from hubblefork.network.training import train
-from hubblefork.progress import Progress, silent
+from hubblefork.network.recipe import HEADS, load_recipe
 from hubblefork.studies.settings import check_addresses, settings_of
+from hubblefork.studies.trainings import Training
 
 NETWORKS = ("lab-cnn", "lab-resnet50", "lab-resnet50-reweighted")
 CURES = {"lab-resnet50": "lab-resnet50-augmented", "lab-cnn": "lab-cnn-augmented"}
@@ -19,19 +15,6 @@ ALL = (*NETWORKS, *CURES.values())
 HEADS_ADDRESS, HEADS_RECIPE = "heads", "lab-cnn-augmented"
 PRETRAINED = (*NETWORKS[1:], CURES["lab-resnet50"])
 SAME_HEAD = "head=sigmoid"  # of the cured custom CNN: only its stamps are treated otherwise
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training: where it lies below `runs/`, its recipe, whether it begins with given weights."""
-
-    folder: str
-    recipe: Recipe
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether it begins with ImageNet weights where they are to be had."""
-        return self.folder in PRETRAINED
 
 
 def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = ()) -> list[Training]:
@@ -50,7 +33,7 @@ def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = 
         head = [SAME_HEAD] if name == CURES["lab-cnn"] else []
         return head + settings_of(name, defaults) + settings_of(name, settings)
 
-    named = [Training(name, load_recipe(name, chosen(name))) for name in ALL]
+    named = [Training(name, load_recipe(name, chosen(name)), name in PRETRAINED) for name in ALL]
     return named + [
         Training(
             heads_folder(head, seed),
@@ -64,19 +47,3 @@ def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = 
 def heads_folder(head: str, seed: int) -> str:
     """Return where the run of a head with a seed lies."""
     return f"{HEADS_ADDRESS}/{head}-seed{seed}"
-
-
-def train_all(
-    trainings: Sequence[Training],
-    data: Path,
-    runs: Path,
-    *,
-    weights: Path | None = None,
-    device: str = "",
-    progress: Progress = silent,
-) -> None:
-    """Train what is not trained yet. Raises RunError where a folder holds a run of other settings."""
-    for training in trainings:
-        begin = weights if training.pretrained else None
-        train(data, training.recipe, runs / training.folder, weights=begin, device=device, progress=progress)
-        gc.collect()  # a trainer and its network refer to each other: a ResNet's worth of memory each

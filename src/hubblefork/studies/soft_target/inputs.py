@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 from numpy.typing import NDArray
 
-from hubblefork.files import write_text
 from hubblefork.judging import baselines_of
 from hubblefork.network import runs
-from hubblefork.network.predict import Predictor
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.tuning import Tuned, read_tuned
 from hubblefork.progress import Progress, silent
@@ -25,11 +19,9 @@ from hubblefork.report.blocks import Missing
 from hubblefork.science.evaluation import read_evaluation
 from hubblefork.sky.catalogue import fractions, labelled, matched, read_catalogue
 from hubblefork.sky.split import read_split
-from hubblefork.stamps.preprocess import prepare
 from hubblefork.studies.soft_target.plan import FOLDS, TUNED, TUNING, Plan
+from hubblefork.studies.speed import predicting_speed
 from hubblefork.zoo import load_tree
-
-TIMED, TIMED_BATCHES = 128, 3
 
 
 @dataclass(frozen=True)
@@ -137,25 +129,9 @@ def _network(name: str, run: Path, part: str, device: str) -> Network | Missing:
         evaluation=read_evaluation(run / "evaluation.json"),
         predicted=fractions(predicted, tree),
         votes=fractions(volunteers, tree),
-        speed=_speed(run, Path(notes["data"]), device),
+        speed=predicting_speed(run, Path(notes["data"]), run / "speed.toml", device=device),
         file_bytes=(run / "weights.safetensors").stat().st_size,
     )
-
-
-def _speed(run: Path, data: Path, device: str) -> float:
-    """Return how many galaxies a second a run predicts once it is loaded; timed once, then read."""
-    path = run / "speed.toml"
-    if not path.exists():
-        predictor = Predictor(runs.load_weights(run), device=device)
-        pixels = prepare(data, runs.read_recipe(run).stamps).pixels[:TIMED]
-        predictor(pixels)
-        began = time.perf_counter()
-        for _ in range(TIMED_BATCHES):
-            predictor(pixels)
-        speed = TIMED_BATCHES * len(pixels) / (time.perf_counter() - began)
-        write_text(path, tomli_w.dumps({"galaxies_per_second": speed, "batch": len(pixels)}))
-    found: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    return float(found["galaxies_per_second"])
 
 
 def _read_tuned(plan: Plan, folder: Path) -> Tuned | Missing:

@@ -23,6 +23,7 @@ from hubblefork.report.blocks import (
     Table,
     decimal,
     listed,
+    unbroken,
 )
 from hubblefork.report.page import write_page
 from hubblefork.science import metrics
@@ -183,7 +184,7 @@ def _table(study: Study) -> Table:
     ):
         low, high = found["rmse"]["interval_68"]
         error = f"{decimal(found['rmse']['value'])} ± {decimal((high - low) / 2)}"
-        rows.append([_unbroken(name.replace("_", " ")), error, _agreement(found), *["–"] * 5])
+        rows.append([unbroken(name.replace("_", " ")), error, _agreement(found), *["–"] * 5])
         numbers[name] = {"rmse": found["rmse"]["value"], "sd": (high - low) / 2}
     header = ["", "RMSE ± s.d.", "agreement", "parameters", "trained", "galaxies/s training"]
     header += ["galaxies/s predicting", "seconds to best"]
@@ -199,7 +200,7 @@ def _table(study: Study) -> Table:
 def _network_row(one: Network) -> list[str]:
     share = one.notes["parameters"].get("trained_share", 1.0)
     return [
-        _unbroken(one.name),
+        unbroken(one.name),
         f"{decimal(one.rmse)} ± {decimal(one.sd)}",
         _agreement(one.evaluation),
         f"{one.parameters:,}",
@@ -222,11 +223,6 @@ def _network_numbers(one: Network) -> dict[str, Any]:
         "epochs": len(one.rows),
         "start": one.notes["start"],
     }
-
-
-def _unbroken(name: str) -> str:
-    """Return a name that stays on one line: with a space and a hyphen that do not break."""
-    return name.replace(" ", "\u00a0").replace("-", "\u2011")
 
 
 def _mean_vote(study: Study) -> float:
@@ -273,7 +269,7 @@ def _curves(study: Study) -> Section:
 def _how(study: Study) -> Section:
     rows = [
         [
-            _unbroken(name),
+            unbroken(name),
             one.notes["start"],
             f"{one.recipe.optimiser}, {one.recipe.learning_rate:.2g}, {one.recipe.schedule}",
             str(one.recipe.batch_size),

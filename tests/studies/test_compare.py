@@ -1,0 +1,248 @@
+"""The comparison of networks: what is planned, who wins, what is taken from elsewhere, what the page says."""
+
+import html
+import json
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hubblefork.cli import app
+from hubblefork.errors import RecipeError, RunError
+from hubblefork.judging import evaluate_run
+from hubblefork.network import runs
+from hubblefork.network.predict import predict_part
+from hubblefork.network.recipe import load_recipe
+from hubblefork.science.metrics import error_terms, in_total, rmse
+from hubblefork.sky.catalogue import fractions, matched, read_catalogue
+from hubblefork.studies.compare import Wanted, Ways, run_compare
+from hubblefork.studies.compare.plan import make_plan, parse_shares
+from hubblefork.studies.compare.verdict import judge_networks
+
+
+def test_every_recipe_has_its_seeds_and_every_curve_its_shares():
+    wanted = Wanted(
+        recipes=["lab-cnn", "fork"],
+        seeds=["2", "fork:1"],
+        settings=["steps=5", "fork:epochs=3"],
+        curves=["lab-cnn"],
+        shares="1,1/4",
+    )
+    plan = make_plan(wanted, galaxies=1000, defaults=["epochs=9", "fork:steps=7"])
+    folders = ["lab-cnn/seed-0", "lab-cnn/seed-1", "fork/seed-0"]
+    assert [training.folder for training in plan.all[:3]] == folders
+    assert [training.folder for training in plan.all[3:]] == [f"lab-cnn/share-0.25/seed-{k}" for k in (0, 1)]
+    assert [training.recipe.seed for training in plan.all] == [0, 1, 0, 0, 1]
+    assert [training.share for training in plan.all] == [1, 1, 1, 0.25, 0.25]
+    assert [(training.recipe.epochs, training.recipe.steps) for training in plan.all[1:3]] == [(9, 5), (3, 5)]
+    assert plan.names == ("lab-cnn", "fork")
+
+
+def test_a_smaller_share_has_the_steps_of_all_galaxies():
+    wanted = Wanted(recipes=["lab-cnn"], settings=["steps=0", "batch_size=64"], curves=["lab-cnn"])
+    plan = make_plan(wanted, galaxies=1000)
+    steps = {training.share: training.recipe.steps for training in plan.all}
+    assert steps == {1.0: 0, 0.125: 16, 0.25: 16, 0.5: 16}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"ensembles": ["lab-cmm"]}, '"lab-cmm" .did you mean "lab-cnn"'),
+        ({"curves": ["vgg7"]}, '"vgg7": not among the recipes compared'),
+        ({"seeds": ["0"]}, 'seeds "0" of lab-cnn: how many, at least 1'),
+        ({"seeds": ["3", "vgg7:1"]}, 'trains no "vgg7"'),
+        ({"settings": ["vgg7:epochs=1"]}, 'trains no "vgg7"'),
+        ({"recipes": ["lab-cnn", "lab-cnn"]}, "each is compared once"),
+        ({"shares": "1/8,2"}, "above 0 and at most 1"),
+        ({"shares": "1/0"}, "above 0 and at most 1"),
+        ({"shares": "half"}, "written as 1/8,1/4"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(wanted, message):
+    with pytest.raises(RecipeError, match=message):
+        make_plan(Wanted(**{"recipes": ["lab-cnn", "fork"], **wanted}), galaxies=10)
+
+
+def test_shares_are_fractions_or_decimals():
+    assert parse_shares("1, 1/8,0.5,1/2") == (0.125, 0.5, 1.0)
+
+
+VOTES = np.random.default_rng(0).random((300, 37))
+
+
+def terms(error, *, seeds=2, like=None):
+    """Errors of a few seeds; `like` another network's where they are to go together."""
+    found = []
+    for seed in range(seeds):
+        wrong = np.random.default_rng(seed if like is None else like + seed).normal(0, error, VOTES.shape)
+        found.append(in_total(error_terms(VOTES + wrong, VOTES)))
+    return found
+
+
+def test_the_best_beats_what_is_clearly_worse():
+    networks = {"a": terms(0.1), "b": terms(0.11, like=10), "c": terms(0.15, like=20)}
+    found = judge_networks(networks, {"a": 0.1, "b": 0.11, "c": 0.15}, resamples=2000)
+    assert found.text == "a beats every other single network at p < 0.01."
+    assert found.rivals["c"].comparison.difference == pytest.approx(0.05, abs=0.002)
+    assert found.rivals["b"].p_holm == pytest.approx(2 * 2 / 2001)
+
+
+def test_who_is_not_beaten_is_named():
+    networks = {"a": terms(0.1), "b": terms(0.1, like=10), "c": terms(0.15, like=20)}
+    text = judge_networks(networks, {"a": 0.1, "b": 0.11, "c": 0.15}, resamples=500).text
+    assert text.startswith("a beats c at p < 0.01, but not b (")
+    assert judge_networks({"a": networks["a"]}, {"a": 0.1}).text.startswith("a is the only network")
+
+
+def test_the_best_is_chosen_by_galaxies_that_do_not_judge():
+    networks = {"a": terms(0.12), "b": terms(0.1, like=10)}
+    found = judge_networks(networks, {"a": 0.09, "b": 0.1}, resamples=500)
+    assert found.best == "a"
+    assert not found.rivals["b"].is_beaten
+    assert found.text.startswith("a does not beat b (−0.0")
+    assert found.text.endswith("b did better at p < 0.01.")
+
+
+TINY = [
+    *("epochs=1", "steps=2", "batch_size=8", "crop=212", "stamp_size=40", "input_size=32"),
+    *("vgg7:width=2", "vgg7:tail_width=8"),
+]
+WANTED = Wanted(
+    recipes=["lab-cnn", "vgg7"],
+    seeds=["2", "vgg7:1"],
+    settings=TINY,
+    ensembles=["lab-cnn"],
+    curves=["vgg7"],
+    shares="1/4,1/2,1",
+)
+
+
+def ways(**others):
+    return Ways(wanted=WANTED, views=2, quick=True, galaxies=60, device="cpu", **others)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare")
+    run_compare(None, out, ways=ways(), command=["hubblefork", "study", "compare"])
+    return out
+
+
+def numbers_of(out):
+    return json.loads((out / "report" / "numbers.json").read_text())
+
+
+def judged(path, place, tree):
+    """Predictions and votes of the labelled galaxies of a catalogue of predictions."""
+    volunteers = read_catalogue(place / "data" / "catalogue.parquet")
+    predicted, volunteers = matched(read_catalogue(path), volunteers)
+    votes = fractions(volunteers, tree)
+    known = ~np.isnan(votes).all(axis=1)
+    return fractions(predicted, tree)[known], votes[known]
+
+
+def test_the_table_has_what_evaluate_finds(place, tmp_path, tree):
+    numbers = numbers_of(place)
+    table = numbers["sections"]["summary"]["networks"]
+    assert set(table) >= {"lab-cnn", "vgg7", "lab-cnn ensemble", "mean vote", "all zeros"}
+    seen = {1: [], 2: []}
+    for seed in (0, 1):
+        run = tmp_path / f"seed-{seed}"
+        shutil.copytree(place / "runs" / "lab-cnn" / f"seed-{seed}", run)
+        found = evaluate_run(run, device="cpu")
+        assert table["lab-cnn"]["rmse"]["1"][seed] == pytest.approx(found["rmse"]["value"], rel=1e-5)
+        for views in seen:
+            predicted, votes = judged(predict_part(run, "test", views=views, device="cpu"), place, tree)
+            seen[views].append(predicted)
+    for views, both in seen.items():
+        assert table["lab-cnn"]["rmse"][str(views)][1] == pytest.approx(rmse(both[1], votes), rel=1e-5)
+        together = rmse(np.mean(both, axis=0), votes)
+        assert table["lab-cnn ensemble"]["rmse"][str(views)] == pytest.approx(together, rel=1e-5)
+    assert numbers["galaxies"] == len(votes) == found["galaxies"]
+
+
+def test_the_page_has_verdict_differences_curves_and_trainings(place):
+    numbers = numbers_of(place)
+    page = html.unescape((place / "report" / "index.html").read_text())
+    assert all(text in page for text in numbers["verdicts"].values())
+    assert len(numbers["sections"]["differences"]["differences"]) == 2
+    points = numbers["sections"]["learning-curves"]["points"]["vgg7"]
+    trained = numbers["sections"]["trainings"]["trainings"]
+    assert points["galaxies"] == sorted(points["galaxies"])
+    assert trained["vgg7/share-0.25/seed-0"]["training_galaxies"] == points["galaxies"][0]
+    table = numbers["sections"]["summary"]["networks"]
+    assert points["rmse"][-1] == pytest.approx(table["vgg7"]["rmse"]["2"][0])
+    assert "extrapolation" in page and "did no better than the mean vote" in page
+    assert (place / "report" / "learning-curves.pdf").exists()
+
+
+def test_called_again_it_neither_trains_nor_predicts(place, monkeypatch):
+    monkeypatch.setattr("hubblefork.network.training._trainer", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr("hubblefork.studies.compare.inputs.in_batches", lambda *_: pytest.fail("it predicts"))
+    before = numbers_of(place)["sections"]["summary"]
+    run_compare(None, place, ways=ways())
+    assert numbers_of(place)["sections"]["summary"] == before
+
+
+def test_finished_runs_of_elsewhere_are_taken_as_they_are(place, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(place / "runs", elsewhere)
+    text = (elsewhere / "lab-cnn" / "seed-0" / "run.toml").read_text()
+    other = text.replace(str((place / "data").resolve()), "/on/another/machine")
+    assert other != text
+    (elsewhere / "lab-cnn" / "seed-0" / "run.toml").write_text(other)
+    before = sorted(path for path in elsewhere.rglob("*"))
+    run_compare(place / "data", tmp_path / "out", ways=ways(runs=[elsewhere], only_report=True))
+    table = numbers_of(tmp_path / "out")["sections"]["summary"]["networks"]
+    expected = numbers_of(place)["sections"]["summary"]["networks"]
+    assert table["lab-cnn"]["rmse"] == expected["lab-cnn"]["rmse"]
+    assert table["lab-cnn ensemble"]["rmse"] == expected["lab-cnn ensemble"]["rmse"]
+    assert sorted(path for path in elsewhere.rglob("*")) == before
+
+
+def test_runs_of_another_kind_are_not_taken_and_what_is_missing_is_said(place, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(place / "runs" / "lab-cnn", elsewhere)
+    recipe = elsewhere / "seed-0" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("batch_size = 8", "batch_size = 9"))
+    unfinished = elsewhere / "seed-1" / "run.toml"
+    unfinished.write_text(unfinished.read_text().replace("finished = true", "finished = false"))
+    words = [
+        "study",
+        "compare",
+        "--data",
+        str(place / "data"),
+        "--out",
+        str(tmp_path / "out"),
+        "--only-report",
+    ]
+    words += ["--recipe", "lab-cnn", "--seeds", "2", "--runs", str(elsewhere), "--ensemble", "lab-cnn"]
+    words += ["--curves", "lab-cnn", "--record", str(tmp_path / "record")]
+    for setting in TINY[:6]:
+        words += ["--set", setting]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    for folder in ("lab-cnn/seed-0", "lab-cnn/seed-1", "lab-cnn/share-0.125/seed-0"):
+        assert f"{folder} is not trained." in page
+    assert "too few for a curve" in page
+    assert (tmp_path / "record" / "numbers.json").exists()
+
+
+def test_the_precision_of_a_run_may_be_another(place, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(place / "runs" / "vgg7" / "seed-0", elsewhere)
+    recipe = elsewhere / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('precision = "auto"', 'precision = "bf16"'))
+    assert runs.read_recipe(elsewhere) != load_recipe("vgg7", TINY[:6])
+    run_compare(place / "data", tmp_path / "out", ways=ways(runs=[elsewhere], only_report=True))
+    assert "vgg7" in numbers_of(tmp_path / "out")["sections"]["summary"]["networks"]
+
+
+def test_before_anything_is_trained_it_says_what_cannot_be_done(place, tmp_path):
+    with pytest.raises(RunError, match="views = 3: 1, or an even number"):
+        run_compare(None, tmp_path, ways=Ways(views=3, quick=True))
+    with pytest.raises(RunError, match="no such folder of runs"):
+        run_compare(place / "data", tmp_path, ways=ways(runs=[tmp_path / "nowhere"]))
