@@ -134,3 +134,8 @@ def test_one_even_move_is_the_central_view():
     assert torch.allclose(
         moved_views(pixels, 64, even_moves(1, 96, 64).expand(2, 2, 3)), central_views(pixels, 64), atol=1e-5
     )
+
+
+def test_views_have_channels_last_strides_which_convolutions_are_faster_with():
+    assert central_views(stamps(), 64).is_contiguous(memory_format=torch.channels_last)
+    assert moved(stamps(), rotation=180).is_contiguous(memory_format=torch.channels_last)

@@ -56,7 +56,8 @@ def moved_views(stamps: Tensor, size: int, moves: Tensor) -> Tensor:
     """Cut views of `size` pixels moved by affine maps (galaxy, 2, 3); shapes as `central_views`."""
     grid = affine_grid(moves, [len(stamps), 3, size, size], align_corners=False)
     whole = stamps.permute(0, 3, 1, 2).float().div_(255)
-    return grid_sample(whole, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    views = grid_sample(whole, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return views.contiguous(memory_format=torch.channels_last)
 
 
 def random_moves(
