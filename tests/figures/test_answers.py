@@ -5,7 +5,6 @@ from scipy import stats
 from hubblefork.figures.answers import (
     label_histograms,
     predicted_against_volunteers,
-    reliability,
     rmse_per_answer,
 )
 
@@ -68,17 +67,3 @@ def test_bars_are_as_long_as_the_errors(tree):
     assert numbers["rmse"] == pytest.approx(rmse, rel=1e-5)
     assert numbers["baselines"]["mean vote"] == pytest.approx(rmse + 0.1, rel=1e-5)
     assert panel.get_ylim()[0] > panel.get_ylim()[1]  # the first answer on top
-
-
-def test_reliability_bins_are_means_and_standard_errors(tree, votes, predicted):
-    _, numbers = reliability(tree, predicted, votes, answers=("smooth", "merger"))
-    for name, columns in {"all answers": slice(None), "merger": [tree.column("merger")]}.items():
-        x, y = predicted[:, columns].ravel(), votes[:, columns].ravel()
-        x, y = x[~np.isnan(y)], y[~np.isnan(y)]
-        found, edges = numbers["panels"][name], numbers["edges"]
-        assert sum(found["n"]) == len(y)
-        for statistic, key in (("mean", "volunteers"), (stats.sem, "standard_error")):
-            expected = stats.binned_statistic(x, y, statistic, bins=edges).statistic
-            measured = np.array(found[key], dtype=float)
-            many = np.array(found["n"]) > 1
-            np.testing.assert_allclose(measured[many], expected[many], rtol=1e-4)

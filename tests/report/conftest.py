@@ -10,6 +10,7 @@ import tomli_w
 from PIL import Image
 
 from hubblefork.science.evaluation import evaluate, write_evaluation
+from hubblefork.science.intervals import fit_intervals
 from hubblefork.sky.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.sky.rejects import Reject, write_rejects
 from hubblefork.sky.split import Split, write_split
@@ -30,7 +31,7 @@ def made(tree, tmp_path_factory):
     _write_data(tree, data, folder / "images", votes, rng)
     _write_run(run, data)
     guesses = np.clip(np.nan_to_num(votes, nan=0.3) + rng.normal(0, 0.05, votes.shape), 0, 1)
-    _write_predictions(tree, run, data, predictions, guesses)
+    _write_predictions(tree, run, data, predictions, guesses, votes)
     return SimpleNamespace(data=data, run=run, predictions=predictions, votes=votes, guesses=guesses)
 
 
@@ -83,7 +84,7 @@ def _write_run(run, data):
     )
 
 
-def _write_predictions(tree, run, data, predictions, guesses):
+def _write_predictions(tree, run, data, predictions, guesses, votes):
     split, table = Split("salt", test=30, validation=20), read_catalogue(data / "catalogue.parquet")
     everything = with_fractions(table.select(["galaxy_id"]), guesses, tree)
     everything = with_metadata(everything, {"quantity": "joint_fraction"})
@@ -92,7 +93,9 @@ def _write_predictions(tree, run, data, predictions, guesses):
         write_catalogue(everything.filter(parts == part), run / "predictions" / f"{part}.parquet")
     test = read_catalogue(run / "predictions" / "test.parquet")
     rng = np.random.default_rng(1)
-    write_evaluation(
-        evaluate(tree, test, table, split, "test", rng=rng, resamples=50), run / "evaluation.json"
+    intervals = fit_intervals(
+        tree.name, tree.columns, guesses[:GALAXIES], votes[:GALAXIES], origin="60 galaxies"
     )
+    found = evaluate(tree, test, table, split, "test", rng=rng, resamples=50, intervals=intervals)
+    write_evaluation(found, run / "evaluation.json")
     write_catalogue(everything.slice(GALAXIES), predictions)

@@ -128,7 +128,7 @@ def test_every_picture_has_a_pdf_numbers_and_words(whole):
     assert list(numbers["sections"]) == ANCHORS
     named = {name for section in numbers["sections"].values() for name in section}
     pdfs = {pdf.stem for pdf in path.parent.glob("*.pdf")}
-    assert len(pdfs) == len(page.all("img", "src")) == 12 + 11
+    assert len(pdfs) == len(page.all("img", "src")) == 13 + 11
     assert pdfs <= named
     assert all(pdf.read_bytes().startswith(b"%PDF-") for pdf in path.parent.glob("*.pdf"))
     assert all(len(alt) > 40 for alt in page.all("img", "alt"))
@@ -158,6 +158,28 @@ def test_the_page_says_what_was_trained_on_what(whole, made):
         "torch 9.9",
     ):
         assert words in page.text, words
+
+
+def test_the_coverage_of_the_intervals_is_the_evaluations(whole, made):
+    path, page = whole
+    found = json.loads((made.run / "evaluation.json").read_text())["intervals"]
+    shown = json.loads((path.parent / "numbers.json").read_text())["sections"]["reliability"]["coverage"]
+    assert [one["found"] for one in shown["coverages"]] == [one["found"] for one in found["coverages"]]
+    for one in found["coverages"]:
+        assert f"{one['within']} of 37" in page.text
+        assert f"{one['answers']['merger']['found']['value']:.3f}" in page.text
+    assert "calibrated on 60 galaxies" in page.text
+
+
+def test_intervals_that_cannot_be_judged_say_why(copied, monkeypatch):
+    run, _ = copied
+    found = json.loads((run / "evaluation.json").read_text())
+    found["intervals"] = {"reason": "12 labelled galaxies", "remedy": "hubblefork split data"}
+    (run / "evaluation.json").write_text(json.dumps(found))
+    only("reliability_and_coverage", monkeypatch)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert "Intervals are not judged: 12 labelled galaxies." in page.text
+    assert "hubblefork split data" in page.text
 
 
 def test_the_mergers_are_counted_three_ways(whole, made, tree):
@@ -224,7 +246,7 @@ def test_a_run_without_anything_else_still_gets_its_page(tmp_path):
         ("run/evaluation.json", "questions", "hubblefork evaluate"),
         ("run/metrics.csv", "curves", "hubblefork train"),
         ("run/predictions", "scatter", "hubblefork evaluate"),
-        ("run/predictions", "calibration", "hubblefork evaluate"),
+        ("run/predictions", "reliability_and_coverage", "hubblefork evaluate"),
         ("run/recipe.toml", "trained_on", "hubblefork train"),
         ("run/split.toml", "trained_on", "hubblefork train"),
         ("data/rejects.csv", "trained_on", "hubblefork ingest"),

@@ -6,7 +6,8 @@ import pytest
 
 from hubblefork.errors import CatalogueError, RunError, UnknownAnswer
 from hubblefork.science import baselines, metrics
-from hubblefork.science.evaluation import evaluate, read_evaluation, write_evaluation
+from hubblefork.science.evaluation import calibrate, evaluate, read_evaluation, write_evaluation
+from hubblefork.science.intervals import fit_intervals
 from hubblefork.sky.catalogue import with_fractions
 from hubblefork.sky.split import Split
 from hubblefork.zoo import to_joint
@@ -73,6 +74,31 @@ def test_numbers_are_those_of_the_test_galaxies(tree, votes, volunteers, predict
     np.testing.assert_allclose(per_question, metrics.rmse_per_question(tree, joint[test], votes[test]))
     expected = metrics.constraint_violation(tree, joint[test])
     assert found["constraint_violation"] == pytest.approx(expected)
+
+
+def test_intervals_are_fitted_on_one_part_and_judged_on_another(tree, votes, volunteers, predicted):
+    split = Split(salt="here", test=30, validation=40)
+    fitted = calibrate(tree, predicted, volunteers, split, "validation", weights="ab", views=8)
+    validation = split.assign(range(GALAXIES)) == "validation"
+    assert (fitted.galaxies, fitted.weights, fitted.views) == (validation.sum(), "ab", 8)
+    joint = values_by_id(predicted, tree)
+    expected = fit_intervals(tree.name, tree.columns, joint[validation], votes[validation])
+    assert fitted.answers == expected.answers
+    found = judge(tree, predicted, volunteers, split=split, intervals=fitted)
+    at_90 = found["intervals"]["coverages"][1]
+    assert at_90["found"]["value"] == pytest.approx(0.9, abs=0.03)
+    assert found["answers"]["merger"]["calibration_error"]["value"] < 0.03
+
+
+def test_too_few_galaxies_to_calibrate_on(tree, volunteers, predicted):
+    few = Split(salt="here", test=30, validation=5)
+    missing = calibrate(tree, predicted, volunteers, few, "validation")
+    assert "at least 50 are needed" in missing.reason
+    none = calibrate(tree, predicted, volunteers, Split(salt="here", test=30, validation=0), "validation")
+    assert "no labelled galaxies" in none.reason
+    found = judge(tree, predicted, volunteers, intervals=missing)
+    assert found["intervals"] == {"reason": missing.reason, "remedy": missing.remedy}
+    assert judge(tree, predicted, volunteers)["intervals"]["reason"] == "no intervals were fitted"
 
 
 def test_baselines_learn_from_the_training_part_alone(tree, votes, volunteers, predicted):

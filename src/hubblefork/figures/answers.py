@@ -1,4 +1,4 @@
-"""Figures with a place for every answer: distributions, predicted against volunteers', RMSE, reliability.
+"""Figures with a place for every answer: distributions, predicted against volunteers', RMSE.
 
 Arrays of fractions have shape (galaxy, answer) in the order of `tree.columns`; NaN means that
 nobody was asked, and such pairs are left out panel by panel.
@@ -22,7 +22,6 @@ from hubblefork.figures.panels import panels_by_question
 from hubblefork.figures.style import (
     BLUE,
     DENSITY,
-    FAINT,
     GREY,
     INK,
     ORANGE,
@@ -38,7 +37,6 @@ from hubblefork.zoo import DecisionTree
 
 CELLS = 40
 BINS = 25
-RELIABILITY_BINS = 10
 BASELINE_MARKS = (("|", 8, VERMILION), ("D", 3, ORANGE), ("x", 4, GREY), ("^", 4, INK))
 UNIT_TICKS = ((0, 0.5, 1), ("0", "0.5", "1"))
 
@@ -130,7 +128,7 @@ def rmse_per_answer(
 
     `rmse`, `low`, `high` (an interval) and each baseline have shape (answer,). Returns them.
     """
-    rows = _bar_rows(tree)
+    rows = answer_rows(tree)
     figure = new_figure(PAGE * 0.8, 0.155 * (rows.max() + 1) + 0.75)
     panel = figure.add_subplot()
     panel.barh(rows, rmse, height=0.72, color=BLUE, alpha=0.85, label="network")
@@ -152,45 +150,10 @@ def rmse_per_answer(
     panel.set_ylim(rows.max() + 0.8, -0.8)
     panel.set_xlim(left=0)
     panel.set_xlabel("RMSE of the joint fraction")
-    _question_brackets(panel, tree, rows)
+    question_brackets(panel, tree, rows)
     figure.legend(loc="outside upper center", ncols=2 + len(baselines))
     found = {"rmse": rmse, "low": low, "high": high, "baselines": dict(baselines)}
     return figure, plain({"answers": list(tree.columns), **found})
-
-
-@in_house_style
-def reliability(
-    tree: DecisionTree,
-    predicted: NDArray,
-    volunteers: NDArray,
-    *,
-    answers: Sequence[str] = ("smooth", "spiral", "merger"),
-    bins: int = RELIABILITY_BINS,
-) -> Drawing:
-    """Draw the volunteers' mean fraction in bins of the predicted one: all answers together, then some.
-
-    Bars are the standard error of the mean; the lower panels count the pairs in each bin. Returns
-    per panel: edges, n, mean predicted, mean volunteers', standard error of each bin.
-    """
-    edges = np.linspace(0, 1, bins + 1)
-    columns = {"all answers": list(range(len(tree.columns))), **{a: [tree.column(a)] for a in answers}}
-    found = {
-        name: _binned_means(predicted[:, c].ravel(), volunteers[:, c].ravel(), edges)
-        for name, c in columns.items()
-    }
-    figure = new_figure(PAGE, 2.75)
-    grid = figure.subplots(2, len(found), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
-    for (above, below), (name, binned) in zip(grid.T, found.items(), strict=True):
-        above.set_title(name if name == "all answers" else tree.answers[tree.column(name)].text)
-        _reliability_panel(above, binned)
-        below.stairs(binned["n"], edges, color=BLUE, fill=True, alpha=0.35)
-        below.set_yscale("log")
-        below.set_ylim(bottom=0.7)
-        _unit_axis(below, "x")
-    grid[0, 0].set_ylabel("volunteers' mean fraction")
-    grid[1, 0].set_ylabel("number")
-    figure.supxlabel("predicted joint fraction", fontsize="medium")
-    return figure, plain({"edges": edges, "panels": found})
 
 
 def _unit_axis(panel: Axes, which: str) -> None:
@@ -257,12 +220,13 @@ def _sample_steps(
     return Line2D([], [], color=line["color"], linestyle=line["linestyle"], label=name)
 
 
-def _bar_rows(tree: DecisionTree) -> NDArray:
+def answer_rows(tree: DecisionTree) -> NDArray:
     """Return the vertical place of each answer, with a gap between questions."""
     return np.arange(len(tree.columns)) + 0.6 * np.asarray(tree.question_of)
 
 
-def _question_brackets(panel: Axes, tree: DecisionTree, rows: NDArray) -> None:
+def question_brackets(panel: Axes, tree: DecisionTree, rows: NDArray) -> None:
+    """Bracket the answers of each question at the right of a panel with a row for every answer."""
     right = panel.get_yaxis_transform()
     for question, answers in zip(tree.questions, tree.slices, strict=True):
         first, last = rows[answers][0], rows[answers][-1]
@@ -271,23 +235,3 @@ def _question_brackets(panel: Axes, tree: DecisionTree, rows: NDArray) -> None:
         )
         label = question.task or question.name
         panel.text(1.02, (first + last) / 2, label, transform=right, va="center", fontsize=SMALL, color=GREY)
-
-
-def _binned_means(predicted: NDArray, volunteers: NDArray, edges: NDArray) -> dict[str, NDArray]:
-    known = ~(np.isnan(predicted) | np.isnan(volunteers))
-    x, y = predicted[known], volunteers[known]
-    place = np.clip(np.digitize(x, edges) - 1, 0, len(edges) - 2)
-    n = np.bincount(place, minlength=len(edges) - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_x = np.bincount(place, x, len(n)) / n
-        mean_y = np.bincount(place, y, len(n)) / n
-        variance = np.bincount(place, (y - mean_y[place]) ** 2, len(n)) / (n - 1)
-        error = np.where(n > 1, np.sqrt(variance / n), np.nan)
-    return {"n": n, "predicted": mean_x, "volunteers": mean_y, "standard_error": error}
-
-
-def _reliability_panel(panel: Axes, binned: Mapping[str, NDArray]) -> None:
-    panel.plot([0, 1], [0, 1], color=FAINT, linewidth=1, zorder=0)
-    error = np.nan_to_num(binned["standard_error"])
-    panel.errorbar(binned["predicted"], binned["volunteers"], error, fmt="o-", color=BLUE, elinewidth=0.9)
-    _unit_axis(panel, "y")

@@ -9,20 +9,29 @@ import numpy as np
 
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network.predict import predict_part
-from hubblefork.network.runs import read_notes
+from hubblefork.network.runs import load_weights, read_notes
 from hubblefork.progress import Progress, silent
-from hubblefork.science.evaluation import evaluate, evaluate_baselines, write_evaluation
+from hubblefork.science.evaluation import calibrate, evaluate, evaluate_baselines, write_evaluation
+from hubblefork.science.fractions import Unavailable
+from hubblefork.science.intervals import INTERVALS, Intervals, write_intervals
 from hubblefork.sky.catalogue import read_catalogue
-from hubblefork.sky.split import Split, read_split
+from hubblefork.sky.split import TEST, VALIDATION, Split, read_split
 from hubblefork.zoo import load_tree
+
+SAME_GALAXIES = Unavailable(
+    "the galaxies that are judged are those that the intervals were calibrated on",
+    "hubblefork split DATA --test 20, and train on it",
+)
 
 
 def evaluate_run(
-    run: Path, part: str = "", *, device: str = "", progress: Progress = silent
+    run: Path, part: str = "", *, views: int = 1, device: str = "", progress: Progress = silent
 ) -> dict[str, Any]:
     """Judge a run on one part of its split; return what `evaluation.json` holds.
 
-    Writes that file, and `predictions/validation.parquet` and `predictions/test.parquet`.
+    Writes that file, `predictions/validation.parquet` and `predictions/test.parquet` (see `predict_part` for
+    several `views`), and `intervals.json`: intervals for `predict`, calibrated on the validation galaxies and
+    judged on the test galaxies.
 
     `part` is "test" or "validation"; empty takes test, or validation when the split has no test
     galaxies (validation chose the weights, so its numbers flatter). Raises CatalogueError for
@@ -30,12 +39,29 @@ def evaluate_run(
     """
     split = read_split(run)
     part = _part(run, split, part)
-    paths = {name: predict_part(run, name, device=device, progress=progress) for name in split.judges}
+    paths = {
+        name: predict_part(run, name, views=views, device=device, progress=progress) for name in split.judges
+    }
     volunteers = read_catalogue(Path(read_notes(run)["data"]) / "catalogue.parquet")
-    rng = np.random.default_rng(0)
-    found = evaluate(load_tree(), read_catalogue(paths[part]), volunteers, split, part, rng=rng)
+    rng, tree = np.random.default_rng(0), load_tree()
+    weights = load_weights(run).digest
+    calibrating = read_catalogue(paths[VALIDATION])
+    intervals = calibrate(tree, calibrating, volunteers, split, VALIDATION, weights=weights, views=views)
+    _keep(intervals, run / INTERVALS)
+    judged = intervals if part == TEST or isinstance(intervals, Unavailable) else SAME_GALAXIES
+    predicted = read_catalogue(paths[part])
+    found = evaluate(tree, predicted, volunteers, split, part, rng=rng, intervals=judged)
+    found |= {"views": views, "predictions": str(paths[part].relative_to(run))}
     write_evaluation(found, run / "evaluation.json")
     return found
+
+
+def _keep(intervals: Intervals | Unavailable, path: Path) -> None:
+    """Write the intervals of a run; where there are none, leave no earlier ones."""
+    if isinstance(intervals, Unavailable):
+        path.unlink(missing_ok=True)
+    else:
+        write_intervals(intervals, path)
 
 
 def baselines_of(place: Path, part: str = "") -> dict[str, Any]:

@@ -78,7 +78,7 @@ def read_inputs(run: Path, predictions: Path | None) -> Inputs:
     evaluation = _attempt(run / "evaluation.json", read_evaluation, evaluate)
     sky = _attempt(data / "catalogue.parquet", lambda path: _read_sky(path, tree), _ingest(data))
     part = _part(run, evaluation)
-    judged = run / "predictions" / f"{part}.parquet"
+    judged = run / _judged_file(evaluation, part)
     return Inputs(
         run=run,
         tree=tree,
@@ -141,6 +141,11 @@ def _part(run: Path, evaluation: dict[str, Any] | Missing) -> str:
     if not isinstance(evaluation, Missing):
         return evaluation["part"]
     return TEST if (run / "predictions" / f"{TEST}.parquet").exists() else VALIDATION
+
+
+def _judged_file(evaluation: dict[str, Any] | Missing, part: str) -> str:
+    usual = f"predictions/{part}.parquet"
+    return usual if isinstance(evaluation, Missing) else evaluation.get("predictions", usual)
 
 
 def _read_stamps(data: Path, recipe: dict[str, Any] | Missing) -> NDArray[np.uint8] | Missing:

@@ -1,4 +1,4 @@
-"""Sections on how well the run predicts: headline, per answer, per question, reliability."""
+"""Sections on how well the run predicts: headline, per answer, per question."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.answers import predicted_against_volunteers, reliability, rmse_per_answer
+from hubblefork.figures.answers import predicted_against_volunteers, rmse_per_answer
 from hubblefork.report.blocks import (
     Block,
     Missing,
@@ -19,7 +19,6 @@ from hubblefork.report.blocks import (
     bounds,
     counted,
     decimal,
-    listed,
     share,
 )
 from hubblefork.report.inputs import Galaxies, Inputs, Sky
@@ -153,8 +152,8 @@ def _scatter_caption(inputs: Inputs, judged: Galaxies, answers: Mapping[str, Any
         return text + "No correlation could be computed."
     best, worst = max(r, key=r.__getitem__), min(r, key=r.__getitem__)
     return text + (
-        f"Pearson's r is highest for “{_said(inputs.tree, best)}” ({decimal(r[best], 2)}) and lowest for "
-        f"“{_said(inputs.tree, worst)}” ({decimal(r[worst], 2)}); its median over the answers is "
+        f"Pearson's r is highest for “{said(inputs.tree, best)}” ({decimal(r[best], 2)}) and lowest for "
+        f"“{said(inputs.tree, worst)}” ({decimal(r[worst], 2)}); its median over the answers is "
         f"{decimal(float(np.median(list(r.values()))), 2)}."
     )
 
@@ -263,31 +262,6 @@ def _questions_caption(tree: DecisionTree, found: Mapping[str, Any]) -> str:
     )
 
 
-def calibration(inputs: Inputs) -> Section:
-    """Return the reliability diagrams."""
-    title = "Can the fractions be taken at their word?"
-    judged = inputs.judged
-    if isinstance(judged, Missing):
-        return Section("reliability", title, [judged])
-    drawing = reliability(inputs.tree, judged.predicted, judged.volunteers)
-    caption = (
-        "The volunteers' mean fraction against the predicted one, in ten bins; on the diagonal, a "
-        "predicted 0.3 means 0.3. Bars are the standard error of the mean; the lower panels count the "
-        "pairs. Averaged over pairs, the bins lie "
-        f"{listed(_distances(inputs.tree, drawing[1]['panels']))} from the diagonal."
-    )
-    return Section("reliability", title, [Picture("reliability", drawing, caption)])
-
-
-def _distances(tree: DecisionTree, panels: Mapping[str, Any]) -> list[str]:
-    texts = []
-    for name, panel in panels.items():
-        pairs = zip(panel["n"], panel["predicted"], panel["volunteers"], strict=True)
-        away = sum(n * abs(x - y) for n, x, y in pairs if n)
-        label = name if name not in tree.columns else f"“{_said(tree, name)}”"
-        texts.append(f"{away / max(sum(panel['n']), 1):.3f} ({label})")
-    return texts
-
-
-def _said(tree: DecisionTree, answer: str) -> str:
+def said(tree: DecisionTree, answer: str) -> str:
+    """Return an answer as volunteers read it."""
     return tree.answers[tree.column(answer)].text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hubblefork.progress import Progress, silent
-from hubblefork.report import galaxies, method, results, training
+from hubblefork.report import galaxies, method, reliability, results, training
 from hubblefork.report.blocks import Section
 from hubblefork.report.inputs import Inputs, read_inputs
 from hubblefork.report.merger_fraction import merger_fraction
@@ -19,7 +19,7 @@ SECTIONS: tuple[Callable[[Inputs], Section], ...] = (
     results.scatter,
     results.errors,
     results.questions,
-    results.calibration,
+    reliability.reliability_and_coverage,
     galaxies.prototype_pages,
     galaxies.mergers,
     merger_fraction,

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.files import write_text
 from hubblefork.science import baselines, fractions, metrics
+from hubblefork.science.coverage import coverage_of
+from hubblefork.science.fractions import Unavailable
+from hubblefork.science.intervals import Intervals, fit_intervals
+from hubblefork.science.reliability import reliability_of
 from hubblefork.sky.catalogue import fractions as fractions_of
 from hubblefork.sky.catalogue import galaxy_ids, labelled, matched
 from hubblefork.sky.split import SPLITS, TRAIN, Split
@@ -28,6 +32,9 @@ class Labelled:
     colours: NDArray | None
 
 
+NO_INTERVALS = Unavailable("no intervals were fitted", "fit them on galaxies that are not judged")
+
+
 def evaluate(
     tree: DecisionTree,
     predicted: pa.Table,
@@ -39,6 +46,7 @@ def evaluate(
     resamples: int = metrics.RESAMPLES,
     answer: str = fractions.MERGER,
     threshold: float = fractions.THRESHOLD,
+    intervals: Intervals | Unavailable = NO_INTERVALS,
 ) -> dict[str, Any]:
     """Judge predictions on one part of a split by the volunteers' votes; the result can be written as JSON.
 
@@ -50,9 +58,11 @@ def evaluate(
     - `tree`, `part`, `galaxies`, `training_galaxies`, `resamples`
     - `not_predicted`: galaxies of the part that have a label and no prediction
     - `rmse`, `agreement`: `value`, `interval_68`, `interval_95`, `galaxies`
-    - `answers`: for each answer its `rmse`; `questions`: for each its `rmse` and its `agreement` among
-      galaxies that reach it with at least `asked_at_least`
+    - `answers`: for each answer its `rmse` and its `calibration_error` with what chance alone would give
+    - `questions`: for each its `rmse` and its `agreement` among galaxies that reach it with at least
+      `asked_at_least`
     - `constraint_violation`: see `metrics.constraint_violation`
+    - `intervals`: what `coverage.coverage_of` finds, or `reason` and `remedy` where there are none
     - `mergers`: `predicted` and `volunteers`, the `fractions.Fraction` of the same galaxies
     - `baselines`: for each its `rmse`, its `agreement`, and `behind`: its RMSE minus that of the
       predictions, `difference`, intervals and `p_value` of a paired bootstrap
@@ -76,6 +86,7 @@ def evaluate(
         "asked_at_least": metrics.ASKED,
         "questions": _questions(tree, joint, judged.votes, draws),
         "constraint_violation": metrics.constraint_violation(tree, joint),
+        "intervals": _coverage(tree, intervals, joint, judged.votes, draws),
         "mergers": _mergers(tree, joint, judged.votes, answer=answer, threshold=threshold),
         "baselines": {name: _baseline(values, joint, judged.votes, draws) for name, values in cheap.items()},
     }
@@ -107,6 +118,26 @@ def evaluate_baselines(
         "resamples": resamples,
         "baselines": {name: _totals(values, judged.votes, draws) for name, values in cheap.items()},
     }
+
+
+def calibrate(
+    tree: DecisionTree,
+    predicted: pa.Table,
+    volunteers: pa.Table,
+    split: Split,
+    part: str,
+    *,
+    weights: str = "",
+    views: int = 1,
+) -> Intervals | Unavailable:
+    """Fit intervals to the predictions of one part of a split; say why not where it has too few galaxies."""
+    try:
+        answered, asked = matched(predicted, _parts(tree, volunteers, split, part)[0])
+        sides = fractions_of(answered, tree), fractions_of(asked, tree)
+        origin = f"{len(asked)} {part} galaxies"
+        return fit_intervals(tree.name, tree.columns, *sides, origin=origin, weights=weights, views=views)
+    except CatalogueError as error:
+        return Unavailable(str(error), "hubblefork split DATA --validation 20 gives them more galaxies")
 
 
 def write_evaluation(evaluation: dict[str, Any], path: Path) -> None:
@@ -153,7 +184,19 @@ def _squared(joint: NDArray, votes: NDArray) -> metrics.Terms:
 
 def _answers(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
     errors = _estimates(metrics.error_terms(joint, votes), draws)
-    return {name: {"rmse": error} for name, error in zip(tree.columns, errors, strict=True)}
+    binned = [reliability_of(*sides) for sides in zip(joint.T, votes.T, strict=True)]
+    return {
+        name: {"rmse": error, "calibration_error": {"value": bins.error, "by_chance": bins.error_by_chance}}
+        for name, error, bins in zip(tree.columns, errors, binned, strict=True)
+    }
+
+
+def _coverage(
+    tree: DecisionTree, intervals: Intervals | Unavailable, joint: NDArray, votes: NDArray, draws: NDArray
+) -> dict[str, Any]:
+    if isinstance(intervals, Unavailable):
+        return asdict(intervals)
+    return coverage_of(tree, intervals, joint, votes, draws)
 
 
 def _questions(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:

@@ -36,6 +36,7 @@ COVERAGES = (0.68, 0.9, 0.95)
 LEAST = 50
 SHARES = (0.1, 0.2, 0.2)
 SMALLEST_SCALE = 1e-6
+INTERVALS = "intervals.json"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Intervals:
     """The intervals of every answer of a tree, at some coverages; `origin` says which galaxies calibrate.
 
     With `spread` they were fitted to predictions with a spread, and need one. `weights` is the SHA-256 of the
-    weights that predicted, where it is known. Raises CatalogueError for coverages that do not rise in (0, 1).
+    weights that predicted, where it is known, from so many `views` of each galaxy.
+    Raises CatalogueError for coverages that do not rise in (0, 1).
     """
 
     tree: str
@@ -89,6 +91,7 @@ class Intervals:
     answers: Mapping[str, AnswerIntervals]
     origin: str = ""
     weights: str = ""
+    views: int = 1
     spread: bool = False
 
     def __post_init__(self) -> None:
@@ -145,6 +148,7 @@ def fit_intervals(
     coverages: Sequence[float] = COVERAGES,
     origin: str = "",
     weights: str = "",
+    views: int = 1,
 ) -> Intervals:
     """Fit intervals to calibration galaxies, arrays all of shape (galaxy, answer).
 
@@ -167,9 +171,8 @@ def fit_intervals(
         own = known[:, column]
         enough = np.count_nonzero(own) >= LEAST
         found[name] = _fitted(columns[:, own, column] if enough else columns[:, known], coverages)
-    return Intervals(
-        tree, tuple(coverages), galaxies, found, origin=origin, weights=weights, spread=spread is not None
-    )
+    about = {"origin": origin, "weights": weights, "views": views, "spread": spread is not None}
+    return Intervals(tree, tuple(coverages), galaxies, found, **about)  # type: ignore[arg-type]
 
 
 def write_intervals(intervals: Intervals, path: Path) -> None:
