@@ -15,6 +15,7 @@ from rich.tree import Tree
 from hubblefork.errors import ExtraMissing
 from hubblefork.network.model import Parameters
 from hubblefork.network.recipe import Recipe
+from hubblefork.science.coverage import RARE
 from hubblefork.sky.ingest import IngestSummary
 from hubblefork.zoo import DecisionTree, Question
 
@@ -112,8 +113,8 @@ def baselines_table(found: dict[str, Any]) -> Table:
 
 
 def evaluation_tables(found: dict[str, Any]) -> list[RenderableType]:
-    """Show `evaluation.json`: the RMSE beside the baselines, then per question, then per answer."""
-    return [_totals(found), _questions(found), _answers(found), _mergers(found)]
+    """Show `evaluation.json`: the RMSE beside the baselines, per question, per answer, intervals, mergers."""
+    return [_totals(found), _questions(found), _answers(found), _intervals(found), _mergers(found)]
 
 
 def _totals(found: dict[str, Any]) -> Table:
@@ -145,12 +146,35 @@ def _questions(found: dict[str, Any]) -> Table:
 
 def _answers(found: dict[str, Any]) -> Table:
     table = Table("answer")
-    table.add_column("RMSE", justify="right")
+    for name in ("RMSE", "calibration error", "by chance"):
+        table.add_column(name, justify="right")
     mean = found["baselines"].get("mean_vote")
     for name, row in found["answers"].items():
-        table.add_row(name.replace("_", " "), _value(row["rmse"]))
+        error = row["calibration_error"]
+        cells = ["–" if error[key] is None else f"{error[key]:.4f}" for key in ("value", "by_chance")]
+        table.add_row(name.replace("_", " "), _value(row["rmse"]), *cells)
     if mean:
         table.caption = f"the mean vote's RMSE over all answers is {_value(mean['rmse'])}"
+    return table
+
+
+def _intervals(found: dict[str, Any]) -> RenderableType:
+    judged = found["intervals"]
+    if "reason" in judged:
+        return f"No intervals judged: {escape(judged['reason'])}. {escape(judged['remedy'])}"
+    rare = [name for name in RARE if name in found["answers"]]
+    caption = (
+        f"share of galaxies whose interval holds the volunteers' fraction, calibrated on {judged['origin']}; "
+        f"answers within {judged['tolerance']:g} of that, and as many as would be if all were right"
+    )
+    table = Table("intervals of", caption=caption)
+    for name in ("found", "95% interval", "top tenth", *rare, "width", "answers within"):
+        table.add_column(name.replace("_", " "), justify="right")
+    for one in judged["coverages"]:
+        answers = [_value(one["answers"][name]["found"], 3) for name in rare]
+        cells = [_value(one["found"], 3), _range(one["found"]), _value(one["found_top"], 3), *answers]
+        within = f"{one['within']} ({one['within_by_chance']:.0f}) of {len(one['answers'])}"
+        table.add_row(f"{one['stated']:g}", *cells, f"{one['width']:.3f}", within)
     return table
 
 

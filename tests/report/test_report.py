@@ -11,6 +11,7 @@ import pytest
 import tomli_w
 
 from hubblefork.errors import RunError
+from hubblefork.figures.numbers import plain
 from hubblefork.files import write_text
 from hubblefork.report import page as page_module
 from hubblefork.report import write, write_report
@@ -164,7 +165,7 @@ def test_the_coverage_of_the_intervals_is_the_evaluations(whole, made):
     path, page = whole
     found = json.loads((made.run / "evaluation.json").read_text())["intervals"]
     shown = json.loads((path.parent / "numbers.json").read_text())["sections"]["reliability"]["coverage"]
-    assert [one["found"] for one in shown["coverages"]] == [one["found"] for one in found["coverages"]]
+    assert shown == plain(found)
     for one in found["coverages"]:
         assert f"{one['within']} of 37" in page.text
         assert f"{one['answers']['merger']['found']['value']:.3f}" in page.text

@@ -165,9 +165,12 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Only what needs no network: the least to beat.")
     ] = False,
+    views: Annotated[
+        int, typer.Option(help="Average over so many rotations and reflections of each galaxy.")
+    ] = 1,
     device: Device = "",
 ) -> None:
-    """Judge a run on galaxies that it did not train on: RMSE, agreement, against the baselines.
+    """Judge a run on galaxies that it did not train on: RMSE, agreement, intervals, against the baselines.
 
     Example: hubblefork evaluate runs/lab-cnn
     """
@@ -178,7 +181,7 @@ def evaluate(
     if baselines:
         show(baselines_table(baselines_of(run, part)))
         return
-    show(*evaluation_tables(evaluate_run(run, part, device=device, progress=bar)))
+    show(*evaluation_tables(evaluate_run(run, part, views=views, device=device, progress=bar)))
 
 
 @app.command()
@@ -197,6 +200,9 @@ def predict(
     others: Annotated[
         list[Path] | None, typer.Option("--with", help="Another run to average with; as often as you like.")
     ] = None,
+    intervals: Annotated[
+        float | None, typer.Option(help="Add <answer>_low and _high that cover so often: 0.68, 0.9 or 0.95.")
+    ] = None,
     device: Device = "",
 ) -> None:
     """Vote fractions of every image, as a catalogue; called again after an interruption it goes on.
@@ -204,11 +210,12 @@ def predict(
     Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
     """
     from hubblefork.bars import bar
+    from hubblefork.judging import adding_bounds
     from hubblefork.network.predict import predict as predict_all
 
-    made = predict_all(
-        run, source, out, others=others or [], views=views, kaggle=kaggle, device=device, progress=bar
-    )
+    how: dict[str, Any] = {"others": others or [], "views": views}
+    adding = adding_bounds(run, intervals, **how) if intervals is not None else None
+    made = predict_all(run, source, out, **how, kaggle=kaggle, adding=adding, device=device, progress=bar)
     typer.echo(f"{made.path}: {made.galaxies} galaxies, {len(made.rejects)} images could not be read")
 
 

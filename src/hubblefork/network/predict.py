@@ -150,6 +150,7 @@ def predict(
     others: Sequence[Path] = (),
     views: int = 1,
     kaggle: bool = False,
+    adding: Callable[[pa.Table], pa.Table] | None = None,
     device: str = "",
     progress: Progress = silent,
 ) -> Predicted:
@@ -158,10 +159,13 @@ def predict(
     `run` is a run folder or a .safetensors file; with `others` their mean is predicted, and with `views` the
     mean over so many views of each galaxy. The format follows the suffix of `out` (.parquet,
     .csv, .fits, .vot); `kaggle` names the columns as Kaggle's submissions do (GalaxyID, Class1.1 …).
+    `adding` is given the catalogue and returns it with more columns (`judging.adding_bounds`).
     Images that cannot be read are listed in `<out>.rejects.csv`. Raises RunError, ImageError,
     CatalogueError, DiskError.
     """
     check_format(out)
+    if kaggle and adding:
+        raise CatalogueError("Kaggle's submissions have no columns for intervals: ask for one or the other")
     members = [runs.load_weights(place) for place in (run, *others)]
     predictor, weights = Predictor(*members, device=device, views=views), members[0]
     if (source / "catalogue.parquet").exists():
@@ -174,6 +178,7 @@ def predict(
             f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
         )
     signed = _signed(table, members, [run, *others], views)
+    signed = adding(signed) if adding else signed
     write_catalogue(kaggle_names(table, weights.tree) if kaggle else signed, out)
     _write_rejects(out, rejects)
     shutil.rmtree(_parts_folder(out), ignore_errors=True)

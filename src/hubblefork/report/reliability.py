@@ -20,9 +20,8 @@ from hubblefork.report.blocks import (
 )
 from hubblefork.report.inputs import Inputs
 from hubblefork.report.results import said
+from hubblefork.science.coverage import RARE
 from hubblefork.zoo import DecisionTree
-
-RARE = ("ring", "lens_or_arc", "merger")
 
 
 def reliability_and_coverage(inputs: Inputs) -> Section:

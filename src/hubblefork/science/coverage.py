@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom
 
 from hubblefork.science.intervals import Intervals
-from hubblefork.science.metrics import Terms, estimates, in_total
+from hubblefork.science.metrics import Terms, estimates_as_json, in_total
 from hubblefork.zoo import DecisionTree
 
 TOLERANCE = 0.02
 HIGH = 0.9
+RARE = ("ring", "lens_or_arc", "merger")
 
 
 def coverage_of(
@@ -81,15 +81,15 @@ def _judged(
             "single": _mean((high == low)[:, column], known[:, column]),
         }
         for column, (name, found, found_top) in enumerate(
-            zip(tree.columns, _plain(every, draws), _plain(top, draws), strict=True)
+            zip(tree.columns, estimates_as_json(every, draws), estimates_as_json(top, draws), strict=True)
         )
     }
     return {
         "stated": stated,
-        "found": _plain(in_total(every), draws)[0],
-        "found_top": _plain(in_total(top), draws)[0],
-        "found_wide": _plain(in_total(wide), draws)[0],
-        "found_voted": _plain(in_total(voted), draws)[0],
+        "found": estimates_as_json(in_total(every), draws)[0],
+        "found_top": estimates_as_json(in_total(top), draws)[0],
+        "found_wide": estimates_as_json(in_total(wide), draws)[0],
+        "found_voted": estimates_as_json(in_total(voted), draws)[0],
         "width": _mean(high - low, known),
         "single": _mean(high == low, known),
         **_counts(every, stated, intervals),
@@ -121,10 +121,6 @@ def _highest(values: NDArray, known: NDArray) -> NDArray[np.bool_]:
         if own.any():
             highest[:, column] = values[:, column] >= np.quantile(values[own, column], HIGH)
     return highest
-
-
-def _plain(terms: Terms, draws: NDArray) -> list[dict[str, Any] | None]:
-    return [asdict(estimate) if estimate else None for estimate in estimates(terms, draws)]
 
 
 def _mean(values: NDArray, known: NDArray) -> float | None:

@@ -183,7 +183,7 @@ def _squared(joint: NDArray, votes: NDArray) -> metrics.Terms:
 
 
 def _answers(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
-    errors = _estimates(metrics.error_terms(joint, votes), draws)
+    errors = metrics.estimates_as_json(metrics.error_terms(joint, votes), draws)
     binned = [reliability_of(*sides) for sides in zip(joint.T, votes.T, strict=True)]
     return {
         name: {"rmse": error, "calibration_error": {"value": bins.error, "by_chance": bins.error_by_chance}}
@@ -200,8 +200,8 @@ def _coverage(
 
 
 def _questions(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
-    errors = _estimates(metrics.per_question(tree, metrics.error_terms(joint, votes)), draws)
-    agreements = _estimates(metrics.agreement_terms_per_question(tree, joint, votes), draws)
+    errors = metrics.estimates_as_json(metrics.per_question(tree, metrics.error_terms(joint, votes)), draws)
+    agreements = metrics.estimates_as_json(metrics.agreement_terms_per_question(tree, joint, votes), draws)
     return {
         question.name: {"rmse": error, "agreement": agreement}
         for question, error, agreement in zip(tree.questions, errors, agreements, strict=True)
@@ -216,7 +216,7 @@ def _mergers(
         return None
     sides = {"predicted": np.where(known[:, None], joint, np.nan), "volunteers": votes}
     return {
-        side: _plain(fractions.fraction_above(tree, values, answer=answer, threshold=threshold))
+        side: metrics.plain(fractions.fraction_above(tree, values, answer=answer, threshold=threshold))
         for side, values in sides.items()
     }
 
@@ -236,16 +236,8 @@ def _baselines(judged: Labelled, train: Labelled, *, seed: int) -> dict[str, NDA
 
 def _baseline(values: NDArray, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
     behind = metrics.compare(_squared(values, votes), _squared(joint, votes), draws)
-    return {**_totals(values, votes, draws), "behind": _plain(behind)}
-
-
-def _estimates(terms: metrics.Terms, draws: NDArray) -> list[dict[str, Any] | None]:
-    return [_plain(estimate) if estimate else None for estimate in metrics.estimates(terms, draws)]
+    return {**_totals(values, votes, draws), "behind": metrics.plain(behind)}
 
 
 def _estimate(terms: metrics.Terms, draws: NDArray) -> dict[str, Any] | None:
-    return _estimates(terms, draws)[0]
-
-
-def _plain(value: metrics.Estimate | metrics.Comparison | fractions.Fraction) -> dict[str, Any]:
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(value).items()}
+    return metrics.estimates_as_json(terms, draws)[0]

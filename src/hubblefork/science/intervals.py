@@ -110,9 +110,7 @@ class Intervals:
         Raises CatalogueError for a coverage that these intervals do not have, predictions of other answers or
         that are no numbers, and a spread that is missing or not wanted.
         """
-        if coverage not in self.coverages:
-            known = ", ".join(f"{one:g}" for one in self.coverages)
-            raise CatalogueError(f"no intervals of coverage {coverage:g}; these have {known}")
+        self.check(coverage)
         _check(predicted, spread, answers=len(self.answers), wanted=self.spread)
         level, apart = self.coverages.index(coverage), _spread(predicted, spread)
         sides = [
@@ -121,6 +119,12 @@ class Intervals:
         ]
         low, high = (np.stack(side, axis=1) for side in zip(*sides, strict=True))
         return low, high
+
+    def check(self, coverage: float) -> None:
+        """Raise CatalogueError for a coverage that these intervals do not have."""
+        if coverage not in self.coverages:
+            known = ", ".join(f"{one:g}" for one in self.coverages)
+            raise CatalogueError(f"no intervals of coverage {coverage:g}; these have {known}")
 
     def to_json(self) -> str:
         """Return all of it as text; what is infinite stands as "inf", since JSON has no such number."""
@@ -171,8 +175,8 @@ def fit_intervals(
         own = known[:, column]
         enough = np.count_nonzero(own) >= LEAST
         found[name] = _fitted(columns[:, own, column] if enough else columns[:, known], coverages)
-    about = {"origin": origin, "weights": weights, "views": views, "spread": spread is not None}
-    return Intervals(tree, tuple(coverages), galaxies, found, **about)  # type: ignore[arg-type]
+    rising, has_spread = tuple(coverages), spread is not None
+    return Intervals(tree, rising, galaxies, found, origin, weights, views, has_spread)
 
 
 def write_intervals(intervals: Intervals, path: Path) -> None:

@@ -12,7 +12,8 @@ two metrics computed with the same draws are paired.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,6 +232,16 @@ def estimates(terms: Terms, draws: NDArray) -> tuple[Estimate | None, ...]:
         None if count == 0 else Estimate(float(value), *_intervals(column), galaxies=int(count))
         for value, column, count in zip(terms.values(), replicates.T, terms.galaxies(), strict=True)
     )
+
+
+def estimates_as_json(terms: Terms, draws: NDArray) -> list[dict[str, Any] | None]:
+    """Return `estimates` in the shape of a JSON file."""
+    return [plain(one) if one else None for one in estimates(terms, draws)]
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass in the shape of a JSON file."""
+    return {key: list(entry) if isinstance(entry, tuple) else entry for key, entry in asdict(value).items()}
 
 
 def compare(first: Terms, second: Terms, draws: NDArray) -> Comparison:

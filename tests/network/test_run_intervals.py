@@ -1,0 +1,124 @@
+"""From evaluate to predict --intervals: the intervals of a run, its own and no other's."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner
+
+from hubblefork.cli import app
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.judging import adding_bounds, evaluate_run, intervals_of
+from hubblefork.network import runs
+from hubblefork.network.model import VoteFractions
+from hubblefork.sky.catalogue import fractions, metadata_of, read_catalogue
+from hubblefork.sky.split import Split, write_split
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    """A run whose split leaves many galaxies to calibrate on, and what its evaluation found."""
+    run = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(trained, run)
+    write_split(Split(salt="tests", test=30, validation=60), run)
+    return run, evaluate_run(run, device="cpu")
+
+
+@pytest.fixture
+def copied(evaluated, tmp_path):
+    shutil.copytree(evaluated[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_evaluate_calibrates_on_validation_and_judges_on_test(evaluated):
+    run, found = evaluated
+    intervals = intervals_of(run)
+    assert intervals.weights == runs.load_weights(run).digest
+    assert intervals.galaxies == len(read_catalogue(run / "predictions" / "validation.parquet")) - unlabelled(
+        run
+    )
+    assert found["intervals"]["origin"] == f"{intervals.galaxies} validation galaxies"
+    assert found["intervals"]["coverages"][1]["found"]["value"] == pytest.approx(0.9, abs=0.1)
+    assert json.loads((run / "evaluation.json").read_text()) == found
+    assert found["predictions"] == "predictions/test.parquet"
+
+
+def unlabelled(run):
+    ids = read_catalogue(run / "predictions" / "validation.parquet").column("galaxy_id").to_numpy()
+    return np.count_nonzero(ids >= 1000 + 240 - 20)
+
+
+def test_predict_adds_the_bounds(evaluated, data, tree, tmp_path):
+    run, _ = evaluated
+    out = tmp_path / "out.parquet"
+    command = ["predict", str(run), str(data), "--out", str(out), "--intervals", "0.9", "--device", "cpu"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    table = read_catalogue(out)
+    low, high = intervals_of(run).bounds(fractions(table, tree), 0.9)
+    for column, name in enumerate(tree.columns):
+        np.testing.assert_array_equal(table.column(f"{name}_low").to_numpy(), low[:, column])
+        np.testing.assert_array_equal(table.column(f"{name}_high").to_numpy(), high[:, column])
+    said = metadata_of(table)
+    assert said["interval_coverage"] == "0.9"
+    assert "validation galaxies" in said["intervals"]
+    assert said["recipe"] == "lab-cnn"
+
+
+def test_intervals_belong_to_one_run_its_weights_and_its_views(copied, data, tree, tmp_path):
+    with pytest.raises(RunError, match="calibrated for one run, and 2 predict together"):
+        intervals_of(copied, others=[copied])
+    with pytest.raises(RunError, match=r"for --views 1, not 8; `hubblefork evaluate .* --views 8` makes"):
+        intervals_of(copied, views=8)
+    with pytest.raises(CatalogueError, match=r"coverage 0\.8; these have 0\.68, 0\.9, 0\.95"):
+        adding_bounds(copied, 0.8)
+    assert intervals_of(copied / "weights.safetensors") == intervals_of(copied)
+    recipe = runs.read_recipe(copied)
+    runs.write_weights(copied, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    with pytest.raises(RunError, match=r"of other weights .*; `hubblefork evaluate .*run` makes it anew"):
+        intervals_of(copied)
+    (copied / "intervals.json").unlink()
+    with pytest.raises(RunError, match=r"there is no intervals\.json; `hubblefork evaluate"):
+        intervals_of(copied)
+
+
+def test_kaggles_submissions_have_no_place_for_them(evaluated, data, tmp_path):
+    run, _ = evaluated
+    command = [
+        "predict",
+        str(run),
+        str(data),
+        "--out",
+        str(tmp_path / "out.csv"),
+        "--intervals",
+        "0.9",
+        "--kaggle",
+    ]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, CatalogueError)
+    assert "one or the other" in str(done.exception)
+
+
+def test_views_have_intervals_of_their_own(copied):
+    found = evaluate_run(copied, views=2, device="cpu")
+    assert found["predictions"] == "predictions/test-2-views.parquet"
+    assert (copied / found["predictions"]).exists()
+    assert intervals_of(copied, views=2).views == 2
+
+
+def test_galaxies_that_calibrate_do_not_judge(copied):
+    write_split(Split(salt="tests", test=0, validation=60), copied)
+    found = evaluate_run(copied, device="cpu")
+    assert "calibrated on" in found["intervals"]["reason"]
+    assert intervals_of(copied).galaxies > 50
+
+
+def test_too_few_galaxies_leave_no_earlier_intervals(copied):
+    write_split(Split(salt="tests", test=30, validation=5), copied)
+    found = evaluate_run(copied, device="cpu")
+    assert "at least 50 are needed" in found["intervals"]["reason"]
+    assert found["rmse"]["value"] > 0
+    assert not (copied / "intervals.json").exists()
+    assert pyarrow.parquet.read_table(copied / "predictions" / "test.parquet").num_rows > 0
