@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hubblefork.stamps.augment import central_views
 from hubblefork.stamps.batches import LabelledStamps, OrderedBatches, ShuffledBatches, Streamed, place
@@ -108,3 +109,50 @@ def resident(path):
         if inside and line.startswith("Rss:"):
             found += 1024 * int(line.split()[1])
     return found
+
+
+class Transfers(TorchDispatchMode):
+    """Counts the tensors that go from one device to another."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        named = named or {}
+        if function is torch.ops.aten._to_copy.default:
+            self.count += named.get("device", arguments[0].device) != arguments[0].device
+        return function(*arguments, **named)
+
+
+@pytest.fixture
+def devices_of_generators(monkeypatch):
+    """Where generators were asked for; PyTorch's meta device, which stands for a GPU here, has none."""
+    asked, generator = [], torch.Generator
+    monkeypatch.setattr(
+        torch, "Generator", lambda device="cpu": asked.append(torch.device(device).type) or generator()
+    )
+    return asked
+
+
+@pytest.mark.parametrize("steps", [2, 9])
+def test_the_order_goes_to_the_device_once_an_epoch(steps, devices_of_generators):
+    pixels, rows = torch.empty(20, 8, 8, 3, dtype=torch.uint8, device="meta"), torch.arange(10, device="meta")
+    stamps = LabelledStamps(pixels, rows, torch.empty(10, 37, device="meta"))
+    with Transfers() as transfers:
+        batches = list(
+            ShuffledBatches(stamps, lambda stamps, _: central_views(stamps, 8), 4, steps, seed=0, epoch=0)
+        )
+    assert {tensor.device.type for batch in batches for tensor in batch} == {"meta"}
+    assert devices_of_generators == ["cpu", "meta"]
+    assert len(batches) == steps
+    assert transfers.count == 1
+
+
+def test_in_order_nothing_is_sent():
+    pixels, rows = torch.empty(20, 8, 8, 3, dtype=torch.uint8, device="meta"), torch.arange(10, device="meta")
+    stamps = LabelledStamps(pixels, rows, torch.empty(10, 37, device="meta"))
+    with Transfers() as transfers:
+        views = [views for views, _ in OrderedBatches(stamps, lambda stamps: central_views(stamps, 8), 4)]
+    assert [tuple(some.shape) for some in views] == [(4, 3, 8, 8), (4, 3, 8, 8), (2, 3, 8, 8)]
+    assert transfers.count == 0

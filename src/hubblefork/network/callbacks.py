@@ -13,9 +13,11 @@ from typing import Any, Literal
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hubblefork.network import runs
+from hubblefork.network.device import wait_for
 from hubblefork.network.recipe import Recipe
 from hubblefork.progress import Advance
 from hubblefork.sky.split import TRAIN, VALIDATION
@@ -38,7 +40,8 @@ class EpochLog(Callback):
         self.started = time.perf_counter()
 
     def on_validation_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Stop the clock: validation is not training."""
+        """Stop the clock when the last step is done: validation is not training."""
+        wait_for(trainer.strategy.root_device)
         self.seconds = time.perf_counter() - self.started
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
@@ -97,15 +100,27 @@ class Average(WeightAveraging):
     Tarvainen & Valpola 2017 (arXiv:1703.01780). The decay of step n is at most (1 + n) / (10 + n): the first
     weights, which have learned nothing, are soon forgotten. Lightning swaps the average out before
     `on_validation_end`; here it stays in place through that call, and this callback stands behind the one
-    that writes the weights.
+    that writes the weights. `where` the training is, the average is too.
     """
 
-    def __init__(self, decay: float) -> None:
-        def updated(mean: Tensor, current: Tensor, steps: Tensor) -> Tensor:
-            share = ((1 + steps) / (10 + steps)).clamp(max=decay)
-            return share * mean + (1 - share) * current
+    def __init__(self, decay: float, where: torch.device) -> None:
+        super().__init__(device=where)
+        self.decay = decay
 
-        super().__init__(avg_fn=updated)
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, lesson: lightning.LightningModule, *_: Any
+    ) -> None:
+        """Move the average, all weights at once.
+
+        PyTorch's own way asks the device at every step whether it is the first, and waits for the answer.
+        """
+        if trainer.global_step == 1:
+            super().on_train_batch_end(trainer, lesson, *_)
+            return
+        assert self._average_model is not None
+        decay = min(self.decay, trainer.global_step / (9 + trainer.global_step))
+        move = get_ema_multi_avg_fn(decay)
+        move(_averaged(self._average_model.module), _averaged(lesson), None)
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
         """Leave the average in place."""
@@ -113,6 +128,10 @@ class Average(WeightAveraging):
     def on_validation_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
         """Go on training with the weights that gradients move."""
         super().on_validation_epoch_end(trainer, lesson)
+
+
+def _averaged(module: nn.Module) -> list[Tensor]:
+    return [one.detach() for one in (*module.parameters(), *module.buffers()) if one.is_floating_point()]
 
 
 class LowerOnPlateau(Callback):

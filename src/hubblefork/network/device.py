@@ -20,6 +20,12 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was given: it works on while the host goes on."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where a training runs, which the recipe does not decide.

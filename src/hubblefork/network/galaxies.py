@@ -53,7 +53,9 @@ class GalaxyData(lightning.LightningDataModule):
         pixels = place(prepare(self.data, self.recipe.stamps).pixels, where, self.machine.memory)
         self.parts = {
             part: LabelledStamps(
-                pixels, torch.from_numpy(rows), torch.from_numpy(self.labels[rows]).to(where)
+                pixels,
+                torch.from_numpy(rows).to(pixels.device),
+                torch.from_numpy(self.labels[rows]).to(where),
             )
             for part, rows in self.rows.items()
         }

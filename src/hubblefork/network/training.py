@@ -86,7 +86,7 @@ def train(
     total = None if recipe.minutes else recipe.epochs * galaxies.steps
     with progress(f"training {recipe.name}", total, _steps_done(out)) as advance:
         ours = [log, BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe), Bar(advance)]
-        ours += [Average(recipe.average)] if recipe.average else []
+        ours += [Average(recipe.average, where)] if recipe.average else []
         with _quiet():
             trainer = _trainer(recipe, out, machine, [*ours, *callbacks])
             _fit(trainer, lesson, galaxies, out / "last.ckpt")

@@ -1,6 +1,7 @@
 """Stamps to batches: one uint8 tensor on the device where it fits, a stream from the disk where it does not.
 
-No worker processes: a batch is one gather and, for training, one resampling, both on the device.
+No worker processes: a batch is one gather and, for training, one resampling, both on the device. The order
+of the galaxies is sent there once an epoch, so that no step waits for the host, nor the host for a step.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ View = Callable[[Tensor, Tensor], Tensor]
 
 def no_moves(galaxies: int, generator: torch.Generator) -> Tensor:
     """Draw nothing for each galaxy."""
-    return torch.empty(galaxies, 0)
+    return torch.empty(galaxies, 0, device=generator.device)
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Streamed:
 class LabelledStamps:
     """Stamps of a set of galaxies with their labels.
 
-    `pixels` (any galaxy, y, x, band) uint8, of which `rows` are this set's; `labels` (galaxy, answer) on
-    the device, NaN where nobody was asked.
+    `pixels` (any galaxy, y, x, band) uint8, of which `rows`, where the pixels are, are this set's; `labels`
+    (galaxy, answer) on the device, NaN where nobody was asked.
     """
 
     pixels: Tensor | Streamed
@@ -73,9 +74,12 @@ class LabelledStamps:
         return len(self.rows)
 
     def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the stamps and labels of some galaxies of the set, on the device of the labels."""
-        stamps = self.pixels[self.rows[chosen].to(self.pixels.device)]
-        return stamps.to(self.labels.device, non_blocking=True), self.labels[chosen.to(self.labels.device)]
+        """Return the stamps and labels of some galaxies of the set, on the device of the labels.
+
+        `chosen` are numbers in the set, where the pixels are.
+        """
+        stamps, where = self.pixels[self.rows[chosen]], self.labels.device
+        return stamps.to(where, non_blocking=True), self.labels[chosen.to(where, non_blocking=True)]
 
 
 def place(pixels: np.memmap, device: torch.device, memory: int | None = None) -> Tensor | Streamed:
@@ -127,7 +131,8 @@ class ShuffledBatches:
             torch.randperm(len(self.stamps), generator=order)
             for _ in range(-(-self.galaxies // len(self.stamps)))
         ]
-        for chosen in torch.cat(shuffles)[: self.galaxies].split(self._sizes()):
+        numbers = torch.cat(shuffles)[: self.galaxies].to(self.stamps.pixels.device)
+        for chosen in numbers.split(self._sizes()):
             drawn = self.share.of(self.draw(len(chosen), moves))
             stamps, labels = self.stamps.batch(self.share.of(chosen))
             yield self.view(stamps, drawn), labels
@@ -153,7 +158,7 @@ class OrderedBatches:
         return -(-len(self._rows()) // self.batch_size)
 
     def _rows(self) -> Tensor:
-        return self.share.of(torch.arange(len(self.stamps)))
+        return self.share.of(torch.arange(len(self.stamps), device=self.stamps.pixels.device))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for chosen in self._rows().split(self.batch_size):
