@@ -3,7 +3,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow test-gpu check format clean
+.PHONY: demo test test-slow test-gpu benchmark-gpu check format clean
 
 demo: .venv/installed  ## the whole job on a mock sky
 	$(BIN)/hubblefork demo --out demo
@@ -16,6 +16,9 @@ test-slow: .venv/installed-dev  ## tests that take minutes
 
 test-gpu: .venv/installed-dev  ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+benchmark-gpu: .venv/installed  ## images/s of training beside the device's peak; RECORD=FOLDER keeps the table
+	$(BIN)/python benchmarks/train_gpu.py $(if $(RECORD),--record $(RECORD))
 
 check: .venv/installed-dev  ## lint, format, types, import contracts
 	$(BIN)/ruff check

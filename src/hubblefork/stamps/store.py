@@ -65,7 +65,7 @@ class Filling:
         rows, self.unwritten = self.unwritten, []
         length = sum(row.nbytes for row in rows)
         start = self.offset + (self.fresh[-1] + 1 - len(rows)) * rows[0].nbytes
-        if os.pwritev(self.handle.fileno(), rows, start) != length:
+        if os.pwritev(self.handle.fileno(), [row.data for row in rows], start) != length:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def checkpoint(self) -> int:
