@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hubblefork.judging import evaluate_run
+from hubblefork.judging.runs import evaluate_run
 from hubblefork.network.predict import predict
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train

@@ -1,5 +1,9 @@
 """Galaxies classified at once: one file, many, folders and archives; what cannot be read is said."""
 
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pyarrow.csv
 import pytest
@@ -10,6 +14,8 @@ from hubblefork.cli import app
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
 from hubblefork.judging.classify import Classified, Galaxy, classify_all, write_classified
 from hubblefork.network.predict import predict
+from hubblefork.network.runs import load_weights
+from hubblefork.science.intervals import INTERVALS, fit_intervals, write_intervals
 from hubblefork.sky.catalogue import fractions, read_catalogue
 from hubblefork.zoo import load_tree, to_joint
 
@@ -82,11 +88,30 @@ def test_the_drawing_shows_what_was_asked_and_leaves_out_what_was_not():
     for answers in tree.slices:
         conditional[0, answers.start] = 1
     text = str(Galaxy("x", tree, to_joint(tree, conditional)[0]))
-    assert "smooth                          1.00 ████████████████████" in text
+    assert re.search(r"^  smooth +1\.00 █{20}$", text, re.MULTILINE)
     assert "How rounded is it?" in text and "edge-on" not in text
     assert text.count("Is there anything odd?") == 1
     assert "7 questions that fewer than 5% would be asked are left out" in text
     assert len(galaxy_lines(text)) == 4 + 4 + 3 + 8
+
+
+def test_calibrated_runs_give_intervals_for_their_number_of_views(trained, pictures, tmp_path):
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    predicted = np.random.default_rng(0).random((60, 37))
+    intervals = fit_intervals(
+        load_tree().name,
+        load_tree().columns,
+        predicted,
+        np.clip(predicted + 0.1, 0, 1),
+        weights=load_weights(run).digest,
+        views=2,
+    )
+    write_intervals(intervals, run / INTERVALS)
+    galaxy = hubblefork.classify(pictures / "7.jpg", run=run, views=2, device="cpu")
+    low, high = intervals.bounds(galaxy.fractions[None], 0.9)
+    np.testing.assert_array_equal([galaxy.low, galaxy.high], [low[0], high[0]])
+    assert f"{galaxy['smooth']:.2f}  {low[0, 0]:.2f}–{high[0, 0]:.2f}" in str(galaxy)
+    assert hubblefork.classify(pictures / "7.jpg", run=run, views=4, device="cpu").low is None
 
 
 def galaxy_lines(text):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.judging import baselines_of, crossval
+from hubblefork.judging.folds import crossval
+from hubblefork.judging.runs import baselines_of
 from hubblefork.network import runs
 from hubblefork.network.recipe import load_recipe
 from hubblefork.science.baselines import mean_vote

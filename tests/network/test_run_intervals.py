@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.judging import adding_bounds, evaluate_run, intervals_of
+from hubblefork.judging.intervals import adding_bounds, intervals_of
+from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.model import VoteFractions
 from hubblefork.sky.catalogue import fractions, metadata_of, read_catalogue

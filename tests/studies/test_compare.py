@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import RecipeError, RunError
-from hubblefork.judging import evaluate_run
+from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import load_recipe

@@ -175,7 +175,7 @@ def evaluate(
     Example: hubblefork evaluate runs/lab-cnn
     """
     from hubblefork.bars import bar
-    from hubblefork.judging import baselines_of, evaluate_run
+    from hubblefork.judging.runs import baselines_of, evaluate_run
     from hubblefork.tables import baselines_table, evaluation_tables, show
 
     if baselines:
@@ -210,7 +210,7 @@ def predict(
     Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
     """
     from hubblefork.bars import bar
-    from hubblefork.judging import adding_bounds
+    from hubblefork.judging.intervals import adding_bounds
     from hubblefork.network.predict import predict as predict_all
 
     how: dict[str, Any] = {"others": others or [], "views": views}

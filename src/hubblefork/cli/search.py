@@ -86,7 +86,7 @@ def crossval(
     Example: hubblefork crossval data/ --recipe vgg7 --folds 5 --out folds/
     """
     from hubblefork.bars import bar
-    from hubblefork.judging import crossval as run
+    from hubblefork.judging.folds import crossval as run
     from hubblefork.tables import folds_table, show
 
     machine = machine_of(device, memory)

@@ -9,18 +9,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.errors import CatalogueError, ImageError, RunError
+from hubblefork.judging.intervals import intervals_of
 from hubblefork.network.predict import BATCH, Predictor, as_integers, kaggle_names
 from hubblefork.network.pretrained import PACKAGED
 from hubblefork.network.runs import Weights, load_weights
 from hubblefork.progress import Progress, silent
+from hubblefork.science.intervals import Intervals
 from hubblefork.sky.archives import Source, galaxy_id_of, is_image, open_files, open_source
 from hubblefork.sky.catalogue import ID, with_fractions, write_catalogue
 from hubblefork.stamps.preprocess import stream_opened
@@ -30,15 +32,22 @@ EMBEDDED = PACKAGED / "fork.safetensors"
 VIEWS = 8
 ASKED_LEAST = 0.05
 BAR = 20
+COVERAGE = 0.9
 
 
 @dataclass(frozen=True)
 class Galaxy:
-    """One galaxy and its joint vote fractions, (answer,) in the order of the tree's columns."""
+    """One galaxy and its joint vote fractions, (answer,) in the order of the tree's columns.
+
+    `low` and `high` are the ends of the intervals that hold the volunteers' fraction of nine galaxies in ten,
+    where the run has been calibrated for so many views.
+    """
 
     galaxy_id: str
     tree: DecisionTree
     fractions: NDArray[np.float32]
+    low: NDArray | None = None
+    high: NDArray | None = None
 
     def __getitem__(self, answer: str) -> float:
         """Return the fraction of an answer, named as here or as Kaggle does. Raises UnknownAnswer."""
@@ -49,7 +58,8 @@ class Galaxy:
         return dict(zip(self.tree.columns, self.fractions.tolist(), strict=True))
 
     def __str__(self) -> str:
-        return "\n".join([self.galaxy_id, *self._lines()])
+        promise = "" if self.low is None else f", and what holds {COVERAGE:.0%} of galaxies like it"
+        return "\n".join([f"{self.galaxy_id}: fractions of the volunteers{promise}", *self._lines()])
 
     def _lines(self) -> Iterator[str]:
         """Draw the questions that at least a twentieth of the volunteers would be asked, each once."""
@@ -68,12 +78,19 @@ class Galaxy:
         drawn.add(question.name)
         yield f"{'  ' * depth}{question.text}"
         for answer in question.answers:
-            value = self[answer.name]
-            yield f"{'  ' * depth + '  ' + answer.name:<32} {value:5.2f} {'█' * round(BAR * value)}"
+            label = f"{'  ' * depth}  {answer.name}"
+            yield f"{label:<38} {self._number(answer.name)} {'█' * round(BAR * self[answer.name])}".rstrip()
         for name in dict.fromkeys(answer.leads_to for answer in question.answers):
             following = self.tree.question(name) if name else None
             if following is not None and not following.root:
                 yield from self._drawn(following, asked, drawn, depth=depth + 1)
+
+    def _number(self, answer: str) -> str:
+        column = self.tree.column(answer)
+        text = f"{self.fractions[column]:4.2f}"
+        if self.low is None or self.high is None:
+            return text
+        return f"{text}  {self.low[column]:4.2f}–{self.high[column]:4.2f} "
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,7 @@ def classify_all(
     """Classify all images of some files, folders and archives. Raises ImageError, RunError."""
     weights = _loaded(run or EMBEDDED)
     predictor = Predictor(weights, device=device, views=views)
+    intervals = _intervals(run or EMBEDDED, views)
     galaxies, rejects = [], []
     with ExitStack() as opened:
         sources = list(_sources(places, opened))
@@ -117,7 +135,7 @@ def classify_all(
                 while some := list(islice(stamps, BATCH)):
                     good = [(name, stamp) for name, stamp in some if not isinstance(stamp, ImageError)]
                     rejects += [(name, str(stamp)) for name, stamp in some if isinstance(stamp, ImageError)]
-                    galaxies += _predicted(predictor, weights.tree, good)
+                    galaxies += _predicted(predictor, weights.tree, intervals, good)
                     advance(len(some))
     return Classified(galaxies, rejects)
 
@@ -152,10 +170,23 @@ def _sources(places: Sequence[Path], opened: ExitStack) -> Iterator[Source]:
             yield opened.enter_context(open_source(place))
 
 
+def _intervals(place: Path, views: int) -> Intervals | None:
+    """Return the intervals beside the weights; None where there are none for so many views."""
+    try:
+        return intervals_of(place, views=views)
+    except RunError:
+        return None
+
+
 def _predicted(
-    predictor: Predictor, tree: DecisionTree, stamps: Sequence[tuple[str, NDArray[np.uint8]]]
+    predictor: Predictor,
+    tree: DecisionTree,
+    intervals: Intervals | None,
+    stamps: Sequence[tuple[str, NDArray[np.uint8]]],
 ) -> list[Galaxy]:
     if not stamps:
         return []
     values = predictor(np.stack([stamp for _, stamp in stamps]))
-    return [Galaxy(galaxy_id_of(name), tree, row) for (name, _), row in zip(stamps, values, strict=True)]
+    low, high = intervals.bounds(values, COVERAGE) if intervals else (repeat(None), repeat(None))
+    rows = zip(stamps, values, low, high, strict=False)
+    return [Galaxy(galaxy_id_of(name), tree, row, *bounds) for (name, _), row, *bounds in rows]

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.errors import RunError
-from hubblefork.judging import baselines_of
+from hubblefork.judging.runs import baselines_of
 from hubblefork.network import runs
 from hubblefork.network.galaxies import labelled_rows
 from hubblefork.network.predict import Predictor, in_batches

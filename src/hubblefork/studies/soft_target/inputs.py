@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.judging import baselines_of
+from hubblefork.judging.runs import baselines_of
 from hubblefork.network import runs
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.tuning import Tuned, read_tuned

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubblefork.files import write_text
-from hubblefork.judging import crossval, evaluate_run
+from hubblefork.judging.folds import crossval
+from hubblefork.judging.runs import evaluate_run
 from hubblefork.network.device import Machine
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.space import load_space
