@@ -15,7 +15,9 @@ from rich.tree import Tree
 from hubblefork.errors import ExtraMissing
 from hubblefork.network.model import Parameters
 from hubblefork.network.recipe import Recipe
+from hubblefork.network.runs import read_notes
 from hubblefork.science.coverage import RARE
+from hubblefork.science.fractions import MERGER
 from hubblefork.sky.ingest import IngestSummary
 from hubblefork.zoo import DecisionTree, Question
 
@@ -69,6 +71,21 @@ def ingest_lines(summary: IngestSummary, out: Path) -> list[RenderableType]:
     return [*lines, f"left alone: {left_alone}"] if left_alone else [*lines]
 
 
+def trained_text(out: Path) -> str:
+    """Say what a training came to."""
+    notes = read_notes(out)
+    watched = ", ".join(f"{name} {value:.4f}" for name, value in notes["best"].items())
+    share = notes["parameters"].get("trained_share", 1.0)
+    texts = [
+        f"{out}: started from {notes['start']}",
+        f"{notes['parameters']['learned']:,} parameters, {share:.1%} of them trained" if share < 1 else "",
+        f"best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}",
+        f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training",
+        *notes.get("remarks", []),
+    ]
+    return "; ".join(text for text in texts if text)
+
+
 def recipe_table(counted: Sequence[tuple[Recipe, Parameters | ExtraMissing]]) -> Table:
     """List recipes with their parameters, or with what is missing to build them."""
     table = Table("recipe", caption=PARAMETERS, show_lines=True)
@@ -114,7 +131,8 @@ def baselines_table(found: dict[str, Any]) -> Table:
 
 def evaluation_tables(found: dict[str, Any]) -> list[RenderableType]:
     """Show `evaluation.json`: the RMSE beside the baselines, per question, per answer, intervals, mergers."""
-    return [_totals(found), _questions(found), _answers(found), _intervals(found), _mergers(found)]
+    asked = [_questions(found)] if any(row["agreement"] for row in found["questions"].values()) else []
+    return [_totals(found), *asked, _answers(found), *_binary(found), _intervals(found), *_mergers(found)]
 
 
 def _totals(found: dict[str, Any]) -> Table:
@@ -178,16 +196,37 @@ def _intervals(found: dict[str, Any]) -> RenderableType:
     return table
 
 
-def _mergers(found: dict[str, Any]) -> str:
+def _binary(found: dict[str, Any]) -> list[RenderableType]:
+    judged = {name: row["binary"] for name, row in found["answers"].items() if "binary" in row}
+    if not judged:
+        return []
+    table = Table("yes or no", caption=BINARY)
+    for name in ("have it", "AUC", "95% interval", "completeness", "purity"):
+        table.add_column(name, justify="right")
+    for name, row in judged.items():
+        shares = (_value(row[share], 3) for share in ("completeness", "purity"))
+        have = f"{row['yes']}/{row['galaxies']}"
+        table.add_row(name.replace("_", " "), have, _value(row["auc"], 3), _range(row["auc"]), *shares)
+    return [table]
+
+
+BINARY = (
+    "completeness: of those that have it, the share predicted ≥ 0.5; purity: of these, the share that has it"
+)
+
+
+def _mergers(found: dict[str, Any]) -> list[str]:
+    if MERGER not in found["answers"]:
+        return []
     if not found["mergers"]:
-        return "No volunteers were asked about mergers."
+        return ["No volunteers were asked about mergers."]
     sides = found["mergers"].items()
     texts = [
         f"{side} {row['count']}/{row['total']} = {row['value']:.4f} ({row['low']:.4f}–{row['high']:.4f})"
         for side, row in sides
     ]
     first = found["mergers"]["predicted"]
-    return f"{first['answer']} ≥ {first['threshold']:g}: " + "; ".join(texts)
+    return [f"{first['answer']} ≥ {first['threshold']:g}: " + "; ".join(texts)]
 
 
 def _value(estimate: dict[str, Any] | None, digits: int = 4) -> str:

@@ -1,11 +1,14 @@
 """Heads against the algebra of zoo/ and against the lab report's published recipe, step by step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from hubblefork.errors import RecipeError
 from hubblefork.network.heads import build_head
-from hubblefork.zoo import to_joint, violations
+from hubblefork.zoo import DecisionTree, plain_columns, to_joint, violations
 
 LAB_SLICES = [
     (0, 3),
@@ -90,6 +93,25 @@ def test_tree_head_is_the_algebra_of_the_zoo(tree):
         conditional[:, answers] = powers / powers.sum(axis=1, keepdims=True)
     joint = build_head("tree", tree)(torch.from_numpy(given))
     np.testing.assert_allclose(joint.numpy(), to_joint(tree, conditional), atol=1e-6)
+
+
+def test_a_plain_column_has_a_sigmoid_also_below_another_answer(tree):
+    ring = plain_columns(["polar_ring"]).questions[0]
+    mixed = DecisionTree("mixed", (*tree.questions, ring))
+    given = torch.cat([scores(), torch.linspace(-5, 5, len(scores())).unsqueeze(1)], dim=1)
+    joint = build_head("tree", mixed)(given)
+    assert torch.equal(joint[:, :37], build_head("tree", tree)(scores()))
+    assert torch.equal(joint[:, 37:], torch.sigmoid(given[:, 37:]))
+    hidden = DecisionTree("below", (replace(ring, answers=(replace(ring.answers[0], leads_to="bar"),)),
+                                    replace(plain_columns(["bar"]).questions[0], root=False)))  # fmt: skip
+    joint = build_head("tree", hidden)(given[:, :2])
+    assert torch.allclose(joint[:, 1], torch.sigmoid(given[:, 0]) * torch.sigmoid(given[:, 1]))
+
+
+@pytest.mark.parametrize("head", ["lab", "dieleman"])
+def test_heads_that_divide_by_the_sum_take_no_plain_columns(head):
+    with pytest.raises(RecipeError, match=r"ring of plain_columns stand alone: --set head=sigmoid"):
+        build_head(head, plain_columns(["ring"]))
 
 
 @pytest.mark.parametrize("head", ["sigmoid", "lab", "tree"])

@@ -8,10 +8,10 @@ from hubblefork.zoo import Answer, DecisionTree, Question
 
 
 @st.composite
-def decision_trees(draw: st.DrawFn) -> DecisionTree:
+def decision_trees(draw: st.DrawFn, fewest: int = 2) -> DecisionTree:
     """Valid trees: several answers to one question, also to a root; several roots; columns in any order."""
     number = draw(st.integers(1, 6))
-    sizes = [draw(st.integers(2, 4)) for _ in range(number)]
+    sizes = [draw(st.integers(fewest, 4)) for _ in range(number)]
     roots = [True, *(draw(st.booleans()) for _ in range(number - 1))]
     edges: dict[tuple[int, int], int] = {}
     top = list(range(number))
@@ -46,8 +46,12 @@ def random_conditional(tree: DecisionTree, galaxies: int, seed: int) -> NDArray[
     conditional = np.empty((galaxies, len(tree.columns)))
     for answers in tree.slices:
         shares = rng.dirichlet(np.full(answers.stop - answers.start, 0.5), size=galaxies)
+        if shares.shape[1] == 1:
+            shares = np.column_stack([rng.random(galaxies), np.zeros(galaxies)])
+            shares[:, 1] = 1 - shares[:, 0]
         votes = np.stack([rng.multinomial(rng.integers(1, 8), share) for share in shares])
-        conditional[:, answers] = votes / votes.sum(axis=1, keepdims=True)
+        given = votes / votes.sum(axis=1, keepdims=True)
+        conditional[:, answers] = given[:, : answers.stop - answers.start]
     return conditional
 
 

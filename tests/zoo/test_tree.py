@@ -8,8 +8,18 @@ from hypothesis import given
 from random_trees import decision_trees
 
 from hubblefork.errors import TreeError, UnknownAnswer
-from hubblefork.zoo import Answer, DecisionTree, Question, load_tree, tree_names
-from hubblefork.zoo.tree import parse_tree
+from hubblefork.zoo import (
+    Answer,
+    DecisionTree,
+    Question,
+    load_tree,
+    parse_tree,
+    plain_columns,
+    read_tree,
+    tree_names,
+    tree_text,
+    write_tree,
+)
 
 # Willett et al. 2013, table 2, in Kaggle's order of columns: task, the question, for each answer its
 # Kaggle class and the task that follows ("" where the classification ends).
@@ -224,9 +234,8 @@ def test_a_question_below_two_roots_could_be_asked_twice() -> None:
     assert "question 'arms' lies below several roots: disk, odd" in message
 
 
-def test_a_question_with_one_answer_and_a_tree_without_questions_are_refused() -> None:
-    disk = binary("disk", root=True)
-    assert "question 'disk' has fewer than two answers" in complaint(replace(disk, answers=disk.answers[:1]))
+def test_a_question_without_answers_and_a_tree_without_questions_are_refused() -> None:
+    assert "question 'disk' has no answers" in complaint(replace(binary("disk", root=True), answers=()))
     assert "it has no questions" in complaint()
 
 
@@ -235,6 +244,30 @@ def test_all_complaints_come_at_once() -> None:
     assert message.startswith("decision tree 'sketch': ")
     for said in ("stands twice", "leads to 'nowhere'", "question 'bar' is never asked"):
         assert said in message
+
+
+def test_plain_columns_are_questions_of_one_answer_each() -> None:
+    tree = plain_columns(["ring", "how disturbed?"])
+    assert tree.columns == tree.source_columns == ("ring", "how disturbed?")
+    assert tree.is_plain and tree.parents == ((), ()) and tree.gates == (None, None)
+    assert not DecisionTree("mixed", (*tree.questions, binary("disk", root=True))).is_plain
+    with pytest.raises(TreeError, match="answer 'ring' stands twice"):
+        plain_columns(["ring", "ring"])
+
+
+@given(decision_trees(fewest=1))
+def test_a_tree_is_what_its_text_says(tree: DecisionTree) -> None:
+    assert parse_tree(tree_text(tree), "text") == tree
+
+
+def test_a_folder_carries_its_tree_and_one_without_is_galaxy_zoo_2s(tmp_path, tree: DecisionTree) -> None:
+    assert read_tree(tmp_path) == tree
+    own = plain_columns(["ring"])
+    write_tree(own, tmp_path)
+    assert read_tree(tmp_path) == own
+    (tmp_path / "tree.toml").write_text("name = 1")
+    with pytest.raises(TreeError, match=r"tree\.toml: not a decision tree"):
+        read_tree(tmp_path)
 
 
 def test_the_tree_is_listed_and_loaded_by_name(tree: DecisionTree) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubblefork import __version__
+from hubblefork.cli.finetune import finetune
 from hubblefork.cli.mergers import mergers
 from hubblefork.cli.options import (
     Data,
@@ -40,6 +41,7 @@ fetch = typer.Typer(help="Fetch the real data from where it is published.", no_a
 app.add_typer(fetch, name="fetch")
 app.add_typer(study, name="study")
 app.command()(mergers)
+app.command()(finetune)
 app.command()(tune)
 app.command()(crossval)
 app.command()(merge)
@@ -67,6 +69,9 @@ def ingest(
     labels: Annotated[
         list[Path] | None, typer.Option(help="Label tables: .csv, .zip of a .csv, .parquet.")
     ] = None,
+    tree: Annotated[
+        str, typer.Option(help="The decision tree of the labels: a name, or a .toml file.")
+    ] = "galaxy_zoo_2",
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first image or label that is bad.")
     ] = False,
@@ -80,7 +85,7 @@ def ingest(
     from hubblefork.tables import ingest_lines, show
     from hubblefork.zoo import load_tree
 
-    summary = run(inputs, out, labels=labels or [], tree=load_tree(), strict=strict, progress=bar)
+    summary = run(inputs, out, labels=labels or [], tree=load_tree(tree), strict=strict, progress=bar)
     show(*ingest_lines(summary, out))
 
 
@@ -100,11 +105,11 @@ def split(
 
     from hubblefork.sky.catalogue import galaxy_ids, labelled, read_catalogue
     from hubblefork.sky.split import SPLITS, Split, read_ids, write_split
-    from hubblefork.zoo import load_tree
+    from hubblefork.zoo import read_tree
 
     chosen = Split(salt, test, validation, read_ids(judge_on) if judge_on else None)
     catalogue = read_catalogue(data / "catalogue.parquet")
-    with_labels = catalogue.filter(labelled(catalogue, load_tree()))
+    with_labels = catalogue.filter(labelled(catalogue, read_tree(data)))
     counts = Counter(chosen.assign(galaxy_ids(with_labels).tolist()).tolist())
     write_split(chosen, data)
     typer.echo("labelled galaxies: " + ", ".join(f"{part} {counts[part]}" for part in SPLITS))
@@ -150,12 +155,13 @@ def train(
     from hubblefork.network.training import is_first
     from hubblefork.network.training import train as run
     from hubblefork.progress import silent
+    from hubblefork.tables import trained_text
 
     machine = machine_of(device, memory, devices=devices, nodes=nodes)
     chosen, shown = recipe_of(recipe, settings, precision), bar if is_first() else silent
     run(data, chosen, out, weights=weights, machine=machine, progress=shown)
     if is_first():
-        typer.echo(_trained_text(out))
+        typer.echo(trained_text(out))
 
 
 @app.command()
@@ -407,19 +413,3 @@ def _counted(recipe: Recipe) -> Parameters | ExtraMissing:
         return count_by_recipe(recipe, load_tree())
     except ExtraMissing as missing:
         return missing
-
-
-def _trained_text(out: Path) -> str:
-    from hubblefork.network.runs import read_notes
-
-    notes = read_notes(out)
-    watched = ", ".join(f"{name} {value:.4f}" for name, value in notes["best"].items())
-    share = notes["parameters"].get("trained_share", 1.0)
-    texts = [
-        f"{out}: started from {notes['start']}",
-        f"{notes['parameters']['learned']:,} parameters, {share:.1%} of them trained" if share < 1 else "",
-        f"best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}",
-        f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training",
-        *notes.get("remarks", []),
-    ]
-    return "; ".join(text for text in texts if text)

@@ -72,13 +72,14 @@ def mergers(
     """
     import numpy as np
 
+    from hubblefork.science.held_out import tree_of
     from hubblefork.science.measure import Wanted, criteria, measure
     from hubblefork.science.where import parse_where
     from hubblefork.sky.catalogue import read_catalogue
-    from hubblefork.zoo import load_tree
 
     _check_together(where, predicted_threshold, time, density)
-    tree, table, rng = load_tree(), read_catalogue(catalogue), np.random.default_rng(SEED)
+    table, rng = read_catalogue(catalogue), np.random.default_rng(SEED)
+    tree = tree_of(table)
     counted, true = (
         (parse_where(where, tree),) * 2 if where else criteria(tree, answer, threshold, predicted_threshold)
     )

@@ -30,7 +30,7 @@ from hubblefork.sky.catalogue import (
     write_catalogue,
 )
 from hubblefork.sky.split import Fold, read_split
-from hubblefork.zoo import load_tree
+from hubblefork.zoo import read_tree
 
 SALT = "folds"
 
@@ -86,12 +86,12 @@ def _out_of_fold(data: Path, judged: Sequence[Path]) -> pa.Table:
         table = read_catalogue(run / "predictions" / "test.parquet").replace_schema_metadata(None)
         tables.append(table.append_column("fold", pa.array(np.full(len(table), number, np.int32))))
     catalogue = read_catalogue(data / "catalogue.parquet")
-    known = catalogue.filter(labelled(catalogue, load_tree()))
+    known = catalogue.filter(labelled(catalogue, read_tree(data)))
     return matched(pa.concat_tables(tables), known)[0]
 
 
 def _summary(judged: Sequence[Path], table: pa.Table, data: Path) -> dict[str, Any]:
-    tree, found = load_tree(), [read_evaluation(run / "evaluation.json") for run in judged]
+    tree, found = read_tree(data), [read_evaluation(run / "evaluation.json") for run in judged]
     notes = [runs.read_notes(run) for run in judged]
     predicted, volunteers = matched(table, read_catalogue(data / "catalogue.parquet"))
     return {

@@ -16,7 +16,7 @@ from hubblefork.science.fractions import Unavailable
 from hubblefork.science.intervals import INTERVALS, Intervals, write_intervals
 from hubblefork.sky.catalogue import read_catalogue
 from hubblefork.sky.split import TEST, VALIDATION, Split, read_split
-from hubblefork.zoo import load_tree
+from hubblefork.zoo import read_tree
 
 SAME_GALAXIES = Unavailable(
     "the galaxies that are judged are those that the intervals were calibrated on",
@@ -43,7 +43,7 @@ def evaluate_run(
         name: predict_part(run, name, views=views, device=device, progress=progress) for name in split.judges
     }
     volunteers = read_catalogue(Path(read_notes(run)["data"]) / "catalogue.parquet")
-    rng, tree = np.random.default_rng(0), load_tree()
+    rng, tree = np.random.default_rng(0), read_tree(run)
     weights = load_weights(run).digest
     calibrating = read_catalogue(paths[VALIDATION])
     intervals = calibrate(tree, calibrating, volunteers, split, VALIDATION, weights=weights, views=views)
@@ -72,7 +72,7 @@ def baselines_of(place: Path, part: str = "") -> dict[str, Any]:
     data = place if (place / "catalogue.parquet").exists() else _data_of(place)
     split = read_split(place)
     volunteers, rng = read_catalogue(data / "catalogue.parquet"), np.random.default_rng(0)
-    return evaluate_baselines(load_tree(), volunteers, split, _part(place, split, part), rng=rng)
+    return evaluate_baselines(read_tree(place), volunteers, split, _part(place, split, part), rng=rng)
 
 
 def _data_of(place: Path) -> Path:

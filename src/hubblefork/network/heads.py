@@ -1,4 +1,4 @@
-"""Heads: 37 joint fractions out of 37 scores.
+"""Heads: joint fractions out of scores, one for each answer (37 of Galaxy Zoo 2).
 
 Each maps scores of shape (galaxy, answer) to joint fractions of the same shape, in the order
 of `tree.columns`.
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from hubblefork.errors import RecipeError
 from hubblefork.zoo import DecisionTree
 
 
@@ -44,6 +45,8 @@ class LabHead(nn.Module):
 
 class TreeHead(nn.Module):
     """Conditional fractions by a softmax within each question, multiplied down the whole path.
+
+    A question's only answer has a sigmoid: a softmax against a "no" whose score is 0.
 
     The constraints of the tree hold by construction (the 2014 winner's output layer, Dieleman et
     al. 2015, section 4.4, generalised to any tree, with a softmax where that has a normalised ReLU).
@@ -99,7 +102,16 @@ class DielemanHead(nn.Module):
 
 
 def build_head(name: str, tree: DecisionTree) -> nn.Module:
-    """Return the head of that name: "sigmoid", "lab", "tree" or "dieleman"."""
+    """Return the head of that name: "sigmoid", "lab", "tree" or "dieleman".
+
+    Raises RecipeError for "lab" and "dieleman" where a question has one answer: they divide it by itself.
+    """
+    alone = [question.name for question in tree.questions if len(question.answers) == 1]
+    if alone and name in ("lab", "dieleman"):
+        raise RecipeError(
+            f'head = "{name}" divides answers by their sum, but {", ".join(alone)} of {tree.name} stand '
+            "alone: --set head=sigmoid or head=tree"
+        )
     heads = {
         "sigmoid": lambda tree: SigmoidHead(),
         "lab": LabHead,
@@ -110,4 +122,7 @@ def build_head(name: str, tree: DecisionTree) -> nn.Module:
 
 
 def _within_questions(scores: Tensor, slices: tuple[slice, ...]) -> Tensor:
-    return torch.cat([torch.softmax(scores[:, answers], dim=1) for answers in slices], dim=1)
+    parts = [scores[:, answers] for answers in slices]
+    return torch.cat(
+        [torch.softmax(part, dim=1) if part.shape[1] > 1 else torch.sigmoid(part) for part in parts], dim=1
+    )

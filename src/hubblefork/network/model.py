@@ -26,7 +26,7 @@ class VoteFractions(nn.Module):
         )
         if recipe.adapter_rank:
             add_adapters(self.features, recipe.adapter_rank)
-        self.head = build_head(recipe.head, tree)
+        self.tree, self.head = tree, build_head(recipe.head, tree)
 
     def forward(self, views: Tensor) -> Tensor:
         """Return joint fractions in single precision.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from hubblefork.errors import RunError
+from hubblefork.network import runs
 from hubblefork.network.adapters import encoder_of, own_tensors
 from hubblefork.network.architectures.encoder import HUB, Encoder
 from hubblefork.network.model import VoteFractions
@@ -19,13 +20,16 @@ PACKAGED = Path(__file__).with_name("weights")
 
 
 def start(network: VoteFractions, published: str, file: Path | None = None) -> str:
-    """Load the starting weights of a network's encoder; return in words what they are.
+    """Load the starting weights of a network or its encoder; return in words what they are.
 
-    `file` is a .safetensors file in timm's naming; without one the weights that timm publishes as
-    `published` are taken, those in `weights/` from the package; when they cannot be reached the network keeps
-    its random ones, which the returned text says. Raises RunError for a file that does not fit or a network
-    without an encoder.
+    `file` is a .safetensors file in timm's naming, or of a network of ours (see `go_on_from`); without one
+    the weights that timm publishes as `published` are taken, those in `weights/` from the package; when they
+    cannot be reached the network keeps its random ones, which the returned text says. Raises RunError for a
+    file that does not fit, and for one in timm's naming where the network has no encoder.
     """
+    if file is not None and _is_ours(file):
+        whole = go_on_from(network, runs.load_weights(file))
+        return f"{file.name}{'' if whole else ' but for the last layer'} {_digest(file)}"
     encoder = encoder_of(network)
     if file is not None and encoder is None:
         raise RunError(f"{file}: this recipe's network has no encoder that weights could start from")
@@ -91,7 +95,36 @@ def _loaded(encoder: Encoder, path: Path, what: str) -> str:
         raise RunError(f"{path}: no weights of {encoder.name}: {'; '.join(complaints[:3])}{more}")
     for name, tensor in wanted.items():
         tensor.copy_(tensors[name])
-    return f"{what} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
+    return f"{what} {_digest(path)}"
+
+
+def _digest(path: Path) -> str:
+    return f"(SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
+
+
+def go_on_from(network: VoteFractions, weights: runs.Weights) -> bool:
+    """Load the layers of a trained network into another; return whether the last one is among them.
+
+    It is where both answer the same tree. Raises RunError for networks of other layers.
+    """
+    whole = weights.tree == network.tree
+    layers, learned = (one.features if whole else one.features[:-1] for one in (network, weights.network))
+    try:
+        layers.load_state_dict(learned.state_dict())
+    except RuntimeError as error:
+        name = weights.recipe.name
+        raise RunError(
+            f"the layers of {name} do not fit the network that should begin with them: {error}"
+        ) from error
+    return whole
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "recipe" in (file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: not a safetensors file: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:

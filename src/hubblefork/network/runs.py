@@ -1,7 +1,7 @@
 """Run folders: what a training leaves behind, and weights that carry what they need.
 
-The header of `weights.safetensors` holds the recipe in full, the tree's name, the epoch and the
-version: the file alone is enough to predict. No pickle is read from it.
+The header of `weights.safetensors` holds the recipe and the tree in full, the epoch and the version: the
+file alone is enough to predict. No pickle is read from it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hubblefork.network.adapters import frozen_names, merged
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, parse_recipe, recipe_text
 from hubblefork.sky.split import Split, write_split
-from hubblefork.zoo import DecisionTree, load_tree
+from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_text, write_tree
 
 BASE = "base.safetensors"
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")
@@ -47,11 +47,14 @@ class Weights:
     digest: str
 
 
-def begin(out: Path, recipe: Recipe, *, data: Path, split: Split, notes: Mapping[str, Any]) -> None:
+def begin(
+    out: Path, recipe: Recipe, tree: DecisionTree, *, data: Path, split: Split, notes: Mapping[str, Any]
+) -> None:
     """Write what is known before training. A resumed run keeps the notes of its beginning."""
     if (out / "run.toml").exists():
         return
     write_split(split, out)
+    write_tree(tree, out)
     write_text(out / "recipe.toml", recipe_text(recipe))
     versions = {"hubblefork": __version__, "python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in PACKAGES}
@@ -132,7 +135,7 @@ def write_weights(
     if recipe.adapter_rank:
         base = _base_of(out, network)
         tensors = {name: tensor for name, tensor in tensors.items() if name not in frozen_names(network)}
-    _save(out / "weights.safetensors", tensors, recipe, tree, epoch=epoch, base=base)
+    save_weights(out / "weights.safetensors", tensors, recipe, tree, epoch=epoch, base=base)
 
 
 def merge(run: Path, out: Path, *, half: bool = False) -> Path:
@@ -151,11 +154,11 @@ def merge(run: Path, out: Path, *, half: bool = False) -> Path:
         whole = merged(whole, weights.network)
     if half:
         whole = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in whole.items()}
-    _save(out, whole, replace(weights.recipe, adapter_rank=0), weights.tree, epoch=weights.epoch)
+    save_weights(out, whole, replace(weights.recipe, adapter_rank=0), weights.tree, epoch=weights.epoch)
     return out
 
 
-def _save(
+def save_weights(
     path: Path,
     tensors: Mapping[str, torch.Tensor],
     recipe: Recipe,
@@ -164,9 +167,11 @@ def _save(
     epoch: int,
     base: str = "",
 ) -> None:
+    """Write the tensors of a network as weights that carry their recipe and tree. Raises DiskError."""
     header = {
         "recipe": recipe_text(recipe),
         "tree": tree.name,
+        "questions": tree_text(tree),
         "epoch": str(epoch),
         "hubblefork": __version__,
         **({"base": base} if base else {}),
@@ -197,7 +202,9 @@ def load_weights(source: Path) -> Weights:
     header, tensors = _opened(path)
     if "recipe" not in header or "tree" not in header:
         raise RunError(f"{path}: its header names no recipe and tree; these are no weights of hubblefork")
-    recipe, tree = parse_recipe(header["recipe"], origin=str(path)), load_tree(header["tree"])
+    recipe = parse_recipe(header["recipe"], origin=str(path))
+    questions = header.get("questions")
+    tree = parse_tree(questions, origin=str(path)) if questions else load_tree(header["tree"])
     if "base" in header:
         tensors |= _opened_base(path, header["base"])
     return Weights(

@@ -43,7 +43,7 @@ from hubblefork.network.recipe import Recipe, differences
 from hubblefork.progress import Progress, silent
 from hubblefork.sky.split import TRAIN, VALIDATION, Split, read_split
 from hubblefork.stamps.preprocess import prepare
-from hubblefork.zoo import DecisionTree, load_tree
+from hubblefork.zoo import DecisionTree, read_tree
 
 
 def train(
@@ -67,8 +67,8 @@ def train(
     CatalogueError when there is nothing to train or judge on, DivergedError.
     """
     machine = machine or Machine(device)
-    tree, split, where = load_tree(), split or read_split(data), machine.where
-    _check_same_run(out, recipe, data, split)
+    tree, split, where = read_tree(data), split or read_split(data), machine.where
+    _check_same_run(out, recipe, tree, data, split)
     if runs.is_finished(out):
         return out
     _check_launch(machine, recipe)
@@ -102,7 +102,7 @@ def _begin(out: Path, lesson: Lesson, galaxies: GalaxyData, weights: Path | None
     recipe = lesson.recipe
     started = start(lesson.network, recipe.pretrained, weights)
     notes = {"start": started, **_notes(lesson.network, galaxies, recipe, galaxies.machine)}
-    runs.begin(out, recipe, data=galaxies.data, split=galaxies.split, notes=notes)
+    runs.begin(out, recipe, lesson.network.tree, data=galaxies.data, split=galaxies.split, notes=notes)
 
 
 def is_first() -> bool:
@@ -158,6 +158,7 @@ class Lesson(lightning.LightningModule):
         for part, tally in self.tallies.items():
             tally.sums = self.trainer.strategy.reduce(tally.sums.to(self.device), reduce_op="sum")
             rmse, agreement = tally.result()
+            agreement = math.nan if self.network.tree.is_plain else agreement
             self.log_dict({f"{part}_rmse": rmse, f"{part}_agreement": agreement}, batch_size=1)
             self.tallies[part] = Tally()
             if not math.isfinite(rmse):
@@ -244,12 +245,14 @@ def _notes(network: VoteFractions, galaxies: GalaxyData, recipe: Recipe, machine
     }
 
 
-def _check_same_run(out: Path, recipe: Recipe, data: Path, split: Split) -> None:
+def _check_same_run(out: Path, recipe: Recipe, tree: DecisionTree, data: Path, split: Split) -> None:
     if not (out / "recipe.toml").exists():
         return
     unlike = differences(recipe, runs.read_recipe(out))
     if runs.read_notes(out)["data"] != str(data.resolve()):
         unlike.append(f"data: {data.resolve()}, not {runs.read_notes(out)['data']}")
+    if read_tree(out) != tree:
+        unlike.append(f"tree: {tree.name}, not {read_tree(out).name}, or of other questions")
     if read_split(out) != split:
         unlike.append(f"split: {split}, not {read_split(out)}")
     if unlike:

@@ -40,7 +40,7 @@ from hubblefork.network.training import train
 from hubblefork.progress import Advance, Progress, silent
 from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.sky.split import read_split
-from hubblefork.zoo import load_tree
+from hubblefork.zoo import read_tree
 
 if TYPE_CHECKING:
     import optuna
@@ -227,7 +227,7 @@ def data_digest(data: Path) -> str:
     catalogue = read_catalogue(data / "catalogue.parquet")
     ids = galaxy_ids(catalogue).tolist()
     digest = hashlib.sha256("\n".join(map(str, ids)).encode())
-    digest.update(np.ascontiguousarray(fractions(catalogue, load_tree()), dtype=np.float32).tobytes())
+    digest.update(np.ascontiguousarray(fractions(catalogue, read_tree(data)), dtype=np.float32).tobytes())
     digest.update("\n".join(read_split(data).assign(ids).tolist()).encode())
     return digest.hexdigest()
 

@@ -20,7 +20,7 @@ from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.sky.rejects import Reject, read_rejects
 from hubblefork.sky.split import TEST, VALIDATION, Split, read_split
 from hubblefork.stamps.preprocess import StampSpec, open_stamps
-from hubblefork.zoo import DecisionTree, load_tree
+from hubblefork.zoo import DecisionTree, read_tree
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Inputs:
 
 def read_inputs(run: Path, predictions: Path | None) -> Inputs:
     """Read all there is. Raises RunError where `run` is not the folder of a run."""
-    notes, tree = _read_notes(run), load_tree()
+    notes, tree = _read_notes(run), read_tree(run)
     data = Path(notes.get("data", ""))
     train = f"hubblefork train {data} --recipe … --out {run}"
     evaluate = f"hubblefork evaluate {run}"

@@ -58,7 +58,12 @@ def _intervals(inputs: Inputs) -> list[Block]:
         return [Missing(f"Intervals are not judged: {found['reason']}.", found["remedy"])]
     rows = [_coverage_row(one) for one in found["coverages"]]
     header = ["stated", "all answers", "95% interval", "top tenth", "wider than a point"]
-    header += [*(said(inputs.tree, name) for name in RARE), "mean width", "answers within 0.02", "by chance"]
+    header += [
+        *(said(inputs.tree, name) for name in RARE if name in inputs.tree.columns),
+        "mean width",
+        "answers within 0.02",
+        "by chance",
+    ]
     table = Table("coverage", header, rows, _coverage_caption(found), found)
     drawing = coverage_per_answer(inputs.tree, found["coverages"][:2], tolerance=found["tolerance"])
     caption = (

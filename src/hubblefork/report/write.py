@@ -11,6 +11,7 @@ from hubblefork.report.blocks import Section
 from hubblefork.report.inputs import Inputs, read_inputs
 from hubblefork.report.merger_fraction import merger_fraction
 from hubblefork.report.page import write_page
+from hubblefork.science.fractions import MERGER
 
 SECTIONS: tuple[Callable[[Inputs], Section], ...] = (
     results.headline,
@@ -27,6 +28,16 @@ SECTIONS: tuple[Callable[[Inputs], Section], ...] = (
     method.again,
     method.sources,
 )
+
+
+OF_MERGERS = (galaxies.mergers, merger_fraction)
+
+
+def sections_of(inputs: Inputs) -> list[Callable[[Inputs], Section]]:
+    """Return the sections that a run has: mergers where its tree asks for them, a tree where there is one."""
+    left_out = () if MERGER in inputs.tree.columns else OF_MERGERS
+    left_out = (*left_out, method.asked, results.questions) if inputs.tree.is_plain else left_out
+    return [section for section in SECTIONS if section not in left_out]
 
 
 def write_report(run: Path, *, predictions: Path | None = None, progress: Progress = silent) -> Path:
@@ -48,7 +59,8 @@ def write_report(run: Path, *, predictions: Path | None = None, progress: Progre
 
 
 def _made(inputs: Inputs, progress: Progress) -> Iterator[Section]:
-    with progress("report", len(SECTIONS)) as advance:
-        for make in SECTIONS:
+    sections = sections_of(inputs)
+    with progress("report", len(sections)) as advance:
+        for make in sections:
             yield make(inputs)
             advance(1)

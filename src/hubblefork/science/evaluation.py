@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.files import write_text
 from hubblefork.science import baselines, fractions, metrics
+from hubblefork.science.binary import binary, is_binary
 from hubblefork.science.coverage import coverage_of
 from hubblefork.science.fractions import Unavailable
 from hubblefork.science.intervals import Intervals, fit_intervals
@@ -58,12 +59,14 @@ def evaluate(
     - `tree`, `part`, `galaxies`, `training_galaxies`, `resamples`
     - `not_predicted`: galaxies of the part that have a label and no prediction
     - `rmse`, `agreement`: `value`, `interval_68`, `interval_95`, `galaxies`
-    - `answers`: for each answer its `rmse` and its `calibration_error` with what chance alone would give
+    - `answers`: for each answer its `rmse`, its `calibration_error` with what chance alone would give, and
+      `binary` (a `binary.Binary`) where all votes are 0 or 1
     - `questions`: for each its `rmse` and its `agreement` among galaxies that reach it with at least
       `asked_at_least`
     - `constraint_violation`: see `metrics.constraint_violation`
     - `intervals`: what `coverage.coverage_of` finds, or `reason` and `remedy` where there are none
-    - `mergers`: `predicted` and `volunteers`, the `fractions.Fraction` of the same galaxies
+    - `mergers`: `predicted` and `volunteers`, the `fractions.Fraction` of the same galaxies; only of a tree
+      that has the answer. `agreement` is None for plain columns: there is nothing to choose from
     - `baselines`: for each its `rmse`, its `agreement`, and `behind`: its RMSE minus that of the
       predictions, `difference`, intervals and `p_value` of a paired bootstrap
 
@@ -81,14 +84,16 @@ def evaluate(
         "training_galaxies": len(train.votes),
         "not_predicted": len(judged_table) - len(asked),
         "resamples": resamples,
-        **_totals(joint, judged.votes, draws),
+        **_totals(tree, joint, judged.votes, draws),
         "answers": _answers(tree, joint, judged.votes, draws),
         "asked_at_least": metrics.ASKED,
         "questions": _questions(tree, joint, judged.votes, draws),
         "constraint_violation": metrics.constraint_violation(tree, joint),
         "intervals": _coverage(tree, intervals, joint, judged.votes, draws),
         "mergers": _mergers(tree, joint, judged.votes, answer=answer, threshold=threshold),
-        "baselines": {name: _baseline(values, joint, judged.votes, draws) for name, values in cheap.items()},
+        "baselines": {
+            name: _baseline(tree, values, joint, judged.votes, draws) for name, values in cheap.items()
+        },
     }
 
 
@@ -116,7 +121,7 @@ def evaluate_baselines(
         "galaxies": len(judged.votes),
         "training_galaxies": len(train.votes),
         "resamples": resamples,
-        "baselines": {name: _totals(values, judged.votes, draws) for name, values in cheap.items()},
+        "baselines": {name: _totals(tree, values, judged.votes, draws) for name, values in cheap.items()},
     }
 
 
@@ -171,11 +176,9 @@ def _labelled(tree: DecisionTree, table: pa.Table) -> Labelled:
     return Labelled(fractions_of(table, tree), baselines.centre_colours(table))
 
 
-def _totals(joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
-    return {
-        "rmse": _estimate(_squared(joint, votes), draws),
-        "agreement": _estimate(metrics.agreement_terms(joint, votes), draws),
-    }
+def _totals(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
+    agreement = None if tree.is_plain else _estimate(metrics.agreement_terms(joint, votes), draws)
+    return {"rmse": _estimate(_squared(joint, votes), draws), "agreement": agreement}
 
 
 def _squared(joint: NDArray, votes: NDArray) -> metrics.Terms:
@@ -185,10 +188,14 @@ def _squared(joint: NDArray, votes: NDArray) -> metrics.Terms:
 def _answers(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
     errors = metrics.estimates_as_json(metrics.error_terms(joint, votes), draws)
     binned = [reliability_of(*sides) for sides in zip(joint.T, votes.T, strict=True)]
-    return {
+    found: dict[str, dict[str, Any]] = {
         name: {"rmse": error, "calibration_error": {"value": bins.error, "by_chance": bins.error_by_chance}}
         for name, error, bins in zip(tree.columns, errors, binned, strict=True)
     }
+    for name, predicted, known in zip(tree.columns, joint.T, votes.T, strict=True):
+        if is_binary(known):
+            found[name]["binary"] = asdict(binary(predicted, known, draws))
+    return found
 
 
 def _coverage(
@@ -211,6 +218,8 @@ def _questions(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArra
 def _mergers(
     tree: DecisionTree, joint: NDArray, votes: NDArray, *, answer: str, threshold: float
 ) -> dict[str, Any] | None:
+    if answer == fractions.MERGER and answer not in tree.columns:
+        return None
     known = ~np.isnan(votes[:, tree.column(answer)])
     if not known.any():
         return None
@@ -234,9 +243,11 @@ def _baselines(judged: Labelled, train: Labelled, *, seed: int) -> dict[str, NDA
     return {name: values for name, values in found.items() if not np.isnan(values[known]).any()}
 
 
-def _baseline(values: NDArray, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
+def _baseline(
+    tree: DecisionTree, values: NDArray, joint: NDArray, votes: NDArray, draws: NDArray
+) -> dict[str, Any]:
     behind = metrics.compare(_squared(values, votes), _squared(joint, votes), draws)
-    return {**_totals(values, votes, draws), "behind": metrics.plain(behind)}
+    return {**_totals(tree, values, votes, draws), "behind": metrics.plain(behind)}
 
 
 def _estimate(terms: metrics.Terms, draws: NDArray) -> dict[str, Any] | None:

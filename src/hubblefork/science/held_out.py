@@ -19,7 +19,8 @@ from hubblefork.errors import CatalogueError, RunError
 from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, metadata_of, read_catalogue
 from hubblefork.sky.labels import read_labels
 from hubblefork.sky.split import TEST, TRAIN, VALIDATION, read_split
-from hubblefork.zoo import DecisionTree
+from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names
+from hubblefork.zoo.tree import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,22 @@ def named_run(table: pa.Table) -> Path:
     if not run:
         raise CatalogueError("the catalogue names no run (metadata key `run`; CSV keeps none)")
     return Path(run)
+
+
+def tree_of(table: pa.Table) -> DecisionTree:
+    """Return the tree of a catalogue, by its name or from the run that it names; else Galaxy Zoo 2's.
+
+    Raises CatalogueError for another tree whose run is not there.
+    """
+    named = metadata_of(table)
+    name, run = named.get("tree", DEFAULT), Path(named.get("run", ""))
+    if name in tree_names():
+        return load_tree(name)
+    if "run" not in named or read_tree(run).name != name:
+        raise CatalogueError(
+            f'the catalogue is of the tree "{name}", which its run should hold; {run} does not: predict anew'
+        )
+    return read_tree(run)
 
 
 def held_out_of_run(run: Path, tree: DecisionTree, labels: Path | None = None) -> HeldOut:

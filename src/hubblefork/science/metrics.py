@@ -152,11 +152,12 @@ def agreement_terms_per_question(
     """Return who agrees on the highest answer within each question, shape (galaxy, question).
 
     A galaxy counts where the volunteers' reach of the question is at least `asked` and all answers
-    of it are known. Raises CatalogueError as `error_terms` does.
+    of it are known; for a question with one answer none does. Raises CatalogueError as `error_terms` does.
     """
     known = _checked(predicted, votes)
     reached = np.nan_to_num(reach(tree, votes), nan=0.0) >= asked
     counts = reached & np.stack([known[:, answers].all(axis=1) for answers in tree.slices], axis=1)
+    counts &= [len(question.answers) > 1 for question in tree.questions]
     hits = [np.argmax(predicted[:, a], axis=1) == np.argmax(votes[:, a], axis=1) for a in tree.slices]
     return Terms((counts & np.stack(hits, axis=1)).astype(float), counts.astype(float))
 
@@ -180,13 +181,15 @@ def constraint_violation(tree: DecisionTree, predicted: NDArray) -> float:
 def constraint_terms(tree: DecisionTree, predicted: NDArray) -> Terms:
     """Return by how much predictions break each question's constraints, shape (galaxy, question).
 
-    A question is broken by |Σ its answers - its reach|, both predicted, plus what its answers lie
-    outside [0, 1]. Questions with missing predictions are left out.
+    A question is broken by |Σ its answers - its reach|, both predicted (one with a single answer only by
+    more than its reach), plus what its answers lie outside [0, 1]. Questions with missing predictions are
+    left out.
     """
     outside = np.abs(predicted - np.clip(predicted, 0, 1))
     sums = np.stack([predicted[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
     beyond = np.stack([outside[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
-    broken = np.abs(sums - reach(tree, predicted)) + beyond
+    excess, alone = sums - reach(tree, predicted), [len(question.answers) == 1 for question in tree.questions]
+    broken = np.where(alone, np.maximum(excess, 0), np.abs(excess)) + beyond
     known = ~np.isnan(broken)
     return Terms(np.where(known, broken, 0.0), known.astype(float))
 
@@ -229,7 +232,7 @@ def estimates(terms: Terms, draws: NDArray) -> tuple[Estimate | None, ...]:
     """
     replicates = replicate(terms, draws)
     return tuple(
-        None if count == 0 else Estimate(float(value), *_intervals(column), galaxies=int(count))
+        None if count == 0 else Estimate(float(value), *intervals(column), galaxies=int(count))
         for value, column, count in zip(terms.values(), replicates.T, terms.galaxies(), strict=True)
     )
 
@@ -256,7 +259,7 @@ def compare(first: Terms, second: Terms, draws: NDArray) -> Comparison:
     replicates = replicates[~np.isnan(replicates)]
     tail = min(np.count_nonzero(replicates <= 0), np.count_nonzero(replicates >= 0))
     p_value = min(1.0, float(2 * (tail + 1) / (len(replicates) + 1)))
-    return Comparison(difference, *_intervals(replicates), p_value=p_value)
+    return Comparison(difference, *intervals(replicates), p_value=p_value)
 
 
 def replicate(terms: Terms, draws: NDArray) -> NDArray[np.float64]:
@@ -291,6 +294,7 @@ def _ratio(numerator: NDArray, denominator: NDArray, *, root: bool) -> NDArray[n
     return np.sqrt(ratio) if root else ratio
 
 
-def _intervals(replicates: NDArray) -> tuple[tuple[float, float], tuple[float, float]]:
+def intervals(replicates: NDArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the central 68% and 95% intervals of bootstrap replicates, NaN left out."""
     low_95, low_68, high_68, high_95 = np.nanquantile(replicates, [0.025, 0.16, 0.84, 0.975]).tolist()
     return (low_68, high_68), (low_95, high_95)

@@ -30,10 +30,11 @@ from hubblefork.sky.cutouts import Cutout, inspect_cutout
 from hubblefork.sky.inputs import find_inputs
 from hubblefork.sky.labels import Labels, read_labels
 from hubblefork.sky.rejects import Reject, reject_of, write_rejects
-from hubblefork.zoo import DecisionTree
+from hubblefork.zoo import DecisionTree, write_tree
 
 CATALOGUE = "catalogue.parquet"
 REJECTS = "rejects.csv"
+TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"}
 WAITING_PER_THREAD = 4
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
@@ -58,32 +59,38 @@ def ingest(
     labels: Sequence[Path] = (),
     tree: DecisionTree,
     strict: bool = False,
+    only_labelled: bool = False,
     threads: int | None = None,
     progress: Progress = silent,
 ) -> IngestSummary:
-    """Write `catalogue.parquet` and `rejects.csv` into `out`, each whole or not at all.
+    """Write `catalogue.parquet`, `tree.toml` and `rejects.csv` into `out`, each whole or not at all.
 
     `inputs` are folders in Kaggle's layout, folders of images, archives and label tables;
     `labels` are more label tables. Images of a source none of which has labels are kept without;
-    where some have labels the others are refused. `strict` raises at the first refusal. Raises
-    ImageError when no image can be used, CatalogueError for a table that cannot be read, DiskError.
+    where some have labels the others are refused, with `only_labelled` not even read. `strict` raises at the
+    first refusal. Raises ImageError when no image can be used, CatalogueError for a table that cannot be read
+    and for answers named as what a catalogue says of images, DiskError.
     """
+    check_names(tree)
     found = find_inputs(inputs, labels)
     gathering = _Gathering(read_labels(found.tables, tree), strict)
     threads = threads or _cores()
     with ExitStack() as stack:
         sources = [source for path in found.sources for source in _opened(path, stack, gathering)]
-        advance = stack.enter_context(progress("ingest", sum(len(source.names()) for source in sources)))
+        names = {source.path: gathering.names(source, only_labelled) for source in sources}
+        advance = stack.enter_context(progress("ingest", sum(map(len, names.values()))))
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         for source in sources:
-            for name, result in _inspected(source, pool, waiting=threads * WAITING_PER_THREAD):
+            for name, result in _inspected(
+                source, names[source.path], pool, waiting=threads * WAITING_PER_THREAD
+            ):
                 gathering.take(source.path, name, result)
                 advance(1)
     gathering.refuse_unused_labels()
     if not gathering.members:
         raise _nothing_usable(found.sources, gathering.rejects)
     table = gathering.table(tree)
-    _write(table, gathering.rejects, out)
+    _write(table, gathering.rejects, tree, out)
     return _summary(table, gathering.rejects, found.ignored, tree)
 
 
@@ -127,6 +134,13 @@ class _Gathering:
             self.refuse_image(MemberError(source.path, "", "no images in it", allowed))
         if not ids.isdisjoint(self.labels.row_of) or not ids.isdisjoint(self.refused_labels):
             self.labelled_sources.add(source.path)
+
+    def names(self, source: Source, only_labelled: bool) -> list[str]:
+        """Return the images of a source that are to be read."""
+        names = source.names()
+        return (
+            [name for name in names if galaxy_id_of(name) in self.labels.row_of] if only_labelled else names
+        )
 
     def take(self, source: Path, member: str, result: Cutout | MemberError) -> None:
         """Take one image in, or refuse it."""
@@ -180,6 +194,15 @@ class _Gathering:
         return with_metadata(with_fractions(pa.table(columns), joint, tree), {"tree": tree.name})
 
 
+def check_names(tree: DecisionTree) -> None:
+    """Raise CatalogueError for answers that are named as columns that a catalogue has anyway."""
+    taken = sorted(TAKEN.intersection(tree.columns))
+    if taken:
+        raise CatalogueError(
+            f"{tree.name}: {', '.join(taken)}: a catalogue has columns of these names; rename them"
+        )
+
+
 def _opened(path: Path, stack: ExitStack, gathering: _Gathering) -> list[Source]:
     """Open a source for as long as the stack lasts; none, and a reject, when it cannot be opened."""
     try:
@@ -193,11 +216,11 @@ def _opened(path: Path, stack: ExitStack, gathering: _Gathering) -> list[Source]
 
 
 def _inspected(
-    source: Source, pool: ThreadPoolExecutor, waiting: int
+    source: Source, names: list[str], pool: ThreadPoolExecutor, waiting: int
 ) -> Iterator[tuple[str, Cutout | MemberError]]:
-    """Yield the images of a source in its order, `waiting` of them on their way through the pool."""
+    """Yield the named images of a source in its order, `waiting` of them on their way through the pool."""
     queue: deque[tuple[str, Future[Cutout | MemberError]]] = deque()
-    for name, data in source.stream():
+    for name, data in source.stream(names):
         queue.append((name, pool.submit(_look, source.path, name, data)))
         if len(queue) == waiting:
             first, future = queue.popleft()
@@ -234,9 +257,10 @@ def _nothing_usable(sources: Sequence[Path], rejects: Sequence[Reject]) -> Image
     return ImageError(f"{refused[0]}. No image can be used ({counts}) and nothing was written")
 
 
-def _write(table: pa.Table, rejects: Sequence[Reject], out: Path) -> None:
+def _write(table: pa.Table, rejects: Sequence[Reject], tree: DecisionTree, out: Path) -> None:
     with replacing(out / REJECTS) as rejects_path:
         write_rejects(rejects, rejects_path)
+        write_tree(tree, out)
         with replacing(out / CATALOGUE) as catalogue_path:
             pa.parquet.write_table(table, catalogue_path)
 

@@ -38,6 +38,7 @@ ID_NAMES = (ID, "GalaxyID")
 TABLE_SUFFIXES = (".csv", ".parquet", ".zip")
 LONGEST_LINE = 2**20
 ROUNDING = 1e-6
+TRUTH = {"true": 1.0, "false": 0.0}
 FLOAT_ID = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+|[+-]?\d+\.0*")
 
 
@@ -187,6 +188,9 @@ def _id_fault(galaxy_id: str) -> str:
 
 
 def _number(cell: str | float | None) -> float:
+    """Return a cell as a number; true and false, as many programs write a yes and a no, are 1 and 0."""
+    if isinstance(cell, str):
+        cell = TRUTH.get(cell.strip().lower(), cell)
     return math.nan if cell is None or cell == "" else float(cell)
 
 
@@ -267,7 +271,8 @@ def _check_types(schema: pa.Schema, names: list[str], path: Path) -> None:
         raise CatalogueError(
             f"{path}: {names[0]} holds {id_type}; allowed are integers and text: a float loses digits"
         )
-    numeric = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal, pa.types.is_null)
+    numbers = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
+    numeric = (*numbers, pa.types.is_boolean, pa.types.is_null)
     wrong = [n for n in names[1:] if not any(is_kind(schema.field(n).type) for is_kind in numeric)]
     if wrong:
         raise CatalogueError(

@@ -1,6 +1,17 @@
 """What volunteers were asked: the decision tree and the algebra of its vote fractions."""
 
-from hubblefork.zoo.tree import Answer, DecisionTree, Question, load_tree, tree_names
+from hubblefork.zoo.tree import (
+    Answer,
+    DecisionTree,
+    Question,
+    load_tree,
+    parse_tree,
+    plain_columns,
+    read_tree,
+    tree_names,
+    tree_text,
+    write_tree,
+)
 from hubblefork.zoo.votes import Violation, reach, to_conditional, to_joint, violations
 
 __all__ = [
@@ -9,9 +20,14 @@ __all__ = [
     "Question",
     "Violation",
     "load_tree",
+    "parse_tree",
+    "plain_columns",
     "reach",
+    "read_tree",
     "to_conditional",
     "to_joint",
     "tree_names",
+    "tree_text",
     "violations",
+    "write_tree",
 ]

@@ -3,13 +3,17 @@
 A tree is questions with answers; an answer leads to the next question or ends the
 classification. The edge lives on the answer, so several answers may lead to one question.
 `DecisionTree.columns` is the only order of the answers anywhere in hubblefork.
+
+A question may have one answer only: a plain column, "is it a ring?", a share by itself whose "no" is written
+down nowhere, so that nothing sums to one. `plain_columns` makes a tree of such questions.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
@@ -18,8 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
 
 from hubblefork.errors import TreeError, UnknownAnswer, did_you_mean
+from hubblefork.files import write_text
+
+DEFAULT = "galaxy_zoo_2"
+PLAIN = "plain_columns"
+TREE = "tree.toml"
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class DecisionTree:
     """Questions in the order of their columns, checked when built.
 
     Raises TreeError for a tree without questions, names that are not unique, edges to nowhere,
-    cycles, questions with fewer than two answers, questions that no path reaches, and questions
+    cycles, questions without answers, questions that no path reaches, and questions
     below two roots: a volunteer could be asked twice, so their reach would be no probability.
     """
 
@@ -71,6 +81,11 @@ class DecisionTree:
     def columns(self) -> tuple[str, ...]:
         """The names of all answers: the columns of every catalogue and the order of every array."""
         return tuple(answer.name for answer in self.answers)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether all columns are plain: no question has answers to choose from."""
+        return all(len(question.answers) == 1 for question in self.questions)
 
     @cached_property
     def source_columns(self) -> tuple[str, ...]:
@@ -162,10 +177,8 @@ class DecisionTree:
             for name, times in Counter(names).items()
             if times > 1
         ]
-        short = [
-            f"question {q.name!r} has fewer than two answers" for q in self.questions if len(q.answers) < 2
-        ]
-        return twice + short + ([] if self.questions else ["it has no questions"])
+        empty = [f"question {q.name!r} has no answers" for q in self.questions if not q.answers]
+        return twice + empty + ([] if self.questions else ["it has no questions"])
 
     def _edge_complaints(self) -> list[str]:
         known = {question.name for question in self.questions}
@@ -206,7 +219,7 @@ def tree_names() -> tuple[str, ...]:
     return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
 
 
-def load_tree(name: str = "galaxy_zoo_2") -> DecisionTree:
+def load_tree(name: str = DEFAULT) -> DecisionTree:
     """Load a tree that comes with hubblefork, by name, or another from a TOML file. Raises TreeError."""
     if name.endswith(".toml"):
         text = _read_tree_file(Path(name))
@@ -231,6 +244,37 @@ def parse_tree(text: str, origin: str) -> DecisionTree:
         return DecisionTree(questions=questions, **data)
     except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
         raise TreeError(f"{origin}: not a decision tree: {error}; see trees/galaxy_zoo_2.toml") from error
+
+
+def plain_columns(names: Sequence[str]) -> DecisionTree:
+    """Return the tree of plain columns, each a question of its own asked of all. Raises TreeError."""
+    questions = (Question(name, "", (Answer(name, name, name),), root=True) for name in names)
+    return DecisionTree(PLAIN, tuple(questions), "columns of a table of labels, each by itself")
+
+
+def tree_text(tree: DecisionTree) -> str:
+    """Return a tree in full as TOML, as `parse_tree` reads it."""
+    questions = [
+        {**_filled(asdict(question)), "answers": [_filled(asdict(answer)) for answer in question.answers]}
+        for question in tree.questions
+    ]
+    return tomli_w.dumps({"name": tree.name, "source": tree.source, "questions": questions})
+
+
+def write_tree(tree: DecisionTree, folder: Path) -> None:
+    """Write `tree.toml`: what was asked about the galaxies of a data or run folder. Raises DiskError."""
+    write_text(folder / TREE, tree_text(tree))
+
+
+def read_tree(folder: Path) -> DecisionTree:
+    """Read the tree of a data or run folder; Galaxy Zoo 2's where none was written. Raises TreeError."""
+    path = folder / TREE
+    return load_tree(str(path)) if path.exists() else load_tree()
+
+
+def _filled(entries: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what TOML has no word for: an answer that leads nowhere."""
+    return {key: value for key, value in entries.items() if value is not None}
 
 
 def _read_tree_file(path: Path) -> str:

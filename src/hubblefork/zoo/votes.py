@@ -66,8 +66,9 @@ def to_conditional(tree: DecisionTree, joint: NDArray) -> NDArray:
 def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE) -> list[Violation]:
     """Say which constraints of the tree which rows of joint fractions break.
 
-    Each fraction lies in [0, 1]; the answers of a question sum to its reach; a question has all
-    its answers or none (none: NaN, nobody was asked). Sums over missing parents are not checked.
+    Each fraction lies in [0, 1]; the answers of a question sum to its reach, a single one to no more; a
+    question has all its answers or none (none: NaN, nobody was asked). Sums over missing parents are not
+    checked.
     """
     outside = np.where(joint > 1 + tolerance, joint - 1, np.where(joint < -tolerance, joint, 0.0))
     found = [
@@ -83,10 +84,11 @@ def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE)
             Violation(int(row), f"all answers of {question.name} or none", float(missing[row].sum()))
             for row in np.flatnonzero(some)
         ]
-        constraint = f"sum of {question.name} = {_parents_text(tree, number)}"
+        plain = len(question.answers) == 1
+        constraint = f"sum of {question.name} {'≤' if plain else '='} {_parents_text(tree, number)}"
         with np.errstate(invalid="ignore"):
             excess = joint[:, answers].sum(axis=1) - expected[:, number]
-            rows = np.flatnonzero(np.abs(excess) > tolerance)
+            rows = np.flatnonzero((excess if plain else np.abs(excess)) > tolerance)
         found += [Violation(int(row), constraint, float(excess[row])) for row in rows]
     return sorted(found, key=lambda violation: violation.row)
 
