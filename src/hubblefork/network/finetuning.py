@@ -20,11 +20,12 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from hubblefork.errors import CatalogueError, RunError
+from hubblefork.errors import CatalogueError, RecipeError, RunError
 from hubblefork.files import write_text
 from hubblefork.network import runs
 from hubblefork.network.device import Machine
 from hubblefork.network.galaxies import labelled_rows
+from hubblefork.network.heads import build_head
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.pretrained import go_on_from
 from hubblefork.network.recipe import Recipe, override, override_values
@@ -49,7 +50,7 @@ SETTINGS: dict[
     **{"optimiser": "adamw", "learning_rate": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "warmup": 0.0},
     **{"average": 0.0, "watch": "validation_rmse", "compile": False},
 }
-PENALTY, ITERATIONS, LEAST = 1.0, 300, 1e-6
+PENALTY, ITERATIONS, LEAST = 10.0, 300, 1e-6
 BATCH = 256
 
 
@@ -95,12 +96,20 @@ def recipe_for(weights: runs.Weights, tree: DecisionTree, settings: Sequence[str
     """Return the recipe of a fine-tuning: network and stamps of the weights, the rest for a few galaxies.
 
     A tree of questions has the head that obeys it, plain columns have sigmoids; labels of the weights' own
-    tree keep their head. Raises RecipeError.
+    tree keep their head. Raises RecipeError, also for a head that divides and a watch that compares answers
+    where a column stands alone.
     """
     base = weights.recipe
     head = base.head if tree == weights.tree else "sigmoid" if tree.is_plain else "tree"
     named = replace(base, name=f"{base.name}-finetuned", about=f"{base.name}, fine-tuned to {tree.name}")
-    return override(override_values(named, {**SETTINGS, "head": head}), settings)
+    recipe = override(override_values(named, {**SETTINGS, "head": head}), settings)
+    build_head(recipe.head, tree)
+    if tree.is_plain and recipe.watch != SETTINGS["watch"]:
+        raise RecipeError(
+            f"watch = {recipe.watch}, but plain columns have no highest answer to agree on; "
+            f"leave it at {SETTINGS['watch']}"
+        )
+    return recipe
 
 
 def _whole(run: Path) -> runs.Weights:
@@ -158,7 +167,7 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
     """Fit the last layer of a network to labels (galaxy, answer), NaN unknown, of views; the others stay.
 
     A logistic regression on standardised features: the head's fractions have the least cross-entropy with the
-    labels, with a ridge penalty of ½ Σ w², by L-BFGS from zero.
+    labels, with a ridge penalty of 5 Σ w², by L-BFGS from zero.
     """
     layer = network.features[-1]
     assert isinstance(layer, nn.Linear)

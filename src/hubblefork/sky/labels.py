@@ -241,11 +241,12 @@ def _text_rows(handle: Any, path: Path, member: str, tree: DecisionTree) -> Iter
     reader = csv.reader(iter(partial(handle.readline, LONGEST_LINE), ""))
     header = [name.strip() for name in next(reader, [])]
     id_column, *columns = _places(header, path, tree)
-    pick = itemgetter(*columns)
+    pick = itemgetter(id_column, *columns)
     for cells in reader:
         origin = Origin(path, member, reader.line_num)
         if len(cells) == len(header):
-            yield _Row(origin, cells[id_column].strip(), pick(cells))
+            galaxy_id, *values = pick(cells)
+            yield _Row(origin, galaxy_id.strip(), values)
         elif cells:
             galaxy_id = cells[id_column].strip() if id_column < len(cells) else ""
             counts = f"{len(cells)} cells under {len(header)} columns"

@@ -1,0 +1,255 @@
+"""Fine-tuning: a run and a few labels of one's own make a run of these, better than from chance."""
+
+import csv
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from typer.testing import CliRunner
+
+from hubblefork.cli import app
+from hubblefork.errors import CatalogueError, RecipeError, RunError
+from hubblefork.judging import evaluate_run
+from hubblefork.network import runs
+from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
+from hubblefork.network.model import VoteFractions
+from hubblefork.network.predict import predict
+from hubblefork.network.recipe import override
+from hubblefork.network.training import train
+from hubblefork.report import write_report
+from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
+from hubblefork.sky.split import Split
+from hubblefork.zoo import parse_tree, plain_columns, read_tree, violations
+
+from .conftest import blob
+
+SPLIT = Split("mine", test=30, validation=20)
+QUICK = ["epochs=6", "patience=6"]
+GALAXIES = 200
+SHAPES = """
+name = "shapes"
+[[questions]]
+name = "shape"
+text = "Is it round?"
+root = true
+answers = [
+    { name = "round", text = "round", column = "round" },
+    { name = "long", text = "long", column = "long", leads_to = "thin" },
+]
+[[questions]]
+name = "thin"
+text = "Is it thin?"
+answers = [
+    { name = "thin", text = "thin", column = "thin" },
+    { name = "thick", text = "thick", column = "thick" },
+]
+"""
+
+
+@pytest.fixture(scope="session")
+def sky(tmp_path_factory):
+    """Blobs in a zip, some of them labelled: long or not, and how bright, which the run was never asked."""
+    folder, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(11)
+    roundness = rng.permutation(np.linspace(0, 1, GALAXIES))
+    with zipfile.ZipFile(folder / "cutouts.zip", "w") as archive:
+        for number, value in enumerate(roundness):
+            archive.writestr(f"{5000 + number}.jpg", blob(value))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["galaxy_id", "long", "roundish"])
+        for number, value in enumerate(roundness[:-20]):
+            shown = "" if number % 7 == 0 else f"{value:.3f}"
+            writer.writerow([5000 + number, int(value + rng.normal(0, 0.05) < 0.4), shown])
+    with (folder / "shapes.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["galaxy_id", "round", "long", "thin", "thick"])
+        for number, value in enumerate(np.round(roundness, 3)):
+            writer.writerow([5000 + number, value, 1 - value, (1 - value) ** 2, (1 - value) * value])
+    (folder / "shapes.toml").write_text(SHAPES)
+    return folder
+
+
+def tuned(run, sky, out, **kwargs):
+    kwargs = {"columns": ["long"], "settings": QUICK, "split": SPLIT, **kwargs}
+    return finetune(run, sky / "cutouts.zip", sky / "labels.csv", out, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def own(trained, sky, tmp_path_factory):
+    return tuned(trained, sky, tmp_path_factory.mktemp("own") / "run", columns=[])
+
+
+def rows_of(run):
+    return [
+        {key: value for key, value in row.items() if key not in ("seconds", "galaxies_per_second")}
+        for row in runs.read_metrics(run)
+    ]
+
+
+def test_it_is_a_run_of_the_labelled_galaxies_alone(own, trained):
+    weights, before = runs.load_weights(own), runs.load_weights(trained).recipe
+    assert weights.tree == read_tree(own) == read_tree(own / "data") == plain_columns(["long", "roundish"])
+    ids = galaxy_ids(read_catalogue(own / "data" / "catalogue.parquet"))
+    assert sum(runs.read_notes(own)["galaxies"].values()) == len(ids) > GALAXIES - 30
+    assert ids.max() < 5000 + GALAXIES - 20
+    recipe = weights.recipe
+    assert recipe.stamps == before.stamps and recipe.architecture == before.architecture
+    assert (recipe.name, recipe.head, recipe.epochs) == ("lab-cnn-finetuned", "sigmoid", 6)
+    assert (recipe.rotation, recipe.flip) == (180, 0.5)
+    assert runs.read_notes(own)["start"].startswith("start.safetensors (SHA-256")
+    assert np.isnan(rows_of(own)[0]["validation_agreement"])
+
+
+def test_a_few_labels_do_better_after_a_tree_than_from_chance(own, trained, tmp_path):
+    found = evaluate_run(own, device="cpu")
+    chance = train(
+        own / "data", replace(runs.read_recipe(own), learning_rate=1e-3), tmp_path / "chance", device="cpu"
+    )
+    other = evaluate_run(chance, device="cpu")
+    assert found["rmse"]["value"] < 0.6 * other["rmse"]["value"]
+    assert found["answers"]["long"]["binary"]["auc"]["value"] > 0.97
+    assert found["agreement"] is None and found["mergers"] is None
+    assert "binary" not in found["answers"]["roundish"]
+    assert found["baselines"]["mean_vote"]["behind"]["p_value"] < 0.01
+
+
+def test_the_verbs_after_it_know_its_columns(own, sky, tmp_path):
+    out = tmp_path / "predictions.parquet"
+    assert predict(own, sky / "cutouts.zip", out, device="cpu").galaxies == GALAXIES  # twins and all
+    table = read_catalogue(out)
+    assert table.column_names == ["galaxy_id", "long", "roundish"]
+    said = CliRunner().invoke(app, ["evaluate", str(own), "--device", "cpu"])
+    assert "AUC" in said.output and "mergers" not in said.output, said.output
+    counted = CliRunner().invoke(app, ["mergers", str(out), "--answer", "long", "--threshold", "0.5"])
+    assert counted.exit_code == 0, counted.output
+    with pytest.raises(Exception, match='"merger" is not an answer of plain_columns'):
+        CliRunner().invoke(app, ["mergers", str(out)], catch_exceptions=False)
+    page = write_report(own).read_text()
+    assert "roundish" in page and "erger" not in page.partition("Sources")[0]
+
+
+def test_questions_of_ones_own_are_obeyed(trained, sky, tmp_path):
+    tree = parse_tree(SHAPES, "here")
+    run = finetune(
+        trained,
+        sky / "cutouts.zip",
+        sky / "shapes.csv",
+        tmp_path / "run",
+        tree=tree,
+        settings=QUICK,
+        split=SPLIT,
+    )
+    assert runs.load_weights(run).tree == tree and runs.read_recipe(run).head == "tree"
+    found = evaluate_run(run, device="cpu")
+    assert found["rmse"]["value"] < 0.5 * found["baselines"]["mean_vote"]["rmse"]["value"]
+    assert found["questions"]["thin"]["agreement"]["value"] > 0.7
+    predicted = fractions(read_catalogue(run / "predictions" / "test.parquet"), tree)
+    assert violations(tree, predicted, 1e-5) == []
+
+
+def test_labels_of_the_same_tree_keep_the_last_layer(trained, data, tree, tmp_path):
+    catalogue = read_catalogue(data / "catalogue.parquet").select(["galaxy_id", *tree.columns])
+    write_catalogue(catalogue, tmp_path / "labels.parquet")
+    run = finetune(
+        trained, data / "images.zip", tmp_path / "labels.parquet", tmp_path / "run",
+        tree=tree, settings=["epochs=1", "learning_rate=1e-12"], split=SPLIT,
+    )  # fmt: skip
+    before, after = (runs.load_weights(place).network.state_dict() for place in (trained, run))
+    for name, tensor in before.items():
+        if "running" not in name and "tracked" not in name:
+            assert torch.allclose(after[name], tensor, atol=1e-6), name
+    assert runs.read_recipe(run).head == runs.read_recipe(trained).head
+
+
+class Stop(Exception):
+    pass
+
+
+def test_interrupted_it_goes_on_to_the_same_end(own, trained, sky, tmp_path, monkeypatch):
+    write = runs.write_metrics
+
+    def killed(out, rows):
+        write(out, rows)
+        if len(rows) == 4:
+            raise Stop
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(runs, "write_metrics", killed)
+    with pytest.raises(Stop):
+        tuned(trained, sky, out, columns=[])
+    monkeypatch.setattr(runs, "write_metrics", write)
+    assert not runs.is_finished(out)
+    before = (out / "data" / "catalogue.parquet").stat().st_mtime_ns
+    tuned(trained, sky, out, columns=[])
+    for one, other in zip(rows_of(out), rows_of(own), strict=True):
+        assert one["learning_rate"] == other["learning_rate"]
+        assert one["validation_rmse"] == pytest.approx(other["validation_rmse"], abs=0.02)
+    assert (out / "data" / "catalogue.parquet").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_other_labels_or_of_another_run_is_left_alone(own, trained, sky, data, tmp_path):
+    with pytest.raises(RunError, match="columns differ"):
+        tuned(trained, sky, own)
+    with pytest.raises(RunError, match="labels, columns differ"):
+        finetune(trained, sky / "cutouts.zip", sky / "shapes.csv", own, columns=["round"], split=SPLIT)
+    with pytest.raises(RunError, match="start differ"):
+        other = tmp_path / "weights.safetensors"
+        weights = runs.load_weights(trained)
+        runs.save_weights(other, weights.network.state_dict(), weights.recipe, weights.tree, epoch=99)
+        tuned(other, sky, own, columns=[])
+    with pytest.raises(RunError, match="holds a run that is no fine-tuning"):
+        tuned(trained, sky, trained)
+
+
+def test_bad_labels_leave_nothing_behind(trained, sky, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(CatalogueError, match='there is no column "lang" \\(did you mean "long"'):
+        tuned(trained, sky, out, columns=["lang"])
+    with pytest.raises(CatalogueError, match="3 columns are missing"):
+        tree = parse_tree(SHAPES, "here")
+        tuned(trained, sky, out, columns=[], tree=tree)
+    with pytest.raises(RecipeError, match='no field "epoch"'):
+        tuned(trained, sky, out, settings=["epoch=3"])
+    with pytest.raises(RecipeError, match="long of plain_columns stand alone"):
+        tuned(trained, sky, out, settings=["head=lab"])
+    with pytest.raises(RecipeError, match="no highest answer to agree on"):
+        tuned(trained, sky, out, settings=["watch=validation_agreement"])
+    assert not out.exists()
+
+
+def test_a_run_with_adapters_is_to_be_merged_first(trained, sky, tmp_path, monkeypatch):
+    weights = runs.load_weights(trained)
+    adapted = replace(
+        weights, recipe=replace(weights.recipe, architecture="encoder:resnet10t", adapter_rank=2)
+    )
+    monkeypatch.setattr(runs, "load_weights", lambda place: adapted)
+    with pytest.raises(RunError, match="a run with adapters; make one network of it first: hubblefork merge"):
+        tuned(trained, sky, tmp_path / "run")
+
+
+def test_the_last_layer_is_a_logistic_regression(quick, tree):
+    torch.manual_seed(0)
+    own = plain_columns(["yes", "other"])
+    network = VoteFractions(override(quick, ["head=sigmoid"]), own)
+    views = torch.rand(90, 3, 32, 32) * torch.linspace(0.2, 1, 90).view(-1, 1, 1, 1)
+    labels = torch.stack([(torch.arange(90) + 20 * torch.randn(90) > 45).float(), torch.rand(90)], dim=1)
+    labels[::3, 1] = torch.nan
+    fit_last_layer(network, views, labels)
+    with torch.no_grad():
+        features = network.eval().features[:-1](views).numpy().astype(float)
+        fitted = network(views)[:, 0].numpy()
+    standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0, ddof=1), 1e-6)
+    peer = LogisticRegression(C=1 / PENALTY, tol=1e-8, max_iter=1000).fit(standard, labels[:, 0].numpy())
+    np.testing.assert_allclose(fitted, peer.predict_proba(standard)[:, 1], atol=2e-3)
+    assert 0.02 < network(views)[:, 1].std() < 0.3
+
+
+def test_settings_are_open_and_those_of_large_runs_are_not_kept(trained):
+    weights = runs.load_weights(trained)
+    large = replace(weights, recipe=replace(weights.recipe, average=0.999, minutes=5.0, steps=200))
+    recipe = recipe_for(large, plain_columns(["ring"]), ["epochs=3", "flip=0"])
+    assert (recipe.average, recipe.minutes, recipe.steps) == (0, 0, 0)
+    assert (recipe.epochs, recipe.flip) == (3, 0)
