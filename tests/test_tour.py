@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ SMALL = {  # what a command of the tour is given besides, where networks are lar
     "vgg7": ["--set", "width=2"],
     "resnet50-lora": ["--set", "architecture=encoder:resnet10t", "--set", "pretrained="],
 }
-TRAINING = ("train", "tune", "crossval")
+TRAINING = ("train", "tune", "crossval", "finetune")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,10 @@ def place(tmp_path_factory):
     shutil.copy(folder / "kaggle" / "images_test_rev1.zip", folder)
     ids = galaxy_ids(read_catalogue(folder / "kaggle" / "truth.parquet")).tolist()
     (folder / "unselected_ids.txt").write_text("\n".join(map(str, ids)))
+    with zipfile.ZipFile(folder / "kaggle" / "images_training_rev1.zip") as archive:
+        archive.extractall(folder / "cutouts")
+    labels = [f"{Path(name).stem},{number % 2}\n" for number, name in enumerate(sorted(archive.namelist()))]
+    (folder / "labels.csv").write_text("galaxy_id,ring\n" + "".join(labels))
     return folder
 
 
@@ -56,6 +61,6 @@ def test_a_command_of_the_tour_runs(place, monkeypatch, command):
 def _briefly(words):
     if words[0] not in TRAINING:
         return []
-    recipe = words[words.index("--recipe") + 1]
+    recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
     fewer = {"tune": ["--trials", "1"], "crossval": ["--folds", "2"]}.get(words[0], [])
     return [*BRIEFLY, *SMALL.get(recipe, []), *fewer]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -253,6 +254,12 @@ def test_plain_columns_are_questions_of_one_answer_each() -> None:
     assert not DecisionTree("mixed", (*tree.questions, binary("disk", root=True))).is_plain
     with pytest.raises(TreeError, match="answer 'ring' stands twice"):
         plain_columns(["ring", "ring"])
+
+
+def test_the_tree_in_the_instructions_for_own_labels_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "finetuning.md").read_text(encoding="utf-8")
+    (written,) = re.findall("```toml\n(.*?)```", text, re.DOTALL)
+    assert parse_tree(written, "docs").columns == ("ring", "no_ring", "nuclear", "outer")
 
 
 @given(decision_trees(fewest=1))

@@ -248,7 +248,7 @@ def parse_tree(text: str, origin: str) -> DecisionTree:
 
 def plain_columns(names: Sequence[str]) -> DecisionTree:
     """Return the tree of plain columns, each a question of its own asked of all. Raises TreeError."""
-    questions = (Question(name, "", (Answer(name, name, name),), root=True) for name in names)
+    questions = (Question(name, f"{name}?", (Answer(name, name, name),), root=True) for name in names)
     return DecisionTree(PLAIN, tuple(questions), "columns of a table of labels, each by itself")
 
 
