@@ -1,6 +1,7 @@
 """Fine-tuning: a run and a few labels of one's own make a run of these, better than from chance."""
 
 import csv
+import shutil
 import zipfile
 from dataclasses import replace
 
@@ -68,7 +69,9 @@ def sky(tmp_path_factory):
         writer.writerow(["galaxy_id", "round", "long", "thin", "thick"])
         for number, value in enumerate(np.round(roundness, 3)):
             writer.writerow([5000 + number, value, 1 - value, (1 - value) ** 2, (1 - value) * value])
-    (folder / "shapes.toml").write_text(SHAPES)
+    (folder / "kaggle").mkdir()
+    (folder / "kaggle" / "training_solutions_rev1.csv").write_text("GalaxyID,Class1.1\n5000,0.5\n")
+    shutil.copy(folder / "cutouts.zip", folder / "kaggle" / "images_training_rev1.zip")
     return folder
 
 
@@ -135,7 +138,7 @@ def test_questions_of_ones_own_are_obeyed(trained, sky, tmp_path):
     tree = parse_tree(SHAPES, "here")
     run = finetune(
         trained,
-        sky / "cutouts.zip",
+        sky / "kaggle",
         sky / "shapes.csv",
         tmp_path / "run",
         tree=tree,

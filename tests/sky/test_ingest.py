@@ -19,6 +19,7 @@ from hubblefork.errors import CatalogueError, DiskError, ImageError
 from hubblefork.sky.catalogue import fractions, read_catalogue
 from hubblefork.sky.ingest import ingest
 from hubblefork.sky.rejects import read_rejects
+from hubblefork.zoo import plain_columns, read_tree
 
 IDS = [100008, 100023, 100078, 100090]
 
@@ -109,6 +110,20 @@ def test_a_folder_of_images_with_one_table(tmp_path, tree, out):
     summary = ingest([folder], out, tree=tree)
     assert summary.labelled_fully == 4
     assert summary.ignored == (folder / "notes.txt",)
+
+
+def test_a_tree_of_ones_own_is_carried_and_only_labelled_images_are_read(tmp_path, out):
+    own = plain_columns(["ring"])
+    archive = box(tmp_path / "own.zip", {**pictures(IDS), "7.jpg": b"damaged, but not looked at"})
+    labels = tmp_path / "labels.csv"
+    labels.write_text("galaxy_id,ring\n100008,1\n100023,False\n100078,\n5,0.5\n100090,1.5\n")
+    summary = ingest([archive], out, labels=[labels], tree=own, only_labelled=True)
+    assert read_tree(out) == own
+    assert ids_of(out) == [100008, 100023, 100078]
+    assert fractions(read_catalogue(out / "catalogue.parquet"), own)[:2, 0].tolist() == [1, 0]
+    assert summary.rejects == {"breaks the decision tree": 1, "labels without an image": 1}
+    with pytest.raises(CatalogueError, match="source: a catalogue has columns of these names"):
+        ingest([archive], out, labels=[labels], tree=plain_columns(["source"]))
 
 
 def test_a_folder_of_images_with_two_tables_asks_which(tmp_path, tree, out):
@@ -204,7 +219,7 @@ def test_a_bad_image_is_refused(kaggle_box, tree, out, tmp_path, name, data, rea
     assert rejects_of(out) == {(name.rpartition("/")[2], galaxy_id, reason): value}
     assert summary.rejects == {reason: 1}
     assert the_good_ones_went_on(out)
-    written = {out, out / "catalogue.parquet", out / "rejects.csv"}
+    written = {out, out / "catalogue.parquet", out / "rejects.csv", out / "tree.toml"}
     assert set(tmp_path.rglob("*")) == before | written
     with pytest.raises(ImageError, match=reason) as caught:
         ingest([folder], out, tree=tree, strict=True)

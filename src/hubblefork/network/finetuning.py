@@ -34,6 +34,7 @@ from hubblefork.progress import Progress, silent
 from hubblefork.sky.catalogue import fractions, read_catalogue
 from hubblefork.sky.columns import FEWEST, check_labels, tree_of_columns
 from hubblefork.sky.ingest import ingest
+from hubblefork.sky.inputs import find_inputs
 from hubblefork.sky.split import TRAIN, Split, write_split
 from hubblefork.stamps.augment import central_views
 from hubblefork.stamps.preprocess import prepare
@@ -85,7 +86,8 @@ def finetune(
         "labels": hashlib.sha256(labels.read_bytes()).hexdigest(),
     }
     if not _begun(out, origin, tree):
-        ingest([cutouts], data, labels=[labels], tree=tree, only_labelled=True, progress=progress)
+        sources = find_inputs([cutouts], [labels]).sources
+        ingest(sources, data, labels=[labels], tree=tree, only_labelled=True, progress=progress)
         write_split(split, data)
         _write_start(out, weights, recipe, tree, split, progress)
         write_text(out / ORIGIN, tomli_w.dumps(origin))

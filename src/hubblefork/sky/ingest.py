@@ -30,7 +30,8 @@ from hubblefork.sky.cutouts import Cutout, inspect_cutout
 from hubblefork.sky.inputs import find_inputs
 from hubblefork.sky.labels import Labels, read_labels
 from hubblefork.sky.rejects import Reject, reject_of, write_rejects
-from hubblefork.zoo import DecisionTree, write_tree
+from hubblefork.zoo import DecisionTree, tree_text
+from hubblefork.zoo.tree import TREE
 
 CATALOGUE = "catalogue.parquet"
 REJECTS = "rejects.csv"
@@ -260,8 +261,8 @@ def _nothing_usable(sources: Sequence[Path], rejects: Sequence[Reject]) -> Image
 def _write(table: pa.Table, rejects: Sequence[Reject], tree: DecisionTree, out: Path) -> None:
     with replacing(out / REJECTS) as rejects_path:
         write_rejects(rejects, rejects_path)
-        write_tree(tree, out)
-        with replacing(out / CATALOGUE) as catalogue_path:
+        with replacing(out / TREE) as tree_path, replacing(out / CATALOGUE) as catalogue_path:
+            tree_path.write_text(tree_text(tree), encoding="utf-8")
             pa.parquet.write_table(table, catalogue_path)
 
 
