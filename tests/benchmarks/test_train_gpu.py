@@ -55,6 +55,14 @@ def test_operations_are_those_of_the_layers_thrice(benchmark):
     assert found == 2 * (2 * first + 3 * others)
 
 
+def test_operations_of_a_depthwise_convolution_are_those_of_each_band_alone(benchmark):
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(8, 6, 1), torch.nn.Conv2d(6, 6, 3, groups=6), torch.nn.Conv2d(6, 4, 3, stride=2)
+    )
+    found = benchmark.operations(lambda: network(torch.rand(2, 8, 9, 9)).sum().backward())
+    assert found == 2 * 2 * (2 * 81 * 6 * 8 + 3 * 49 * 6 * 9 + 3 * 9 * 4 * 9 * 6)
+
+
 def test_what_is_refused_is_said_and_the_rest_goes_on(benchmark, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("no kernel | image\nand more")
