@@ -3,7 +3,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow test-gpu benchmark-gpu check format clean
+.PHONY: demo test test-slow test-gpu benchmark-gpu record check format clean
 
 demo: .venv/installed  ## the whole job on a mock sky
 	$(BIN)/hubblefork demo --out demo
@@ -19,6 +19,11 @@ test-gpu: .venv/installed-dev  ## tests that need a CUDA device
 
 benchmark-gpu: .venv/installed  ## images/s of training beside the device's peak; RECORD=FOLDER keeps the table
 	$(BIN)/python benchmarks/train_gpu.py $(if $(RECORD),--record $(RECORD))
+
+DATA ?= data/
+RECIPES ?= lab-cnn fork
+record: .venv/installed  ## the speed-run: make record DATA=data/ RECIPES="lab-cnn fork" MORE="--seeds 5 --target 0.118"
+	$(BIN)/python benchmarks/record.py $(DATA) $(RECIPES:%=--recipe %) $(if $(RECORD),--record $(RECORD)) $(MORE)
 
 check: .venv/installed-dev  ## lint, format, types, import contracts
 	$(BIN)/ruff check

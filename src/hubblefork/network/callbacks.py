@@ -204,6 +204,24 @@ class Deadline(Callback):
         self.spent = state["spent"]
 
 
+class Target(Callback):
+    """Stops a training once the validation RMSE is at most `rmse`; `seconds` from its own birth until then.
+
+    These are of the whole of it, setting up and validation included; None as long as it is not reached.
+    """
+
+    def __init__(self, rmse: float) -> None:
+        self.rmse = rmse
+        self.began = time.perf_counter()
+        self.seconds: float | None = None
+
+    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Compare, and stop."""
+        if float(trainer.callback_metrics["validation_rmse"]) <= self.rmse:
+            self.seconds = time.perf_counter() - self.began
+            trainer.should_stop = True
+
+
 class Bar(Callback):
     """Tells a progress bar of each step."""
 

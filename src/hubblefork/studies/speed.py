@@ -6,6 +6,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import tomli_w
 
 from hubblefork.files import write_text
@@ -23,7 +24,7 @@ def predicting_speed(run: Path, data: Path, path: Path, *, device: str = "") -> 
     """
     if not path.exists():
         predictor = Predictor(runs.load_weights(run), device=device)
-        pixels = prepare(data, runs.read_recipe(run).stamps).pixels[:TIMED]
+        pixels = np.array(prepare(data, runs.read_recipe(run).stamps).pixels[:TIMED])
         predictor(pixels)
         began = time.perf_counter()
         for _ in range(TIMED_BATCHES):
