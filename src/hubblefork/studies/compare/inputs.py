@@ -23,7 +23,6 @@ from hubblefork.network.galaxies import labelled_rows
 from hubblefork.network.predict import Predictor, in_batches
 from hubblefork.network.recipe import Recipe
 from hubblefork.progress import Progress, silent
-from hubblefork.report.blocks import Missing
 from hubblefork.science import metrics
 from hubblefork.sky.catalogue import (
     ID,
@@ -120,13 +119,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything the page is told from: `networks` by recipe and share, `views` of the judged galaxies."""
+    """Everything the page is told from: `networks` by recipe and share; `missing` trainings by folder."""
 
     sky: Sky
     plan: Plan
     views: tuple[int, ...]
     networks: dict[tuple[str, float], list[Network]]
-    missing: list[Missing]
+    missing: list[str]
     baselines: dict[str, Any]
 
     @property
@@ -188,15 +187,8 @@ def read_study(
                 judge = _Judge(sky, out / "judged", tuple(views), device, progress)
                 networks[key].append(judge.network(training, run))
             else:
-                missing.append(_missing(training, run))
+                missing.append(training.folder)
     return Study(sky, plan, tuple(views), networks, missing, baselines_of(sky.data))
-
-
-def _missing(training: Training, run: Path) -> Missing:
-    return Missing(
-        f"{training.folder} is not trained.",
-        f"the same command without --only-report trains it into {run}; --runs DIR takes a finished run",
-    )
 
 
 @dataclass(frozen=True)

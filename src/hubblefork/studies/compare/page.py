@@ -16,6 +16,7 @@ from hubblefork.report.blocks import (
     Block,
     Facts,
     Listing,
+    Missing,
     Paragraph,
     Picture,
     Section,
@@ -71,7 +72,7 @@ def _facts(study: Study, verdicts: Mapping[int, Verdict]) -> dict[str, Any]:
 
 def _sections(study: Study, verdicts: Mapping[int, Verdict], command: Sequence[str]) -> Iterator[Section]:
     yield _summary(study, verdicts)
-    if verdicts:
+    if len(study.compared) > 1:
         yield _differences(study, verdicts)
         yield _costs(study)
     if study.plan.curves:
@@ -83,7 +84,13 @@ def _summary(study: Study, verdicts: Mapping[int, Verdict]) -> Section:
     texts = [f"With {_views(views)} at prediction {verdict.text}" for views, verdict in verdicts.items()]
     blocks: list[Block] = [Paragraph(text) for text in reversed(texts)]
     blocks = [*blocks, _table(study), *(Paragraph(text, warning=True) for text in _warnings(study))]
-    return Section("summary", "What came out", [*blocks, *study.missing])
+    return Section("summary", "What came out", [*blocks, *_missing(study)])
+
+
+def _missing(study: Study) -> Iterator[Missing]:
+    if study.missing:
+        remedy = "the same command without --only-report trains them; --runs DIR takes finished runs"
+        yield Missing(f"Not trained yet: {listed(study.missing)}.", remedy)
 
 
 def _views(views: int) -> str:
@@ -124,10 +131,10 @@ def _table(study: Study) -> Table:
             numbers[f"{name} ensemble"] = _ensemble_numbers(members, study)
     for name, found in _baselines(study):
         error = decimal(found["rmse"]["value"])
-        rows.append([unbroken(name), *[error] * len(study.views), _agreement(found), *["–"] * 3])
+        rows.append([name, *[error] * len(study.views), _agreement(found), *["–"] * 3])
         numbers[name] = {"rmse": found["rmse"]["value"]}
     header = ["", *(f"RMSE, {_views(views)}" for views in study.views), "agreement"]
-    header += ["parameters", "trained in", "galaxies/s"]
+    header += ["million parameters", "trained in", "galaxies/s"]
     return Table("networks", header, rows, _caption(study), numbers)
 
 
@@ -182,7 +189,7 @@ def _together(name: str, seeds: Sequence[Network]) -> str:
 
 
 def _millions(parameters: int) -> str:
-    return f"{parameters / 1e6:.3g} M"
+    return f"{parameters / 1e6:.3g}"
 
 
 def _ensemble_numbers(members: Sequence[Network], study: Study) -> dict[str, Any]:

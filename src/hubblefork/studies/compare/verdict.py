@@ -43,7 +43,7 @@ class Verdict:
     def text(self) -> str:
         """Whom it beats, in a sentence."""
         if not self.rivals:
-            return f"{self.best} is the only network here: there is nothing to compare it with."
+            return f"{self.best} is the only network, with nothing to compare it with."
         beaten = [name for name, rival in self.rivals.items() if rival.is_beaten]
         others = [
             f"{name} ({signed(rival.comparison.difference)}, {bounds(rival.comparison.interval_95)}, "
