@@ -183,16 +183,16 @@ def _intervals(found: dict[str, Any]) -> RenderableType:
     rare = [name for name in RARE if name in found["answers"]]
     caption = (
         f"share of galaxies whose interval holds the volunteers' fraction, calibrated on {judged['origin']}; "
-        f"answers within {judged['tolerance']:g} of that, and as many as would be if all were right"
+        f"of {len(found['answers'])} answers, those within {judged['tolerance']:g} of what is stated, and as "
+        "many as would be by chance if that were exact"
     )
-    table = Table("intervals of", caption=caption)
-    for name in ("found", "95% interval", "top tenth", *rare, "width", "answers within"):
+    table = Table("stated", caption=caption)
+    for name in ("found", "top tenth", *rare, "width", "within", "by chance"):
         table.add_column(name.replace("_", " "), justify="right")
     for one in judged["coverages"]:
         answers = [_value(one["answers"][name]["found"], 3) for name in rare]
-        cells = [_value(one["found"], 3), _range(one["found"]), _value(one["found_top"], 3), *answers]
-        within = f"{one['within']} ({one['within_by_chance']:.0f}) of {len(one['answers'])}"
-        table.add_row(f"{one['stated']:g}", *cells, f"{one['width']:.3f}", within)
+        cells = [_value(one["found"], 3), _value(one["found_top"], 3), *answers, f"{one['width']:.3f}"]
+        table.add_row(f"{one['stated']:g}", *cells, str(one["within"]), f"{one['within_by_chance']:.0f}")
     return table
 
 

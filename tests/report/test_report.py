@@ -167,7 +167,7 @@ def test_the_coverage_of_the_intervals_is_the_evaluations(whole, made):
     shown = json.loads((path.parent / "numbers.json").read_text())["sections"]["reliability"]["coverage"]
     assert shown == plain(found)
     for one in found["coverages"]:
-        assert f"{one['within']} of 37" in page.text
+        assert f"{one['within_by_chance']:.1f}" in page.text
         assert f"{one['answers']['merger']['found']['value']:.3f}" in page.text
     assert "calibrated on 60 galaxies" in page.text
 

@@ -57,11 +57,11 @@ def _intervals(inputs: Inputs) -> list[Block]:
     if "reason" in found:
         return [Missing(f"Intervals are not judged: {found['reason']}.", found["remedy"])]
     rows = [_coverage_row(one) for one in found["coverages"]]
-    header = ["stated", "all answers", "95% interval", "top tenth", "wider than a point"]
+    header = ["stated", "found", "95% interval", "top tenth", "wide"]
     header += [
         *(said(inputs.tree, name) for name in RARE if name in inputs.tree.columns),
-        "mean width",
-        "answers within 0.02",
+        "width",
+        "within",
         "by chance",
     ]
     table = Table("coverage", header, rows, _coverage_caption(found), found)
@@ -85,7 +85,7 @@ def _coverage_row(one: Mapping[str, Any]) -> list[str]:
             for entry in (one["found_top"], one["found_wide"], *rare)
         ),
         decimal(one["width"], 3),
-        f"{one['within']} of {len(one['answers'])}",
+        f"{one['within']}",
         decimal(one["within_by_chance"], 1),
     ]
 
@@ -95,8 +95,10 @@ def _coverage_caption(found: Mapping[str, Any]) -> str:
     return (
         "How often an interval holds the volunteers' fraction, on galaxies that neither the network nor the "
         f"intervals were fitted to; calibrated on {found['origin']}. “Top tenth”: the galaxies with the "
-        "highest predictions of each answer. So many answers would be within 0.02 “by chance” if the promise "
-        "held exactly, since both samples are finite. More than is stated is found where a single number, "
-        "0, holds more. Nothing is promised of galaxies chosen by what the volunteers said: among the tenth "
+        "highest predictions of each answer. “Wide”: the intervals that are more than a single number; more "
+        "than is stated is found where a single number, 0, holds more. “Within”: so many of the "
+        f"{len(found['coverages'][0]['answers'])} answers are found within {found['tolerance']:g} of what is "
+        "stated, and so many would be by chance if the promise held exactly, both samples being finite. "
+        "Nothing is promised of galaxies chosen by what the volunteers said: among the tenth "
         f"with the highest fractions, it is {voted}."
     )
