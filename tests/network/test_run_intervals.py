@@ -85,6 +85,13 @@ def test_intervals_belong_to_one_run_its_weights_and_its_views(copied, data, tre
         intervals_of(copied)
 
 
+def test_a_tree_of_ones_own_is_bounded_too(copied, data):
+    path = copied / "intervals.json"
+    path.write_text(path.read_text().replace('"galaxy_zoo_2"', '"my_own"'))
+    table = read_catalogue(copied / "predictions" / "test.parquet")
+    assert "merger_high" in adding_bounds(copied, 0.9)(table).column_names
+
+
 def test_kaggles_submissions_have_no_place_for_them(evaluated, data, tmp_path):
     run, _ = evaluated
     command = [

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from hubblefork.errors import RunError
 from hubblefork.network.runs import load_weights
 from hubblefork.science.intervals import INTERVALS, Intervals, read_intervals
-from hubblefork.sky.catalogue import fractions, with_metadata
-from hubblefork.zoo import load_tree
+from hubblefork.sky.catalogue import with_metadata
 
 
 def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> Intervals:
@@ -45,11 +45,11 @@ def adding_bounds(
     """
     intervals = intervals_of(run, views=views, others=others)
     intervals.check(coverage)
-    tree = load_tree(intervals.tree)
 
     def add(table: pa.Table) -> pa.Table:
-        low, high = intervals.bounds(fractions(table, tree), coverage)
-        for column, name in enumerate(tree.columns):
+        predicted = [table.column(name).to_numpy() for name in intervals.answers]
+        low, high = intervals.bounds(np.stack(predicted, axis=1), coverage)
+        for column, name in enumerate(intervals.answers):
             table = table.append_column(f"{name}_low", pa.array(low[:, column]))
             table = table.append_column(f"{name}_high", pa.array(high[:, column]))
         how = f"conformal, calibrated on {intervals.origin} of {run}"
