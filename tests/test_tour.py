@@ -35,6 +35,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tour")
     write_mock_sky(folder / "kaggle", galaxies=60, seed=2, processes=1)
     shutil.copy(folder / "kaggle" / "images_test_rev1.zip", folder)
+    with zipfile.ZipFile(folder / "images_test_rev1.zip") as archive:
+        (folder / "my_galaxy.jpg").write_bytes(archive.read(archive.namelist()[0]))
     ids = galaxy_ids(read_catalogue(folder / "kaggle" / "truth.parquet")).tolist()
     (folder / "unselected_ids.txt").write_text("\n".join(map(str, ids)))
     with zipfile.ZipFile(folder / "kaggle" / "images_training_rev1.zip") as archive:
