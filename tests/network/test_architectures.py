@@ -121,6 +121,17 @@ def test_an_encoder_of_timm_is_a_recipe_by_its_name(tree):
     assert count_parameters(network).learned == theirs + 512 * 16 + 16 + 16 * 37 + 37
 
 
+def test_an_encoder_drops_features_and_passes_blocks_by():
+    free = Free(dropout=0.3, drop_path=0.2)
+    network = build("encoder:mobilenetv2_035", input_size=64, outputs=37, free=free)
+    assert [type(layer).__name__ for layer in network] == ["Encoder", "Dropout", "Linear"]
+    chances = [layer.drop_prob for layer in network.modules() if type(layer).__name__ == "DropPath"]
+    assert network[1].p == 0.3
+    assert chances == sorted(chances) and 0.1 < chances[-1] <= 0.2
+    with pytest.raises(RecipeError, match=r"drop_path = 0\.1, but vgg7 does not leave it open"):
+        load_recipe("vgg7", ["drop_path=0.1"])
+
+
 def test_a_transformer_takes_the_size_of_the_stamps():
     network = build("encoder:vit_tiny_patch16_224", input_size=64, outputs=37, free=SMALL_TAIL).eval()
     assert network(torch.rand(1, 3, 64, 64)).shape == (1, 37)

@@ -28,7 +28,7 @@ AT_LEAST = {
     **dict.fromkeys(("weight_decay", "warmup", "width", "tail_depth", "adapter_rank", "minutes"), 0),
 }
 CHANCES = ("flip", "rotation_chance", "shift_chance", "zoom_chance")
-SHARES = ("dropout", "tail_dropout", "momentum", "average")
+SHARES = ("dropout", "tail_dropout", "drop_path", "momentum", "average")
 CHOICES = {
     "head": (*HEADS, "dieleman"),
     "watch": ("validation_rmse", "validation_agreement"),
@@ -43,10 +43,11 @@ TEMPLATE = "resnet50"  # what a recipe named encoder:NAME has but for its encode
 class Recipe:
     """The settings of a run. Raises RecipeError, with all complaints at once, for values that cannot work.
 
-    Network: `architecture` is one of `architectures.KNOWN` or `encoder:NAME` of timm; `width`, `dropout` and
-    the fully connected tail (`tail_depth` layers of `tail_width`) are what an architecture leaves open, see
-    `architectures.Free`. `pretrained` names the published weights that the encoder starts from (empty:
-    random ones); with an `adapter_rank` these stay as they are and low-rank adapters are trained beside them.
+    Network: `architecture` is one of `architectures.KNOWN` or `encoder:NAME` of timm; `width`, `dropout`,
+    `drop_path` and the fully connected tail (`tail_depth` layers of `tail_width`) are what an architecture
+    leaves open, see `architectures.Free`. `pretrained` names the published weights that the encoder starts
+    from (empty: random ones); with an `adapter_rank` these stay as they are and low-rank adapters are trained
+    beside them.
 
     Stamps: `crop` original pixels become `stamp_size` pixels on disk, of which the network sees the
     central `input_size`. Augmentation: `rotation` in degrees either way, `shift` in stamp pixels either way,
@@ -72,6 +73,7 @@ class Recipe:
     input_size: int = 64
     width: int = 0
     dropout: float = 0.0
+    drop_path: float = 0.0
     tail_depth: int = 0
     tail_width: int = 512
     tail_dropout: float = 0.0
@@ -117,7 +119,7 @@ class Recipe:
     @property
     def free(self) -> Free:
         """What this recipe decides about the network."""
-        return Free(self.width, self.dropout, self.tail_depth, self.tail_width, self.tail_dropout)
+        return Free(**{field.name: getattr(self, field.name) for field in fields(Free)})
 
     @property
     def augmentation(self) -> Augmentation:

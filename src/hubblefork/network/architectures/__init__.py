@@ -35,8 +35,9 @@ OPEN: dict[str, Callable[[int, int, Free], nn.Sequential]] = {
 }
 KNOWN = (*AS_PUBLISHED, *OPEN)
 DECIDES = {  # what of `Free` the others that leave something open do not
-    "views": ("tail_depth", "tail_width", "tail_dropout"),
-    ENCODER: ("width", "dropout"),
+    "views": ("tail_depth", "tail_width", "tail_dropout", "drop_path"),
+    **dict.fromkeys(("vgg7", "vgg11", "vgg16"), ("drop_path",)),
+    ENCODER: ("width",),
 }
 
 

@@ -26,10 +26,11 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, *, pooled: bool = False) -> None:
+    def __init__(self, name: str, *, pooled: bool = False, drop_path: float = 0.0) -> None:
         super().__init__()
         self.name = name
-        network = _created(name, {} if pooled else {"global_pool": ""})
+        how = {} if pooled else {"global_pool": ""}
+        network = _created(name, {**how, "drop_path_rate": drop_path} if drop_path else how)
         _keep_grouped_in_single(network)
         self.network = network
         self.features: int = network.num_features
@@ -61,8 +62,9 @@ def encoder_with_tail(name: str, input_size: int, outputs: int, free: Free) -> n
 
     timm's networks take any size that their strides divide into at least one pixel.
     """
-    encoder = Encoder(name, pooled=True)
-    return nn.Sequential(encoder, *tail(encoder.features, outputs, free))
+    encoder = Encoder(name, pooled=True, drop_path=free.drop_path)
+    dropout = [nn.Dropout(free.dropout)] if free.dropout else []
+    return nn.Sequential(encoder, *dropout, *tail(encoder.features, outputs, free))
 
 
 def _created(name: str, how: dict[str, Any]) -> Any:
