@@ -132,7 +132,9 @@ def baselines_table(found: dict[str, Any]) -> Table:
 def evaluation_tables(found: dict[str, Any]) -> list[RenderableType]:
     """Show `evaluation.json`: the RMSE beside the baselines, per question, per answer, intervals, mergers."""
     asked = [_questions(found)] if any(row["agreement"] for row in found["questions"].values()) else []
-    return [_totals(found), *asked, _answers(found), *_binary(found), _intervals(found), *_mergers(found)]
+    shares = not all("binary" in row for row in found["answers"].values())
+    intervals = [_intervals(found)] if shares else []  # of a yes or no they say 0, 1 or anything
+    return [_totals(found), *asked, _answers(found), *_binary(found), *intervals, *_mergers(found)]
 
 
 def _totals(found: dict[str, Any]) -> Table:

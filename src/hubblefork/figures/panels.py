@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from hubblefork.figures.style import GREY, INK, PAGE, POINTS, SMALL, new_figure, wrapped
 from hubblefork.zoo import DecisionTree
 
-COLUMNS = 7
+COLUMNS, FEWEST = 7, 3
 LEFT, RIGHT, TOP, BOTTOM = 0.45, 0.08, 0.05, 0.42  # margins in inches
 GAP, ROW_GAP, PAD = 0.13, 0.26, 0.05
 LINE = 1.25 * SMALL / POINTS
@@ -52,7 +52,8 @@ def panels_by_question(
     between the rows.
     """
     placed = places(tree)
-    step = (PAGE - LEFT - RIGHT) / max(place.column + place.answers for place in placed)
+    used = max(place.column + place.answers for place in placed)
+    step = (PAGE - LEFT - RIGHT) / max(used, FEWEST)
     side = step - GAP
     heads = [wrapped(_heading(tree, place.question), place.answers * step - GAP, SMALL) for place in placed]
     titles = [wrapped(answer.text, side + GAP / 2, SMALL) for answer in tree.answers]
@@ -71,7 +72,7 @@ def panels_by_question(
             axes[-1].set_title(titles[len(axes) - 1], fontsize=SMALL, pad=2)
     _label_outer(axes, placed)
     middle = (footer + BOTTOM + height - TOP) / 2 / height
-    figure.text((LEFT + PAGE - RIGHT) / 2 / PAGE, (footer + 0.06) / height, xlabel, ha="center", va="bottom")
+    figure.text((LEFT + (used * step - GAP) / 2) / PAGE, (footer + 0.06) / height, xlabel, ha="center", va="bottom")
     figure.text(0.02 / PAGE, middle, ylabel, ha="left", va="center", rotation=90)
     return figure, axes
 
