@@ -44,7 +44,7 @@ from hubblefork.studies.settings import check_addresses, settings_of
 TARGET = (
     0.118  # what lab-cnn just reaches on the shared part of Kaggle's galaxies (records/2026-11-22-lab-cnn)
 )
-CATALOGUE = ("catalogue.parquet", "split.toml", "judge_on.txt")
+CATALOGUE = ("catalogue.parquet", "split.toml", "judge_on.txt", "tree.toml")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from hubblefork.stamps.preprocess import prepare
 from hubblefork.studies.compare.plan import Plan
 from hubblefork.studies.speed import predicting_speed
 from hubblefork.studies.trainings import Training
-from hubblefork.zoo import DecisionTree, load_tree
+from hubblefork.zoo import DecisionTree, read_tree
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Sky:
 
 def read_sky(data: Path) -> Sky:
     """Read the galaxies of a data folder. Raises CatalogueError."""
-    return Sky(data, load_tree(), read_catalogue(data / "catalogue.parquet"), read_split(data))
+    return Sky(data, read_tree(data), read_catalogue(data / "catalogue.parquet"), read_split(data))
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Study:
 def find_runs(trainings: Sequence[Training], sky: Sky, folders: Sequence[Path]) -> dict[str, Path]:
     """Return finished runs below some folders that are the very trainings wanted, by the trainings' folders.
 
-    The same recipe, seed, split and numbers of galaxies; the precision may differ, and whether it was
+    The same recipe, seed, tree, split and numbers of galaxies; the precision may differ, and whether it was
     compiled: they say how the same thing is computed. Where several are alike the first is taken. Raises
     RunError for a folder that is not there.
     """
@@ -164,7 +164,8 @@ def _computed_alike(recipe: Recipe) -> Recipe:
 
 def _has_galaxies_of(run: Path, sky: Sky) -> bool:
     counts = {part: len(rows) for part, rows in sky.rows.items()}
-    return read_split(run) == sky.split and runs.read_notes(run)["galaxies"] == counts
+    same = read_tree(run) == sky.tree and read_split(run) == sky.split
+    return same and runs.read_notes(run).get("galaxies") == counts
 
 
 def read_study(

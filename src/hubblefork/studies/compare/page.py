@@ -60,7 +60,6 @@ def _verdict(study: Study, views: int) -> Verdict:
 
 def _facts(study: Study, verdicts: Mapping[int, Verdict]) -> dict[str, Any]:
     return {
-        "data": str(study.sky.data),
         "part": study.sky.part,
         "galaxies": len(study.sky.votes),
         "training_galaxies": len(study.sky.rows[TRAIN]),
@@ -140,12 +139,12 @@ def _table(study: Study) -> Table:
 
 def _caption(study: Study) -> str:
     return (
-        f"RMSE over all 37 answers on the same {len(study.sky.votes):,} {study.sky.part} galaxies, after "
-        f"training on {len(study.sky.rows[TRAIN]):,}; × n: mean ± standard deviation over n seeds; as one: "
-        "the mean of their fractions. Views are rotated and mirrored copies of a stamp whose predictions are "
-        f"averaged; the agreement, over all 37 answers, is with {_views(study.views[-1])}. The time is of a "
-        "whole training, without validation; galaxies/s is prediction with one view, once loaded, timed "
-        "where this page was made: n views take n times as long."
+        f"RMSE over all {len(study.sky.tree.columns)} answers on the same {len(study.sky.votes):,} "
+        f"{study.sky.part} galaxies, after training on {len(study.sky.rows[TRAIN]):,}; × n: mean ± standard "
+        "deviation over n seeds; as one: the mean of their fractions. Views are rotated and mirrored copies "
+        "of a stamp whose predictions are averaged; the agreement, over all answers too, is with "
+        f"{_views(study.views[-1])}. The time is of a whole training, without validation; galaxies/s is "
+        "prediction with one view, once loaded, timed where this page was made: n views take n times as long."
     )
 
 
