@@ -91,7 +91,7 @@ def test_the_drawing_shows_what_was_asked_and_leaves_out_what_was_not():
     assert re.search(r"^  smooth +1\.00 █{20}$", text, re.MULTILINE)
     assert "How rounded is it?" in text and "edge-on" not in text
     assert text.count("Is there anything odd?") == 1
-    assert "7 questions that fewer than 5% would be asked are left out" in text
+    assert "Left out: 7 of 11 questions, asked of fewer than 5%" in text
     assert len(galaxy_lines(text)) == 4 + 4 + 3 + 8
 
 

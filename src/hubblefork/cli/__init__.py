@@ -235,7 +235,7 @@ def classify(
     run: Annotated[
         Path | None, typer.Option(help="Another run, or its weights.safetensors, than what comes along.")
     ] = None,
-    views: Annotated[int, typer.Option(help="Average over so many views of each galaxy.")] = 8,
+    views: Annotated[int, typer.Option(help="Average over so many views of each galaxy.")] = 16,
     device: Device = "",
 ) -> None:
     """Classify galaxies with the network that comes along: the tree with vote fractions, drawn here.

@@ -72,7 +72,8 @@ def panels_by_question(
             axes[-1].set_title(titles[len(axes) - 1], fontsize=SMALL, pad=2)
     _label_outer(axes, placed)
     middle = (footer + BOTTOM + height - TOP) / 2 / height
-    figure.text((LEFT + (used * step - GAP) / 2) / PAGE, (footer + 0.06) / height, xlabel, ha="center", va="bottom")
+    centre = (LEFT + (used * step - GAP) / 2) / PAGE
+    figure.text(centre, (footer + 0.06) / height, xlabel, ha="center", va="bottom")
     figure.text(0.02 / PAGE, middle, ylabel, ha="left", va="center", rotation=90)
     return figure, axes
 

@@ -29,7 +29,7 @@ from hubblefork.stamps.preprocess import stream_opened
 from hubblefork.zoo import DecisionTree, Question, reach
 
 EMBEDDED = PACKAGED / "fork.safetensors"
-VIEWS = 8
+VIEWS = 16
 ASKED_LEAST = 0.05
 BAR = 20
 COVERAGE = 0.9
@@ -69,7 +69,7 @@ class Galaxy:
                 yield from self._drawn(question, asked, drawn, depth=0)
         left = len(self.tree.questions) - len(drawn)
         if left:
-            yield f"{left} questions that fewer than {ASKED_LEAST:.0%} would be asked are left out"
+            yield f"Left out: {left} of {len(self.tree.questions)} questions, asked of fewer than {ASKED_LEAST:.0%}"
 
     def _drawn(self, question: Question, asked: NDArray, drawn: set[str], *, depth: int) -> Iterator[str]:
         number = self.tree.questions.index(question)
