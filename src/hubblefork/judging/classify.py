@@ -69,7 +69,8 @@ class Galaxy:
                 yield from self._drawn(question, asked, drawn, depth=0)
         left = len(self.tree.questions) - len(drawn)
         if left:
-            yield f"Left out: {left} of {len(self.tree.questions)} questions, asked of fewer than {ASKED_LEAST:.0%}"
+            of = len(self.tree.questions)
+            yield f"Left out: {left} of {of} questions, asked of fewer than {ASKED_LEAST:.0%}"
 
     def _drawn(self, question: Question, asked: NDArray, drawn: set[str], *, depth: int) -> Iterator[str]:
         number = self.tree.questions.index(question)
