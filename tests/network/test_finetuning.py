@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import CatalogueError, RecipeError, RunError
-from hubblefork.judging import evaluate_run
+from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
 from hubblefork.network.model import VoteFractions
