@@ -118,7 +118,7 @@ def write_study_page(study: Study, out: Path, *, command: Sequence[str] = ()) ->
     """Write the page and return its path."""
     verdict = judge_claim(study.trained, mean_vote=_mean_vote(study))
     facts = {
-        "data": str(study.data),
+        "data": study.data.name,
         "verdict": verdict.word,
         "behind": {name: vars(found) for name, found in verdict.behind.items()},
         "rank_correlation": verdict.rank_correlation,
