@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.judging.intervals import intervals_of
-from hubblefork.network.predict import BATCH, Predictor, as_integers, kaggle_names
+from hubblefork.network.predict import BATCH, Predictor, as_integers, kaggle_names, predict_members
 from hubblefork.network.pretrained import PACKAGED
 from hubblefork.network.runs import Weights, load_weights
 from hubblefork.progress import Progress, silent
@@ -134,9 +134,9 @@ def classify_all(
             for source in sources:
                 stamps = stream_opened(source, weights.recipe.stamps)
                 while some := list(islice(stamps, BATCH)):
-                    good = [(name, stamp) for name, stamp in some if not isinstance(stamp, ImageError)]
-                    rejects += [(name, str(stamp)) for name, stamp in some if isinstance(stamp, ImageError)]
-                    galaxies += _predicted(predictor, weights.tree, intervals, good)
+                    names, values, bad = predict_members(predictor, some)
+                    galaxies += _galaxies(names, values, weights.tree, intervals) if names else []
+                    rejects += bad
                     advance(len(some))
     return Classified(galaxies, rejects)
 
@@ -163,12 +163,12 @@ def _loaded(place: Path) -> Weights:
 
 def _sources(places: Sequence[Path], opened: ExitStack) -> Iterator[Source]:
     """Open image files as one source, and each folder and archive as another."""
+    boxes = [place for place in places if place.is_dir() or not is_image(place.name)]
     files = [place for place in places if is_image(place.name) and not place.is_dir()]
     if files or not places:
         yield open_files(files)
-    for place in places:
-        if place not in files:
-            yield opened.enter_context(open_source(place))
+    for box in boxes:
+        yield opened.enter_context(open_source(box))
 
 
 def _intervals(place: Path, views: int) -> Intervals | None:
@@ -179,15 +179,9 @@ def _intervals(place: Path, views: int) -> Intervals | None:
         return None
 
 
-def _predicted(
-    predictor: Predictor,
-    tree: DecisionTree,
-    intervals: Intervals | None,
-    stamps: Sequence[tuple[str, NDArray[np.uint8]]],
+def _galaxies(
+    names: Sequence[str], values: NDArray[np.float32], tree: DecisionTree, intervals: Intervals | None
 ) -> list[Galaxy]:
-    if not stamps:
-        return []
-    values = predictor(np.stack([stamp for _, stamp in stamps]))
     low, high = intervals.bounds(values, COVERAGE) if intervals else (repeat(None), repeat(None))
-    rows = zip(stamps, values, low, high, strict=False)
-    return [Galaxy(galaxy_id_of(name), tree, row, *bounds) for (name, _), row, *bounds in rows]
+    rows = zip(names, values, low, high, strict=False)
+    return [Galaxy(galaxy_id_of(name), tree, row, *bounds) for name, row, *bounds in rows]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from hubblefork.errors import RunError
-from hubblefork.network.runs import load_weights
+from hubblefork.network.runs import digest_of, weights_file
 from hubblefork.science.intervals import INTERVALS, Intervals, read_intervals
 from hubblefork.sky.catalogue import with_metadata
 
@@ -27,7 +27,7 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
     if not (folder / INTERVALS).exists():
         raise RunError(f"{folder}: there is no {INTERVALS}; `{evaluate}` makes it")
     found = read_intervals(folder / INTERVALS)
-    if found.weights != load_weights(run).digest:
+    if found.weights != digest_of(weights_file(run)):
         raise RunError(f"{folder / INTERVALS} is of other weights than {run}; `{evaluate}` makes it anew")
     if found.views != views:
         raise RunError(

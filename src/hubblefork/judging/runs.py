@@ -9,7 +9,7 @@ import numpy as np
 
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network.predict import predict_part
-from hubblefork.network.runs import load_weights, read_notes
+from hubblefork.network.runs import digest_of, read_notes, weights_file
 from hubblefork.progress import Progress, silent
 from hubblefork.science.evaluation import calibrate, evaluate, evaluate_baselines, write_evaluation
 from hubblefork.science.fractions import Unavailable
@@ -44,7 +44,7 @@ def evaluate_run(
     }
     volunteers = read_catalogue(Path(read_notes(run)["data"]) / "catalogue.parquet")
     rng, tree = np.random.default_rng(0), read_tree(run)
-    weights = load_weights(run).digest
+    weights = digest_of(weights_file(run))
     calibrating = read_catalogue(paths[VALIDATION])
     intervals = calibrate(tree, calibrating, volunteers, split, VALIDATION, weights=weights, views=views)
     _keep(intervals, run / INTERVALS)

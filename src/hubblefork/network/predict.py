@@ -222,15 +222,19 @@ def _predict_images(
     with progress("predicting", len(names), len(names) - len(left)) as advance:
         stamps = stream(source, weights.recipe.stamps, names=left)
         while some := list(islice(stamps, PART)):
-            parts.add(*_predict_members(predictor, some))
+            parts.add(*predict_members(predictor, some))
             advance(len(some))
     table, rejects = parts.whole(weights.tree)
     return table, rejects + defects
 
 
-def _predict_members(
+def predict_members(
     predictor: Predictor, members: list[tuple[str, NDArray[np.uint8] | ImageError]]
 ) -> tuple[list[str], NDArray[np.float32], list[tuple[str, str]]]:
+    """Predict the images that gave stamps; return their names and fractions, and the others with the reason.
+
+    The fractions have the shape (galaxy, answer); (0, 0) where no image gave a stamp.
+    """
     good = [(name, stamp) for name, stamp in members if not isinstance(stamp, ImageError)]
     rejects = [(name, str(stamp)) for name, stamp in members if isinstance(stamp, ImageError)]
     batches = (good[start : start + BATCH] for start in range(0, len(good), BATCH))

@@ -192,13 +192,19 @@ def _base_of(out: Path, network: VoteFractions) -> str:
     return digest_of(path)
 
 
-def load_weights(source: Path) -> Weights:
-    """Load a run folder or a .safetensors file, in evaluation mode on the CPU. Raises RunError."""
+def weights_file(source: Path) -> Path:
+    """Return the weights of a run folder, or the .safetensors file itself. Raises RunError for none."""
     path = source / "weights.safetensors" if source.is_dir() else source
     if not path.exists():
         raise RunError(
             f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …"
         )
+    return path
+
+
+def load_weights(source: Path) -> Weights:
+    """Load a run folder or a .safetensors file, in evaluation mode on the CPU. Raises RunError."""
+    path = weights_file(source)
     header, tensors = _opened(path)
     if "recipe" not in header or "tree" not in header:
         raise RunError(f"{path}: its header names no recipe and tree; these are no weights of hubblefork")
