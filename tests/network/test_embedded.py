@@ -3,15 +3,17 @@
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import hubblefork
-from hubblefork.judging.classify import EMBEDDED
+from hubblefork.errors import RunError
+from hubblefork.judging.intervals import intervals_of
 from hubblefork.network.predict import BATCH, Predictor
-from hubblefork.network.runs import load_weights
+from hubblefork.network.runs import EMBEDDED, load_weights, weights_file
 from hubblefork.sky.archives import galaxy_id_of, open_source
 from hubblefork.sky.labels import read_labels
 from hubblefork.sky.split import Split, read_ids
@@ -60,6 +62,16 @@ def test_the_first_command_needs_no_run(tmp_path):
     assert galaxy["features_or_disk"] > 0.5
     assert galaxy["spiral"] > 0.4
     assert "spiral" in str(galaxy)
+
+
+def test_they_have_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fork = Path("fork")
+    assert weights_file(fork) == EMBEDDED
+    assert intervals_of(fork, views=16).weights == load_weights(fork).digest
+    fork.mkdir()
+    with pytest.raises(RunError, match="fork: there are no weights"):
+        weights_file(fork)
 
 
 def test_the_test_galaxies_have_the_error_of_the_card(card, kaggle, tree):

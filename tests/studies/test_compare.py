@@ -39,11 +39,11 @@ def test_every_recipe_has_its_seeds_and_every_curve_its_shares():
     assert plan.names == ("lab-cnn", "fork")
 
 
-def test_a_smaller_share_has_the_steps_of_all_galaxies():
+def test_a_share_has_its_square_root_of_the_steps():
     wanted = Wanted(recipes=["lab-cnn"], settings=["steps=0", "batch_size=64"], curves=["lab-cnn"])
     plan = make_plan(wanted, galaxies=1000)
     steps = {training.share: training.recipe.steps for training in plan.all}
-    assert steps == {1.0: 0, 0.125: 16, 0.25: 16, 0.5: 16}
+    assert steps == {1.0: 0, 0.125: 6, 0.25: 8, 0.5: 12}
 
 
 @pytest.mark.parametrize(

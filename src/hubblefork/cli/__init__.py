@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubblefork import __version__
-from hubblefork.cli.finetune import finetune
+from hubblefork.cli.finetune import distil, finetune
 from hubblefork.cli.mergers import mergers
 from hubblefork.cli.options import (
     Data,
@@ -42,6 +42,7 @@ app.add_typer(fetch, name="fetch")
 app.add_typer(study, name="study")
 app.command()(mergers)
 app.command()(finetune)
+app.command()(distil)
 app.command()(tune)
 app.command()(crossval)
 app.command()(merge)
@@ -192,7 +193,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its weights.safetensors.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or fork: ours.")],
     source: Annotated[
         Path, typer.Argument(help="A zip or tar of images, a folder of them, or a data folder.")
     ],
@@ -274,7 +275,7 @@ def report(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, or its weights.safetensors.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or fork: ours.")],
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     side: Annotated[int, typer.Option(help="Side of the cutouts that it will be given, in pixels.")] = 424,
 ) -> None:

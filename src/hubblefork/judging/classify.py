@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.judging.intervals import intervals_of
 from hubblefork.network.predict import BATCH, Predictor, as_integers, kaggle_names, predict_members
-from hubblefork.network.pretrained import PACKAGED
-from hubblefork.network.runs import Weights, load_weights
+from hubblefork.network.runs import EMBEDDED, Weights, load_weights
 from hubblefork.progress import Progress, silent
 from hubblefork.science.intervals import Intervals
 from hubblefork.sky.archives import Source, galaxy_id_of, is_image, open_files, open_source
@@ -28,7 +27,6 @@ from hubblefork.sky.catalogue import ID, with_fractions, write_catalogue
 from hubblefork.stamps.preprocess import stream_opened
 from hubblefork.zoo import DecisionTree, Question, reach
 
-EMBEDDED = PACKAGED / "fork.safetensors"
 VIEWS = 16
 ASKED_LEAST = 0.05
 BAR = 20

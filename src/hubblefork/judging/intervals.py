@@ -20,7 +20,7 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
     Raises RunError where there are none, and where they are of other weights, of another number of views
     of each galaxy, or wanted for a mean over several runs.
     """
-    folder = run if run.is_dir() else run.parent
+    folder = weights_file(run).parent
     evaluate = f"hubblefork evaluate {folder}" + (f" --views {views}" if views > 1 else "")
     if others:
         raise RunError(f"intervals are calibrated for one run, and {1 + len(others)} predict together")

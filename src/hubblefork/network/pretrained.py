@@ -16,7 +16,6 @@ from hubblefork.network.architectures.encoder import HUB, Encoder
 from hubblefork.network.model import VoteFractions
 
 FROM_CHANCE = "random weights"
-PACKAGED = Path(__file__).with_name("weights")
 
 
 def start(network: VoteFractions, published: str, file: Path | None = None) -> str:
@@ -52,7 +51,7 @@ def fetch(published: str) -> Path:
     `published` is timm's name with its tag (resnet50.tv_in1k) or without (its own choice), or an id of the
     hub (hf_hub:OWNER/NAME).
     """
-    packaged = PACKAGED / f"{published}.safetensors"
+    packaged = runs.PACKAGED / f"{published}.safetensors"
     if packaged.exists():
         return packaged
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache

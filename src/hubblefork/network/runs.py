@@ -33,6 +33,8 @@ from hubblefork.sky.split import Split, write_split
 from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_text, write_tree
 
 BASE = "base.safetensors"
+PACKAGED = Path(__file__).with_name("weights")
+EMBEDDED = PACKAGED / "fork.safetensors"
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")
 
 
@@ -193,8 +195,13 @@ def _base_of(out: Path, network: VoteFractions) -> str:
 
 
 def weights_file(source: Path) -> Path:
-    """Return the weights of a run folder, or the .safetensors file itself. Raises RunError for none."""
+    """Return the weights of a run folder, or the .safetensors file itself; `fork` are those that come along.
+
+    Raises RunError for none.
+    """
     path = source / "weights.safetensors" if source.is_dir() else source
+    if source == Path("fork") and not source.exists():
+        return EMBEDDED
     if not path.exists():
         raise RunError(
             f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …"

@@ -26,8 +26,9 @@ WHOLE = 55_420  # 90% of the 61,578 galaxies of Kaggle's training set, the rest 
 ENOUGH = 3
 HOW = (
     "Each network was trained on nested shares of the training galaxies too, chosen by a hash of the id; the "
-    "validation and the judged galaxies stay the same. Whatever the share, a training has as many steps as "
-    "with all galaxies (the same computing, more repetitions), early stopping aside. a + b n^−c is fitted by "
+    "validation and the judged galaxies stay the same. Where an epoch is one pass over the galaxies, a "
+    "training on a share of them has the square root of the share of the steps: less computing, more "
+    "repetitions; other recipes keep their steps, early stopping aside. a + b n^−c is fitted by "
     "least squares with a and b not negative and c at most 1: above its floor the squared error of a regular "
     "estimator falls as 1/n, and its root no faster. Four points hardly tell three numbers apart, so look at "
     "the interval (bootstrap of judged galaxies and of seeds, the fit made anew in each sample) and at the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -54,8 +55,8 @@ class Plan:
 def make_plan(wanted: Wanted, *, galaxies: int, defaults: Sequence[str] = ()) -> Plan:
     """Return the trainings that are wanted, where there are so many training galaxies.
 
-    `defaults` are settings that any other wins over. Whatever the share of the galaxies, a training has the
-    steps that it has with all of them. Raises RecipeError.
+    `defaults` are settings that any other wins over. Where an epoch is one pass over the galaxies, a training
+    on a share of them has the square root of the share of its steps. Raises RecipeError.
     """
     recipes = _recipes(wanted, defaults)
     for names in (wanted.ensembles, wanted.curves):
@@ -112,5 +113,5 @@ def _seeds(name: str, seeds: Sequence[str]) -> int:
 def _training(recipe: Recipe, share: float, galaxies: int) -> Training:
     smaller = "" if share == 1 else f"/share-{share:.4g}"
     if share < 1 and not recipe.steps:
-        recipe = replace(recipe, steps=max(1, -(-galaxies // recipe.batch_size)))
+        recipe = replace(recipe, steps=math.ceil(math.sqrt(share) * galaxies / recipe.batch_size))
     return Training(f"{recipe.name}{smaller}/seed-{recipe.seed}", recipe, bool(recipe.pretrained), share)
