@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import CatalogueError, UnknownAnswer
-from hubblefork.sky.catalogue import with_fractions, with_metadata, write_catalogue
+from hubblefork.sky.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.sky.split import Split, write_split
 from hubblefork.zoo import to_joint
 
@@ -85,6 +85,15 @@ def test_without_calibration_galaxies_it_says_so_and_what_to_do(place):
     said = " ".join(mergers(folder / "bare.parquet").stdout.split())
     assert "not available" in said and "remedy: hubblefork evaluate RUN" in said
     assert "the default is the count, not corrected" in said
+
+
+def test_predictions_of_one_view_do_not_calibrate_a_mean_over_sixteen(place):
+    folder, _ = place
+    table = with_metadata(read_catalogue(folder / "predictions.parquet"), {"views": "16"})
+    write_catalogue(table, folder / "sixteen.parquet")
+    lost = json.loads(mergers(folder / "sixteen.parquet", "--json").stdout)["estimators"]["corrected"]
+    assert lost["value"] is None and "from 16 views" in lost["reason"]
+    assert "evaluate RUN --views 16" in lost["remedy"]
 
 
 def test_calibration_galaxies_can_be_named(place):

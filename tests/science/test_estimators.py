@@ -12,10 +12,16 @@ from hubblefork.errors import CatalogueError, RunError
 from hubblefork.science.bins import Bins, parse_bins
 from hubblefork.science.estimators import Calibration, Sample, default, side_by_side
 from hubblefork.science.fractions import Estimated, Unavailable
-from hubblefork.science.held_out import held_out_of_catalogue, held_out_of_run, named_run, trained_on
+from hubblefork.science.held_out import (
+    held_out_of_catalogue,
+    held_out_of_run,
+    named_run,
+    trained_on,
+    views_of,
+)
 from hubblefork.science.measure import Wanted, as_json, criteria, measure, measure_bins, sweep
 from hubblefork.science.where import parse_where
-from hubblefork.sky.catalogue import with_fractions, with_metadata, write_catalogue
+from hubblefork.sky.catalogue import fractions, with_fractions, with_metadata, write_catalogue
 from hubblefork.sky.split import Split, write_split
 from hubblefork.zoo import to_joint
 
@@ -116,6 +122,31 @@ def test_a_catalogue_with_labels_is_as_good(tree, sky, tmp_path):
     with pytest.raises(CatalogueError, match="labels of none of the 900"):
         write_catalogue(table.slice(5), tmp_path / "others.csv")
         held_out_of_catalogue(tmp_path / "all.parquet", tree, tmp_path / "others.csv")
+
+
+def test_a_mean_over_views_is_calibrated_by_means_over_as_many(tree, sky, tmp_path):
+    folder, guesses, labels, parts = sky
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    with pytest.raises(RunError, match="not predicted yet from 16 views"):
+        held_out_of_run(run, tree, views=16)
+    rows = np.flatnonzero(parts == "test")
+    surer = with_fractions(guesses.take(rows), fractions(guesses, tree)[rows] ** 2, tree)
+    write_catalogue(surer, run / "predictions" / "test-16-views.parquet")
+    held = held_out_of_run(run, tree, views=16)
+    kept = ~np.isnan(labels[rows]).all(axis=1)
+    np.testing.assert_allclose(held.predicted, fractions(surer, tree)[kept])
+    assert "test-16-views galaxies" in held.origin
+
+
+@pytest.mark.parametrize(("said", "views"), [(None, 1), ("16", 16), ("many", 0), ("0", 0)])
+def test_a_catalogue_says_of_how_many_views_it_is(said, views):
+    table = with_metadata(pa.table({"galaxy_id": [1]}), {} if said is None else {"views": said})
+    if views:
+        assert views_of(table) == views
+    else:
+        with pytest.raises(CatalogueError, match="at least 1"):
+            views_of(table)
 
 
 def test_what_a_run_lacks_is_said(tree, sky, tmp_path):

@@ -109,18 +109,20 @@ def _held_out(
     """Return the calibration galaxies: those asked for must be there, the run's own may be missing."""
     from hubblefork.errors import HubbleforkError
     from hubblefork.science.fractions import Unavailable
-    from hubblefork.science.held_out import held_out_of_catalogue, held_out_of_run, named_run
+    from hubblefork.science.held_out import held_out_of_catalogue, held_out_of_run, named_run, views_of
 
     if calibrate_on is not None and calibrate_on.is_file():
         if labels is None:
             raise typer.BadParameter("a catalogue to calibrate on needs --labels, the votes of its galaxies")
         return held_out_of_catalogue(calibrate_on, tree, labels)
+    views = views_of(table)
     if calibrate_on is not None:
-        return held_out_of_run(calibrate_on, tree, labels)
+        return held_out_of_run(calibrate_on, tree, labels, views=views)
     try:
-        return held_out_of_run(named_run(table), tree, labels)
+        return held_out_of_run(named_run(table), tree, labels, views=views)
     except HubbleforkError as error:
-        remedy = "hubblefork evaluate RUN, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
+        evaluate = f"hubblefork evaluate RUN{f' --views {views}' if views > 1 else ''}"
+        remedy = f"{evaluate}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
         return Unavailable(f"no calibration galaxies: {error}", remedy)
 
 

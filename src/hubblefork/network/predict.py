@@ -40,7 +40,7 @@ from hubblefork.sky.catalogue import (
     with_metadata,
     write_catalogue,
 )
-from hubblefork.sky.split import read_split
+from hubblefork.sky.split import predictions_file, read_split
 from hubblefork.stamps.augment import central_views, even_moves, moved_views
 from hubblefork.stamps.preprocess import prepare, stream
 from hubblefork.zoo import DecisionTree
@@ -122,7 +122,7 @@ def predict_part(
     ids, rows, pixels = stamps_of_part(run, part, weights, progress=progress)
     predictor = Predictor(weights, device=device, views=views)
     values = in_batches(predictor, pixels, rows, f"predicting {part}", progress)
-    path = run / "predictions" / f"{part}{f'-{views}-views' if views > 1 else ''}.parquet"
+    path = predictions_file(run, part, views)
     write_catalogue(_signed(with_fractions(ids, values, weights.tree), [weights], [run], views), path)
     return path
 

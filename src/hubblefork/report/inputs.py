@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hubblefork.errors import HubbleforkError, RunError
 from hubblefork.report.blocks import Missing
 from hubblefork.science.evaluation import read_evaluation
+from hubblefork.science.held_out import views_of
 from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.sky.rejects import Reject, read_rejects
 from hubblefork.sky.split import TEST, VALIDATION, Split, read_split
@@ -37,16 +38,21 @@ class Sky:
 
 @dataclass(frozen=True)
 class Galaxies:
-    """Predicted galaxies: ids, predicted and volunteers' fractions, rows in the catalogue (-1: none)."""
+    """Predicted galaxies: ids, predicted and volunteers' fractions, rows in the catalogue (-1: none).
+
+    `views`: of how many views of each galaxy the predictions are the mean.
+    """
 
     ids: NDArray
     predicted: NDArray
     volunteers: NDArray
     rows: NDArray[np.int64]
+    views: int = 1
 
     def chosen(self, which: NDArray) -> Galaxies:
         """Return some of the galaxies."""
-        return Galaxies(self.ids[which], self.predicted[which], self.volunteers[which], self.rows[which])
+        some = (self.ids[which], self.predicted[which], self.volunteers[which], self.rows[which])
+        return Galaxies(*some, self.views)
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,7 @@ def _read_galaxies(path: Path, tree: DecisionTree, sky: Sky | Missing, remedy: s
         votes = np.full(predicted.shape, np.nan)
         if not isinstance(sky, Missing):
             votes[rows >= 0] = sky.votes[rows[rows >= 0]]
-        return Galaxies(ids, predicted, votes, rows)
+        return Galaxies(ids, predicted, votes, rows, views_of(table))
 
     return _attempt(path, read, remedy)
 

@@ -34,15 +34,17 @@ TITLE = "How many mergers there are"
 def merger_fraction(inputs: Inputs) -> Section:
     """Return the merger fraction of the judged galaxies and of the catalogue given, corrected."""
     samples = _samples(inputs)
-    held_out = _held_out(inputs)
     if not samples:
         return Section("merger-fraction", TITLE, [_nothing(inputs)])
+    held_outs = {name: _held_out(inputs, galaxies.views) for name, galaxies in samples.items()}
+    held_out = next(iter(held_outs.values()))  # that of the judged galaxies where there are any
     rng = np.random.default_rng(SEED)
     wanted = Wanted(*criteria(inputs.tree, MERGER, THRESHOLD))
     tables = {name: _table(galaxies, inputs.tree) for name, galaxies in samples.items()}
     try:
         found = {
-            name: measure(table, inputs.tree, wanted, held_out, rng=rng) for name, table in tables.items()
+            name: measure(table, inputs.tree, wanted, held_outs[name], rng=rng)
+            for name, table in tables.items()
         }
     except HubbleforkError as error:
         return Section("merger-fraction", TITLE, [Missing(str(error), _nothing(inputs).remedy)])
@@ -70,11 +72,12 @@ def _samples(inputs: Inputs) -> dict[str, Galaxies]:
     return found
 
 
-def _held_out(inputs: Inputs) -> HeldOut | Unavailable:
+def _held_out(inputs: Inputs, views: int) -> HeldOut | Unavailable:
     try:
-        return held_out_of_run(inputs.run, inputs.tree)
+        return held_out_of_run(inputs.run, inputs.tree, views=views)
     except HubbleforkError as error:
-        return Unavailable(f"no calibration galaxies: {error}", f"hubblefork evaluate {inputs.run}")
+        remedy = f"hubblefork evaluate {inputs.run}{f' --views {views}' if views > 1 else ''}"
+        return Unavailable(f"no calibration galaxies: {error}", remedy)
 
 
 def _table(galaxies: Galaxies, tree: DecisionTree) -> pa.Table:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, metadata_of, read_catalogue
 from hubblefork.sky.labels import read_labels
-from hubblefork.sky.split import TEST, TRAIN, VALIDATION, read_split
+from hubblefork.sky.split import TEST, TRAIN, VALIDATION, predictions_file, read_split
 from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names
 from hubblefork.zoo.tree import DEFAULT
 
@@ -72,17 +72,31 @@ def tree_of(table: pa.Table) -> DecisionTree:
     return read_tree(run)
 
 
-def held_out_of_run(run: Path, tree: DecisionTree, labels: Path | None = None) -> HeldOut:
-    """Return the validation and test galaxies of a run that have labels.
+def views_of(table: pa.Table) -> int:
+    """Return how many views of each galaxy a catalogue's predictions are the mean of; 1 where it says none.
 
-    Labels are those of the run's data, or of `labels`. Raises RunError where the folder is no run or has no
-    predictions of them, CatalogueError for tables that cannot be read or have none in common.
+    Raises CatalogueError where the metadata's `views` is no number.
+    """
+    views = metadata_of(table).get("views", "1")
+    if not views.isdecimal() or int(views) < 1:
+        raise CatalogueError(f'the catalogue\'s metadata say views = "{views}": a number, at least 1')
+    return int(views)
+
+
+def held_out_of_run(run: Path, tree: DecisionTree, labels: Path | None = None, *, views: int = 1) -> HeldOut:
+    """Return the validation and test galaxies of a run that have labels, predicted from so many views.
+
+    What one view misses and mistakes is not what the mean of several does: a catalogue is calibrated by
+    predictions made as its own were. Labels are those of the run's data, or of `labels`. Raises RunError
+    where the folder is no run or has no such predictions of them, CatalogueError for tables that cannot be
+    read or have none in common.
     """
     data = Path(str(_notes(run).get("data", "")))
-    paths = [run / "predictions" / f"{part}.parquet" for part in (VALIDATION, TEST)]
+    paths = [predictions_file(run, part, views) for part in (VALIDATION, TEST)]
     tables = [read_catalogue(path).select(["galaxy_id", *tree.columns]) for path in paths if path.exists()]
     if not tables:
-        raise RunError(f"{run}: its validation and test galaxies are not predicted yet")
+        seen = f" from {views} views of each, as the catalogue is" if views > 1 else ""
+        raise RunError(f"{run}: its validation and test galaxies are not predicted yet{seen}")
     predicted = pa.concat_tables(table.replace_schema_metadata() for table in tables)
     trained = read_split(run).assign(galaxy_ids(predicted).tolist()) == TRAIN
     parts = " and ".join(path.stem for path in paths if path.exists())

@@ -138,6 +138,11 @@ def read_split(folder: Path) -> Split:
         ) from error
 
 
+def predictions_file(run: Path, part: str, views: int = 1) -> Path:
+    """Return where a run keeps its predictions of a part, made from so many views of each galaxy."""
+    return run / "predictions" / f"{part}{f'-{views}-views' if views > 1 else ''}.parquet"
+
+
 def _hashed(salt: str, galaxy_id: int | str) -> int:
     return int(hashlib.sha256(f"{salt}:{galaxy_id}".encode()).hexdigest()[:8], 16)
 
