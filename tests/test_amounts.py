@@ -8,7 +8,15 @@ from hubblefork.errors import RecipeError
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("90s", 90), ("10min", 600), ("2h", 7200), ("1h30min", 5400), ("1.5 h", 5400), ("1d", 86400)],
+    [
+        ("90s", 90),
+        ("10min", 600),
+        ("2h", 7200),
+        ("1h30min", 5400),
+        ("1h 30m", 5400),
+        ("1.5 h", 5400),
+        ("1d", 86400),
+    ],
 )
 def test_times(text, value):
     assert seconds(text) == value

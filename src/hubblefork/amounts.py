@@ -6,14 +6,14 @@ import re
 
 from hubblefork.errors import RecipeError
 
-SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def seconds(text: str) -> float:
     """Return how many seconds "90s", "10min", "1h 30min" or "2d" are. Raises RecipeError."""
-    parts = re.findall(r"(\d+(?:\.\d*)?)\s*(s|min|h|d)(?![a-z])", text)
-    rest = re.sub(r"(\d+(?:\.\d*)?)\s*(s|min|h|d)(?![a-z])", "", text).strip()
+    parts = re.findall(r"(\d+(?:\.\d*)?)\s*(s|min|m|h|d)(?![a-z])", text)
+    rest = re.sub(r"(\d+(?:\.\d*)?)\s*(s|min|m|h|d)(?![a-z])", "", text).strip()
     total = sum(float(number) * SECONDS[unit] for number, unit in parts)
     if rest or not total > 0:
         raise RecipeError(f'"{text}" is no time above 0: write it as 90s, 10min, 2h or 1h30min')
