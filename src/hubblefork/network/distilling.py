@@ -2,7 +2,8 @@
 
 One network that learns from the mean of several keeps most of what the mean is better by (Hinton et al. 2015,
 arXiv:1503.02531): forty votes are a noisy fraction, the networks' opinion a smoother one, and it answers the
-questions that nobody was asked. Galaxies that choose or judge keep the volunteers' labels, and no others.
+questions that nobody was asked. Galaxies that choose or judge keep the volunteers' labels, and no others; the
+mean vote that a run on such data is compared with is that of the mixed labels.
 """
 
 from __future__ import annotations
