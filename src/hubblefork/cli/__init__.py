@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hubblefork import __version__
-from hubblefork.cli.finetune import distil, finetune
+from hubblefork.cli.finetune import finetune
 from hubblefork.cli.mergers import mergers
 from hubblefork.cli.options import (
     Data,
@@ -42,7 +42,6 @@ app.add_typer(fetch, name="fetch")
 app.add_typer(study, name="study")
 app.command()(mergers)
 app.command()(finetune)
-app.command()(distil)
 app.command()(tune)
 app.command()(crossval)
 app.command()(merge)

@@ -1,4 +1,4 @@
-"""The verbs `finetune` (a trained network, and labels of one's own) and `distil` (labels of networks)."""
+"""The verb `finetune`: a trained network, and labels of one's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hubblefork.cli.options import Data, Device, Settings, machine_of
+from hubblefork.cli.options import Device, Settings, machine_of
 
 
 def finetune(
@@ -51,26 +51,3 @@ def finetune(
     )
     typer.echo(trained_text(out))
     typer.echo(f"Next: hubblefork evaluate {out}")
-
-
-def distil(
-    data: Data,
-    teachers: Annotated[list[Path], typer.Argument(help="Run folders, trained on the same split.")],
-    out: Annotated[Path, typer.Option(help="The data folder to write.")],
-    weight: Annotated[float, typer.Option(help="The teachers' part of each label.")] = 0.5,
-    views: Annotated[int, typer.Option(help="Views of each galaxy that a teacher sees: 1, or even.")] = 8,
-    device: Device = "",
-) -> None:
-    """Mix what trained networks say of the training galaxies into their labels; then train on these.
-
-    Example: hubblefork distil data/ runs/fork-0 runs/fork-1 runs/fork-2 --out distilled/
-    """
-    from hubblefork.bars import bar
-    from hubblefork.network.distilling import distil as write
-
-    found = write(data, teachers, out, weight=weight, views=views, device=device, progress=bar)
-    typer.echo(
-        f"{out}: labels of {found.mixed:,} training galaxies mixed, of them {found.completed:,} completed, "
-        f"and {found.unlabelled:,} that had none; who chooses and who judges keep theirs"
-    )
-    typer.echo(f"Next: hubblefork train {out} --recipe fork --out runs/distilled")
