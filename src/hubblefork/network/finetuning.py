@@ -51,7 +51,7 @@ SETTINGS: dict[
     **{"optimiser": "adamw", "learning_rate": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "warmup": 0.0},
     **{"average": 0.0, "watch": "validation_rmse", "compile": False},
 }
-PENALTY, ITERATIONS, LEAST = 10.0, 300, 1e-6
+PENALTY, ITERATIONS, LEAST = 10 / 64, 300, 1e-6
 BATCH = 256
 
 
@@ -169,7 +169,8 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
     """Fit the last layer of a network to labels (galaxy, answer), NaN unknown, of views; the others stay.
 
     A logistic regression on standardised features: the head's fractions have the least cross-entropy with the
-    labels, with a ridge penalty of 5 Σ w², by L-BFGS from zero.
+    labels, with a ridge penalty of `PENALTY`/2 × the number of features × Σ w², by L-BFGS from zero: however many
+    features there are, scores are as large beforehand.
     """
     layer = network.features[-1]
     assert isinstance(layer, nn.Linear)
@@ -186,7 +187,7 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
         optimiser.zero_grad()
         predicted = network.head(standard @ weight.T + bias)[known].clamp(LEAST, 1 - LEAST)
         entropy = nn.functional.binary_cross_entropy(predicted, labels[known], reduction="sum")
-        loss = entropy + PENALTY / 2 * weight.square().sum()
+        loss = entropy + PENALTY / 2 * layer.in_features * weight.square().sum()
         loss.backward()
         return loss
 
