@@ -245,7 +245,8 @@ def test_the_last_layer_is_a_logistic_regression(quick, tree):
         features = network.eval().features[:-1](views).numpy().astype(float)
         fitted = network(views)[:, 0].numpy()
     standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0, ddof=1), 1e-6)
-    peer = LogisticRegression(C=1 / (PENALTY * standard.shape[1]), tol=1e-8, max_iter=1000).fit(standard, labels[:, 0].numpy())
+    ridge = PENALTY * standard.shape[1]
+    peer = LogisticRegression(C=1 / ridge, tol=1e-8, max_iter=1000).fit(standard, labels[:, 0].numpy())
     np.testing.assert_allclose(fitted, peer.predict_proba(standard)[:, 1], atol=2e-3)
     assert 0.02 < network(views)[:, 1].std() < 0.3
 
