@@ -169,7 +169,7 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
     """Fit the last layer of a network to labels (galaxy, answer), NaN unknown, of views; the others stay.
 
     A logistic regression on standardised features: the head's fractions have the least cross-entropy with the
-    labels, with a ridge penalty of `PENALTY`/2 × the number of features × Σ w², by L-BFGS from zero: scores are
+    labels, with a ridge penalty of `PENALTY`/2 × number of features × Σ w², by L-BFGS from zero: scores are
     as large beforehand however many features there are.
     """
     layer = network.features[-1]
