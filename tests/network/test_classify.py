@@ -114,5 +114,14 @@ def test_calibrated_runs_give_intervals_for_their_number_of_views(trained, pictu
     assert hubblefork.classify(pictures / "7.jpg", run=run, views=4, device="cpu").low is None
 
 
+def test_why_there_are_no_intervals_is_said(trained, pictures, tmp_path):
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    (run / INTERVALS).write_text("{broken")
+    result = CliRunner().invoke(app, ["classify", str(pictures / "7.jpg"), "--run", str(run), "--views", "1"])
+    assert result.exit_code == 0
+    assert "smooth" in result.stdout
+    assert f"no intervals: {run / INTERVALS}: no readable intervals" in result.stderr
+
+
 def galaxy_lines(text):
     return text.splitlines()[1:-1]

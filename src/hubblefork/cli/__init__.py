@@ -248,6 +248,8 @@ def classify(
     found = classify_all(images, run=run, views=views, device=device, progress=bar)
     for galaxy in found.galaxies if out is None else []:
         typer.echo(f"{galaxy}\n")
+    if found.remark and out is None:
+        typer.secho(found.remark, fg="yellow", err=True)
     for _, reason in found.rejects:
         typer.secho(reason, fg="red", err=True)
     if out is not None:

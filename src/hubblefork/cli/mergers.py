@@ -110,6 +110,7 @@ def _held_out(
     from hubblefork.errors import HubbleforkError
     from hubblefork.science.fractions import Unavailable
     from hubblefork.science.held_out import held_out_of_catalogue, held_out_of_run, named_run, views_of
+    from hubblefork.sky.split import evaluate_command
 
     if calibrate_on is not None and calibrate_on.is_file():
         if labels is None:
@@ -121,8 +122,9 @@ def _held_out(
     try:
         return held_out_of_run(named_run(table), tree, labels, views=views)
     except HubbleforkError as error:
-        evaluate = f"hubblefork evaluate RUN{f' --views {views}' if views > 1 else ''}"
-        remedy = f"{evaluate}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
+        remedy = (
+            f"{evaluate_command('RUN', views)}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
+        )
         return Unavailable(f"no calibration galaxies: {error}", remedy)
 
 

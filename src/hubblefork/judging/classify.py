@@ -94,10 +94,14 @@ class Galaxy:
 
 @dataclass(frozen=True)
 class Classified:
-    """The galaxies of some images, and the images that could not be read with the reason for each."""
+    """The galaxies of some images, and the images that could not be read with the reason for each.
+
+    `remark` says why the galaxies have no intervals; it is empty where they have.
+    """
 
     galaxies: list[Galaxy]
     rejects: list[tuple[str, str]]
+    remark: str = ""
 
 
 def classify(images: Path | str, *, run: Path | None = None, views: int = VIEWS, device: str = "") -> Galaxy:
@@ -123,7 +127,7 @@ def classify_all(
     """Classify all images of some files, folders and archives. Raises ImageError, RunError."""
     weights = _loaded(run or EMBEDDED)
     predictor = Predictor(weights, device=device, views=views)
-    intervals = _intervals(run or EMBEDDED, views)
+    intervals, remark = _intervals(run or EMBEDDED, views)
     galaxies, rejects = [], []
     with ExitStack() as opened:
         sources = list(_sources(places, opened))
@@ -136,7 +140,7 @@ def classify_all(
                     galaxies += _galaxies(names, values, weights.tree, intervals) if names else []
                     rejects += bad
                     advance(len(some))
-    return Classified(galaxies, rejects)
+    return Classified(galaxies, rejects, remark)
 
 
 def write_classified(found: Classified, out: Path) -> None:
@@ -169,12 +173,12 @@ def _sources(places: Sequence[Path], opened: ExitStack) -> Iterator[Source]:
         yield opened.enter_context(open_source(box))
 
 
-def _intervals(place: Path, views: int) -> Intervals | None:
-    """Return the intervals beside the weights; None where there are none for so many views."""
+def _intervals(place: Path, views: int) -> tuple[Intervals | None, str]:
+    """Return the intervals beside the weights, or None and why there are none for so many views."""
     try:
-        return intervals_of(place, views=views)
-    except RunError:
-        return None
+        return intervals_of(place, views=views), ""
+    except RunError as error:
+        return None, f"no intervals: {error}"
 
 
 def _galaxies(

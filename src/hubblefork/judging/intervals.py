@@ -12,6 +12,7 @@ from hubblefork.errors import RunError
 from hubblefork.network.runs import digest_of, weights_file
 from hubblefork.science.intervals import INTERVALS, Intervals, read_intervals
 from hubblefork.sky.catalogue import with_metadata
+from hubblefork.sky.split import evaluate_command
 
 
 def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> Intervals:
@@ -21,7 +22,7 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
     of each galaxy, or wanted for a mean over several runs.
     """
     folder = weights_file(run).parent
-    evaluate = f"hubblefork evaluate {folder}" + (f" --views {views}" if views > 1 else "")
+    evaluate = evaluate_command(folder, views)
     if others:
         raise RunError(f"intervals are calibrated for one run, and {1 + len(others)} predict together")
     if not (folder / INTERVALS).exists():

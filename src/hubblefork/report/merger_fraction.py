@@ -25,6 +25,7 @@ from hubblefork.science.held_out import HeldOut, held_out_of_run
 from hubblefork.science.measure import Measurement, Wanted, as_json, criteria, measure, sweep
 from hubblefork.science.rates import DRAWS, PUBLISHED, UNCALIBRATED, per_galaxy
 from hubblefork.sky.catalogue import ID, with_fractions
+from hubblefork.sky.split import evaluate_command
 from hubblefork.zoo import DecisionTree
 
 SEED = 0
@@ -76,8 +77,7 @@ def _held_out(inputs: Inputs, views: int) -> HeldOut | Unavailable:
     try:
         return held_out_of_run(inputs.run, inputs.tree, views=views)
     except HubbleforkError as error:
-        remedy = f"hubblefork evaluate {inputs.run}{f' --views {views}' if views > 1 else ''}"
-        return Unavailable(f"no calibration galaxies: {error}", remedy)
+        return Unavailable(f"no calibration galaxies: {error}", evaluate_command(inputs.run, views))
 
 
 def _table(galaxies: Galaxies, tree: DecisionTree) -> pa.Table:

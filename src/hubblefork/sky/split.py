@@ -143,6 +143,11 @@ def predictions_file(run: Path, part: str, views: int = 1) -> Path:
     return run / "predictions" / f"{part}{f'-{views}-views' if views > 1 else ''}.parquet"
 
 
+def evaluate_command(run: Path | str, views: int = 1) -> str:
+    """Return the command that makes a run's predictions from so many views, and its intervals for them."""
+    return f"hubblefork evaluate {run}{f' --views {views}' if views > 1 else ''}"
+
+
 def _hashed(salt: str, galaxy_id: int | str) -> int:
     return int(hashlib.sha256(f"{salt}:{galaxy_id}".encode()).hexdigest()[:8], 16)
 
