@@ -1,6 +1,7 @@
 """The ONNX file gives PyTorch's fractions, for any number of cutouts, and says what it is."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hubblefork.network import export as room
 from hubblefork.network import runs
 from hubblefork.network.export import CutoutsToFractions, export
 from hubblefork.network.model import VoteFractions
+from hubblefork.network.predict import Predictor
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.runs import load_weights
 from hubblefork.stamps.preprocess import StampSpec
@@ -22,8 +24,11 @@ SIDE = 71
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tree):
     """A folder with the weights of a network that was never trained."""
-    folder = tmp_path_factory.mktemp("export")
-    recipe = load_recipe("lab-cnn", ["crop=64", "stamp_size=34", "input_size=30", "head=tree"])
+    return untrained(tmp_path_factory.mktemp("export"), tree)
+
+
+def untrained(folder, tree, *settings):
+    recipe = load_recipe("lab-cnn", ["crop=64", "stamp_size=34", "input_size=30", "head=tree", *settings])
     runs.write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     return folder
 
@@ -64,6 +69,19 @@ def test_the_file_says_what_it_is(exported, run, tree):
     said = exported.get_modelmeta().custom_metadata_map
     assert json.loads(said["answers"]) == list(tree.columns)
     assert said["weights_sha256"] == load_weights(run).digest
+
+
+def test_a_network_that_was_turned_is_shown_what_predict_shows_it(tree, tmp_path):
+    run = untrained(tmp_path, tree, "rotation=180.0")
+    assert export(run, tmp_path / "turned.onnx", side=SIDE) < 1e-5
+    images, axis = cutouts(3), taps(SIDE, 64, 34, 1)
+    (fractions,) = onnxruntime.InferenceSession(tmp_path / "turned.onnx").run(None, {"cutouts": images})
+    stamps = np.stack([resample(image, axis, axis) for image in images])
+    weights = load_weights(run)
+    single = replace(weights, recipe=replace(weights.recipe, precision="32"))
+    np.testing.assert_allclose(fractions, Predictor(single, device="cpu")(stamps), atol=1e-3)
+    unturned = replace(single, recipe=replace(single.recipe, rotation=0.0))
+    assert np.abs(fractions - Predictor(unturned, device="cpu")(stamps)).max() > 2e-3
 
 
 def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):

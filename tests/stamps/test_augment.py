@@ -10,8 +10,10 @@ from hubblefork.stamps.augment import (
     augmented_views,
     central_views,
     even_moves,
+    even_views,
     moved_views,
     random_moves,
+    still_views,
 )
 
 
@@ -139,3 +141,34 @@ def test_one_even_move_is_the_central_view():
 def test_views_have_channels_last_strides_which_convolutions_are_faster_with():
     assert central_views(stamps(), 64).is_contiguous(memory_format=torch.channels_last)
     assert moved(stamps(), rotation=180).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_galaxy_is_judged_as_smooth_as_it_was_trained_on():
+    """A resampled stamp of noise is smoother than the stamp: one that was always turned, never otherwise."""
+    noise = torch.randint(
+        0, 256, (4, 96, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+    def roughness(views):
+        return float(views.diff(dim=3).square().mean())
+
+    trained = roughness(moved(noise, rotation=180.0))
+    turned, still = (still_views(noise, 64, Augmentation(rotation=angle)) for angle in (180.0, 0.0))
+    assert roughness(turned) == pytest.approx(trained, rel=0.1)
+    assert roughness(still) > 1.5 * trained
+    assert torch.equal(still, central_views(noise, 64))
+    assert torch.equal(
+        still_views(noise, 64, Augmentation(rotation=180.0, rotation_chance=0.5)), central_views(noise, 64)
+    )
+
+
+def test_views_to_judge_by_begin_with_the_first_angle():
+    by = Augmentation(rotation=180.0)
+    views = list(even_views(stamps(1), 64, 16, by))
+    moves = even_moves(16, 96, 64, by.first_angle)
+    assert len(views) == 16
+    for view, move in zip(views, moves, strict=True):
+        assert torch.equal(view, moved_views(stamps(1), 64, move[None]))
+    angles = [float(torch.rad2deg(torch.atan2(move[1, 0], move[1, 1]))) % 360 for move in moves[::2]]
+    assert angles == pytest.approx([11.25 + 45 * k for k in range(8)], abs=1e-3)
+    assert torch.equal(next(iter(views)), still_views(stamps(1), 64, by))

@@ -23,7 +23,7 @@ from hubblefork.errors import RunError, StampError
 from hubblefork.files import replacing
 from hubblefork.network import runs
 from hubblefork.network.recipe import recipe_text
-from hubblefork.stamps.augment import central_views
+from hubblefork.stamps.augment import still_views
 from hubblefork.stamps.resample import taps
 
 TOLERANCE = 1e-4
@@ -44,14 +44,15 @@ class CutoutsToFractions(nn.Module):
         dense = np.zeros((recipe.stamp_size, side), np.float32)
         dense[:, axis.window] = axis.weights.toarray()
         self.register_buffer("filters", torch.from_numpy(dense))
-        self.input_size = recipe.input_size
+        self.input_size, self.augmentation = recipe.input_size, recipe.augmentation
         self.network = weights.network
 
     def forward(self, cutouts: Tensor) -> Tensor:
         """Return the joint fractions of cutouts."""
         rows = torch.einsum("sy,gyxb->gsxb", self.filters, cutouts.float())
         stamps = torch.einsum("tx,gsxb->gstb", self.filters, rows)
-        return self.network(central_views((stamps + 0.5).floor().clamp(0, 255), self.input_size))
+        stamps = (stamps + 0.5).floor().clamp(0, 255)
+        return self.network(still_views(stamps, self.input_size, self.augmentation))
 
 
 def export(run: Path, out: Path, *, side: int = 424) -> float:

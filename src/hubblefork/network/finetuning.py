@@ -36,7 +36,7 @@ from hubblefork.sky.columns import FEWEST, check_labels, tree_of_columns
 from hubblefork.sky.ingest import ingest
 from hubblefork.sky.inputs import find_inputs
 from hubblefork.sky.split import TRAIN, Split, write_split
-from hubblefork.stamps.augment import central_views
+from hubblefork.stamps.augment import still_views
 from hubblefork.stamps.preprocess import prepare
 from hubblefork.zoo import DecisionTree, read_tree
 
@@ -159,9 +159,8 @@ def _write_start(
     if not go_on_from(network, weights):
         pixels = prepare(data, recipe.stamps, progress=progress).pixels[rows[TRAIN]]
         labels = fractions(catalogue, tree)[rows[TRAIN]].astype(np.float32)
-        fit_last_layer(
-            network, central_views(torch.from_numpy(pixels), recipe.input_size), torch.from_numpy(labels)
-        )
+        views = still_views(torch.from_numpy(pixels), recipe.input_size, recipe.augmentation)
+        fit_last_layer(network, views, torch.from_numpy(labels))
     runs.save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
 
 

@@ -16,7 +16,7 @@ from hubblefork.network.device import Machine
 from hubblefork.network.recipe import Recipe
 from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.sky.split import SPLITS, TRAIN, VALIDATION, Split
-from hubblefork.stamps.augment import central_views, moved_views, random_moves
+from hubblefork.stamps.augment import central_views, moved_views, random_moves, still_views
 from hubblefork.stamps.batches import LabelledStamps, OrderedBatches, Share, ShuffledBatches, no_moves, place
 from hubblefork.stamps.preprocess import prepare
 from hubblefork.zoo import DecisionTree
@@ -93,10 +93,10 @@ class GalaxyData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> OrderedBatches:
         """Return the validation galaxies in order."""
-        size = self.recipe.input_size
+        size, augmentation = self.recipe.input_size, self.recipe.augmentation
         return OrderedBatches(
             self.parts[VALIDATION],
-            lambda stamps: central_views(stamps, size),
+            lambda stamps: still_views(stamps, size, augmentation),
             self.recipe.batch_size,
             self.share,
         )

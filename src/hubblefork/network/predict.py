@@ -41,7 +41,7 @@ from hubblefork.sky.catalogue import (
     write_catalogue,
 )
 from hubblefork.sky.split import predictions_file, read_split
-from hubblefork.stamps.augment import central_views, even_moves, moved_views
+from hubblefork.stamps.augment import even_views
 from hubblefork.stamps.preprocess import prepare, stream
 from hubblefork.zoo import DecisionTree
 
@@ -53,8 +53,9 @@ class Predictor:
     """Trained networks on a device: stamps (galaxy, y, x, band) uint8 in, joint fractions out.
 
     The fractions are the mean over all networks and over `views` of each galaxy: rotations around the
-    circle, every other one mirrored (1: the galaxy as it stands). Raises RunError for networks that need
-    other stamps or answer another tree than the first, and for a number of views that is neither 1 nor even.
+    circle, every other one mirrored; a network that never saw a galaxy unturned does not see one now.
+    Raises RunError for networks that need other stamps or answer another tree than the first, and for a
+    number of views that is neither 1 nor even.
     """
 
     def __init__(self, *members: runs.Weights, device: str = "", views: int = 1) -> None:
@@ -74,14 +75,8 @@ class Predictor:
 
     def _seen(self, network: VoteFractions, recipe: Recipe, pixels: Tensor) -> Tensor:
         with autocast(self.device, precision_of(recipe.precision, self.device).name):
-            if self.views == 1:
-                return network(central_views(pixels, recipe.input_size))
-            moves = even_moves(self.views, recipe.stamp_size, recipe.input_size).to(self.device)
-            every = (
-                network(moved_views(pixels, recipe.input_size, move.expand(len(pixels), 2, 3)))
-                for move in moves
-            )
-            return torch.stack(list(every)).mean(dim=0)
+            views = even_views(pixels, recipe.input_size, self.views, recipe.augmentation)
+            return torch.stack([network(view) for view in views]).mean(dim=0)
 
 
 def check_views(views: int) -> None:

@@ -7,11 +7,14 @@ view needs, so that corners are never black (the lab report rotates before it cr
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
+
+TILT = 360 / 32
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,14 @@ class Augmentation:
     shift_chance: float = 1.0
     zoom_chance: float = 1.0
 
+    @property
+    def first_angle(self) -> float:
+        """Degrees by which a galaxy is turned to be judged: `TILT` where none was seen unturned, else 0.
+
+        Turning resamples, and a resampled galaxy is smoother than its stamp (docs/log.md has the price).
+        """
+        return TILT if self.rotation >= TILT and self.rotation_chance == 1 else 0.0
+
 
 def central_views(stamps: Tensor, size: int) -> Tensor:
     """Cut the central `size` pixels: (galaxy, y, x, 3) uint8 to (galaxy, 3, size, size) floats in [0, 1].
@@ -38,6 +49,23 @@ def central_views(stamps: Tensor, size: int) -> Tensor:
     start = (stamps.shape[1] - size) // 2
     central = stamps[:, start : start + size, start : start + size]
     return central.permute(0, 3, 1, 2).float().div_(255)
+
+
+def still_views(stamps: Tensor, size: int, by: Augmentation) -> Tensor:
+    """Cut one view of each galaxy to judge it by; shapes as `central_views`.
+
+    It is the centre of the stamp, turned by `by.first_angle` for a network that learned from `by`.
+    """
+    return next(even_views(stamps, size, 1, by))
+
+
+def even_views(stamps: Tensor, size: int, views: int, by: Augmentation) -> Iterator[Tensor]:
+    """Yield so many views of all galaxies, turned as by `even_moves`; shapes as `central_views`."""
+    if views == 1 and not by.first_angle:
+        yield central_views(stamps, size)
+        return
+    for move in even_moves(views, stamps.shape[1], size, by.first_angle).to(stamps.device):
+        yield moved_views(stamps, size, move.expand(len(stamps), 2, 3))
 
 
 def augmented_views(
@@ -77,15 +105,15 @@ def random_moves(
     return torch.cat([_turned(angle, mirror, scale), shift.unsqueeze(2)], dim=2)
 
 
-def even_moves(views: int, stamp: int, size: int) -> Tensor:
+def even_moves(views: int, stamp: int, size: int, first_angle: float = 0.0) -> Tensor:
     """Return affine maps (view, 2, 3) that turn a galaxy evenly, every other view mirrored.
 
-    `views` is 1 or even: views / 2 angles around the circle, of which the first is 0. Maps go from views of
-    `size` pixels to stamps of `stamp` pixels.
+    `views` is 1 or even: views / 2 angles around the circle from `first_angle`, in degrees. Maps go from
+    views of `size` pixels to stamps of `stamp` pixels.
     """
     numbers = torch.arange(views)
-    angle = (numbers // 2) * (2 * math.pi / max(1, views // 2))
-    turned = _turned(angle, 1.0 - 2 * (numbers % 2), torch.full((views,), size / stamp))
+    angle = math.radians(first_angle) + (numbers // 2) * (2 * math.pi / max(1, views // 2))
+    turned = _turned(angle, torch.where(numbers % 2 == 0, 1.0, -1.0), torch.full((views,), size / stamp))
     return torch.cat([turned, torch.zeros(views, 2, 1)], dim=2)
 
 
