@@ -121,6 +121,8 @@ def test_why_there_are_no_intervals_is_said(trained, pictures, tmp_path):
     assert result.exit_code == 0
     assert "smooth" in result.stdout
     assert f"no intervals: {run / INTERVALS}: no readable intervals" in result.stderr
+    result = CliRunner().invoke(app, ["classify", str(pictures / "7.jpg"), "--views", "2"])
+    assert "no intervals: those that come along are for --views 16" in result.stderr
 
 
 def galaxy_lines(text):

@@ -175,6 +175,8 @@ def _sources(places: Sequence[Path], opened: ExitStack) -> Iterator[Source]:
 
 def _intervals(place: Path, views: int) -> tuple[Intervals | None, str]:
     """Return the intervals beside the weights, or None and why there are none for so many views."""
+    if place == EMBEDDED and views != VIEWS:
+        return None, f"no intervals: those that come along are for --views {VIEWS}"
     try:
         return intervals_of(place, views=views), ""
     except RunError as error:
