@@ -139,6 +139,8 @@ def evaluation_tables(found: dict[str, Any]) -> list[RenderableType]:
 
 def _totals(found: dict[str, Any]) -> Table:
     title = f"{found['galaxies']} {found['part']} galaxies, trained on {found['training_galaxies']}"
+    if found.get("views", 1) > 1:
+        title += f", {found['views']} views of each"
     table = Table(
         "", title=title, caption="RMSE over galaxies and all answers; 95% bootstrap intervals over galaxies"
     )

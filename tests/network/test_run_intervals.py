@@ -16,6 +16,7 @@ from hubblefork.network import runs
 from hubblefork.network.model import VoteFractions
 from hubblefork.sky.catalogue import fractions, metadata_of, read_catalogue
 from hubblefork.sky.split import Split, write_split
+from hubblefork.tables import evaluation_tables
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,7 @@ def test_views_have_intervals_of_their_own(copied):
     assert found["predictions"] == "predictions/test-2-views.parquet"
     assert (copied / found["predictions"]).exists()
     assert intervals_of(copied, views=2).views == 2
+    assert evaluation_tables(found)[0].title.endswith(", 2 views of each")
 
 
 def test_galaxies_that_calibrate_do_not_judge(copied):

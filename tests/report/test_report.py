@@ -282,6 +282,15 @@ def test_validation_numbers_are_said_to_flatter(copied, monkeypatch):
     assert f"hubblefork evaluate {run} --part test" in text
 
 
+def test_a_mean_over_views_is_said_to_be_one(copied, monkeypatch):
+    run, _ = copied
+    found = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps({**found, "views": 16}))
+    only("headline", monkeypatch)
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "the RMSE of the 37 joint fractions, means over 16 views of each galaxy, is 0." in text
+
+
 def test_a_split_of_listed_galaxies_is_said(copied, monkeypatch):
     run, _ = copied
     write_split(Split("salt", 30, 20, frozenset({"1001", "1002"})), run)

@@ -59,8 +59,8 @@ def _verdict(found: Mapping[str, Any]) -> str:
     rmse, agreement, part = found["rmse"], found["agreement"], found["part"]
     text = (
         f"On {counted(found['galaxies'], f'{part} galaxy', f'{part} galaxies')} the RMSE of "
-        f"the {counted(len(found['answers']), 'joint fraction')} is {decimal(rmse['value'])} "
-        f"(95% interval {bounds(rmse['interval_95'])})"
+        f"the {counted(len(found['answers']), 'joint fraction')}{_of_views(found)} is "
+        f"{decimal(rmse['value'])} (95% interval {bounds(rmse['interval_95'])})"
     )
     if agreement:
         text += (
@@ -69,6 +69,11 @@ def _verdict(found: Mapping[str, Any]) -> str:
             "with all labels"
         )
     return f"{text}. {_against(found)}"
+
+
+def _of_views(found: Mapping[str, Any]) -> str:
+    views = found.get("views", 1)
+    return f", means over {views} views of each galaxy," if views > 1 else ""
 
 
 def _against(found: Mapping[str, Any]) -> str:
