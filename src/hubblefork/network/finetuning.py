@@ -48,7 +48,7 @@ SETTINGS: dict[
     "pretrained": "",
     **{"rotation": 180.0, "rotation_chance": 1.0, "flip": 0.5},
     **{"batch_size": 32, "epochs": 60, "steps": 0, "patience": 15, "min_delta": 0.0, "minutes": 0.0},
-    **{"optimiser": "adamw", "learning_rate": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "warmup": 0.0},
+    **{"optimiser": "adamw", "learning_rate": 2e-5, "weight_decay": 0.0, "schedule": "cosine", "warmup": 0.0},
     **{"average": 0.0, "watch": "validation_rmse", "compile": False},
 }
 PENALTY, ITERATIONS, LEAST = 10 / 64, 300, 1e-6
