@@ -52,8 +52,8 @@ class UntiedBias(nn.Module):
         self.bias = nn.Parameter(torch.full((channels, side, side), 0.1))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the maps with their biases added."""
-        return maps + self.bias
+        """Return the maps with their biases added, in the precision of the maps."""
+        return maps + self.bias.to(maps.dtype)
 
 
 class Together(nn.Module):
@@ -87,15 +87,12 @@ def views(input_size: int, outputs: int, free: Free) -> nn.Sequential:
     for multiple, kernel, pooled in ((1, 6, True), (2, 5, True), (4, 3, False), (4, 3, True)):
         side -= kernel - 1
         _check_side(side, input_size)
-        layers += [
-            _convolution(channels, multiple * width, kernel),
-            UntiedBias(multiple * width, side),
-            nn.ReLU(),
-        ]
+        layers += [_convolution(channels, multiple * width, kernel), UntiedBias(multiple * width, side)]
         channels = multiple * width
         if pooled:
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
             side = -(-side // 2)
+        layers.append(nn.ReLU())
     layers += [Together(), *_dense(VIEWS * channels * side**2, hidden, free), *_dense(hidden, hidden, free)]
     scores = nn.Linear(hidden, outputs)
     nn.init.constant_(scores.bias, 0.1)
