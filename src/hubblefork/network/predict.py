@@ -20,14 +20,14 @@ import pyarrow.csv
 import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from hubblefork import __version__
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.files import replacing, write_text
 from hubblefork.network import runs
 from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
-from hubblefork.network.model import VoteFractions
+from hubblefork.network.folding import folded
 from hubblefork.network.recipe import Recipe
 from hubblefork.progress import Progress, silent
 from hubblefork.sky.archives import galaxy_id_of, open_source
@@ -64,7 +64,7 @@ class Predictor:
         _check_members(members)
         self.device = torch.device(device) if device else best_device()
         self.views = views
-        self.members = [(member.network.to(self.device).eval(), member.recipe) for member in members]
+        self.members = [(self._made_ready(member), member.recipe) for member in members]
 
     @torch.inference_mode()
     def __call__(self, stamps: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -73,7 +73,10 @@ class Predictor:
         fractions = [self._seen(network, recipe, pixels) for network, recipe in self.members]
         return torch.stack(fractions).mean(dim=0).cpu().numpy()
 
-    def _seen(self, network: VoteFractions, recipe: Recipe, pixels: Tensor) -> Tensor:
+    def _made_ready(self, member: runs.Weights) -> nn.Module:
+        return folded(member.network.to(self.device).eval(), member.recipe.input_size)
+
+    def _seen(self, network: nn.Module, recipe: Recipe, pixels: Tensor) -> Tensor:
         with autocast(self.device, precision_of(recipe.precision, self.device).name):
             views = even_views(pixels, recipe.input_size, self.views, recipe.augmentation)
             return torch.stack([network(view) for view in views]).mean(dim=0)

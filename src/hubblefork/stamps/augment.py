@@ -65,7 +65,7 @@ def even_views(stamps: Tensor, size: int, views: int, by: Augmentation) -> Itera
         yield central_views(stamps, size)
         return
     for move in even_moves(views, stamps.shape[1], size, by.first_angle).to(stamps.device):
-        yield moved_views(stamps, size, move.expand(len(stamps), 2, 3))
+        yield moved_views(stamps, size, move.unsqueeze(0))
 
 
 def augmented_views(
@@ -81,8 +81,9 @@ def augmented_views(
 
 
 def moved_views(stamps: Tensor, size: int, moves: Tensor) -> Tensor:
-    """Cut views of `size` pixels moved by affine maps (galaxy, 2, 3); shapes as `central_views`."""
-    grid = affine_grid(moves, [len(stamps), 3, size, size], align_corners=False)
+    """Cut views of `size` pixels moved by affine maps, (galaxy, 2, 3) or one for all; as `central_views`."""
+    grid = affine_grid(moves, [len(moves), 3, size, size], align_corners=False)
+    grid = grid.expand(len(stamps), -1, -1, -1)
     whole = stamps.permute(0, 3, 1, 2).float().div_(255)
     views = grid_sample(whole, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return views.contiguous(memory_format=torch.channels_last)

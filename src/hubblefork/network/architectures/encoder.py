@@ -79,10 +79,10 @@ def _created(name: str, how: dict[str, Any]) -> Any:
 
 
 def _keep_grouped_in_single(network: nn.Module) -> None:
-    """Let grouped convolutions compute in single precision on a CPU.
+    """Let grouped convolutions train in single precision on a CPU.
 
-    There their bf16 gradients are two to eight times slower (docs/log.md); other devices and other layers
-    go on in the precision of the run.
+    There their bf16 gradients are two to eight times slower (docs/log.md); without gradients, on other
+    devices and in other layers it is the precision of the run.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
@@ -90,7 +90,7 @@ def _keep_grouped_in_single(network: nn.Module) -> None:
 
 
 def _in_single(layer: nn.Module, maps: Tensor) -> Tensor:
-    if maps.device.type != "cpu":
+    if maps.device.type != "cpu" or not torch.is_grad_enabled():
         return type(layer).forward(layer, maps)
     with torch.autocast("cpu", enabled=False):
         return type(layer).forward(layer, maps.float()).to(maps.dtype)
