@@ -140,18 +140,22 @@ def test_a_transformer_takes_the_size_of_the_stamps():
 SMALL_TAIL = Free(tail_width=8)
 
 
-def test_grouped_convolutions_compute_in_single_precision_on_a_cpu(tree):
+def test_grouped_convolutions_train_in_single_precision_on_a_cpu(tree):
     layer = next(m for m in Encoder("mobilenetv2_035").modules() if getattr(m, "groups", 1) > 1)
     twin = copy.deepcopy(layer)
     torch.nn.init.zeros_(twin.weight)
     maps = torch.rand(2, layer.in_channels, 9, 9).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         found, of_twin = layer(maps), twin(maps)
+        with torch.no_grad():
+            judged = layer(maps)
     stride, padding = layer.stride, layer.padding
     expected = torch.nn.functional.conv2d(maps.float(), layer.weight, None, stride, padding, 1, layer.groups)
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, expected.bfloat16())
     assert not of_twin.any()
+    assert not torch.equal(judged, found)
+    torch.testing.assert_close(judged.float(), expected, rtol=0.02, atol=0.01)
 
 
 def test_an_unknown_encoder_names_the_nearest():
