@@ -17,7 +17,15 @@ from hubblefork.network.recipe import Recipe
 from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.sky.split import SPLITS, TRAIN, VALIDATION, Split
 from hubblefork.stamps.augment import central_views, moved_views, random_moves, still_views
-from hubblefork.stamps.batches import LabelledStamps, OrderedBatches, Share, ShuffledBatches, no_moves, place
+from hubblefork.stamps.batches import (
+    LabelledStamps,
+    OrderedBatches,
+    Share,
+    ShuffledBatches,
+    Streamed,
+    no_moves,
+    place,
+)
 from hubblefork.stamps.preprocess import prepare
 from hubblefork.zoo import DecisionTree
 
@@ -40,6 +48,7 @@ class GalaxyData(lightning.LightningDataModule):
         super().__init__()
         self.data, self.recipe, self.split, self.machine = data, recipe, split, machine
         catalogue = read_catalogue(data / "catalogue.parquet")
+        self.ids = galaxy_ids(catalogue).astype(str)
         self.rows = labelled_rows(catalogue, tree, split)
         self.labels = fractions(catalogue, tree).astype(np.float32)
         self.parts: dict[str, LabelledStamps] = {}
@@ -51,14 +60,14 @@ class GalaxyData(lightning.LightningDataModule):
         """Put stamps and labels where this process trains."""
         where = self.trainer.strategy.root_device if self.trainer else self.machine.where
         pixels = place(prepare(self.data, self.recipe.stamps).pixels, where, self.machine.memory)
-        self.parts = {
-            part: LabelledStamps(
-                pixels,
-                torch.from_numpy(rows).to(pixels.device),
-                torch.from_numpy(self.labels[rows]).to(where),
-            )
-            for part, rows in self.rows.items()
-        }
+        self.parts = {part: self._labelled(pixels, rows, where) for part, rows in self.rows.items()}
+
+    def _labelled(
+        self, pixels: Tensor | Streamed, rows: NDArray[np.intp], where: torch.device
+    ) -> LabelledStamps:
+        return LabelledStamps(
+            pixels, torch.from_numpy(rows).to(pixels.device), torch.from_numpy(self.labels[rows]).to(where)
+        )
 
     @property
     def steps(self) -> int:
@@ -93,12 +102,18 @@ class GalaxyData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> OrderedBatches:
         """Return the validation galaxies in order."""
+        return self._in_order(self.parts[VALIDATION], self.share)
+
+    def unchosen_batches(self) -> OrderedBatches:
+        """Return the training galaxies that the split's `judge_on` lists, in order; without a list none."""
+        train, rows = self.parts[TRAIN], self.rows[TRAIN]
+        listed = np.isin(self.ids[rows], list(self.split.judge_on or ()))
+        return self._in_order(self._labelled(train.pixels, rows[listed], train.labels.device), Share())
+
+    def _in_order(self, stamps: LabelledStamps, share: Share) -> OrderedBatches:
         size, augmentation = self.recipe.input_size, self.recipe.augmentation
         return OrderedBatches(
-            self.parts[VALIDATION],
-            lambda stamps: still_views(stamps, size, augmentation),
-            self.recipe.batch_size,
-            self.share,
+            stamps, lambda stamps: still_views(stamps, size, augmentation), self.recipe.batch_size, share
         )
 
 

@@ -59,8 +59,9 @@ class Recipe:
     "cosine" lets it fall to zero over all epochs, "one-cycle" rise and fall, both after `warmup` epochs of
     rising. Training stops after `patience` epochs in which `watch` gained less than `min_delta`. `optimiser`
     "sgd" has Nesterov's `momentum`. With an `average` (the decay of a step, 0: none) the weights that are
-    judged and kept are the exponential moving average of those that are trained. `precision` "auto" is what
-    the device gains from; `compile` is torch.compile.
+    judged and kept are the exponential moving average of those that are trained. With `centre` the kept
+    weights' offsets are fitted once more, to the training galaxies that nobody chose (see `centring`).
+    `precision` "auto" is what the device gains from; `compile` is torch.compile.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Recipe:
     watch: str = "validation_rmse"
     patience: int = 20
     min_delta: float = 0.001
+    centre: bool = False
     precision: str = "auto"
     compile: bool = False
     seed: int = 0

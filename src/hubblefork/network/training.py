@@ -33,6 +33,7 @@ from hubblefork.network.callbacks import (
     EpochLog,
     LowerOnPlateau,
 )
+from hubblefork.network.centring import centre_weights
 from hubblefork.network.device import Machine, compiled, keep_freed_memory, precision_of
 from hubblefork.network.galaxies import GalaxyData
 from hubblefork.network.losses import masked_rmse, squared_error
@@ -91,7 +92,8 @@ def train(
             trainer = _trainer(recipe, out, machine, [*ours, *callbacks])
             _fit(trainer, lesson, galaxies, out / "last.ckpt")
     if is_first():
-        runs.finish(out, log.rows, MODES[recipe.watch], recipe.watch)
+        centred = centre_weights(out, galaxies) if recipe.centre else 0
+        runs.finish(out, log.rows, MODES[recipe.watch], recipe.watch, centred_on=centred)
     return out
 
 

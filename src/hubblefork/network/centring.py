@@ -1,0 +1,75 @@
+"""Centring: a network that learned from chosen galaxies learns what volunteers say of galaxies nobody chose.
+
+Where some training galaxies were chosen by their votes, a network expects such galaxies. In a logistic model
+such a choice changes the offsets of the scores and nothing else (Prentice & Pyke 1979,
+doi:10.1093/biomet/66.3.403; King & Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868, section 4.1), so
+offsets are what is fitted anew, to those training galaxies that nobody chose. It is a recalibration in the
+large (Cox 1958, doi:10.1093/biomet/45.3-4.562) that needs no galaxy which chooses or judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hubblefork.network import runs
+from hubblefork.network.device import autocast, precision_of
+from hubblefork.network.galaxies import GalaxyData
+from hubblefork.network.losses import squared_error
+from hubblefork.network.model import VoteFractions
+
+RESIDUAL, EXPECTED, ITERATIONS = 0.12, 0.1, 200
+
+
+def centre_weights(out: Path, galaxies: GalaxyData) -> int:
+    """Centre the weights of a run on its training galaxies that are listed as chosen by nobody.
+
+    Returns the number of these galaxies; without a list there are none and nothing is done.
+    """
+    batches = galaxies.unchosen_batches()
+    if not len(batches):
+        return 0
+    weights, where = runs.load_weights(out), galaxies.machine.where
+    network = weights.network.to(where)
+    with autocast(where, precision_of(weights.recipe.precision, where).name):
+        scores, labels = _scores(network, batches)
+    centre(network, scores, labels)
+    runs.write_weights(out, network, weights.recipe, weights.tree, epoch=weights.epoch)
+    return len(labels)
+
+
+def centre(network: VoteFractions, scores: Tensor, labels: Tensor) -> None:
+    """Add to the biases of the last layer what makes fractions of its scores fit labels best, in place.
+
+    `scores` and `labels` have shape (galaxy, answer), NaN an unknown label. The squared error is least, with
+    a penalty as for residuals of 0.12 and offsets of 0.1: few galaxies move little.
+    """
+    last = network.features[-1]
+    assert isinstance(last, nn.Linear)
+    offsets = torch.zeros_like(last.bias, requires_grad=True)
+    optimiser = torch.optim.LBFGS([offsets], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        error, _ = squared_error(network.head(scores + offsets), labels)
+        loss = error + (RESIDUAL / EXPECTED) ** 2 * offsets.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    with torch.no_grad():
+        last.bias.add_(offsets)
+
+
+@torch.no_grad()
+def _scores(network: VoteFractions, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    found, labels = [], []
+    for views, known in batches:
+        hidden = network.features[:-1](views)
+        with torch.autocast(views.device.type, enabled=False):
+            found.append(network.features[-1](hidden.float()))
+        labels.append(known)
+    return torch.cat(found), torch.cat(labels)

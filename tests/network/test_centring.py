@@ -1,0 +1,94 @@
+"""Centring: chosen galaxies teach what is seen, unchosen ones how often it is said."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hubblefork.network import runs
+from hubblefork.network.centring import centre
+from hubblefork.network.galaxies import labelled_rows
+from hubblefork.network.model import VoteFractions
+from hubblefork.network.predict import Predictor
+from hubblefork.network.training import train
+from hubblefork.sky.catalogue import fractions, read_catalogue, write_catalogue
+from hubblefork.sky.split import TRAIN, Split, read_split, write_split
+from hubblefork.stamps.preprocess import prepare
+
+from .conftest import write_data_folder
+
+
+@pytest.fixture
+def network(quick, tree):
+    torch.manual_seed(2)
+    return VoteFractions(replace(quick, head="tree"), tree).eval()
+
+
+def moved(network, tree, galaxies):
+    """Centre a network on galaxies whose votes are of a first score 0.2 higher; how far it went."""
+    scores = torch.randn(galaxies, len(tree.columns))
+    before = network.features[-1].bias.detach().clone()
+    further = torch.zeros(len(tree.columns))
+    further[0] = 0.2
+    labels = network.head(scores + further)
+    labels[::2, tree.slices[5]] = torch.nan
+    centre(network, scores, labels)
+    by = network.features[-1].bias.detach() - before
+    rest = (network.head(scores + by) - labels).abs().nan_to_num()
+    return float(by[0] - by[1:3].mean()), float(rest.max())
+
+
+def test_the_last_layer_moves_to_where_the_labels_are(network, tree):
+    by, rest = moved(network, tree, 4000)
+    assert abs(by - 0.2) < 0.01
+    assert rest < 0.004
+
+
+def test_few_galaxies_move_it_little(network, tree):
+    assert 0 < moved(network, tree, 4)[0] < 0.1
+
+
+@pytest.fixture
+def chosen(tree, tmp_path):
+    """Every second galaxy unlisted, as if chosen: nobody says "smooth" of these."""
+    data = write_data_folder(tmp_path / "data", tree)
+    table = read_catalogue(data / "catalogue.parquet")
+    first = tree.columns[0]
+    votes = table[first].to_numpy(zero_copy_only=False).copy()
+    votes[1::2] *= 0.2
+    place = table.column_names.index(first)
+    table = table.set_column(place, table.schema.field(place), [votes])
+    write_catalogue(table, data / "catalogue.parquet")
+    listed = frozenset(str(galaxy) for galaxy in table["galaxy_id"].to_pylist()[::2])
+    write_split(Split(salt="tests", test=20, validation=20, judge_on=listed), data)
+    return data
+
+
+def residual(run, data, tree):
+    """Return the mean of prediction minus votes for "smooth", of listed training galaxies; their number."""
+    table, split = read_catalogue(data / "catalogue.parquet"), read_split(data)
+    weights = runs.load_weights(run)
+    rows = labelled_rows(table, tree, split)[TRAIN]
+    rows = rows[rows % 2 == 0]
+    found = Predictor(weights, device="cpu")(prepare(data, weights.recipe.stamps).pixels[rows])
+    return float(np.mean(found[:, 0] - fractions(table, tree)[rows, 0])), len(rows)
+
+
+def test_a_training_ends_with_it(chosen, tree, quick, tmp_path):
+    plain = train(chosen, replace(quick, head="tree"), tmp_path / "plain", device="cpu")
+    centred = train(chosen, replace(quick, head="tree", centre=True), tmp_path / "centred", device="cpu")
+    before, galaxies = residual(plain, chosen, tree)
+    after, _ = residual(centred, chosen, tree)
+    assert abs(after) < 0.4 * abs(before)
+    assert runs.read_notes(centred)["centred_on"] == galaxies
+    assert "centred_on" not in runs.read_notes(plain)
+    assert runs.load_weights(centred).epoch == runs.load_weights(plain).epoch
+
+
+def test_without_a_list_nothing_is_done(data, quick, tmp_path):
+    plain = train(data, quick, tmp_path / "plain", device="cpu")
+    centred = train(data, replace(quick, centre=True), tmp_path / "centred", device="cpu")
+    assert "centred_on" not in runs.read_notes(centred)
+    one, other = (runs.load_weights(run).network.state_dict() for run in (plain, centred))
+    assert all(torch.equal(one[name], other[name]) for name in one)
