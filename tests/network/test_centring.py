@@ -1,4 +1,4 @@
-"""Centring: chosen galaxies teach what is seen, unchosen ones how often it is said."""
+"""Centring: selected galaxies teach what is seen, unselected ones how often it is said."""
 
 from dataclasses import replace
 
@@ -50,8 +50,8 @@ def test_few_galaxies_move_it_little(network, tree):
 
 
 @pytest.fixture
-def chosen(tree, tmp_path):
-    """Every second galaxy unlisted, as if chosen: nobody says "smooth" of these."""
+def selected(tree, tmp_path):
+    """Every second galaxy unlisted, as if selected: nobody says "smooth" of these."""
     data = write_data_folder(tmp_path / "data", tree)
     table = read_catalogue(data / "catalogue.parquet")
     first = tree.columns[0]
@@ -75,11 +75,11 @@ def residual(run, data, tree):
     return float(np.mean(found[:, 0] - fractions(table, tree)[rows, 0])), len(rows)
 
 
-def test_a_training_ends_with_it(chosen, tree, quick, tmp_path):
-    plain = train(chosen, replace(quick, head="tree"), tmp_path / "plain", device="cpu")
-    centred = train(chosen, replace(quick, head="tree", centre=True), tmp_path / "centred", device="cpu")
-    before, galaxies = residual(plain, chosen, tree)
-    after, _ = residual(centred, chosen, tree)
+def test_a_training_ends_with_it(selected, tree, quick, tmp_path):
+    plain = train(selected, replace(quick, head="tree"), tmp_path / "plain", device="cpu")
+    centred = train(selected, replace(quick, head="tree", centre=True), tmp_path / "centred", device="cpu")
+    before, galaxies = residual(plain, selected, tree)
+    after, _ = residual(centred, selected, tree)
     assert abs(after) < 0.4 * abs(before)
     assert runs.read_notes(centred)["centred_on"] == galaxies
     assert "centred_on" not in runs.read_notes(plain)

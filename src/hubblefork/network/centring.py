@@ -1,10 +1,10 @@
-"""Centring: a network that learned from chosen galaxies learns what volunteers say of galaxies nobody chose.
+"""Centring: a network that learned from selected galaxies is fitted to what volunteers say of all.
 
-Where some training galaxies were chosen by their votes, a network expects such galaxies. In a logistic model
-such a choice changes the offsets of the scores and nothing else (Prentice & Pyke 1979,
+Where some training galaxies were selected by their votes, a network expects such galaxies. In a logistic
+model such a selection changes the offsets of the scores and nothing else (Prentice & Pyke 1979,
 doi:10.1093/biomet/66.3.403; King & Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868, section 4.1), so
-offsets are what is fitted anew, to those training galaxies that nobody chose. It is a recalibration in the
-large (Cox 1958, doi:10.1093/biomet/45.3-4.562) that needs no galaxy which chooses or judges.
+offsets are what is fitted anew, to those training galaxies that nobody selected. It is a recalibration in
+the large (Cox 1958, doi:10.1093/biomet/45.3-4.562) that needs no galaxy which chooses or judges.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ RESIDUAL, EXPECTED, ITERATIONS = 0.12, 0.1, 200
 
 
 def centre_weights(out: Path, galaxies: GalaxyData) -> int:
-    """Centre the weights of a run on its training galaxies that are listed as chosen by nobody.
+    """Centre the weights of a run on its training galaxies that are listed as selected by nobody.
 
     Returns the number of these galaxies; without a list there are none and nothing is done.
     """
-    batches = galaxies.unchosen_batches()
+    batches = galaxies.unselected_batches()
     if not len(batches):
         return 0
     weights, where = runs.load_weights(out), galaxies.machine.where

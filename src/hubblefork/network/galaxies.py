@@ -104,7 +104,7 @@ class GalaxyData(lightning.LightningDataModule):
         """Return the validation galaxies in order."""
         return self._in_order(self.parts[VALIDATION], self.share)
 
-    def unchosen_batches(self) -> OrderedBatches:
+    def unselected_batches(self) -> OrderedBatches:
         """Return the training galaxies that the split's `judge_on` lists, in order; without a list none."""
         train, rows = self.parts[TRAIN], self.rows[TRAIN]
         listed = np.isin(self.ids[rows], list(self.split.judge_on or ()))

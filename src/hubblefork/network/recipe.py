@@ -60,7 +60,7 @@ class Recipe:
     rising. Training stops after `patience` epochs in which `watch` gained less than `min_delta`. `optimiser`
     "sgd" has Nesterov's `momentum`. With an `average` (the decay of a step, 0: none) the weights that are
     judged and kept are the exponential moving average of those that are trained. With `centre` the kept
-    weights' offsets are fitted once more, to the training galaxies that nobody chose (see `centring`).
+    weights' offsets are fitted once more, to the training galaxies that nobody selected (see `centring`).
     `precision` "auto" is what the device gains from; `compile` is torch.compile.
     """
 
