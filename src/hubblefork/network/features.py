@@ -61,7 +61,8 @@ class _Watched:
     def __init__(self, weights: runs.Weights, device: str) -> None:
         self.predict = Predictor(weights, device=device)
         self.heard: list[NDArray[np.float32]] = []
-        weights.network.features[-1].register_forward_pre_hook(self._hear)
+        [(network, _)] = self.predict.members
+        network.features[-1].register_forward_pre_hook(self._hear)
 
     def _hear(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.heard.append(inputs[0].float().cpu().numpy())

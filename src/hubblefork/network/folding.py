@@ -7,6 +7,7 @@ convolution's weights and bias (Jacob et al. 2018, arXiv:1712.05877, section 3.2
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,12 @@ from torch.nn.utils import fuse_conv_bn_weights
 
 EQUAL = 1e-4
 
+Network = TypeVar("Network", bound=nn.Module)
 Pairs = list[tuple[nn.Conv2d, nn.BatchNorm2d]]
 
 
 @torch.no_grad()
-def folded(network: nn.Module, input_size: int) -> nn.Module:
+def folded(network: Network, input_size: int) -> Network:
     """Return a copy of a network in evaluation mode, normalisations that follow a convolution folded into it.
 
     A network whose fractions of noise this would change by more than 1e-4 in single precision is returned as

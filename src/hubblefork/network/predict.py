@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.errors import CatalogueError, ImageError, RunError
@@ -28,6 +28,7 @@ from hubblefork.files import replacing, write_text
 from hubblefork.network import runs
 from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
 from hubblefork.network.folding import folded
+from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe
 from hubblefork.progress import Progress, silent
 from hubblefork.sky.archives import galaxy_id_of, open_source
@@ -73,10 +74,10 @@ class Predictor:
         fractions = [self._seen(network, recipe, pixels) for network, recipe in self.members]
         return torch.stack(fractions).mean(dim=0).cpu().numpy()
 
-    def _made_ready(self, member: runs.Weights) -> nn.Module:
+    def _made_ready(self, member: runs.Weights) -> VoteFractions:
         return folded(member.network.to(self.device).eval(), member.recipe.input_size)
 
-    def _seen(self, network: nn.Module, recipe: Recipe, pixels: Tensor) -> Tensor:
+    def _seen(self, network: VoteFractions, recipe: Recipe, pixels: Tensor) -> Tensor:
         with autocast(self.device, precision_of(recipe.precision, self.device).name):
             views = even_views(pixels, recipe.input_size, self.views, recipe.augmentation)
             return torch.stack([network(view) for view in views]).mean(dim=0)
