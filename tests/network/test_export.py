@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from hubblefork.errors import RunError, StampError
 from hubblefork.network import export as room
@@ -29,6 +30,7 @@ def run(tmp_path_factory, tree):
 
 def untrained(folder, tree, *settings):
     recipe = load_recipe("lab-cnn", ["crop=64", "stamp_size=34", "input_size=30", "head=tree", *settings])
+    torch.manual_seed(0)
     runs.write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     return folder
 
@@ -58,7 +60,7 @@ def test_cutouts_are_resampled_as_stamps_are(run):
     seen = []
     model.network.register_forward_hook(lambda _, views, __: seen.append(views[0]))
     images = cutouts(2)
-    model.eval()(room.torch.from_numpy(images))
+    model.eval()(torch.from_numpy(images))
     stamps = np.stack([resample(image, axis, axis) for image in images])[:, 2:32, 2:32]
     views = seen[0].permute(0, 2, 3, 1).numpy() * 255
     assert np.abs(views - stamps).max() <= 1
@@ -79,9 +81,11 @@ def test_a_network_that_was_turned_is_shown_what_predict_shows_it(tree, tmp_path
     stamps = np.stack([resample(image, axis, axis) for image in images])
     weights = load_weights(run)
     single = replace(weights, recipe=replace(weights.recipe, precision="32"))
-    np.testing.assert_allclose(fractions, Predictor(single, device="cpu")(stamps), atol=1e-3)
     unturned = replace(single, recipe=replace(single.recipe, rotation=0.0))
-    assert np.abs(fractions - Predictor(unturned, device="cpu")(stamps)).max() > 2e-3
+    near, far = (
+        np.abs(fractions - Predictor(shown, device="cpu")(stamps)).max() for shown in (single, unturned)
+    )
+    assert near < 0.1 * far
 
 
 def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):

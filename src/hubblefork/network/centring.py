@@ -9,7 +9,6 @@ the large (Cox 1958, doi:10.1093/biomet/45.3-4.562) that needs no galaxy which c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -34,11 +33,11 @@ def centre_weights(out: Path, galaxies: GalaxyData) -> int:
         return 0
     weights, where = runs.load_weights(out), galaxies.machine.where
     network = weights.network.to(where)
-    with autocast(where, precision_of(weights.recipe.precision, where).name):
-        scores, labels = _scores(network, batches)
-    centre(network, scores, labels)
+    with torch.no_grad(), autocast(where, precision_of(weights.recipe.precision, where).name):
+        scores, labels = zip(*[(network.scores(views), known) for views, known in batches], strict=True)
+    centre(network, torch.cat(scores), torch.cat(labels))
     runs.write_weights(out, network, weights.recipe, weights.tree, epoch=weights.epoch)
-    return len(labels)
+    return sum(map(len, labels))
 
 
 def centre(network: VoteFractions, scores: Tensor, labels: Tensor) -> None:
@@ -62,14 +61,3 @@ def centre(network: VoteFractions, scores: Tensor, labels: Tensor) -> None:
     optimiser.step(closure)
     with torch.no_grad():
         last.bias.add_(offsets)
-
-
-@torch.no_grad()
-def _scores(network: VoteFractions, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    found, labels = [], []
-    for views, known in batches:
-        hidden = network.features[:-1](views)
-        with torch.autocast(views.device.type, enabled=False):
-            found.append(network.features[-1](hidden.float()))
-        labels.append(known)
-    return torch.cat(found), torch.cat(labels)

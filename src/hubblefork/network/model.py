@@ -34,9 +34,15 @@ class VoteFractions(nn.Module):
         Whatever precision computes the layers before, the last one and the head compute in single: fractions
         of a catalogue are not to be rounded to the 8 bits of bf16.
         """
+        scores = self.scores(views)
+        with torch.autocast(scores.device.type, enabled=False):
+            return self.head(scores)
+
+    def scores(self, views: Tensor) -> Tensor:
+        """Return what the last layer hands to the head, (galaxy, answer), in single precision."""
         hidden = self.features[:-1](views)
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.head(self.features[-1](hidden.float()))
+            return self.features[-1](hidden.float())
 
 
 @dataclass(frozen=True)
