@@ -25,6 +25,7 @@ from hubblefork.report.blocks import (
 from hubblefork.report.inputs import Galaxies, Inputs
 from hubblefork.science.fractions import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
 from hubblefork.science.samples import prototypes
+from hubblefork.sky.split import evaluate_command
 from hubblefork.zoo import DecisionTree
 
 CANDIDATES = 9
@@ -155,9 +156,7 @@ def _candidates(inputs: Inputs) -> Block:
     given = isinstance(inputs.extra, Galaxies)
     pool = inputs.extra if given else inputs.judged
     if not isinstance(pool, Galaxies):
-        return Missing(
-            "There are no predictions to choose candidates from.", f"hubblefork evaluate {inputs.run}"
-        )
+        return Missing("There are no predictions to choose candidates from.", evaluate_command(inputs.run))
     if isinstance(inputs.stamps, Missing):
         return inputs.stamps
     there = pool.chosen(pool.rows >= 0)

@@ -19,7 +19,7 @@ from hubblefork.science.evaluation import read_evaluation
 from hubblefork.science.held_out import views_of
 from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.sky.rejects import Reject, read_rejects
-from hubblefork.sky.split import TEST, VALIDATION, Split, read_split
+from hubblefork.sky.split import TEST, VALIDATION, Split, evaluate_command, read_split
 from hubblefork.stamps.preprocess import StampSpec, open_stamps
 from hubblefork.zoo import DecisionTree, read_tree
 
@@ -79,7 +79,7 @@ def read_inputs(run: Path, predictions: Path | None) -> Inputs:
     notes, tree = _read_notes(run), read_tree(run)
     data = Path(notes.get("data", ""))
     train = f"hubblefork train {data} --recipe … --out {run}"
-    evaluate = f"hubblefork evaluate {run}"
+    evaluate = evaluate_command(run)
     recipe = _attempt(run / "recipe.toml", _read_toml, train)
     evaluation = _attempt(run / "evaluation.json", read_evaluation, evaluate)
     sky = _attempt(data / "catalogue.parquet", lambda path: _read_sky(path, tree), _ingest(data))

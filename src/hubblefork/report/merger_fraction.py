@@ -57,7 +57,7 @@ def merger_fraction(inputs: Inputs) -> Section:
 
 
 def _nothing(inputs: Inputs) -> Missing:
-    return Missing("There are no predictions to count mergers in.", f"hubblefork evaluate {inputs.run}")
+    return Missing("There are no predictions to count mergers in.", evaluate_command(inputs.run))
 
 
 def _samples(inputs: Inputs) -> dict[str, Galaxies]:

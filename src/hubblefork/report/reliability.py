@@ -21,6 +21,7 @@ from hubblefork.report.blocks import (
 from hubblefork.report.inputs import Inputs
 from hubblefork.report.results import said
 from hubblefork.science.coverage import RARE
+from hubblefork.sky.split import evaluate_command
 from hubblefork.zoo import DecisionTree
 
 
@@ -50,7 +51,7 @@ def _least_reliable(tree: DecisionTree, answers: Mapping[str, Any]) -> str:
 
 def _intervals(inputs: Inputs) -> list[Block]:
     """Return table and figure of the coverage of the intervals, or why there is none."""
-    remedy = f"hubblefork evaluate {inputs.run}"
+    remedy = evaluate_command(inputs.run)
     if isinstance(inputs.evaluation, Missing) or "intervals" not in inputs.evaluation:
         return [Missing("Whether intervals hold what they promise is not judged yet.", remedy)]
     found = inputs.evaluation["intervals"]

@@ -24,7 +24,7 @@ from hubblefork.report.blocks import (
 from hubblefork.report.inputs import Galaxies, Inputs, Sky
 from hubblefork.science.baselines import centre_colours, kaggle_central_pixel, mean_vote
 from hubblefork.science.metrics import rmse_per_answer as errors_per_answer
-from hubblefork.sky.split import TRAIN, VALIDATION, Split
+from hubblefork.sky.split import TRAIN, VALIDATION, Split, evaluate_command
 from hubblefork.zoo import DecisionTree
 
 BASELINES = {
@@ -98,7 +98,7 @@ def _warnings(inputs: Inputs, found: Mapping[str, Any]) -> list[Block]:
         texts.append(
             FLATTERS
             + (
-                f"The test part says more: hubblefork evaluate {inputs.run} --part test."
+                f"The test part says more: {evaluate_command(inputs.run)} --part test."
                 if tested
                 else "A split with a test part would say more: hubblefork split DATA --test 20."
             )
