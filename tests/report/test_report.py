@@ -213,6 +213,8 @@ def test_captions_are_computed_from_the_numbers(whole, made):
     assert f"its median over the answers is {np.median([x for x in r if x is not None]):.2f}" in page.text
     assert "The weights kept are those of epoch 1 of 3 epochs" in page.text
     assert "The learning rate was lowered 1 time" in page.text
+    assert "once more, to the 30 training galaxies that judge_on.txt lists" in page.text
+    assert "resnet9.in1k of timm" in page.text
 
 
 def test_commands_make_the_run_again(whole, made):

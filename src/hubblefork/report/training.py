@@ -83,6 +83,8 @@ def _split_text(split: Split) -> str:
 def _run_facts(notes: dict[str, Any], rows: list[dict[str, float]] | Missing) -> dict[str, str]:
     device, parameters = notes.get("device", {}), notes.get("parameters", {})
     facts = {"Recipe": f"{notes.get('recipe', '–')}, seed {notes.get('seed', '–')}"}
+    if start := notes.get("start"):
+        facts["Started from"] = start
     if parameters:
         facts["Parameters"] = (
             f"{parameters['learned']:,} are learned; {parameters['keras']:,} in Keras's way of counting, "
@@ -142,11 +144,18 @@ def curves(inputs: Inputs) -> Section:
     baseline = _mean_vote_of_validation(inputs)
     best = inputs.notes.get("best_epoch", _best_epoch(rows, inputs.recipe))
     drawing = learning_curves(rows, best_epoch=best, mean_vote=baseline)
-    return Section(
-        "curves",
-        title,
-        [Picture("learning-curves", drawing, _curves_caption(rows, drawing[1], best, baseline))],
-    )
+    blocks: list[Block] = [
+        Picture("learning-curves", drawing, _curves_caption(rows, drawing[1], best, baseline))
+    ]
+    if centred_on := inputs.notes.get("centred_on"):
+        blocks.append(
+            Paragraph(
+                "After the last epoch the offsets of the last layer were fitted once more, to the "
+                f"{counted(centred_on, 'training galaxy', 'training galaxies')} that judge_on.txt lists, "
+                "since the others were selected by their votes. The curves are from before."
+            )
+        )
+    return Section("curves", title, blocks)
 
 
 def _best_epoch(rows: list[dict[str, float]], recipe: dict[str, Any] | Missing) -> int:
