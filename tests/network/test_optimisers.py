@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from timm.optim.muon import Muon
 from torch import nn
 
 from hubblefork.network import runs
@@ -41,6 +42,33 @@ def test_biases_and_normalisations_do_not_decay():
     groups = optimisation(network(), recipe("optimiser=adamw", "weight_decay=0.1"), STEPS).param_groups
     shapes = {group["weight_decay"]: [tuple(p.shape) for p in group["params"]] for group in groups}
     assert shapes == {0.1: [(3, 4), (2, 3)], 0.0: [(3,), (3,), (3,), (2,)]}
+
+
+def test_muon_is_for_the_matrices_of_hidden_layers():
+    given = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 5, groups=4), *network())
+    found = optimisation(given, recipe("optimiser=muon", "weight_decay=0.1", "learning_rate=0.02"), STEPS)
+    assert type(found) is Muon
+    assert all(group["lr"] == 0.02 for group in found.param_groups)
+    shapes = {
+        (group["use_fallback"], group["weight_decay"]): [tuple(p.shape) for p in group["params"]]
+        for group in found.param_groups
+    }
+    assert shapes == {
+        (False, 0.1): [(4, 3, 3, 3), (3, 4)],
+        (True, 0.1): [(4, 1, 5, 5), (2, 3)],
+        (True, 0.0): [(4,), (4,), (3,), (3,), (3,), (2,)],
+    }
+
+
+def test_a_step_of_muon_is_orthogonal_and_as_large_as_adamws():
+    given = nn.Sequential(nn.Linear(16, 8, bias=False), nn.Linear(8, 2))
+    found = optimisation(given, recipe("optimiser=muon", "learning_rate=0.01"), STEPS)
+    before = given[0].weight.detach().clone()
+    given(torch.randn(32, 16, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    found.step()
+    step = (given[0].weight.detach() - before) / 0.01
+    singular = torch.linalg.svdvals(step)[:2] / (0.2 * 16**0.5)
+    assert singular == pytest.approx(torch.ones(2), abs=0.35)
 
 
 def test_what_is_frozen_is_not_optimised():
@@ -95,7 +123,10 @@ class Stop(Callback):
 
 @pytest.mark.parametrize(
     "settings",
-    [["schedule=cosine", "warmup=1"], ["schedule=one-cycle", "optimiser=sgd", "weight_decay=0.01"]],
+    [
+        ["schedule=cosine", "warmup=1", "optimiser=muon"],
+        ["schedule=one-cycle", "optimiser=sgd", "weight_decay=0.01"],
+    ],
 )
 def test_a_schedule_goes_on_exactly_where_it_was(data, quick, tmp_path, settings):
     kept = ["epochs=4", "steps=2", "batch_size=8"]

@@ -61,9 +61,30 @@ def _between(begin: float, end: float, share: float) -> float:
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> Optimizer:
     groups = _groups(network, recipe.weight_decay)
+    if recipe.optimiser == "muon":
+        return _muon(groups, recipe.learning_rate)
     if recipe.optimiser == "sgd":
         return SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
     return {"adam": Adam, "adamw": AdamW}[recipe.optimiser](groups, lr=recipe.learning_rate, weight_decay=0)
+
+
+def _muon(groups: list[dict[str, Any]], learning_rate: float) -> Optimizer:
+    """Return Muon (Jordan 2024, kellerjordan.github.io/posts/muon) of the hidden layers' matrices.
+
+    Its steps have the size of AdamW's (Liu et al. 2025, arXiv:2502.16982, eq. 4), so that rates carry over.
+    AdamW steps all else: biases, normalisations, filters of one band each, and the last layer.
+    """
+    from timm.optim.muon import Muon  # seconds to import
+
+    *hidden, _last = [weight for group in groups for weight in group["params"] if weight.ndim > 1]
+    theirs = {id(weight) for weight in hidden if not (weight.ndim == 4 and weight.shape[1] == 1)}
+    split = []
+    for group in groups:
+        for fallback in (False, True):
+            chosen = [weight for weight in group["params"] if (id(weight) not in theirs) == fallback]
+            if chosen:
+                split.append({**group, "params": chosen, "use_fallback": fallback})
+    return Muon(split, lr=learning_rate, betas=(0.9, 0.999))
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ SHARES = ("dropout", "tail_dropout", "drop_path", "momentum", "average")
 CHOICES = {
     "head": (*HEADS, "dieleman"),
     "watch": ("validation_rmse", "validation_agreement"),
-    "optimiser": ("adam", "adamw", "sgd"),
+    "optimiser": ("adam", "adamw", "muon", "sgd"),
     "schedule": ("plateau", "cosine", "one-cycle"),
     "precision": ("auto", "32", "bf16", "fp16"),
 }
@@ -57,10 +57,11 @@ class Recipe:
     that would end after `minutes` (0: no limit). `schedule` of the learning rate: "plateau" multiplies it by
     `plateau_factor` after `plateau_patience` epochs without progress of `watch`, down to `plateau_floor`;
     "cosine" lets it fall to zero over all epochs, "one-cycle" rise and fall, both after `warmup` epochs of
-    rising. Training stops after `patience` epochs in which `watch` gained less than `min_delta`. `optimiser`
-    "sgd" has Nesterov's `momentum`. With an `average` (the decay of a step, 0: none) the weights that are
-    judged and kept are the exponential moving average of those that are trained. With `centre` the kept
-    weights' offsets are fitted once more, to the training galaxies that nobody selected (see `centring`).
+    rising. Training stops after `patience` epochs in which `watch` gained less than `min_delta`.
+    `optimiser` "sgd" has Nesterov's `momentum`; "muon" is AdamW but for the hidden layers' matrices. With
+    an `average` (the decay of a step, 0: none) the weights that are judged and kept are the exponential
+    moving average of those that are trained. With `centre` the kept weights' offsets are fitted once more,
+    to the training galaxies that nobody selected (see `centring`).
     `precision` "auto" is what the device gains from; `compile` is torch.compile.
     """
 
