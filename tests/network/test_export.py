@@ -85,7 +85,7 @@ def test_a_network_that_was_turned_is_shown_what_predict_shows_it(tree, tmp_path
     near, far = (
         np.abs(fractions - Predictor(shown, device="cpu")(stamps)).max() for shown in (single, unturned)
     )
-    assert near < 0.1 * far
+    assert near < min(1e-3, 0.1 * far)
 
 
 def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):

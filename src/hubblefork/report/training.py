@@ -152,7 +152,7 @@ def curves(inputs: Inputs) -> Section:
             Paragraph(
                 "After the last epoch the offsets of the last layer were fitted once more, to the "
                 f"{counted(centred_on, 'training galaxy', 'training galaxies')} that judge_on.txt lists, "
-                "since the others were selected by their votes. The curves are from before."
+                "since others may have been selected by their votes. The curves are from before."
             )
         )
     return Section("curves", title, blocks)
