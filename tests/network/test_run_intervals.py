@@ -15,7 +15,7 @@ from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.model import VoteFractions
 from hubblefork.sky.catalogue import fractions, metadata_of, read_catalogue
-from hubblefork.sky.split import Split, write_split
+from hubblefork.sky.split import VIEWING, Split, write_split
 from hubblefork.tables import evaluation_tables
 
 
@@ -84,6 +84,18 @@ def test_intervals_belong_to_one_run_its_weights_and_its_views(copied, data, tre
     (copied / "intervals.json").unlink()
     with pytest.raises(RunError, match=r"there is no intervals\.json; `hubblefork evaluate"):
         intervals_of(copied)
+
+
+def test_intervals_of_galaxies_seen_otherwise_are_not_taken(copied):
+    path = copied / "intervals.json"
+    for earlier in ({"viewing": "1"}, {}):
+        said = json.loads(path.read_text())
+        del said["viewing"]
+        path.write_text(json.dumps(said | earlier))
+        with pytest.raises(RunError, match=r"intervals\.json was made by an earlier hubblefork, .*anew"):
+            intervals_of(copied)
+        path.write_text(json.dumps(said | {"viewing": VIEWING}))
+    assert intervals_of(copied).viewing == VIEWING
 
 
 def test_a_tree_of_ones_own_is_bounded_too(copied, data):

@@ -22,7 +22,7 @@ from hubblefork.science.held_out import (
 from hubblefork.science.measure import Wanted, as_json, criteria, measure, measure_bins, sweep
 from hubblefork.science.where import parse_where
 from hubblefork.sky.catalogue import fractions, with_fractions, with_metadata, write_catalogue
-from hubblefork.sky.split import Split, write_split
+from hubblefork.sky.split import VIEWING, Split, write_split
 from hubblefork.zoo import to_joint
 
 GALAXIES = 900
@@ -139,9 +139,25 @@ def test_a_mean_over_views_is_calibrated_by_means_over_as_many(tree, sky, tmp_pa
     assert "test-16-views galaxies" in held.origin
 
 
+def test_predictions_of_galaxies_seen_otherwise_are_not_taken(tree, sky, tmp_path):
+    folder, guesses, _, parts = sky
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    own = run / "predictions" / "test.parquet"
+    earlier = with_metadata(guesses.take(np.flatnonzero(parts == "test")), {"views": "1", "viewing": "1"})
+    write_catalogue(earlier, own)
+    with pytest.raises(CatalogueError, match=r"test\.parquet: .* in another way: hubblefork evaluate "):
+        held_out_of_run(run, tree)
+    write_catalogue(with_metadata(earlier, {"viewing": VIEWING}), own)
+    assert len(held_out_of_run(run, tree).ids)
+    with pytest.raises(CatalogueError, match=r"the catalogue: .* in another way: predict anew"):
+        views_of(with_metadata(earlier, {"views": "1"}))
+
+
 @pytest.mark.parametrize(("said", "views"), [(None, 1), ("16", 16), ("many", 0), ("0", 0)])
 def test_a_catalogue_says_of_how_many_views_it_is(said, views):
-    table = with_metadata(pa.table({"galaxy_id": [1]}), {} if said is None else {"views": said})
+    known = {} if said is None else {"views": said, "viewing": VIEWING}
+    table = with_metadata(pa.table({"galaxy_id": [1]}), known)
     if views:
         assert views_of(table) == views
     else:

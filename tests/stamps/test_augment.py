@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hubblefork.sky.split import VIEWING
 from hubblefork.stamps.augment import (
     Augmentation,
     augmented_views,
@@ -172,3 +173,12 @@ def test_views_to_judge_by_begin_with_the_first_angle():
     angles = [float(torch.rad2deg(torch.atan2(move[1, 0], move[1, 1]))) % 360 for move in moves[::2]]
     assert angles == pytest.approx([11.25 + 45 * k for k in range(8)], abs=1e-3)
     assert torch.equal(next(iter(views)), still_views(stamps(1), 64, by))
+
+
+def test_a_change_of_the_views_raises_their_number():
+    """Whoever changes what is seen at prediction raises VIEWING, and writes the new numbers here."""
+    first = Augmentation(rotation=180.0, zoom=1.3).first_angle
+    seen = torch.cat([even_moves(views, 96, 64, first)[:, 0, :2] for views in (1, 4)])
+    one = x, y = 0.65386, -0.13006
+    assert VIEWING == "2"
+    assert torch.allclose(seen, torch.tensor([one, one, [-x, y], [-x, -y], [x, -y]]), atol=1e-5)

@@ -12,14 +12,14 @@ from hubblefork.errors import RunError
 from hubblefork.network.runs import digest_of, weights_file
 from hubblefork.science.intervals import INTERVALS, Intervals, read_intervals
 from hubblefork.sky.catalogue import with_metadata
-from hubblefork.sky.split import evaluate_command
+from hubblefork.sky.split import VIEWING, evaluate_command
 
 
 def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> Intervals:
     """Read the intervals beside a run's weights (a run folder, or the .safetensors file).
 
     Raises RunError where there are none, and where they are of other weights, of another number of views
-    of each galaxy, or wanted for a mean over several runs.
+    of each galaxy or of an earlier way to look at it, or wanted for a mean over several runs.
     """
     folder = weights_file(run).parent
     evaluate = evaluate_command(folder, views)
@@ -30,6 +30,11 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
     found = read_intervals(folder / INTERVALS)
     if found.weights != digest_of(weights_file(run)):
         raise RunError(f"{folder / INTERVALS} is of other weights than {run}; `{evaluate}` makes it anew")
+    if found.viewing != VIEWING:
+        raise RunError(
+            f"{folder / INTERVALS} was made by an earlier hubblefork, which looked at galaxies otherwise; "
+            f"`{evaluate}` makes it anew"
+        )
     if found.views != views:
         raise RunError(
             f"{folder / INTERVALS} is for --views {found.views}, not {views}; `{evaluate}` makes it anew"

@@ -41,7 +41,7 @@ from hubblefork.sky.catalogue import (
     with_metadata,
     write_catalogue,
 )
-from hubblefork.sky.split import predictions_file, read_split
+from hubblefork.sky.split import VIEWING, predictions_file, read_split
 from hubblefork.stamps.augment import even_views
 from hubblefork.stamps.preprocess import prepare, stream
 from hubblefork.zoo import DecisionTree
@@ -212,7 +212,9 @@ def _predict_images(
     predictor: Predictor, members: Sequence[runs.Weights], source: Path, out: Path, progress: Progress
 ) -> tuple[pa.Table, list[tuple[str, str]]]:
     weights = members[0]
-    parts = _Parts.opened(out, source, [*(member.digest for member in members), str(predictor.views)])
+    parts = _Parts.opened(
+        out, source, [*(member.digest for member in members), str(predictor.views), VIEWING]
+    )
     with open_source(source) as images:
         names, defects = images.names(), [(defect.member, str(defect)) for defect in images.defects]
     if not names:
@@ -326,6 +328,7 @@ def _signed(table: pa.Table, members: Sequence[runs.Weights], places: Sequence[P
             "recipe": weights.recipe.name,
             "tree": weights.tree.name,
             "views": str(views),
+            "viewing": VIEWING,
             "quantity": "joint_fraction",
             "version": __version__,
         },

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, metadata_of, read_catalogue
 from hubblefork.sky.labels import read_labels
-from hubblefork.sky.split import TEST, TRAIN, VALIDATION, predictions_file, read_split
+from hubblefork.sky.split import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    VIEWING,
+    evaluate_command,
+    predictions_file,
+    read_split,
+)
 from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names
 from hubblefork.zoo.tree import DEFAULT
 
@@ -75,8 +83,10 @@ def tree_of(table: pa.Table) -> DecisionTree:
 def views_of(table: pa.Table) -> int:
     """Return how many views of each galaxy a catalogue's predictions are the mean of; 1 where it says none.
 
-    Raises CatalogueError where the metadata's `views` is no number.
+    Raises CatalogueError where the metadata's `views` is no number, and for predictions of an earlier version
+    that looked at galaxies in another way.
     """
+    _check_viewing(table, "the catalogue", "predict anew")
     views = metadata_of(table).get("views", "1")
     if not views.isdecimal() or int(views) < 1:
         raise CatalogueError(f'the catalogue\'s metadata say views = "{views}": a number, at least 1')
@@ -93,7 +103,7 @@ def held_out_of_run(run: Path, tree: DecisionTree, labels: Path | None = None, *
     """
     data = Path(str(_notes(run).get("data", "")))
     paths = [predictions_file(run, part, views) for part in (VALIDATION, TEST)]
-    tables = [read_catalogue(path).select(["galaxy_id", *tree.columns]) for path in paths if path.exists()]
+    tables = [_read_own(path, run, views, tree) for path in paths if path.exists()]
     if not tables:
         seen = f" from {views} views of each, as the catalogue is" if views > 1 else ""
         raise RunError(f"{run}: its validation and test galaxies are not predicted yet{seen}")
@@ -122,6 +132,20 @@ def trained_on(run: Path, ids: NDArray, tree: DecisionTree) -> NDArray[np.bool_]
     known = galaxy_ids(table)[labelled(table, tree)]
     training = known[read_split(run).assign(known.tolist()) == TRAIN]
     return np.isin(ids.astype(str), training.astype(str))
+
+
+def _read_own(path: Path, run: Path, views: int, tree: DecisionTree) -> pa.Table:
+    table = read_catalogue(path)
+    _check_viewing(table, str(path), evaluate_command(run, views))
+    return table.select(["galaxy_id", *tree.columns])
+
+
+def _check_viewing(table: pa.Table, what: str, remedy: str) -> None:
+    said = metadata_of(table)
+    if "views" in said and said.get("viewing") != VIEWING:
+        raise CatalogueError(
+            f"{what}: predictions of an earlier hubblefork, which looked at galaxies in another way: {remedy}"
+        )
 
 
 def _notes(run: Path) -> dict[str, object]:

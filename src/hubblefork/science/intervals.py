@@ -31,6 +31,7 @@ from scipy.optimize import nnls
 
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.files import write_text
+from hubblefork.sky.split import VIEWING
 
 COVERAGES = (0.68, 0.9, 0.95)
 LEAST = 50
@@ -81,8 +82,8 @@ class Intervals:
     """The intervals of every answer of a tree, at some coverages; `origin` says which galaxies calibrate.
 
     With `spread` they were fitted to predictions with a spread, and need one. `weights` is the SHA-256 of the
-    weights that predicted, where it is known, from so many `views` of each galaxy.
-    Raises CatalogueError for coverages that do not rise in (0, 1).
+    weights that predicted, where it is known, from so many `views` of each galaxy, in the manner of
+    `viewing`. Raises CatalogueError for coverages that do not rise in (0, 1).
     """
 
     tree: str
@@ -93,6 +94,7 @@ class Intervals:
     weights: str = ""
     views: int = 1
     spread: bool = False
+    viewing: str = "1"
 
     def __post_init__(self) -> None:
         _check_coverages(self.coverages)
@@ -176,7 +178,7 @@ def fit_intervals(
         enough = np.count_nonzero(own) >= LEAST
         found[name] = _fitted(columns[:, own, column] if enough else columns[:, known], coverages)
     rising, has_spread = tuple(coverages), spread is not None
-    return Intervals(tree, rising, galaxies, found, origin, weights, views, has_spread)
+    return Intervals(tree, rising, galaxies, found, origin, weights, views, has_spread, VIEWING)
 
 
 def write_intervals(intervals: Intervals, path: Path) -> None:

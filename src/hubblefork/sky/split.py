@@ -22,6 +22,8 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 LEFT_OUT = "left out"
 HASHES = 16**8
+VIEWING = "2"
+"""How galaxies are seen at prediction (`stamps.augment.even_views`); what has another number is made anew."""
 
 
 @dataclass(frozen=True)

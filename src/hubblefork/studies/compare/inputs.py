@@ -1,6 +1,7 @@
 """What the page is told from: each network's run, wherever it was trained, judged here on the same galaxies.
 
-OUT/judged/<digest of the weights>/<part>-<views>.parquet holds predictions, speed.toml what they took.
+OUT/judged/<digest of the weights>/<part>-<views>-<VIEWING>.parquet holds predictions, speed.toml what
+they took.
 Nothing is written into a run of somebody else.
 """
 
@@ -32,7 +33,7 @@ from hubblefork.sky.catalogue import (
     with_fractions,
     write_catalogue,
 )
-from hubblefork.sky.split import Split, read_split
+from hubblefork.sky.split import VIEWING, Split, read_split
 from hubblefork.stamps.preprocess import prepare
 from hubblefork.studies.compare.plan import Plan
 from hubblefork.studies.speed import predicting_speed
@@ -220,7 +221,7 @@ class _Judge:
 
     def predictions(self, run: Path, folder: Path, views: int) -> NDArray:
         """Return joint fractions of the judged galaxies, from the file where it has the same galaxies."""
-        path = folder / f"{self.sky.part}-{views}.parquet"
+        path = folder / f"{self.sky.part}-{views}-{VIEWING}.parquet"
         rows = self.sky.rows[self.sky.part]
         ids = self.sky.table.select([ID]).take(rows)
         if path.exists():
