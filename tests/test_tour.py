@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -41,6 +42,10 @@ def place(tmp_path_factory):
     (folder / "unselected_ids.txt").write_text("\n".join(map(str, ids)))
     with zipfile.ZipFile(folder / "kaggle" / "images_training_rev1.zip") as archive:
         archive.extractall(folder / "cutouts")
+    (folder / "tiles").mkdir()
+    for number, name in enumerate(archive.namelist()[:2]):
+        with tarfile.open(folder / "tiles" / f"{number}.tar", "w") as tile:
+            tile.add(folder / "cutouts" / name, name)
     labels = [f"{Path(name).stem},{number % 2}\n" for number, name in enumerate(sorted(archive.namelist()))]
     (folder / "labels.csv").write_text("galaxy_id,ring\n" + "".join(labels))
     return folder
@@ -53,7 +58,7 @@ def test_there_is_a_tour():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_tour_runs(place, monkeypatch, command):
     monkeypatch.chdir(place)
-    words = shlex.split(command)
+    words = [word for part in shlex.split(command) for word in sorted(map(str, Path().glob(part))) or [part]]
     done = CliRunner().invoke(app, words + _briefly(words), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     if "--out" in words:

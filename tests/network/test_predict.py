@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from hubblefork.errors import CatalogueError, ImageError, RunError
+from hubblefork.network import parts, runs
 from hubblefork.network import predict as prediction
-from hubblefork.network import runs
 from hubblefork.network.predict import Predictor, predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
@@ -143,6 +143,58 @@ def test_an_interrupted_prediction_goes_on(trained, data, tree, tmp_path, monkey
     whole = predict(trained, data / "images.zip", tmp_path / "whole.parquet", device="cpu")
     assert read_catalogue(tmp_path / "out.parquet").equals(read_catalogue(whole.path))
     assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def boxes(folder, **members):
+    """Write a zip for each name, with blobs of the given ids, and return them."""
+    for name, ids in members.items():
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as file:
+            for galaxy_id in ids:
+                file.writestr(f"{galaxy_id}.jpg", blob(galaxy_id / 10))
+    return [folder / f"{name}.zip" for name in members]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
+def test_several_archives_make_one_catalogue(trained, tree, tmp_path, suffix):
+    archives = boxes(tmp_path, one=[5, 3], two=[4], three=[3, 8])
+    made = predict(trained, archives, tmp_path / f"out{suffix}", device="cpu")
+    table = read_catalogue(made.path)
+    assert (made.galaxies, galaxy_ids(table).tolist()) == (4, [5, 3, 4, 8])
+    assert made.rejects == [("3.jpg", "galaxy_id 3 stands more than once; kept is 3.jpg")]
+    alone = read_catalogue(predict(trained, archives[2], tmp_path / "alone.parquet", device="cpu").path)
+    np.testing.assert_allclose(fractions(table, tree)[3], fractions(alone, tree)[1], atol=1e-6)
+
+
+def test_what_is_written_in_pieces_is_whole(trained, tree, tmp_path, monkeypatch):
+    archives = boxes(tmp_path, one=range(1, 8), two=[9])
+    whole = read_catalogue(predict(trained, archives, tmp_path / "a.parquet", device="cpu").path)
+    monkeypatch.setattr(prediction, "PART", 2)
+    monkeypatch.setattr(parts, "TOGETHER", 2)
+    pieces = predict(trained, archives, tmp_path / "b.parquet", device="cpu")
+    assert pyarrow.parquet.ParquetFile(pieces.path).num_row_groups == 3
+    assert galaxy_ids(read_catalogue(pieces.path)).tolist() == galaxy_ids(whole).tolist()
+    np.testing.assert_allclose(
+        fractions(read_catalogue(pieces.path), tree), fractions(whole, tree), atol=0.01
+    )
+
+
+def test_of_several_archives_only_what_is_left_is_predicted(trained, tmp_path, monkeypatch):
+    archives = boxes(tmp_path, one=[1, 2], two=[3], three=[6, 7])
+    archives[1].write_bytes(b"no archive")
+    with pytest.raises(ImageError, match=r"two\.zip"):
+        predict(trained, archives, tmp_path / "out.parquet", device="cpu")
+    seen = []
+    monkeypatch.setattr(
+        Predictor, "__call__", lambda self, stamps: seen.append(len(stamps)) or np.zeros((2, 37), np.float32)
+    )
+    made = predict(trained, [archives[0], archives[2]], tmp_path / "out.parquet", device="cpu")
+    assert (made.galaxies, seen) == (4, [2])
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def test_a_data_folder_is_predicted_by_itself(trained, data, tmp_path):
+    with pytest.raises(ImageError, match="is a data folder: it is predicted by itself"):
+        predict(trained, [data / "images.zip", data], tmp_path / "out.parquet", device="cpu")
 
 
 def test_parts_of_other_weights_are_not_taken_up(trained, data, tree, tmp_path, monkeypatch, quick):

@@ -193,8 +193,8 @@ def evaluate(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or fork: ours.")],
-    source: Annotated[
-        Path, typer.Argument(help="A zip or tar of images, a folder of them, or a data folder.")
+    sources: Annotated[
+        list[Path], typer.Argument(help="Zips and tars of images, folders of them, or one data folder.")
     ],
     out: Annotated[Path, typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot.")],
     kaggle: Annotated[
@@ -214,6 +214,7 @@ def predict(
     """Vote fractions of every image, as a catalogue; called again after an interruption it goes on.
 
     Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
+    hubblefork predict fork tiles/*.tar --views 16 --out catalogue.parquet
     """
     from hubblefork.bars import bar
     from hubblefork.judging.intervals import adding_bounds
@@ -221,7 +222,7 @@ def predict(
 
     how: dict[str, Any] = {"others": others or [], "views": views}
     adding = adding_bounds(run, intervals, **how) if intervals is not None else None
-    made = predict_all(run, source, out, **how, kaggle=kaggle, adding=adding, device=device, progress=bar)
+    made = predict_all(run, sources, out, **how, kaggle=kaggle, adding=adding, device=device, progress=bar)
     typer.echo(f"{made.path}: {made.galaxies} galaxies, {len(made.rejects)} images could not be read")
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.judging.intervals import intervals_of
-from hubblefork.network.predict import BATCH, Predictor, as_integers, kaggle_names, predict_members
+from hubblefork.network.parts import as_integers
+from hubblefork.network.predict import BATCH, Predictor, kaggle_names, predict_members
 from hubblefork.network.runs import EMBEDDED, Weights, load_weights
 from hubblefork.progress import Progress, silent
 from hubblefork.science.intervals import Intervals

@@ -1,13 +1,12 @@
 """Prediction: a trained network and images in, a catalogue of joint fractions out.
 
-From a data folder the stamps are taken (made when missing); from an archive or a folder of images
-they stream past, nothing kept: memory is flat, and finished parts of the catalogue lie beside the
-output until it is whole, so that an interrupted prediction goes on where it stopped.
+From a data folder the stamps are taken (made when missing); from archives and folders of images
+they stream past, nothing kept, and finished parts of the catalogue lie beside the output until it is
+whole, so that an interrupted prediction goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,23 +14,22 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.csv
-import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.errors import CatalogueError, ImageError, RunError
-from hubblefork.files import replacing, write_text
+from hubblefork.files import replacing
 from hubblefork.network import runs
 from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
 from hubblefork.network.folding import folded
 from hubblefork.network.model import VoteFractions
+from hubblefork.network.parts import Parts
 from hubblefork.network.recipe import Recipe
 from hubblefork.progress import Progress, silent
-from hubblefork.sky.archives import galaxy_id_of, open_source
+from hubblefork.sky.archives import open_source
 from hubblefork.sky.catalogue import (
     ID,
     check_format,
@@ -40,6 +38,7 @@ from hubblefork.sky.catalogue import (
     with_fractions,
     with_metadata,
     write_catalogue,
+    write_pieces,
 )
 from hubblefork.sky.split import VIEWING, predictions_file, read_split
 from hubblefork.stamps.augment import even_views
@@ -143,7 +142,7 @@ def stamps_of_part(
 
 def predict(
     run: Path,
-    source: Path,
+    source: Path | Sequence[Path],
     out: Path,
     *,
     others: Sequence[Path] = (),
@@ -153,35 +152,62 @@ def predict(
     device: str = "",
     progress: Progress = silent,
 ) -> Predicted:
-    """Predict every image of a data folder, an archive or a folder of images, into a catalogue.
+    """Predict every image of a data folder, or of some archives and folders of images, into a catalogue.
 
     `run` is a run folder or a .safetensors file; with `others` their mean is predicted, and with `views` the
     mean over so many views of each galaxy. The format follows the suffix of `out` (.parquet,
     .csv, .fits, .vot); `kaggle` names the columns as Kaggle's submissions do (GalaxyID, Class1.1 …).
-    `adding` is given the catalogue and returns it with more columns (`judging.adding_bounds`).
-    Images that cannot be read are listed in `<out>.rejects.csv`. Raises RunError, ImageError,
-    CatalogueError, DiskError.
+    `adding` is given the catalogue, a piece at a time, and returns it with more columns
+    (`judging.adding_bounds`). Images that cannot be read are listed in `<out>.rejects.csv`. Raises RunError,
+    ImageError, CatalogueError, DiskError.
     """
     check_format(out)
     if kaggle and adding:
         raise CatalogueError("Kaggle's submissions have no columns for intervals: ask for one or the other")
+    sources = [source] if isinstance(source, Path) else list(source)
     members = [runs.load_weights(place) for place in (run, *others)]
-    predictor, weights = Predictor(*members, device=device, views=views), members[0]
-    if (source / "catalogue.parquet").exists():
-        table = _predict_data(predictor, weights, source, progress)
-        rejects: list[tuple[str, str]] = []
-    else:
-        table, rejects = _predict_images(predictor, members, source, out, progress)
-    if not len(table):
+    predictor, tree = Predictor(*members, device=device, views=views), members[0].tree
+
+    def finished(table: pa.Table) -> pa.Table:
+        if kaggle:
+            return kaggle_names(table, tree)
+        signed = _signed(table, members, [run, *others], views)
+        return adding(signed) if adding else signed
+
+    if _is_data(sources):
+        table = _predict_data(predictor, members[0], sources[0], progress)
+        return _written(iter([finished(table)]), out, len(table), [])
+    parts = Parts.opened(out, [*(member.digest for member in members), str(views), VIEWING])
+    defects = [
+        defect
+        for place in sources
+        for defect in _predict_images(predictor, members[0], place, parts, progress)
+    ]
+    whole = parts.whole(sources)
+    rejects = whole.rejects + defects
+    if not len(whole):
         raise ImageError(
-            f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
+            f"{sources[0]}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
         )
-    signed = _signed(table, members, [run, *others], views)
-    signed = adding(signed) if adding else signed
-    write_catalogue(kaggle_names(table, weights.tree) if kaggle else signed, out)
+    made = _written(map(finished, whole.tables(tree)), out, len(whole), rejects)
+    parts.remove()
+    return made
+
+
+def _is_data(sources: Sequence[Path]) -> bool:
+    """Say whether it is a data folder that is to be predicted. Raises ImageError for one among others."""
+    data = [place for place in sources if (place / "catalogue.parquet").exists()]
+    if data and len(sources) > 1:
+        raise ImageError(f"{data[0]} is a data folder: it is predicted by itself, without other sources")
+    return bool(data)
+
+
+def _written(
+    tables: Iterator[pa.Table], out: Path, galaxies: int, rejects: list[tuple[str, str]]
+) -> Predicted:
+    write_pieces(tables, out)
     _write_rejects(out, rejects)
-    shutil.rmtree(_parts_folder(out), ignore_errors=True)
-    return Predicted(out, len(table), rejects)
+    return Predicted(out, galaxies, rejects)
 
 
 def _predict_data(predictor: Predictor, weights: runs.Weights, data: Path, progress: Progress) -> pa.Table:
@@ -209,24 +235,21 @@ def in_batches(
 
 
 def _predict_images(
-    predictor: Predictor, members: Sequence[runs.Weights], source: Path, out: Path, progress: Progress
-) -> tuple[pa.Table, list[tuple[str, str]]]:
-    weights = members[0]
-    parts = _Parts.opened(
-        out, source, [*(member.digest for member in members), str(predictor.views), VIEWING]
-    )
+    predictor: Predictor, weights: runs.Weights, source: Path, parts: Parts, progress: Progress
+) -> list[tuple[str, str]]:
+    """Predict what is left of an archive or a folder into parts; return what is wrong with it as a whole."""
     with open_source(source) as images:
         names, defects = images.names(), [(defect.member, str(defect)) for defect in images.defects]
     if not names:
         raise ImageError(f"{source}: there are no images in it (.jpg, .jpeg, .png)")
-    left = [name for name in names if name not in parts.done()]
-    with progress("predicting", len(names), len(names) - len(left)) as advance:
+    done = parts.done(source)
+    left = [name for name in names if name not in done]
+    with progress(f"predicting {source.name}", len(names), len(names) - len(left)) as advance:
         stamps = stream(source, weights.recipe.stamps, names=left)
         while some := list(islice(stamps, PART)):
-            parts.add(*predict_members(predictor, some))
+            parts.add(source, *predict_members(predictor, some))
             advance(len(some))
-    table, rejects = parts.whole(weights.tree)
-    return table, rejects + defects
+    return defects
 
 
 def predict_members(
@@ -242,81 +265,6 @@ def predict_members(
     values = [predictor(np.stack([stamp for _, stamp in batch])) for batch in batches]
     none = np.empty((0, 0), np.float32)
     return [name for name, _ in good], np.concatenate(values) if values else none, rejects
-
-
-@dataclass
-class _Parts:
-    """Finished parts of a prediction: tables of member, 37 values or a reason why there are none."""
-
-    folder: Path
-
-    @classmethod
-    def opened(cls, out: Path, source: Path, how: Sequence[str]) -> _Parts:
-        """Reopen the parts of a prediction of the same images in the same way, or begin anew."""
-        folder = _parts_folder(out)
-        origin = f"{source.resolve()} {source.stat().st_size} {' '.join(how)}"
-        if not (folder / "origin").exists() or (folder / "origin").read_text(encoding="utf-8") != origin:
-            shutil.rmtree(folder, ignore_errors=True)
-            write_text(folder / "origin", origin)
-        return cls(folder)
-
-    def tables(self) -> Iterator[pa.Table]:
-        for path in sorted(self.folder.glob("[0-9]*.parquet")):
-            yield pa.parquet.read_table(path)
-
-    def done(self) -> set[str]:
-        return {name for table in self.tables() for name in table.column("member").to_pylist()}
-
-    def add(self, names: list[str], values: NDArray[np.float32], rejects: list[tuple[str, str]]) -> None:
-        columns = {
-            "member": [*names, *(name for name, _ in rejects)],
-            "values": [*values.tolist(), *(None for _ in rejects)],
-            "reason": [*(None for _ in names), *(reason for _, reason in rejects)],
-        }
-        kinds = pa.schema(
-            [("member", pa.string()), ("values", pa.list_(pa.float32())), ("reason", pa.string())]
-        )
-        number = len(list(self.folder.glob("[0-9]*.parquet")))
-        with replacing(self.folder / f"{number:06d}.parquet") as temporary:
-            pa.parquet.write_table(pa.table(columns, schema=kinds), temporary)
-
-    def whole(self, tree: DecisionTree) -> tuple[pa.Table, list[tuple[str, str]]]:
-        table = pa.concat_tables(self.tables())
-        ids = pa.array([galaxy_id_of(name) for name in table.column("member").to_pylist()], pa.string())
-        reasons = _with_repeated_ids(table, ids)
-        good = pa.compute.is_null(reasons)
-        values = table.column("values").filter(good).combine_chunks().flatten().to_numpy()
-        bad = pa.compute.invert(good)
-        rejects = zip(
-            table.column("member").filter(bad).to_pylist(), reasons.filter(bad).to_pylist(), strict=True
-        )
-        numbers = as_integers(ids.filter(good))
-        return with_fractions(pa.table({ID: numbers}), values.reshape(-1, len(tree.columns)), tree), list(
-            rejects
-        )
-
-
-def _with_repeated_ids(table: pa.Table, ids: pa.Array) -> pa.Array:
-    reasons = table.column("reason").to_pylist()
-    first: dict[str, str] = {}
-    for row, (galaxy_id, member) in enumerate(
-        zip(ids.to_pylist(), table.column("member").to_pylist(), strict=True)
-    ):
-        if reasons[row] is None and first.setdefault(galaxy_id, member) != member:
-            reasons[row] = f"galaxy_id {galaxy_id} stands more than once; kept is {first[galaxy_id]}"
-    return pa.array(reasons, pa.string())
-
-
-def as_integers(ids: pa.Array) -> pa.Array:
-    """Return ids as 64-bit integers where all of them are, else as they were."""
-    try:
-        return ids.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return ids
-
-
-def _parts_folder(out: Path) -> Path:
-    return out.with_name(f"{out.name}.parts")
 
 
 def _signed(table: pa.Table, members: Sequence[runs.Weights], places: Sequence[Path], views: int) -> pa.Table:

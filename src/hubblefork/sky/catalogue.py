@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,29 @@ def write_catalogue(table: pa.Table, path: Path) -> None:
         with replacing(path) as temporary:
             write(table, temporary)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise CatalogueError(f"{path}: a {path.suffix} table cannot hold this catalogue: {error}") from error
+        raise _cannot_hold(path, error) from error
+
+
+def _cannot_hold(path: Path, error: Exception) -> CatalogueError:
+    return CatalogueError(f"{path}: a {path.suffix} table cannot hold this catalogue: {error}")
+
+
+def write_pieces(pieces: Iterator[pa.Table], path: Path) -> None:
+    """Write a catalogue that comes in pieces of the same columns, at least one; as `write_catalogue`.
+
+    As Parquet and CSV no more than a piece is in memory at any time. Raises as `write_catalogue` does.
+    """
+    writers = {".parquet": pa.parquet.ParquetWriter, ".csv": pa.csv.CSVWriter}
+    if _format(path) not in writers:
+        write_catalogue(pa.concat_tables(pieces), path)
+        return
+    first = next(pieces)
+    try:
+        with replacing(path) as temporary, writers[_format(path)](temporary, first.schema) as writer:
+            for piece in chain([first], pieces):
+                writer.write_table(piece)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise _cannot_hold(path, error) from error
 
 
 def check_format(path: Path) -> None:

@@ -1,0 +1,147 @@
+"""Finished parts of a prediction: they lie beside the catalogue to be, until it is whole.
+
+OUT.parts/origin says which networks predict, and how; OUT.parts/<source>-<number>.parquet are tables of
+`member`, its `values` in the order of the tree, or the `reason` why there are none. In memory a
+finished galaxy is no more than its name and its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from hubblefork.files import replacing, write_text
+from hubblefork.sky.archives import galaxy_id_of
+from hubblefork.sky.catalogue import ID, with_fractions
+from hubblefork.zoo import DecisionTree
+
+TOGETHER = 32
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The finished parts of one prediction."""
+
+    folder: Path
+
+    @classmethod
+    def opened(cls, out: Path, how: Sequence[str]) -> Parts:
+        """Reopen the parts of a prediction made in the same way, or begin anew."""
+        folder, origin = out.with_name(f"{out.name}.parts"), " ".join(how)
+        if not (folder / "origin").exists() or (folder / "origin").read_text(encoding="utf-8") != origin:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_text(folder / "origin", origin)
+        return cls(folder)
+
+    def done(self, source: Path) -> set[str]:
+        """Return the members of an archive or folder that need not be predicted again."""
+        tables = (pa.parquet.read_table(path, columns=["member"]) for path in self._files([source]))
+        return {name for table in tables for name in table.column("member").to_pylist()}
+
+    def add(
+        self, source: Path, names: list[str], values: NDArray[np.float32], rejects: list[tuple[str, str]]
+    ) -> None:
+        """Keep members with values (galaxy, answer), and the others with the reason. Raises DiskError."""
+        kind = pa.list_(pa.float32(), values.shape[1] or 1)
+        columns = {
+            "member": [*names, *(name for name, _ in rejects)],
+            "values": pa.chunked_array(
+                [pa.FixedSizeListArray.from_arrays(values.ravel(), type=kind), pa.nulls(len(rejects), kind)]
+            ),
+            "reason": pa.array([*(None for _ in names), *(reason for _, reason in rejects)], pa.string()),
+        }
+        number = len(self._files([source]))
+        with replacing(self.folder / f"{_key(source)}-{number:06d}.parquet") as temporary:
+            pa.parquet.write_table(pa.table(columns), temporary)
+
+    def whole(self, sources: Sequence[Path]) -> Whole:
+        """Return all that was predicted of some sources; of the members with one id the first is kept."""
+        files = self._files(sources)
+        listed = pa.concat_tables(pa.parquet.read_table(path, columns=["member", "reason"]) for path in files)
+        good = pa.compute.is_null(listed.column("reason"))
+        failed = listed.filter(pa.compute.invert(good))
+        members = listed.column("member").filter(good)
+        ids = _ids(members)
+        kept = _first_of_each(ids)
+        rejects = list(zip(*(failed.column(name).to_pylist() for name in ("member", "reason")), strict=True))
+        return Whole(files, ids, kept, rejects + _repeated(ids, members, kept))
+
+    def remove(self) -> None:
+        """Remove them: the catalogue is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _files(self, sources: Sequence[Path]) -> list[Path]:
+        return [path for source in sources for path in sorted(self.folder.glob(f"{_key(source)}-*.parquet"))]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All parts of a prediction: the ids of the predicted members, which of them are kept, what is not."""
+
+    files: list[Path]
+    ids: pa.ChunkedArray
+    kept: NDArray[np.bool_]
+    rejects: list[tuple[str, str]]
+
+    def __len__(self) -> int:
+        """Return how many galaxies there are."""
+        return int(np.count_nonzero(self.kept))
+
+    def tables(self, tree: DecisionTree) -> Iterator[pa.Table]:
+        """Yield ids and joint fractions, some hundred thousand galaxies at a time."""
+        files, start = iter(self.files), 0
+        while some := list(islice(files, TOGETHER)):
+            columns = [pa.parquet.read_table(path, columns=["values"]).column("values") for path in some]
+            lists = [column.drop_null().combine_chunks().flatten().to_numpy() for column in columns]
+            values = np.concatenate([np.reshape(one, (-1, len(tree.columns))) for one in lists])
+            kept = self.kept[start : start + len(values)]
+            ids = self.ids.slice(start, len(values)).filter(pa.array(kept))
+            yield with_fractions(pa.table({ID: ids}), values[kept], tree)
+            start += len(values)
+
+
+def as_integers(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return ids as 64-bit integers where all of them are, else as they were."""
+    try:
+        return ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return ids
+
+
+def _ids(members: pa.ChunkedArray) -> pa.ChunkedArray:
+    chunks = ([galaxy_id_of(name) for name in chunk.to_pylist()] for chunk in members.chunks)
+    return as_integers(pa.chunked_array([pa.array(chunk, pa.string()) for chunk in chunks], pa.string()))
+
+
+def _first_of_each(ids: pa.ChunkedArray) -> NDArray[np.bool_]:
+    rows = pa.table({"id": ids, "row": np.arange(len(ids))})
+    first = rows.group_by("id").aggregate([("row", "min")]).column("row_min")
+    kept = np.zeros(len(ids), dtype=bool)
+    kept[first.to_numpy()] = True
+    return kept
+
+
+def _repeated(
+    ids: pa.ChunkedArray, members: pa.ChunkedArray, kept: NDArray[np.bool_]
+) -> list[tuple[str, str]]:
+    """Return the members whose id an earlier one has, with the reason that names it."""
+    others = pa.array(~kept)
+    again = ids.filter(others)
+    firsts = pa.compute.and_(pa.compute.is_in(ids, pa.compute.unique(again)), pa.array(kept))
+    first = dict(zip(ids.filter(firsts).to_pylist(), members.filter(firsts).to_pylist(), strict=True))
+    pairs = zip(again.to_pylist(), members.filter(others).to_pylist(), strict=True)
+    return [(name, f"galaxy_id {one} stands more than once; kept is {first[one]}") for one, name in pairs]
+
+
+def _key(source: Path) -> str:
+    return hashlib.sha256(f"{source.resolve()} {source.stat().st_size}".encode()).hexdigest()[:16]
