@@ -75,11 +75,12 @@ def trained_text(out: Path) -> str:
     """Say what a training came to."""
     notes = read_notes(out)
     watched = ", ".join(f"{name} {value:.4f}" for name, value in notes["best"].items())
+    centred = f", centred {notes['centred_rmse']:.4f}" if "centred_rmse" in notes else ""
     share = notes["parameters"].get("trained_share", 1.0)
     texts = [
         f"{out}: started from {notes['start']}",
         f"{notes['parameters']['learned']:,} parameters, {share:.1%} of them trained" if share < 1 else "",
-        f"best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}",
+        f"best epoch {notes['best_epoch']} of {notes['epochs']}: {watched}{centred}",
         f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training",
         *notes.get("remarks", []),
     ]

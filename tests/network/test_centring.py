@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.centring import centre
 from hubblefork.network.galaxies import labelled_rows
@@ -15,6 +16,7 @@ from hubblefork.network.training import train
 from hubblefork.sky.catalogue import fractions, read_catalogue, write_catalogue
 from hubblefork.sky.split import TRAIN, Split, read_split, write_split
 from hubblefork.stamps.preprocess import prepare
+from hubblefork.tables import trained_text
 
 from .conftest import write_data_folder
 
@@ -75,6 +77,11 @@ def residual(run, data, tree):
     return float(np.mean(found[:, 0] - fractions(table, tree)[rows, 0])), len(rows)
 
 
+def validation_rmse(run):
+    """Judge a run's weights as they are kept."""
+    return evaluate_run(run, "validation", device="cpu")["rmse"]["value"]
+
+
 def test_a_training_ends_with_it(selected, tree, quick, tmp_path):
     plain = train(selected, replace(quick, head="tree"), tmp_path / "plain", device="cpu")
     centred = train(selected, replace(quick, head="tree", centre=True), tmp_path / "centred", device="cpu")
@@ -82,7 +89,13 @@ def test_a_training_ends_with_it(selected, tree, quick, tmp_path):
     after, _ = residual(centred, selected, tree)
     assert abs(after) < 0.4 * abs(before)
     assert runs.read_notes(centred)["centred_on"] == galaxies
-    assert "centred_on" not in runs.read_notes(plain)
+    assert runs.read_notes(centred)["centred_rmse"] == pytest.approx(validation_rmse(centred), rel=1e-3)
+    assert runs.read_notes(plain)["best"]["validation_rmse"] == pytest.approx(
+        validation_rmse(plain), rel=1e-3
+    )
+    assert "centred_rmse" not in runs.read_notes(plain)
+    assert ", centred 0." in trained_text(centred)
+    assert "centred" not in trained_text(plain).removeprefix(str(plain))
     assert runs.load_weights(centred).epoch == runs.load_weights(plain).epoch
 
 

@@ -214,6 +214,7 @@ def test_captions_are_computed_from_the_numbers(whole, made):
     assert "The weights kept are those of epoch 1 of 3 epochs" in page.text
     assert "The learning rate was lowered 1 time" in page.text
     assert "once more, to the 30 training galaxies that judge_on.txt lists" in page.text
+    assert "The curves are from before, the validation RMSE after it is 0.1075." in page.text
     assert "resnet9.in1k of timm" in page.text
 
 

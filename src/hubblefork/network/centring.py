@@ -9,6 +9,7 @@ the large (Cox 1958, doi:10.1093/biomet/45.3-4.562) that needs no galaxy which c
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -23,21 +24,25 @@ from hubblefork.network.model import VoteFractions
 RESIDUAL, EXPECTED, ITERATIONS = 0.12, 0.1, 200
 
 
-def centre_weights(out: Path, galaxies: GalaxyData) -> int:
+def centre_weights(out: Path, galaxies: GalaxyData) -> dict[str, float]:
     """Centre the weights of a run on its training galaxies that are listed as selected by nobody.
 
-    Returns the number of these galaxies; without a list there are none and nothing is done.
+    Returns notes for `run.toml`: `centred_on`, the number of these galaxies, and `centred_rmse`, the
+    validation RMSE of the weights as they are now; without a list nothing is done and nothing noted.
     """
     batches = galaxies.unselected_batches()
     if not len(batches):
-        return 0
+        return {}
     weights, where = runs.load_weights(out), galaxies.machine.where
-    network = weights.network.to(where)
-    with torch.no_grad(), autocast(where, precision_of(weights.recipe.precision, where).name):
+    network, precision = weights.network.to(where), precision_of(weights.recipe.precision, where).name
+    with torch.no_grad(), autocast(where, precision):
         scores, labels = zip(*[(network.scores(views), known) for views, known in batches], strict=True)
     centre(network, torch.cat(scores), torch.cat(labels))
+    with torch.no_grad(), autocast(where, precision):
+        judged = [squared_error(network(views), known) for views, known in galaxies.validation_batches()]
     runs.write_weights(out, network, weights.recipe, weights.tree, epoch=weights.epoch)
-    return sum(map(len, labels))
+    errors, known = (float(sum(terms)) for terms in zip(*judged, strict=True))
+    return {"centred_on": sum(map(len, labels)), "centred_rmse": math.sqrt(errors / known)}
 
 
 def centre(network: VoteFractions, scores: Tensor, labels: Tensor) -> None:

@@ -101,8 +101,12 @@ class GalaxyData(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> OrderedBatches:
-        """Return the validation galaxies in order."""
+        """Return the validation galaxies in order, this process's share of each batch."""
         return self._in_order(self.parts[VALIDATION], self.share)
+
+    def validation_batches(self) -> OrderedBatches:
+        """Return the validation galaxies in order, all of them."""
+        return self._in_order(self.parts[VALIDATION], Share())
 
     def unselected_batches(self) -> OrderedBatches:
         """Return the training galaxies that the split's `judge_on` lists, in order; without a list none."""

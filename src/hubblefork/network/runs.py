@@ -73,16 +73,16 @@ def add_remarks(out: Path, remarks: Sequence[str]) -> None:
 
 
 def finish(
-    out: Path, rows: Sequence[Mapping[str, float]], mode: str, watch: str, *, centred_on: int = 0
+    out: Path, rows: Sequence[Mapping[str, float]], mode: str, watch: str, centred: Mapping[str, float]
 ) -> None:
-    """Add to `run.toml` how the run ended, and on how many galaxies its weights were centred afterwards."""
+    """Add to `run.toml` how the run ended, and what centring its weights afterwards came to."""
     best = (min if mode == "min" else max)(rows, key=lambda row: row[watch])
     ended = {
         "finished": True,
         "epochs": len(rows),
         "best_epoch": int(best["epoch"]),
         "best": {watch: best[watch]},
-        **({"centred_on": centred_on} if centred_on else {}),
+        **centred,
         "training_seconds": sum(row["seconds"] for row in rows),
         "galaxies_per_second": float(np.median([row["galaxies_per_second"] for row in rows])),
     }

@@ -92,8 +92,8 @@ def train(
             trainer = _trainer(recipe, out, machine, [*ours, *callbacks])
             _fit(trainer, lesson, galaxies, out / "last.ckpt")
     if is_first():
-        centred = centre_weights(out, galaxies) if recipe.centre else 0
-        runs.finish(out, log.rows, MODES[recipe.watch], recipe.watch, centred_on=centred)
+        centred = centre_weights(out, galaxies) if recipe.centre else {}
+        runs.finish(out, log.rows, MODES[recipe.watch], recipe.watch, centred)
     return out
 
 

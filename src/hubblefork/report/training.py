@@ -148,11 +148,13 @@ def curves(inputs: Inputs) -> Section:
         Picture("learning-curves", drawing, _curves_caption(rows, drawing[1], best, baseline))
     ]
     if centred_on := inputs.notes.get("centred_on"):
+        after = inputs.notes.get("centred_rmse")
+        then = f", the validation RMSE after it is {decimal(after)}" if after else ""
         blocks.append(
             Paragraph(
                 "After the last epoch the offsets of the last layer were fitted once more, to the "
                 f"{counted(centred_on, 'training galaxy', 'training galaxies')} that judge_on.txt lists, "
-                "since others may have been selected by their votes. The curves are from before."
+                f"since others may have been selected by their votes. The curves are from before{then}."
             )
         )
     return Section("curves", title, blocks)

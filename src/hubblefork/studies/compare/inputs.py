@@ -97,7 +97,9 @@ class Network:
 
     @property
     def validation_rmse(self) -> float:
-        """The validation RMSE of the epoch whose weights were kept."""
+        """The validation RMSE of the weights that were kept, after centring where the recipe has it."""
+        if "centred_rmse" in self.notes:
+            return float(self.notes["centred_rmse"])
         kept = int(self.notes["best_epoch"])
         return next(row["validation_rmse"] for row in self.rows if int(row["epoch"]) == kept)
 
