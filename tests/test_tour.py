@@ -46,6 +46,7 @@ def place(tmp_path_factory):
     for number, name in enumerate(archive.namelist()[:2]):
         with tarfile.open(folder / "tiles" / f"{number}.tar", "w") as tile:
             tile.add(folder / "cutouts" / name, name)
+    (folder / "my_network.py").write_text(re.search(r"```python\n(# my_network.+?)```", TOUR, re.DOTALL)[1])
     labels = [f"{Path(name).stem},{number % 2}\n" for number, name in enumerate(sorted(archive.namelist()))]
     (folder / "labels.csv").write_text("galaxy_id,ring\n" + "".join(labels))
     return folder
@@ -66,8 +67,9 @@ def test_a_command_of_the_tour_runs(place, monkeypatch, command):
 
 
 def _briefly(words):
-    if words[0] not in TRAINING:
+    verb = words[2] if words[0] == "--networks" else words[0]
+    if verb not in TRAINING:
         return []
     recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
-    fewer = {"tune": ["--trials", "1"], "crossval": ["--folds", "2"]}.get(words[0], [])
+    fewer = {"tune": ["--trials", "1"], "crossval": ["--folds", "2"]}.get(verb, [])
     return [*BRIEFLY, *SMALL.get(recipe, []), *fewer]

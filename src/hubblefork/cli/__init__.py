@@ -60,6 +60,23 @@ def main() -> None:
         raise SystemExit(130) from stop
 
 
+@app.callback()
+def common(
+    networks: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="HUBBLEFORK_NETWORKS",
+            help="A Python file that registers networks of your own with timm: then they are encoder:NAME.",
+        ),
+    ] = None,
+) -> None:
+    """Run first what concerns all commands."""
+    if networks is not None:
+        from hubblefork.network.own import run_networks
+
+        run_networks(networks)
+
+
 @app.command()
 def ingest(
     inputs: Annotated[

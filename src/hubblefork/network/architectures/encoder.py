@@ -18,9 +18,9 @@ class Encoder(nn.Module):
     """A network of timm: views (galaxy, 3, y, x) in [0, 1] in, feature maps (galaxy, feature, y', x') out.
 
     With `pooled` the maps are averaged as timm does it: (galaxy, feature). Bands are shifted and scaled as
-    the network's published weights expect. `name` is timm's, or `hf_hub:OWNER/NAME` of the Hugging Face hub;
-    `classifier` is its name of the layer that is left out here. Raises RecipeError for an unknown name,
-    DownloadError when the hub cannot be reached.
+    the network's published weights expect, where it has any. `name` is timm's, or `hf_hub:OWNER/NAME` of
+    the Hugging Face hub; `classifier` is its name of the layer that is left out here. Raises RecipeError
+    for an unknown name, DownloadError when the hub cannot be reached.
     """
 
     mean: Tensor
@@ -34,11 +34,11 @@ class Encoder(nn.Module):
         _keep_grouped_in_single(network)
         self.network = network
         self.features: int = network.num_features
-        self.classifier = network.pretrained_cfg.get("classifier") or ""
-        for key in ("mean", "std"):
-            self.register_buffer(
-                key, torch.tensor(network.pretrained_cfg[key]).view(1, 3, 1, 1), persistent=False
-            )
+        expects = getattr(network, "pretrained_cfg", None) or {}
+        self.classifier = expects.get("classifier") or ""
+        for key, none in (("mean", 0.0), ("std", 1.0)):
+            value = torch.tensor(expects.get(key) or (none,) * 3)
+            self.register_buffer(key, value.view(1, 3, 1, 1), persistent=False)
 
     def forward(self, views: Tensor) -> Tensor:
         """Return the feature maps of views."""
@@ -107,4 +107,7 @@ def _refused(name: str, error: Exception) -> HubbleforkError:
     if name.partition(".")[0] in timm.list_models():
         return RecipeError(f'encoder "{name}": timm cannot make it: {error}')
     near = did_you_mean(name, timm.list_models())
-    return RecipeError(f'timm has no encoder "{name}"{near}; timm.list_models() names them all')
+    return RecipeError(
+        f'timm has no encoder "{name}"{near}; timm.list_models() names them all. '
+        "One of your own: hubblefork --networks FILE.py …"
+    )
