@@ -192,6 +192,13 @@ def test_of_several_archives_only_what_is_left_is_predicted(trained, tmp_path, m
     assert not (tmp_path / "out.parquet.parts").exists()
 
 
+def test_a_source_may_be_text_and_must_be_there(trained, tmp_path):
+    [archive] = boxes(tmp_path, one=[1])
+    assert predict(trained, str(archive), tmp_path / "out.parquet", device="cpu").galaxies == 1
+    with pytest.raises(ImageError, match="name at least one"):
+        predict(trained, [], tmp_path / "out.parquet", device="cpu")
+
+
 def test_a_data_folder_is_predicted_by_itself(trained, data, tmp_path):
     with pytest.raises(ImageError, match="is a data folder: it is predicted by itself"):
         predict(trained, [data / "images.zip", data], tmp_path / "out.parquet", device="cpu")

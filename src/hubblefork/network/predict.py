@@ -142,7 +142,7 @@ def stamps_of_part(
 
 def predict(
     run: Path,
-    source: Path | Sequence[Path],
+    source: Path | str | Sequence[Path],
     out: Path,
     *,
     others: Sequence[Path] = (),
@@ -164,7 +164,9 @@ def predict(
     check_format(out)
     if kaggle and adding:
         raise CatalogueError("Kaggle's submissions have no columns for intervals: ask for one or the other")
-    sources = [source] if isinstance(source, Path) else list(source)
+    sources = [Path(source)] if isinstance(source, str | Path) else list(source)
+    if not sources:
+        raise ImageError("no archive or folder of images was named: name at least one")
     members = [runs.load_weights(place) for place in (run, *others)]
     predictor, tree = Predictor(*members, device=device, views=views), members[0].tree
 
