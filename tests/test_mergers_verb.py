@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from hubblefork.cli import app
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.sky.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
-from hubblefork.sky.split import Split, write_split
+from hubblefork.sky.split import VIEWING, Split, write_split
 from hubblefork.zoo import to_joint
 
 GALAXIES, SURVEY = 800, 600
@@ -89,11 +89,22 @@ def test_without_calibration_galaxies_it_says_so_and_what_to_do(place):
 
 def test_predictions_of_one_view_do_not_calibrate_a_mean_over_sixteen(place):
     folder, _ = place
-    table = with_metadata(read_catalogue(folder / "predictions.parquet"), {"views": "16"})
+    table = with_metadata(read_catalogue(folder / "predictions.parquet"), {"views": "16", "viewing": VIEWING})
     write_catalogue(table, folder / "sixteen.parquet")
     lost = json.loads(mergers(folder / "sixteen.parquet", "--json").stdout)["estimators"]["corrected"]
     assert lost["value"] is None and "from 16 views" in lost["reason"]
     assert "evaluate RUN --views 16" in lost["remedy"]
+
+
+def test_a_catalogue_of_galaxies_seen_otherwise_is_counted_but_not_corrected(place):
+    folder, _ = place
+    table = with_metadata(read_catalogue(folder / "predictions.parquet"), {"views": "1", "viewing": "1"})
+    write_catalogue(table, folder / "earlier.parquet")
+    found = json.loads(mergers(folder / "earlier.parquet", "--json").stdout)
+    assert "in another way: predict anew" in found["estimators"]["corrected"]["reason"]
+    assert found["default"]["estimator"] == "count"
+    with pytest.raises(CatalogueError, match="in another way"):
+        mergers(folder / "earlier.parquet", "--calibrate-on", folder / "run")
 
 
 def test_calibration_galaxies_can_be_named(place):

@@ -13,6 +13,7 @@ from hubblefork.science.bins import Bins, parse_bins
 from hubblefork.science.estimators import Calibration, Sample, default, side_by_side
 from hubblefork.science.fractions import Estimated, Unavailable
 from hubblefork.science.held_out import (
+    check_viewing,
     held_out_of_catalogue,
     held_out_of_run,
     named_run,
@@ -151,7 +152,7 @@ def test_predictions_of_galaxies_seen_otherwise_are_not_taken(tree, sky, tmp_pat
     write_catalogue(with_metadata(earlier, {"viewing": VIEWING}), own)
     assert len(held_out_of_run(run, tree).ids)
     with pytest.raises(CatalogueError, match=r"the catalogue: .* in another way: predict anew"):
-        views_of(with_metadata(earlier, {"views": "1"}))
+        check_viewing(earlier, "the catalogue", "predict anew")
 
 
 @pytest.mark.parametrize(("said", "views"), [(None, 1), ("16", 16), ("many", 0), ("0", 0)])

@@ -109,7 +109,13 @@ def _held_out(
     """Return the calibration galaxies: those asked for must be there, the run's own may be missing."""
     from hubblefork.errors import HubbleforkError
     from hubblefork.science.fractions import Unavailable
-    from hubblefork.science.held_out import held_out_of_catalogue, held_out_of_run, named_run, views_of
+    from hubblefork.science.held_out import (
+        check_viewing,
+        held_out_of_catalogue,
+        held_out_of_run,
+        named_run,
+        views_of,
+    )
     from hubblefork.sky.split import evaluate_command
 
     if calibrate_on is not None and calibrate_on.is_file():
@@ -118,8 +124,10 @@ def _held_out(
         return held_out_of_catalogue(calibrate_on, tree, labels)
     views = views_of(table)
     if calibrate_on is not None:
+        check_viewing(table, "the catalogue", "predict anew")
         return held_out_of_run(calibrate_on, tree, labels, views=views)
     try:
+        check_viewing(table, "the catalogue", "predict anew")
         return held_out_of_run(named_run(table), tree, labels, views=views)
     except HubbleforkError as error:
         remedy = (

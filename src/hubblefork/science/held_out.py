@@ -83,10 +83,8 @@ def tree_of(table: pa.Table) -> DecisionTree:
 def views_of(table: pa.Table) -> int:
     """Return how many views of each galaxy a catalogue's predictions are the mean of; 1 where it says none.
 
-    Raises CatalogueError where the metadata's `views` is no number, and for predictions of an earlier version
-    that looked at galaxies in another way.
+    Raises CatalogueError where the metadata's `views` is no number.
     """
-    _check_viewing(table, "the catalogue", "predict anew")
     views = metadata_of(table).get("views", "1")
     if not views.isdecimal() or int(views) < 1:
         raise CatalogueError(f'the catalogue\'s metadata say views = "{views}": a number, at least 1')
@@ -136,11 +134,12 @@ def trained_on(run: Path, ids: NDArray, tree: DecisionTree) -> NDArray[np.bool_]
 
 def _read_own(path: Path, run: Path, views: int, tree: DecisionTree) -> pa.Table:
     table = read_catalogue(path)
-    _check_viewing(table, str(path), evaluate_command(run, views))
+    check_viewing(table, str(path), evaluate_command(run, views))
     return table.select(["galaxy_id", *tree.columns])
 
 
-def _check_viewing(table: pa.Table, what: str, remedy: str) -> None:
+def check_viewing(table: pa.Table, what: str, remedy: str) -> None:
+    """Raise CatalogueError for predictions of a version that looked at galaxies in another way than this."""
     said = metadata_of(table)
     if "views" in said and said.get("viewing") != VIEWING:
         raise CatalogueError(
