@@ -16,7 +16,7 @@ from hubblefork.files import write_text
 from hubblefork.report import page as page_module
 from hubblefork.report import write, write_report
 from hubblefork.report.blocks import counted, decimal, listed
-from hubblefork.sky.catalogue import fractions, read_catalogue, write_catalogue
+from hubblefork.sky.catalogue import fractions, read_catalogue, with_metadata, write_catalogue
 from hubblefork.sky.split import Split, read_split, write_split
 
 ANCHORS = [
@@ -222,6 +222,15 @@ def test_commands_make_the_run_again(whole, made):
     _, page = whole
     assert f"hubblefork train {made.data} --recipe {made.run / 'recipe.toml'}" in page.text
     assert f"hubblefork split {made.data} --salt salt --test 30 --validation 20" in page.text
+
+
+def test_commands_make_as_many_views_again(copied, monkeypatch):
+    run, _ = copied
+    path = run / "predictions" / "test.parquet"
+    write_catalogue(with_metadata(read_catalogue(path), {"views": "16"}), path)
+    only("again", monkeypatch)
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert f"hubblefork evaluate {run}-again --part test --views 16" in text
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

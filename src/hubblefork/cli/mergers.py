@@ -123,13 +123,12 @@ def _held_out(
             raise typer.BadParameter("a catalogue to calibrate on needs --labels, the votes of its galaxies")
         return held_out_of_catalogue(calibrate_on, tree, labels)
     views = views_of(table)
-    if calibrate_on is not None:
-        check_viewing(table, "the catalogue", "predict anew")
-        return held_out_of_run(calibrate_on, tree, labels, views=views)
     try:
         check_viewing(table, "the catalogue", "predict anew")
-        return held_out_of_run(named_run(table), tree, labels, views=views)
+        return held_out_of_run(calibrate_on or named_run(table), tree, labels, views=views)
     except HubbleforkError as error:
+        if calibrate_on is not None:
+            raise
         remedy = (
             f"{evaluate_command('RUN', views)}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
         )

@@ -70,12 +70,19 @@ def _commands(inputs: Inputs) -> list[str]:
         listed = [] if split.judge_on is None else ["--judge-on", str(inputs.run / "judge_on.txt")]
         commands.append(["hubblefork", "split", data, *parts, *listed])
     commands.append(["hubblefork", "train", data, "--recipe", recipe, "--out", new])
-    commands.append(["hubblefork", "evaluate", new, "--part", inputs.part])
+    commands.append(["hubblefork", "evaluate", new, "--part", inputs.part, *_views(inputs.judged)])
     if inputs.extra is not None:
-        commands.append(["hubblefork", "predict", new, "IMAGES", "--out", "predictions.parquet"])
+        views = _views(inputs.extra)
+        commands.append(["hubblefork", "predict", new, "IMAGES", "--out", "predictions.parquet", *views])
     extra = [] if inputs.extra is None else ["--predictions", "predictions.parquet"]
     commands.append(["hubblefork", "report", new, *extra])
     return [shlex.join(command) for command in commands]
+
+
+def _views(galaxies: Galaxies | Missing) -> list[str]:
+    if isinstance(galaxies, Missing) or galaxies.views == 1:
+        return []
+    return ["--views", str(galaxies.views)]
 
 
 def _once(values: Iterable[str]) -> list[str]:
