@@ -76,6 +76,20 @@ def test_json_has_exactly_what_was_agreed(place):
     )
 
 
+def test_columns_that_are_not_counted_are_not_looked_at(place):
+    folder, _ = place
+    table = read_catalogue(folder / "predictions.parquet")
+    texts = pa.array(["unknown"] * len(table))
+    spoilt = table.set_column(table.column_names.index("smooth"), "smooth", texts)
+    write_catalogue(spoilt, folder / "spoilt.parquet")
+    expected = mergers(folder / "predictions.parquet", "--bins", "z", "--json").stdout
+    assert mergers(folder / "spoilt.parquet", "--bins", "z", "--json").stdout == expected
+    with pytest.raises(CatalogueError, match="smooth is 'unknown', which is no number"):
+        mergers(folder / "spoilt.parquet", "--clean")
+    with pytest.raises(CatalogueError, match='no column "zz" \\(did you mean "z"'):
+        mergers(folder / "spoilt.parquet", "--bins", "zz")
+
+
 def test_without_calibration_galaxies_it_says_so_and_what_to_do(place):
     folder, _ = place
     told = json.loads(mergers(folder / "bare.parquet", "--json").stdout)

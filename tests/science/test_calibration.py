@@ -5,7 +5,7 @@ import pytest
 from sklearn.preprocessing import QuantileTransformer
 
 from hubblefork.errors import CatalogueError
-from hubblefork.science.calibration import fitted_chance, isotonic, mapped_threshold, quantile
+from hubblefork.science.calibration import _grouped, fitted_chance, isotonic, mapped_threshold, quantile
 from hubblefork.science.fractions import counted
 
 THRESHOLD = 0.3
@@ -68,6 +68,33 @@ def test_the_bootstrap_covers():
         one = isotonic(score, known, votes >= THRESHOLD, rng=rng, level=0.68, resamples=40)
         inside += one.low <= expected <= one.high
     assert abs(inside / 100 - 0.68) < 3 * np.sqrt(0.68 * 0.32 / 100)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_groups_are_drawn_as_their_galaxies_would_be(weighted):
+    """The sum over each group, many times: galaxies taken one by one have the same mean and scatter."""
+    rng = np.random.default_rng(6)
+    score, known = rng.random(300), rng.random(4)
+    weights = rng.choice([0.0, 0.5, 2.0], 300) if weighted else None
+    groups = _grouped(score, known, weights)
+    drawn = np.array([groups.drawn(rng) for _ in range(4000)])
+    each = np.ones(300) if weights is None else weights
+    place = np.searchsorted(np.sort(known), score, side="right")
+    for number in range(5):
+        taken = each[place == number] * rng.standard_exponential((4000, np.count_nonzero(place == number)))
+        assert groups.mean[number] == pytest.approx(
+            np.average(score[place == number], weights=each[place == number])
+        )
+        assert drawn[:, number].mean() == pytest.approx(taken.sum(axis=1).mean(), rel=0.02)
+        assert drawn[:, number].std() == pytest.approx(taken.sum(axis=1).std(), rel=0.05)
+
+
+def test_a_score_on_a_calibration_galaxys_own_reaches_the_mapped_threshold():
+    known = np.array([0.1, 0.2, 0.3, 0.4])
+    found = quantile(
+        np.array([0.3, 0.3, 0.29, 0.9]), known, known >= 0.3, rng=np.random.default_rng(0), resamples=1
+    )
+    assert found.value == 0.75
 
 
 @pytest.mark.parametrize("method", [isotonic, quantile])

@@ -19,12 +19,16 @@ from hubblefork.errors import CatalogueError
 from hubblefork.sky.catalogue import (
     FORMATS,
     check_format,
+    columns_of,
     fractions,
+    fractions_by_answer,
     galaxy_ids,
+    ids_among,
     labelled,
     matched,
     metadata_of,
     read_catalogue,
+    read_head,
     with_fractions,
     with_metadata,
     write_catalogue,
@@ -394,6 +398,47 @@ def test_metadata_is_added_to_not_replaced(tree: DecisionTree) -> None:
     )
     assert metadata_of(table) == {"run": "b", "tree": "t", "counts": '{"n": 1}'}
     assert metadata_of(catalogue([1])) == {}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_only_the_columns_asked_for_are_read(tmp_path: Path, tree: DecisionTree, suffix: str) -> None:
+    table = label_table(tree, [3, 1, 2]).rename_columns(["galaxy_id", *tree.source_columns])
+    write_catalogue(table.append_column("z", pa.array([0.1, 0.2, 0.3])), tmp_path / f"all{suffix}")
+    wanted = [*columns_of(tree, ["merger", "ring"]), "z", "nowhere"]
+    found = read_catalogue(tmp_path / f"all{suffix}", wanted)
+    assert found.column_names == ["galaxy_id", "Class8.1", "Class8.6", "z"]
+    joint = fractions_by_answer(found, tree, ["merger", "ring"])
+    whole = fractions(table, tree)
+    assert_array_equal(joint["ring"], whole[:, tree.column("ring")])
+    assert_array_equal(joint["merger"], whole[:, tree.column("merger")])
+    with pytest.raises(CatalogueError, match=r"1 of the 2 columns .* are missing: Class1\.1"):
+        fractions_by_answer(found, tree, ["merger", "smooth"])
+    head = read_head(tmp_path / f"all{suffix}")
+    assert len(head) == 0 and head.column_names == read_catalogue(tmp_path / f"all{suffix}").column_names
+    assert metadata_of(head) == metadata_of(read_catalogue(tmp_path / f"all{suffix}"))
+
+
+def test_ids_are_found_as_they_are_written() -> None:
+    whole, texts = catalogue([7, BIG, -1]), catalogue(["7", "007", str(BIG), "x"])
+    asked = np.array(["7", "007", str(BIG), "x", "-1", "1" * 30], dtype=object)
+    assert ids_among(whole, asked).tolist() == [True, False, True, False, True, False]
+    assert ids_among(texts, asked).tolist() == [True, True, True, True, False, False]
+    assert ids_among(texts, np.array([7, 8, BIG])).tolist() == [True, False, True]
+    assert ids_among(whole, np.array([BIG - 1, BIG])).tolist() == [False, True]
+    assert ids_among(whole, np.array([], dtype=np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_networks_fractions_stay_in_single_precision(
+    tmp_path: Path, tree: DecisionTree, suffix: str
+) -> None:
+    values = np.random.default_rng(0).random((3, 37)).astype(np.float32)
+    back = there_and_back(with_fractions(catalogue([1, 2, 3]), values, tree), tmp_path, suffix)
+    assert_array_equal(fractions(back, tree).astype(np.float32), values)
+    if suffix == ".csv":
+        assert str(values[0, 0]) in (tmp_path / "catalogue.csv").read_text()
+    else:
+        assert back.schema.field("merger").type == pa.float32()
 
 
 def test_real_labels_come_through_every_format(tmp_path: Path, tree: DecisionTree, kaggle: Path) -> None:

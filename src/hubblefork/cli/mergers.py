@@ -73,17 +73,20 @@ def mergers(
     import numpy as np
 
     from hubblefork.science.held_out import tree_of
-    from hubblefork.science.measure import Wanted, criteria, measure
+    from hubblefork.science.measure import Wanted, check_columns, criteria, measure
     from hubblefork.science.where import parse_where
-    from hubblefork.sky.catalogue import read_catalogue
+    from hubblefork.sky.catalogue import read_catalogue, read_head
 
     _check_together(where, predicted_threshold, time, density)
-    table, rng = read_catalogue(catalogue), np.random.default_rng(SEED)
-    tree = tree_of(table)
+    head, rng = read_head(catalogue), np.random.default_rng(SEED)
+    tree = tree_of(head)
     counted, true = (
         (parse_where(where, tree),) * 2 if where else criteria(tree, answer, threshold, predicted_threshold)
     )
     wanted = Wanted(counted, true, clean=clean, weights=weights, level=level)
+    named = [name for name in (weights, column or bins.partition(":")[0]) if name]
+    check_columns(head, tree, wanted, named)
+    table = read_catalogue(catalogue, {*wanted.columns(tree), *named})
     held_out = _held_out(table, tree, calibrate_on, labels)
     found = measure(table, tree, wanted, held_out, rng=rng)
     binned = _binned(table, tree, wanted, held_out, bins, column, rng) if bins else {}

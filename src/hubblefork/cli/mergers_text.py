@@ -16,7 +16,6 @@ from hubblefork.science.fractions import Estimated, Unavailable
 from hubblefork.science.held_out import named_run, trained_on
 from hubblefork.science.measure import Measurement
 from hubblefork.science.rates import PUBLISHED, UNCALIBRATED, Rate
-from hubblefork.sky.catalogue import galaxy_ids
 from hubblefork.zoo import DecisionTree
 
 NAMES = {
@@ -127,6 +126,6 @@ def warnings(table: pa.Table, found: Measurement, tree: DecisionTree) -> list[st
 
 def _trained(table: pa.Table, tree: DecisionTree) -> int:
     try:
-        return int(trained_on(named_run(table), galaxy_ids(table), tree).sum())
+        return trained_on(named_run(table), table, tree)
     except HubbleforkError:
         return 0

@@ -37,7 +37,8 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
         )
     if found.views != views:
         raise RunError(
-            f"{folder / INTERVALS} is for --views {found.views}, not {views}; `{evaluate}` makes it anew"
+            f"{folder / INTERVALS} is for --views {found.views}, not {views}: predict with as many, "
+            f"or `{evaluate}` makes it anew"
         )
     return found
 
@@ -54,7 +55,8 @@ def adding_bounds(
 
     def add(table: pa.Table) -> pa.Table:
         predicted = [table.column(name).to_numpy() for name in intervals.answers]
-        low, high = intervals.bounds(np.stack(predicted, axis=1), coverage)
+        bounds = intervals.bounds(np.stack(predicted, axis=1), coverage)
+        low, high = (bound.astype(np.float32) for bound in bounds)
         for column, name in enumerate(intervals.answers):
             table = table.append_column(f"{name}_low", pa.array(low[:, column]))
             table = table.append_column(f"{name}_high", pa.array(high[:, column]))

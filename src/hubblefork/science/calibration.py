@@ -11,6 +11,7 @@ or less common, they are off (docs/merger-fraction.md), and the corrections of `
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,14 +58,14 @@ def isotonic(
     """
     order = np.lexsort((~calibration_truth, calibration_score))  # true ones first: a tie is pooled
     known, truth = calibration_score[order], calibration_truth[order].astype(float)
+    groups = _grouped(score, known, weights)
 
     def corrected(times: NDArray, known_times: NDArray) -> float:
         drawn = known_times > 0
         chance = isotonic_regression(truth[drawn], weights=known_times[drawn]).x
-        return float(np.interp(score[there], known[drawn], chance) @ times[there] / times.sum())
+        return float(np.interp(groups.mean, known[drawn], chance) @ times / times.sum())
 
-    there = np.argsort(score)  # in order, they are looked up several times as fast
-    values = _bootstrap(corrected, len(score), calibration_truth, rng, weights, resamples)
+    values = _bootstrap(corrected, groups, calibration_truth, rng, resamples)
     return _estimated(values, level, "isotonic regression of truth on prediction, bootstrap interval")
 
 
@@ -79,40 +80,73 @@ def quantile(
     resamples: int = RESAMPLES,
 ) -> Estimated:
     """Return the share of the sample at or above `mapped_threshold`; else as `isotonic`."""
+    groups = _grouped(score, calibration_score, weights)
 
     def corrected(times: NDArray, known_times: NDArray) -> float:
         drawn = np.repeat(np.arange(len(known_times)), known_times.astype(int))
         threshold = mapped_threshold(calibration_score[drawn], calibration_truth[drawn])
-        return float(times[score >= threshold].sum() / times.sum())
+        return float(times[groups.low >= threshold].sum() / times.sum())
 
-    values = _bootstrap(corrected, len(score), calibration_truth, rng, weights, resamples)
+    values = _bootstrap(corrected, groups, calibration_truth, rng, resamples)
     return _estimated(values, level, "threshold moved by quantile mapping, bootstrap interval")
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The galaxies of a sample between neighbouring calibration galaxies, by predicted fraction.
+
+    Within a group a fitted chance is a straight line and a threshold cuts nothing, so that a hundred million
+    galaxies are resampled as fast as a hundred: lowest possible and mean score, sum of weights and of their
+    squares, each (group,).
+    """
+
+    low: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    def drawn(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw sums of weights by the Bayesian bootstrap (Rubin 1981, Ann. Stat. 9, 130).
+
+        Each galaxy is taken an exponential number of times; the sum over a group is a gamma variate, exactly
+        where the group's weights are alike.
+        """
+        scale = self.squares / self.weight
+        return scale * rng.standard_gamma(self.weight / scale)
+
+
+def _grouped(score: NDArray, known: NDArray, weights: NDArray | None) -> _Groups:
+    edges = np.concatenate([[-np.inf], np.unique(known), [np.inf]])
+
+    def summed(values: NDArray | None) -> NDArray[np.float64]:
+        return np.histogram(score, edges, weights=values)[0].astype(float)
+
+    weight = summed(weights)
+    squares = weight if weights is None else summed(weights**2)
+    there = weight > 0
+    total = summed(score if weights is None else weights * score)
+    return _Groups(edges[:-1][there], total[there] / weight[there], weight[there], squares[there])
 
 
 def _bootstrap(
     corrected: Callable[[NDArray, NDArray], float],
-    galaxies: int,
+    groups: _Groups,
     truth: NDArray,
     rng: np.random.Generator,
-    weights: NDArray | None,
     resamples: int,
 ) -> NDArray[np.float64]:
     """Return the corrected fraction of the galaxies themselves, then of resampled ones.
 
-    `corrected` takes how many times each galaxy of the sample (by its weight) and of the calibration is
+    `corrected` takes the weight of each group of the sample, and how many times each calibration galaxy is
     drawn.
     """
-    if not galaxies or not truth.any():
+    if not len(groups.weight) or not truth.any():
         raise CatalogueError(
-            f"{galaxies} galaxies, {np.count_nonzero(truth)} true ones among {len(truth)} calibration "
-            "galaxies: a calibration needs at least one of each"
+            f"{groups.weight.sum():g} galaxies, {np.count_nonzero(truth)} true ones among {len(truth)} "
+            "calibration galaxies: a calibration needs at least one of each"
         )
-    equal = np.ones(galaxies) if weights is None else weights
-    values = [corrected(equal, np.ones(len(truth)))]
-    while len(values) <= resamples:
-        times, known_times = equal * _times(galaxies, rng), _times(len(truth), rng)
-        if times.any():
-            values.append(corrected(times, known_times))
+    values = [corrected(groups.weight, np.ones(len(truth)))]
+    values += [corrected(groups.drawn(rng), _times(len(truth), rng)) for _ in range(resamples)]
     return np.array(values)
 
 

@@ -23,8 +23,7 @@ from hubblefork.science.fractions import (
     effective_count,
     summed,
 )
-from hubblefork.science.where import Criterion
-from hubblefork.zoo import DecisionTree
+from hubblefork.science.where import Criterion, Joint
 
 DEFAULT = "corrected"
 UNCORRECTED = "count"
@@ -79,36 +78,30 @@ class Calibration:
         return Calibration(self.counts[which], self.truth[which], score, self.origin)
 
 
-def sample_of(
-    tree: DecisionTree, joint: NDArray, criterion: Criterion, *, weights: NDArray | None = None
-) -> Sample:
-    """Return a sample of joint fractions (galaxy, answer), none of those that `criterion` needs missing."""
-    return Sample(criterion.holds(tree, joint), _score(tree, joint, criterion), weights)
+def sample_of(joint: Joint, criterion: Criterion, *, weights: NDArray | None = None) -> Sample:
+    """Return a sample of joint fractions by answer, none of those that `criterion` needs missing."""
+    return Sample(criterion.holds(joint), criterion.score(joint), weights)
 
 
 def calibration_of(
-    tree: DecisionTree,
-    predicted: NDArray,
-    volunteers: NDArray,
+    predicted: Joint,
+    volunteers: Joint,
     criterion: Criterion,
     *,
     true: Criterion | None = None,
     origin: str = "",
 ) -> Calibration:
-    """Return calibration galaxies of predicted and volunteers' joint fractions, both (galaxy, answer).
+    """Return calibration galaxies of predicted and volunteers' joint fractions, both by answer.
 
     By prediction those count that meet `criterion`, in truth those whose votes meet `true`, which is the
     same unless given. Galaxies without the fractions that are needed are left out.
     """
     true = true or criterion
-    known = true.known(tree, volunteers) & criterion.known(tree, predicted)
-    predicted, volunteers = predicted[known], volunteers[known]
-    score = _score(tree, predicted, criterion)
-    return Calibration(criterion.holds(tree, predicted), true.holds(tree, volunteers), score, origin)
-
-
-def _score(tree: DecisionTree, joint: NDArray, criterion: Criterion) -> NDArray | None:
-    return None if criterion.answer is None else joint[:, tree.column(criterion.answer)]
+    known = true.known(volunteers) & criterion.known(predicted)
+    found = Calibration(
+        criterion.holds(predicted), true.holds(volunteers), criterion.score(predicted), origin
+    )
+    return found.chosen(known)
 
 
 def side_by_side(

@@ -16,7 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, metadata_of, read_catalogue
+from hubblefork.sky.catalogue import (
+    fractions,
+    galaxy_ids,
+    ids_among,
+    labelled,
+    metadata_of,
+    read_catalogue,
+)
 from hubblefork.sky.labels import read_labels
 from hubblefork.sky.split import (
     TEST,
@@ -50,9 +57,9 @@ class HeldOut:
         parts = self.ids[rows], self.predicted[rows], self.volunteers[rows]
         return HeldOut(*parts, self.columns.take(rows), self.origin)
 
-    def apart_from(self, ids: NDArray) -> HeldOut:
-        """Return those that are not among the given galaxies; all of them where none would be left."""
-        apart = ~np.isin(self.ids.astype(str), ids.astype(str))
+    def apart_from(self, table: pa.Table) -> HeldOut:
+        """Return those that a catalogue does not have; all of them where none would be left."""
+        apart = ~ids_among(table, self.ids)
         return self.chosen(apart) if apart.any() else self
 
 
@@ -121,15 +128,14 @@ def held_out_of_catalogue(catalogue: Path, tree: DecisionTree, labels: Path) -> 
     return _labelled(read_catalogue(catalogue), labels, tree, f"galaxies of {catalogue} labelled in {labels}")
 
 
-def trained_on(run: Path, ids: NDArray, tree: DecisionTree) -> NDArray[np.bool_]:
-    """Return which galaxies are labelled ones of the training part of a run's data, shape (galaxy,).
+def trained_on(run: Path, table: pa.Table, tree: DecisionTree) -> int:
+    """Return how many of a catalogue's galaxies are labelled ones of the training part of a run's data.
 
     Raises RunError, CatalogueError.
     """
-    table = read_catalogue(Path(str(_notes(run).get("data", ""))) / "catalogue.parquet")
-    known = galaxy_ids(table)[labelled(table, tree)]
-    training = known[read_split(run).assign(known.tolist()) == TRAIN]
-    return np.isin(ids.astype(str), training.astype(str))
+    data = read_catalogue(Path(str(_notes(run).get("data", ""))) / "catalogue.parquet")
+    known = galaxy_ids(data)[labelled(data, tree)]
+    return int(ids_among(table, known[read_split(run).assign(known.tolist()) == TRAIN]).sum())
 
 
 def _read_own(path: Path, run: Path, views: int, tree: DecisionTree) -> pa.Table:

@@ -27,8 +27,8 @@ from hubblefork.science.estimators import (
 from hubblefork.science.fractions import LEVEL, Estimated, Unavailable, effective_count
 from hubblefork.science.held_out import HeldOut
 from hubblefork.science.samples import well_asked
-from hubblefork.science.where import Criterion, at_least
-from hubblefork.sky.catalogue import fractions, galaxy_ids
+from hubblefork.science.where import Criterion, Joint, at_least
+from hubblefork.sky.catalogue import columns_of, fractions_by_answer
 from hubblefork.zoo import DecisionTree
 
 THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
@@ -53,6 +53,19 @@ class Wanted:
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
             raise CatalogueError(f"a level of {self.level}: it lies between 0 and 1, as 0.95")
+
+    @property
+    def answers(self) -> set[str]:
+        """The answers that count or are true."""
+        return {*self.counted.answers, *self.true.answers}
+
+    def needed(self, tree: DecisionTree) -> tuple[str, ...]:
+        """Return the answers whose fractions decide: of all where galaxies are to be well asked."""
+        return tree.columns if self.clean else tuple(name for name in tree.columns if name in self.answers)
+
+    def columns(self, tree: DecisionTree) -> set[str]:
+        """Return the names that the columns with these fractions, or debiased ones, may have."""
+        return {*columns_of(tree, self.needed(tree)), *(name + SUFFIX for name in self.answers)}
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,16 @@ def criteria(
     return (true if predicted_threshold is None else at_least(tree, answer, predicted_threshold)), true
 
 
+def check_columns(head: pa.Table, tree: DecisionTree, wanted: Wanted, named: Sequence[str]) -> None:
+    """Raise CatalogueError, with the nearest name, unless a catalogue has what is wanted and `named` columns.
+
+    `head` has all of its columns, and need have no rows.
+    """
+    fractions_by_answer(head, tree, wanted.needed(tree))
+    for name in named:
+        numbers_of(head, name)
+
+
 def measure(
     table: pa.Table,
     tree: DecisionTree,
@@ -111,13 +134,13 @@ def measure(
     """
     joint, notes = _joint(table, tree, wanted)
     keep = _kept(tree, joint, wanted)
-    weights = numbers_of(table, wanted.weights)[keep] if wanted.weights else None
     if not keep.any():
         raise CatalogueError(
             f"none of the {len(table)} galaxies is left: they lack fractions or were not well asked"
         )
-    sample = sample_of(tree, joint[keep], wanted.counted, weights=weights)
-    known = _calibration(tree, wanted, held_out, galaxy_ids(table))
+    weights = numbers_of(table, wanted.weights) if wanted.weights else None
+    sample = sample_of(joint, wanted.counted, weights=weights).chosen(keep)
+    known = _calibration(tree, wanted, held_out, table)
     found = side_by_side(sample, known, rng=rng, level=wanted.level, resamples=wanted.resamples)
     left_out = int(np.count_nonzero(~keep))
     return Measurement(wanted, sample, known, found, left_out, notes)
@@ -185,36 +208,39 @@ def _value(found: Estimated) -> dict[str, Any]:
     return {"value": found.value, "interval": [found.low, found.high], "level": found.level}
 
 
-def _joint(table: pa.Table, tree: DecisionTree, wanted: Wanted) -> tuple[NDArray, tuple[str, ...]]:
-    """Return the fractions, debiased where the catalogue has all that are wanted."""
-    joint = fractions(table, tree)
-    names = sorted({*wanted.counted.answers, *wanted.true.answers})
+def _joint(table: pa.Table, tree: DecisionTree, wanted: Wanted) -> tuple[Joint, tuple[str, ...]]:
+    """Return the fractions that are needed, debiased where the catalogue has all that are wanted."""
+    joint = fractions_by_answer(table, tree, wanted.needed(tree))
+    names = sorted(wanted.answers)
     if not all(name + SUFFIX in table.column_names for name in names):
         return joint, ()
-    for name in names:
-        joint[:, tree.column(name)] = numbers_of(table, name + SUFFIX)
+    joint |= {name: numbers_of(table, name + SUFFIX) for name in names}
     columns = ", ".join(name + SUFFIX for name in names)
     return joint, (f"debiased fractions are used: {columns}",)
 
 
-def _kept(tree: DecisionTree, joint: NDArray, wanted: Wanted) -> NDArray[np.bool_]:
-    keep = wanted.counted.known(tree, joint)
+def _kept(tree: DecisionTree, joint: Joint, wanted: Wanted) -> NDArray[np.bool_]:
+    keep = wanted.counted.known(joint)
     if wanted.clean:
+        array = np.stack([joint[name] for name in tree.columns], axis=1)
         for number in sorted({tree.question_of[tree.column(name)] for name in wanted.counted.answers}):
-            keep &= well_asked(tree, joint, tree.questions[number].name)
+            keep &= well_asked(tree, array, tree.questions[number].name)
     return keep
 
 
 def _calibration(
-    tree: DecisionTree, wanted: Wanted, held_out: HeldOut | Unavailable, ids: NDArray
+    tree: DecisionTree, wanted: Wanted, held_out: HeldOut | Unavailable, table: pa.Table
 ) -> Calibration | Unavailable:
     if isinstance(held_out, Unavailable):
         return held_out
-    apart = held_out.apart_from(ids)
-    apart = apart.chosen(_kept(tree, apart.predicted, wanted))
-    return calibration_of(
-        tree, apart.predicted, apart.volunteers, wanted.counted, true=wanted.true, origin=apart.origin
-    )
+    apart = held_out.apart_from(table)
+    apart = apart.chosen(_kept(tree, _by_answer(tree, apart.predicted), wanted))
+    predicted, volunteers = (_by_answer(tree, joint) for joint in (apart.predicted, apart.volunteers))
+    return calibration_of(predicted, volunteers, wanted.counted, true=wanted.true, origin=apart.origin)
+
+
+def _by_answer(tree: DecisionTree, joint: NDArray) -> Joint:
+    return dict(zip(tree.columns, joint.T, strict=True))
 
 
 def _in_bin(held_out: HeldOut, bins: Bins, number: int) -> HeldOut:

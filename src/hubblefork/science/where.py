@@ -35,6 +35,9 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 EXAMPLE = "for example: spiral > 0.5 & barred > 0.3"
 
+Joint = Mapping[str, NDArray[np.float64]]
+"""Joint fractions (galaxy,) by answer; NaN where there is none."""
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -50,17 +53,20 @@ class Criterion:
     threshold: float | None
     expression: ast.expr = field(repr=False, compare=False)
 
-    def holds(self, tree: DecisionTree, joint: NDArray) -> NDArray[np.bool_]:
-        """Return which galaxies count, shape (galaxy,), of joint fractions (galaxy, answer).
+    def holds(self, joint: Joint) -> NDArray[np.bool_]:
+        """Return which galaxies count, shape (galaxy,), of joint fractions by answer.
 
         False where a fraction that is needed is missing: ask `known` first.
         """
-        values = {name: joint[:, tree.column(name)] for name in self.answers}
-        return np.asarray(_truth(self.expression, values)) & self.known(tree, joint)
+        return np.asarray(_truth(self.expression, joint)) & self.known(joint)
 
-    def known(self, tree: DecisionTree, joint: NDArray) -> NDArray[np.bool_]:
+    def known(self, joint: Joint) -> NDArray[np.bool_]:
         """Return which galaxies have all the fractions that the criterion needs, shape (galaxy,)."""
-        return ~np.isnan(joint[:, [tree.column(name) for name in self.answers]]).any(axis=1)
+        return ~reduce(np.logical_or, (np.isnan(joint[name]) for name in self.answers))
+
+    def score(self, joint: Joint) -> NDArray[np.float64] | None:
+        """Return the fraction that says how close a galaxy is to counting, (galaxy,); None without one."""
+        return None if self.answer is None else joint[self.answer]
 
 
 def at_least(tree: DecisionTree, answer: str, threshold: float) -> Criterion:
@@ -165,7 +171,7 @@ def _plain(expression: ast.expr) -> tuple[str | None, float | None]:
     return None, None
 
 
-def _truth(node: ast.expr, values: Mapping[str, NDArray]) -> Any:
+def _truth(node: ast.expr, values: Joint) -> Any:
     if isinstance(node, ast.BoolOp):
         join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
         return reduce(join, (_truth(part, values) for part in node.values))
@@ -177,7 +183,7 @@ def _truth(node: ast.expr, values: Mapping[str, NDArray]) -> Any:
     return reduce(np.logical_and, (COMPARISONS[type(sign)](left, right) for sign, left, right in pairs))
 
 
-def _number(node: ast.expr, values: Mapping[str, NDArray]) -> Any:
+def _number(node: ast.expr, values: Joint) -> Any:
     if isinstance(node, ast.Name):
         return values[node.id]
     if isinstance(node, ast.BinOp):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,19 +29,47 @@ from hubblefork.zoo import DecisionTree
 
 FORMATS = (".parquet", ".csv", ".fits", ".vot")
 ID = "galaxy_id"
+IDS = (ID, "GalaxyID")
 
 
-def read_catalogue(path: Path) -> pa.Table:
-    """Read a catalogue, its format chosen by the suffix. Raises CatalogueError."""
+def read_catalogue(path: Path, only: Collection[str] | None = None) -> pa.Table:
+    """Read a catalogue, its format chosen by the suffix; with `only`, the ids and those columns that it has.
+
+    Of Parquet and CSV nothing else is ever in memory. Raises CatalogueError.
+    """
     readers = {".parquet": _read_parquet, ".csv": _read_csv, ".fits": _read_fits, ".vot": _read_vot}
     read = readers[_format(path)]
+    with _reading(path):
+        table = read(path, _Columns(only))
+    return _checked_ids(_checked_names(table, path), path)
+
+
+def read_head(path: Path) -> pa.Table:
+    """Read a catalogue's columns and metadata without a row, of Parquet at once. Raises CatalogueError."""
+    if _format(path) != ".parquet":
+        return read_catalogue(path).slice(length=0)
+    with _reading(path):
+        return pa.parquet.read_schema(path).empty_table()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     if not path.exists():
         raise CatalogueError(f"{path}: there is no such catalogue")
     try:
-        table = read(path)
+        yield
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         raise CatalogueError(f"{path}: not a readable {path.suffix} table: {error}") from error
-    return _checked_ids(_checked_names(table, path), path)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns are wanted: the ids and `only` these; None for all."""
+
+    only: Collection[str] | None
+
+    def among(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if self.only is None or name in (*IDS, *self.only)]
 
 
 def write_catalogue(table: pa.Table, path: Path) -> None:
@@ -90,15 +120,29 @@ def fractions(table: pa.Table, tree: DecisionTree) -> NDArray[np.float64]:
     The columns may be named as the answers or as the source names them (Class1.1 …).
     Raises CatalogueError that lists every missing column, or names the first value that is no number.
     """
-    present = set(table.column_names)
-    names = max(tree.columns, tree.source_columns, key=lambda known: len(present.intersection(known)))
+    return np.stack(list(fractions_by_answer(table, tree, tree.columns).values()), axis=1)
+
+
+def fractions_by_answer(
+    table: pa.Table, tree: DecisionTree, answers: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the fractions (galaxy,) of some answers of the tree; else as `fractions`, raising alike."""
+    present, sources = set(table.column_names), dict(zip(tree.columns, tree.source_columns, strict=True))
+    own, source = list(answers), [sources[answer] for answer in answers]
+    names = max(own, source, key=lambda known: len(present.intersection(known)))
     missing = [name for name in names if name not in present]
     if missing:
         listed = ", ".join(name + did_you_mean(name, present - set(names)) for name in missing)
         raise CatalogueError(
             f"{len(missing)} of the {len(names)} columns of {tree.name} are missing: {listed}"
         )
-    return np.stack([_numbers(table, name) for name in names], axis=1)
+    return {answer: _numbers(table, name) for answer, name in zip(answers, names, strict=True)}
+
+
+def columns_of(tree: DecisionTree, answers: Collection[str]) -> list[str]:
+    """Return the names that the columns of some answers may have in a catalogue."""
+    pairs = zip(tree.columns, tree.source_columns, strict=True)
+    return [name for pair in pairs if pair[0] in answers for name in pair]
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
@@ -120,9 +164,12 @@ def _is_number(value: Any) -> bool:
 
 
 def with_fractions(table: pa.Table, values: NDArray, tree: DecisionTree) -> pa.Table:
-    """Return the table with fractions (galaxy, answer) as the tree's columns; NaN becomes null."""
+    """Return the table with fractions (galaxy, answer) as the tree's columns; NaN becomes null.
+
+    They are kept as precise as they come: a network's in single precision, volunteers' in double.
+    """
     table = table.drop_columns([name for name in tree.columns if name in table.column_names])
-    for name, column in zip(tree.columns, np.asarray(values, dtype=np.float64).T, strict=True):
+    for name, column in zip(tree.columns, values.T, strict=True):
         table = table.append_column(name, pa.array(column, mask=np.isnan(column)))
     return table
 
@@ -135,6 +182,24 @@ def labelled(table: pa.Table, tree: DecisionTree) -> NDArray[np.bool_]:
 def galaxy_ids(table: pa.Table) -> NDArray:
     """Return the ids as an array of int64 or of str objects."""
     return table.column(ID).to_numpy(zero_copy_only=False)
+
+
+def ids_among(table: pa.Table, ids: NDArray) -> NDArray[np.bool_]:
+    """Say of each of some ids whether a catalogue has it; 7 and "7" are one id, "007" is another."""
+    column, texts = table.column(ID), ids.astype(str).tolist()
+    alike = texts if pa.types.is_string(column.type) else [_integer_if_exact(text) for text in texts]
+    asked = pa.array([value for value in alike if value is not None], column.type)
+    found = set(column.filter(pa.compute.is_in(column, value_set=asked)).to_pylist())
+    return np.array([value in found for value in alike], dtype=bool)
+
+
+def _integer_if_exact(text: str) -> int | None:
+    """Return the 64-bit integer that is written so, None for other text."""
+    try:
+        number = int(text)
+    except ValueError:
+        return None
+    return number if str(number) == text and -(2**63) <= number < 2**63 else None
 
 
 def matched(left: pa.Table, right: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -191,10 +256,21 @@ def _checked_ids(table: pa.Table, path: Path) -> pa.Table:
     if column.null_count:
         raise CatalogueError(f"{path}: {column.null_count} rows have no {ID}")
     table = table.set_column(table.column_names.index(ID), ID, _whole_ids(column, path))
-    if pa.compute.count_distinct(table.column(ID)).as_py() < len(table):
-        repeated = _first_repeated(galaxy_ids(table).tolist())
+    repeated = _repeated_id(table.column(ID))
+    if repeated is not None:
         raise CatalogueError(f"{path}: {ID} {repeated} stands more than once; each galaxy has one row")
     return table
+
+
+def _repeated_id(ids: pa.ChunkedArray) -> Any:
+    """Return an id that stands more than once; by sorting, in a tenth of the memory of counting values."""
+    if pa.types.is_integer(ids.type):
+        ordered = np.sort(ids.to_numpy())
+        twice = ordered[:-1][ordered[1:] == ordered[:-1]]
+        return twice[0] if len(twice) else None
+    texts = ids.cast(pa.large_string()).sort()
+    again = texts[:-1].filter(pa.compute.equal(texts[1:], texts[:-1]))
+    return again[0].as_py() if len(again) else None
 
 
 def _whole_ids(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
@@ -217,24 +293,28 @@ def _first_repeated(values: list) -> Any:
     return None
 
 
-def _read_parquet(path: Path) -> pa.Table:
-    return pa.parquet.read_table(path)
+def _read_parquet(path: Path, columns: _Columns) -> pa.Table:
+    with pa.parquet.ParquetFile(path) as file:
+        return file.read(columns.among(file.schema_arrow.names))
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
     pa.parquet.write_table(table, path)
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _read_csv(path: Path, columns: _Columns) -> pa.Table:
     """Read a CSV; ids as text, made integers only where that changes none of them (007 stays 007)."""
+    with pa.csv.open_csv(path) as head:
+        wanted = columns.among(head.schema.names)
     convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys((ID, "GalaxyID"), pa.string()),
+        include_columns=wanted,
+        column_types=dict.fromkeys(IDS, pa.string()),
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
     table = pa.csv.read_csv(path, convert_options=convert)
     for place, name in enumerate(table.column_names):
-        if name in (ID, "GalaxyID"):
+        if name in IDS:
             table = table.set_column(place, name, _integers_if_exact(table.column(place)))
     return table
 
@@ -251,10 +331,11 @@ def _write_csv(table: pa.Table, path: Path) -> None:
     pa.csv.write_csv(table, path)
 
 
-def _read_fits(path: Path) -> pa.Table:
+def _read_fits(path: Path, columns: _Columns) -> pa.Table:
     from astropy.table import Table
 
-    return _arrow_table(Table.read(path, format="fits"))
+    table = _arrow_table(Table.read(path, format="fits"))
+    return table.select(columns.among(table.column_names))
 
 
 def _write_fits(table: pa.Table, path: Path) -> None:
@@ -271,13 +352,14 @@ def _write_fits(table: pa.Table, path: Path) -> None:
         raise
 
 
-def _read_vot(path: Path) -> pa.Table:
+def _read_vot(path: Path, columns: _Columns) -> pa.Table:
     from astropy.io import votable
 
     document = votable.parse(path)
     table = document.get_first_table().to_table()
     table.meta = {info.name: info.value for info in document.infos}
-    return _arrow_table(table)
+    found = _arrow_table(table)
+    return found.select(columns.among(found.column_names))
 
 
 def _write_vot(table: pa.Table, path: Path) -> None:
