@@ -54,7 +54,7 @@ def adding_bounds(
     intervals.check(coverage)
 
     def add(table: pa.Table) -> pa.Table:
-        predicted = [table.column(name).to_numpy() for name in intervals.answers]
+        predicted = [table.column(name).cast(pa.float64()).to_numpy() for name in intervals.answers]
         bounds = intervals.bounds(np.stack(predicted, axis=1), coverage)
         low, high = (bound.astype(np.float32) for bound in bounds)
         for column, name in enumerate(intervals.answers):
