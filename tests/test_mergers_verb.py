@@ -101,6 +101,22 @@ def test_without_calibration_galaxies_it_says_so_and_what_to_do(place):
     assert "the default is the count, not corrected" in said
 
 
+def test_the_weights_that_come_along_bring_the_numbers_that_correct_a_count(place):
+    folder, _ = place
+    bare = read_catalogue(folder / "bare.parquet")
+    for views, known in (("1", "43/61"), ("16", "44/61")):
+        table = with_metadata(bare, {"run": "fork", "views": views, "viewing": VIEWING})
+        write_catalogue(table, folder / "fork.parquet")
+        said = " ".join(mergers(folder / "fork.parquet").stdout.split())
+        assert "calibrated on 1405 validation and test galaxies of fork, by the numbers beside" in said
+        assert f"completeness {known} = " in said and "corrected count ←" in said
+    write_catalogue(
+        with_metadata(bare, {"run": "fork", "views": "4", "viewing": VIEWING}), folder / "4.parquet"
+    )
+    lost = json.loads(mergers(folder / "4.parquet", "--json").stdout)["estimators"]["corrected"]
+    assert "come along are calibrated for --views 1 and --views 16" in lost["reason"]
+
+
 def test_predictions_of_one_view_do_not_calibrate_a_mean_over_sixteen(place):
     folder, _ = place
     table = with_metadata(read_catalogue(folder / "predictions.parquet"), {"views": "16", "viewing": VIEWING})

@@ -17,6 +17,7 @@ from hubblefork.network.predict import predict
 from hubblefork.network.runs import load_weights
 from hubblefork.science.intervals import INTERVALS, fit_intervals, write_intervals
 from hubblefork.sky.catalogue import fractions, read_catalogue
+from hubblefork.sky.split import named_by_views
 from hubblefork.zoo import load_tree, to_joint
 
 from .conftest import blob
@@ -106,7 +107,7 @@ def test_calibrated_runs_give_intervals_for_their_number_of_views(trained, pictu
         weights=load_weights(run).digest,
         views=2,
     )
-    write_intervals(intervals, run / INTERVALS)
+    write_intervals(intervals, run / named_by_views(INTERVALS, 2))
     galaxy = hubblefork.classify(pictures / "7.jpg", run=run, views=2, device="cpu")
     low, high = intervals.bounds(galaxy.fractions[None], 0.9)
     np.testing.assert_array_equal([galaxy.low, galaxy.high], [low[0], high[0]])
@@ -122,7 +123,7 @@ def test_why_there_are_no_intervals_is_said(trained, pictures, tmp_path):
     assert "smooth" in result.stdout
     assert f"no intervals: {run / INTERVALS}: no readable intervals" in result.stderr
     result = CliRunner().invoke(app, ["classify", str(pictures / "7.jpg"), "--views", "2"])
-    assert "no intervals: those that come along are for --views 16" in result.stderr
+    assert "the weights that come along are calibrated for --views 1 and --views 16" in result.stderr
 
 
 def galaxy_lines(text):

@@ -11,7 +11,7 @@ from PIL import Image
 
 import hubblefork
 from hubblefork.errors import RunError
-from hubblefork.judging.intervals import intervals_of
+from hubblefork.judging.beside import intervals_of
 from hubblefork.network.predict import BATCH, Predictor
 from hubblefork.network.runs import EMBEDDED, load_weights, weights_file
 from hubblefork.sky.archives import galaxy_id_of, open_source

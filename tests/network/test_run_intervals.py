@@ -10,10 +10,12 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.judging.intervals import adding_bounds, intervals_of
+from hubblefork.judging.beside import adding_bounds, confusions_beside, intervals_of
 from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.model import VoteFractions
+from hubblefork.science.completeness import confusion
+from hubblefork.science.held_out import held_out_of_run
 from hubblefork.sky.catalogue import fractions, metadata_of, read_catalogue
 from hubblefork.sky.split import VIEWING, Split, write_split
 from hubblefork.tables import evaluation_tables
@@ -73,7 +75,7 @@ def test_predict_adds_the_bounds(evaluated, data, tree, tmp_path):
 def test_intervals_belong_to_one_run_its_weights_and_its_views(copied, data, tree, tmp_path):
     with pytest.raises(RunError, match="calibrated for one run, and 2 predict together"):
         intervals_of(copied, others=[copied])
-    with pytest.raises(RunError, match=r"for --views 1, not 8: .* `hubblefork evaluate .* --views 8` makes"):
+    with pytest.raises(RunError, match=r"no intervals-8-views\.json; `hubblefork .* --views 8` makes"):
         intervals_of(copied, views=8)
     with pytest.raises(CatalogueError, match=r"coverage 0\.8; these have 0\.68, 0\.9, 0\.95"):
         adding_bounds(copied, 0.8)
@@ -127,8 +129,24 @@ def test_views_have_intervals_of_their_own(copied):
     found = evaluate_run(copied, views=2, device="cpu")
     assert found["predictions"] == "predictions/test-2-views.parquet"
     assert (copied / found["predictions"]).exists()
-    assert intervals_of(copied, views=2).views == 2
+    assert [intervals_of(copied, views=views).views for views in (1, 2)] == [1, 2]
+    assert [confusions_beside(copied, views=views).views for views in (1, 2)] == [1, 2]
     assert evaluation_tables(found)[0].title.endswith(", 2 views of each")
+
+
+def test_completeness_lies_beside_the_weights(copied, tree):
+    held_out = held_out_of_run(copied, tree)
+    found = confusions_beside(copied, views=1)
+    merger = tree.column("merger")
+    counts, truth = held_out.predicted[:, merger] >= 0.1, held_out.volunteers[:, merger] >= 0.1
+    assert found.answers["merger"][0] == confusion(counts, truth)
+    assert found.origin.startswith(f"validation and test galaxies of {copied}")
+    with pytest.raises(RunError, match=r"no completeness-2-views\.json; `hubblefork .* --views 2` makes"):
+        confusions_beside(copied, views=2)
+    recipe = runs.read_recipe(copied)
+    runs.write_weights(copied, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    with pytest.raises(RunError, match=r"completeness\.json is of other weights"):
+        confusions_beside(copied, views=1)
 
 
 def test_galaxies_that_calibrate_do_not_judge(copied):

@@ -234,7 +234,7 @@ def predict(
     hubblefork predict fork tiles/*.tar --views 16 --out catalogue.parquet
     """
     from hubblefork.bars import bar
-    from hubblefork.judging.intervals import adding_bounds
+    from hubblefork.judging.beside import adding_bounds
     from hubblefork.network.predict import predict as predict_all
 
     how: dict[str, Any] = {"others": others or [], "views": views}

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from hubblefork.errors import HubbleforkError
     from hubblefork.science.fractions import Unavailable
-    from hubblefork.science.held_out import HeldOut
-    from hubblefork.science.measure import Measurement, Wanted
+    from hubblefork.science.measure import Known, Measurement, Wanted
     from hubblefork.science.rates import Rate
     from hubblefork.zoo import DecisionTree
 
@@ -106,12 +106,9 @@ def _check_together(where: str, predicted_threshold: float | None, time: str, de
         raise typer.BadParameter("--density makes a rate by volume, which needs --time as well")
 
 
-def _held_out(
-    table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, labels: Path | None
-) -> HeldOut | Unavailable:
+def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, labels: Path | None) -> Known:
     """Return the calibration galaxies: those asked for must be there, the run's own may be missing."""
     from hubblefork.errors import HubbleforkError
-    from hubblefork.science.fractions import Unavailable
     from hubblefork.science.held_out import (
         check_viewing,
         held_out_of_catalogue,
@@ -119,7 +116,6 @@ def _held_out(
         named_run,
         views_of,
     )
-    from hubblefork.sky.split import evaluate_command
 
     if calibrate_on is not None and calibrate_on.is_file():
         if labels is None:
@@ -128,21 +124,45 @@ def _held_out(
     views = views_of(table)
     try:
         check_viewing(table, "the catalogue", "predict anew")
-        return held_out_of_run(calibrate_on or named_run(table), tree, labels, views=views)
     except HubbleforkError as error:
         if calibrate_on is not None:
             raise
-        remedy = (
-            f"{evaluate_command('RUN', views)}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
+        return _nothing_known(error, views)
+    try:
+        return held_out_of_run(calibrate_on or named_run(table), tree, labels, views=views)
+    except HubbleforkError as error:
+        if calibrate_on is not None or labels is not None:
+            raise
+        return _numbers_known(table, views, error)
+
+
+def _numbers_known(table: pa.Table, views: int, lost: HubbleforkError) -> Known:
+    """Return the numbers beside the weights that predicted; `lost` is why their galaxies are not at hand."""
+    from hubblefork.errors import HubbleforkError
+    from hubblefork.judging.beside import confusions_beside
+    from hubblefork.science.held_out import named_run
+
+    try:
+        return confusions_beside(named_run(table), views=views)
+    except HubbleforkError as error:
+        return _nothing_known(
+            lost, views, "" if str(error) == str(lost) else f"; no numbers of them: {error}"
         )
-        return Unavailable(f"no calibration galaxies: {error}", remedy)
+
+
+def _nothing_known(lost: HubbleforkError, views: int, more: str = "") -> Unavailable:
+    from hubblefork.science.fractions import Unavailable
+    from hubblefork.sky.split import evaluate_command
+
+    remedy = f"{evaluate_command('RUN', views)}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
+    return Unavailable(f"no calibration galaxies: {lost}{more}", remedy)
 
 
 def _binned(
     table: pa.Table,
     tree: DecisionTree,
     wanted: Wanted,
-    held_out: HeldOut | Unavailable,
+    held_out: Known,
     text: str,
     column: str,
     rng: np.random.Generator,
@@ -219,7 +239,7 @@ def _draw(
     folder: Path,
     table: pa.Table,
     tree: DecisionTree,
-    held_out: HeldOut | Unavailable,
+    held_out: Known,
     found: Measurement,
     binned: dict[tuple[float, float], Measurement | None],
     bins: str,

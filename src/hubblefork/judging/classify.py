@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError, ImageError, RunError
-from hubblefork.judging.intervals import intervals_of
+from hubblefork.judging.beside import intervals_of
 from hubblefork.network.parts import as_integers
 from hubblefork.network.predict import BATCH, Predictor, kaggle_names, predict_members
 from hubblefork.network.runs import EMBEDDED, Weights, load_weights
@@ -176,8 +176,6 @@ def _sources(places: Sequence[Path], opened: ExitStack) -> Iterator[Source]:
 
 def _intervals(place: Path, views: int) -> tuple[Intervals | None, str]:
     """Return the intervals beside the weights, or None and why there are none for so many views."""
-    if place == EMBEDDED and views != VIEWS:
-        return None, f"no intervals: those that come along are for --views {VIEWS}"
     try:
         return intervals_of(place, views=views), ""
     except RunError as error:

@@ -11,11 +11,13 @@ from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network.predict import predict_part
 from hubblefork.network.runs import digest_of, read_notes, weights_file
 from hubblefork.progress import Progress, silent
+from hubblefork.science.confusions import COMPLETENESS, confusions_of, write_confusions
 from hubblefork.science.evaluation import calibrate, evaluate, evaluate_baselines, write_evaluation
 from hubblefork.science.fractions import Unavailable
+from hubblefork.science.held_out import held_out_of_run
 from hubblefork.science.intervals import INTERVALS, Intervals, write_intervals
 from hubblefork.sky.catalogue import read_catalogue
-from hubblefork.sky.split import TEST, VALIDATION, Split, read_split
+from hubblefork.sky.split import TEST, VALIDATION, Split, named_by_views, read_split
 from hubblefork.zoo import read_tree
 
 SAME_GALAXIES = Unavailable(
@@ -29,9 +31,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Judge a run on one part of its split; return what `evaluation.json` holds.
 
-    Writes that file, `predictions/validation.parquet` and `predictions/test.parquet` (see `predict_part` for
-    several `views`), and `intervals.json`: intervals for `predict`, calibrated on the validation galaxies and
-    judged on the test galaxies.
+    Writes that file, `predictions/validation.parquet` and `predictions/test.parquet`, `intervals.json`:
+    intervals for `predict`, calibrated on the validation galaxies and judged on the test galaxies, and
+    `completeness.json`: what `mergers` corrects by where the weights are at hand and these galaxies are not.
+    For several `views` the last four are named by them (`predictions/test-16-views.parquet`).
 
     `part` is "test" or "validation"; empty takes test, or validation when the split has no test
     galaxies (validation chose the weights, so its numbers flatter). Raises CatalogueError for
@@ -47,7 +50,10 @@ def evaluate_run(
     weights = digest_of(weights_file(run))
     calibrating = read_catalogue(paths[VALIDATION])
     intervals = calibrate(tree, calibrating, volunteers, split, VALIDATION, weights=weights, views=views)
-    _keep(intervals, run / INTERVALS)
+    _keep(intervals, run / named_by_views(INTERVALS, views))
+    held_out, origin = held_out_of_run(run, tree, views=views), f"{' and '.join(split.judges)} galaxies"
+    known = confusions_of(held_out, tree, weights=weights, views=views, origin=origin)
+    write_confusions(known, run / named_by_views(COMPLETENESS, views))
     judged = intervals if part == TEST or isinstance(intervals, Unavailable) else SAME_GALAXIES
     predicted = read_catalogue(paths[part])
     found = evaluate(tree, predicted, volunteers, split, part, rng=rng, intervals=judged)

@@ -190,6 +190,9 @@ def _unfitted(sample: Sample, known: Calibration | Unavailable) -> Unavailable |
         return known
     if sample.score is None:
         return _unscored()
+    if known.score is None:
+        remedy = "labelled galaxies, not numbers of them (--calibrate-on … --labels …)"
+        return Unavailable("needs the calibration galaxies themselves", remedy)
     if not known.truth.any():
         why = f"none of the {len(known.truth)} calibration galaxies is a true one"
         return Unavailable(

@@ -14,6 +14,7 @@ from hubblefork.errors import CatalogueError
 from hubblefork.science import completeness
 from hubblefork.science.bins import Bins, numbers_of
 from hubblefork.science.calibration import RESAMPLES
+from hubblefork.science.confusions import THRESHOLDS, Confusions
 from hubblefork.science.estimators import (
     DEFAULT,
     Calibration,
@@ -31,8 +32,10 @@ from hubblefork.science.where import Criterion, Joint, at_least
 from hubblefork.sky.catalogue import columns_of, fractions_by_answer
 from hubblefork.zoo import DecisionTree
 
-THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 SUFFIX = "_debiased"
+
+Known = HeldOut | Confusions | Unavailable
+"""Labelled galaxies that the network did not train on, or their numbers alone, or why there are none."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def measure(
     table: pa.Table,
     tree: DecisionTree,
     wanted: Wanted,
-    held_out: HeldOut | Unavailable,
+    held_out: Known,
     *,
     rng: np.random.Generator,
 ) -> Measurement:
@@ -150,7 +153,7 @@ def measure_bins(
     table: pa.Table,
     tree: DecisionTree,
     wanted: Wanted,
-    held_out: HeldOut | Unavailable,
+    held_out: Known,
     bins: Bins,
     *,
     rng: np.random.Generator,
@@ -164,7 +167,7 @@ def measure_bins(
     found: list[Measurement | None] = []
     for number in range(len(bins.edges) - 1):
         inside = table.filter(place == number)
-        near = held_out if isinstance(held_out, Unavailable) else _in_bin(held_out, bins, number)
+        near = _in_bin(held_out, bins, number) if isinstance(held_out, HeldOut) else held_out
         some = len(inside) and _kept(tree, _joint(inside, tree, wanted)[0], wanted).any()
         found.append(measure(inside, tree, wanted, near, rng=rng) if some else None)
     return found
@@ -174,7 +177,7 @@ def sweep(
     table: pa.Table,
     tree: DecisionTree,
     answer: str,
-    held_out: HeldOut | Unavailable,
+    held_out: Known,
     *,
     rng: np.random.Generator,
     thresholds: Sequence[float] = THRESHOLDS,
@@ -229,14 +232,23 @@ def _kept(tree: DecisionTree, joint: Joint, wanted: Wanted) -> NDArray[np.bool_]
 
 
 def _calibration(
-    tree: DecisionTree, wanted: Wanted, held_out: HeldOut | Unavailable, table: pa.Table
+    tree: DecisionTree, wanted: Wanted, held_out: Known, table: pa.Table
 ) -> Calibration | Unavailable:
     if isinstance(held_out, Unavailable):
         return held_out
+    if isinstance(held_out, Confusions):
+        return _counted(wanted, held_out)
     apart = held_out.apart_from(table)
     apart = apart.chosen(_kept(tree, _by_answer(tree, apart.predicted), wanted))
     predicted, volunteers = (_by_answer(tree, joint) for joint in (apart.predicted, apart.volunteers))
     return calibration_of(predicted, volunteers, wanted.counted, true=wanted.true, origin=apart.origin)
+
+
+def _counted(wanted: Wanted, known: Confusions) -> Calibration | Unavailable:
+    if wanted.clean:
+        reason = "beside the weights are numbers of all galaxies, not of those that were well asked"
+        return Unavailable(reason, "labelled galaxies (--calibrate-on … --labels …)")
+    return known.calibration(wanted.counted, wanted.true)
 
 
 def _by_answer(tree: DecisionTree, joint: NDArray) -> Joint:

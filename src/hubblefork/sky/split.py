@@ -140,9 +140,15 @@ def read_split(folder: Path) -> Split:
         ) from error
 
 
+def named_by_views(name: str, views: int) -> str:
+    """Return a file's name for predictions from so many views: "test.csv" is "test-16-views.csv" for 16."""
+    stem, dot, suffix = name.partition(".")
+    return name if views == 1 else f"{stem}-{views}-views{dot}{suffix}"
+
+
 def predictions_file(run: Path, part: str, views: int = 1) -> Path:
     """Return where a run keeps its predictions of a part, made from so many views of each galaxy."""
-    return run / "predictions" / f"{part}{f'-{views}-views' if views > 1 else ''}.parquet"
+    return run / "predictions" / named_by_views(f"{part}.parquet", views)
 
 
 def evaluate_command(run: Path | str, views: int = 1) -> str:

@@ -1,18 +1,23 @@
-"""Intervals beside predictions: those of a run, checked to belong to it, as columns of a catalogue."""
+"""What lies beside a run's weights, checked to belong to them: intervals, completeness and contamination."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from hubblefork.errors import RunError
-from hubblefork.network.runs import digest_of, weights_file
+from hubblefork.network.runs import EMBEDDED, digest_of, weights_file
+from hubblefork.science.confusions import COMPLETENESS, Confusions, read_confusions
 from hubblefork.science.intervals import INTERVALS, Intervals, read_intervals
 from hubblefork.sky.catalogue import with_metadata
-from hubblefork.sky.split import VIEWING, evaluate_command
+from hubblefork.sky.split import VIEWING, evaluate_command, named_by_views
+
+T = TypeVar("T", Intervals, Confusions)
 
 
 def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> Intervals:
@@ -21,25 +26,35 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
     Raises RunError where there are none, and where they are of other weights, of another number of views
     of each galaxy or of an earlier way to look at it, or wanted for a mean over several runs.
     """
-    folder = weights_file(run).parent
-    evaluate = evaluate_command(folder, views)
     if others:
         raise RunError(f"intervals are calibrated for one run, and {1 + len(others)} predict together")
-    if not (folder / INTERVALS).exists():
-        raise RunError(f"{folder}: there is no {INTERVALS}; `{evaluate}` makes it")
-    found = read_intervals(folder / INTERVALS)
-    if found.weights != digest_of(weights_file(run)):
-        raise RunError(f"{folder / INTERVALS} is of other weights than {run}; `{evaluate}` makes it anew")
+    return _belonging(read_intervals, INTERVALS, run, views)
+
+
+def confusions_beside(run: Path, *, views: int) -> Confusions:
+    """Read the completeness and contamination beside a run's weights; raises as `intervals_of` does."""
+    found = _belonging(read_confusions, COMPLETENESS, run, views)
+    return replace(found, origin=f"{found.origin} of {run}, by the numbers beside its weights")
+
+
+def _belonging(read: Callable[[Path], T], name: str, run: Path, views: int) -> T:
+    weights = weights_file(run)
+    path = weights.parent / named_by_views(name, views)
+    evaluate = evaluate_command(path.parent, views)
+    if not path.exists() and weights == EMBEDDED:
+        raise RunError("the weights that come along are calibrated for --views 1 and --views 16")
+    if not path.exists():
+        raise RunError(f"{path.parent}: there is no {path.name}; `{evaluate}` makes it")
+    found = read(path)
+    if found.weights != digest_of(weights):
+        raise RunError(f"{path} is of other weights than {run}; `{evaluate}` makes it anew")
     if found.viewing != VIEWING:
         raise RunError(
-            f"{folder / INTERVALS} was made by an earlier hubblefork, which looked at galaxies otherwise; "
+            f"{path} was made by an earlier hubblefork, which looked at galaxies otherwise; "
             f"`{evaluate}` makes it anew"
         )
     if found.views != views:
-        raise RunError(
-            f"{folder / INTERVALS} is for --views {found.views}, not {views}: predict with as many, "
-            f"or `{evaluate}` makes it anew"
-        )
+        raise RunError(f"{path} is for --views {found.views}, not {views}; `{evaluate}` makes it anew")
     return found
 
 
