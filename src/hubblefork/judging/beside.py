@@ -34,7 +34,9 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
 def confusions_beside(run: Path, *, views: int) -> Confusions:
     """Read the completeness and contamination beside a run's weights; raises as `intervals_of` does."""
     found = _belonging(read_confusions, COMPLETENESS, run, views)
-    return replace(found, origin=f"{found.origin} of {run}, by the numbers beside its weights")
+    return replace(
+        found, origin=f"{found.origin} of {run}, by the numbers beside its weights (for galaxies alike)"
+    )
 
 
 def _belonging(read: Callable[[Path], T], name: str, run: Path, views: int) -> T:
