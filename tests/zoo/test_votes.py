@@ -11,7 +11,16 @@ from random_trees import decision_trees, random_conditional, walked_joint
 
 from hubblefork.errors import TreeError
 from hubblefork.sky.catalogue import fractions
-from hubblefork.zoo import DecisionTree, plain_columns, reach, to_conditional, to_joint, violations
+from hubblefork.zoo import (
+    Answer,
+    DecisionTree,
+    Question,
+    plain_columns,
+    reach,
+    to_conditional,
+    to_joint,
+    violations,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -251,6 +260,19 @@ def test_the_gate_of_a_question_is_an_answer_given_as_often_as_it_is_reached(tre
     for number, gate in enumerate(gates):
         expected = np.ones(4) if gate is None else joint[:, gate]
         assert_allclose(reach(tree, joint)[:, number], expected, atol=1e-12)
+
+
+def test_an_answer_that_stands_alone_does_not_stand_for_all_that_were_asked() -> None:
+    """Of those who said "disk" some are asked about a ring, and only those who see one about its colour."""
+    questions = (
+        Question("start", "", (Answer("galaxy", "", "0", "shape"), Answer("star", "", "1")), root=True),
+        Question("shape", "", (Answer("disk", "", "2", "ring"), Answer("smooth", "", "3", "colour"))),
+        Question("ring", "", (Answer("ringed", "", "4", "colour"),)),
+        Question("colour", "", (Answer("blue", "", "5"), Answer("red", "", "6"))),
+    )
+    tree = DecisionTree("alone", questions)
+    with pytest.raises(TreeError, match="several independent ways in: smooth, ringed"):
+        _ = tree.gates
 
 
 def test_the_gates_of_galaxy_zoo_2_are_kaggles_rescaling_classes(tree: DecisionTree) -> None:

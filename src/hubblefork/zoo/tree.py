@@ -125,8 +125,9 @@ class DecisionTree:
 
         Where all answers of a question lead on to another, that other question is reached as
         often as the first: the spiral question, after both answers about a bar, is reached as
-        often as "not edge-on" was answered. None for a root. These are the "rescaling classes"
-        of Kaggle's labels. Raises TreeError for a question with several independent ways in.
+        often as "not edge-on" was answered. An answer alone is not: its "no" leads nowhere. None for a
+        root. These are the "rescaling classes" of Kaggle's labels. Raises TreeError for a question with
+        several independent ways in.
         """
         gates: dict[int, int | None] = {}
         for number in self.asking_order:
@@ -140,7 +141,7 @@ class DecisionTree:
         for earlier in reversed(self.asking_order):
             answers = set(range(*self.slices[earlier].indices(len(self.answers))))
             gate = gates.get(earlier)
-            if len(ways_in) > 1 and answers <= ways_in and gate is not None:
+            if len(ways_in) > 1 and len(answers) > 1 and answers <= ways_in and gate is not None:
                 ways_in = ways_in - answers | {gate}
         if len(ways_in) > 1:
             names = ", ".join(self.columns[way] for way in sorted(ways_in))
