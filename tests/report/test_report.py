@@ -233,6 +233,25 @@ def test_commands_make_as_many_views_again(copied, monkeypatch):
     assert f"hubblefork evaluate {run}-again --part test --views 16" in text
 
 
+def test_commands_calibrate_a_catalogue_of_other_views_too(copied, monkeypatch, tmp_path):
+    run, _ = copied
+    path = tmp_path / "sixteen.parquet"
+    write_catalogue(
+        with_metadata(read_catalogue(run / "predictions" / "test.parquet"), {"views": "16"}), path
+    )
+    only("again", monkeypatch)
+    text = Page(write_report(run, predictions=path).read_text(encoding="utf-8")).text
+    sixteen, one, predicted = (
+        text.index(f"hubblefork {command} hubblefork ")
+        for command in (
+            f"evaluate {run}-again --part test --views 16",
+            f"evaluate {run}-again --part test",
+            f"predict {run}-again IMAGES --out predictions.parquet --views 16",
+        )
+    )
+    assert sixteen < one < predicted
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"run\.toml"):
         write_report(tmp_path)

@@ -70,10 +70,12 @@ def _commands(inputs: Inputs) -> list[str]:
         listed = [] if split.judge_on is None else ["--judge-on", str(inputs.run / "judge_on.txt")]
         commands.append(["hubblefork", "split", data, *parts, *listed])
     commands.append(["hubblefork", "train", data, "--recipe", recipe, "--out", new])
-    commands.append(["hubblefork", "evaluate", new, "--part", inputs.part, *_views(inputs.judged)])
+    views = _views(inputs.judged)
+    given = views if inputs.extra is None else _views(inputs.extra)
+    each = [views] if given == views else [given, views]  # the last one evaluated is the one reported
+    commands += [["hubblefork", "evaluate", new, "--part", inputs.part, *one] for one in each]
     if inputs.extra is not None:
-        views = _views(inputs.extra)
-        commands.append(["hubblefork", "predict", new, "IMAGES", "--out", "predictions.parquet", *views])
+        commands.append(["hubblefork", "predict", new, "IMAGES", "--out", "predictions.parquet", *given])
     extra = [] if inputs.extra is None else ["--predictions", "predictions.parquet"]
     commands.append(["hubblefork", "report", new, *extra])
     return [shlex.join(command) for command in commands]
