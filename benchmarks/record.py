@@ -31,14 +31,14 @@ from pathlib import Path
 
 import torch
 
-from hubblefork.bars import bar
-from hubblefork.files import write_text
+from hubblefork.cli.bars import bar
+from hubblefork.data.stamps import prepare
+from hubblefork.io import write_text
 from hubblefork.network import runs
 from hubblefork.network.callbacks import Target
 from hubblefork.network.device import Machine, precision_of
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_text
 from hubblefork.network.training import train
-from hubblefork.stamps.preprocess import prepare
 from hubblefork.studies.settings import check_addresses, settings_of
 
 TARGET = 0.119  # what lab-cnn just reaches on real galaxies (records/2026-11-22-speed-run-2-cores)

@@ -4,7 +4,7 @@
 
 Without an archive a mock sky is made. Each measurement runs in a process of its own, so that none
 inherits another's heap, and the ways take turns; ratios are medians over turns. Both ways read the
-archive member by member and write a stamps.npy; ours is `hubblefork.stamps.preprocess.prepare` with
+archive member by member and write a stamps.npy; ours is `hubblefork.data.stamps.prepare` with
 its checkpoints and its flushing to the disk, of which the lab's way has none. "bound" reads the
 archive and decodes what ours decodes, no more. Beside the wall clock stands the time of the
 processor, which other load on the machine moves less.
@@ -33,12 +33,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hubblefork.sky.archives import is_image
-from hubblefork.sky.ingest import ingest
-from hubblefork.sky.mock import write_mock_sky
-from hubblefork.stamps.jpeg import decode_jpeg, jpeg_sides
-from hubblefork.stamps.preprocess import StampSpec, prepare
-from hubblefork.stamps.resample import taps
+from hubblefork.data.archives import is_image
+from hubblefork.data.ingest import ingest
+from hubblefork.data.jpeg import decode_jpeg, jpeg_sides
+from hubblefork.data.resample import taps
+from hubblefork.data.stamps import StampSpec, prepare
+from hubblefork.mock import write_mock_sky
 from hubblefork.zoo import load_tree
 
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}

@@ -44,18 +44,18 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from hubblefork.files import write_text
+from hubblefork.data.ingest import ingest
+from hubblefork.data.split import TRAIN, Split, read_split, write_split
+from hubblefork.io import write_text
+from hubblefork.mock import write_mock_sky
+from hubblefork.network.augment import central_views, moved_views, random_moves
+from hubblefork.network.batches import LabelledStamps
 from hubblefork.network.device import Machine, best_device, wait_for
 from hubblefork.network.galaxies import GalaxyData
 from hubblefork.network.losses import masked_rmse
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_names
 from hubblefork.network.training import train
-from hubblefork.sky.ingest import ingest
-from hubblefork.sky.mock import write_mock_sky
-from hubblefork.sky.split import TRAIN, Split, read_split, write_split
-from hubblefork.stamps.augment import central_views, moved_views, random_moves
-from hubblefork.stamps.batches import LabelledStamps
 from hubblefork.zoo import load_tree
 
 Step = Callable[[], object]

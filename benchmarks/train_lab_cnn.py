@@ -52,10 +52,10 @@ def ours(arguments: argparse.Namespace) -> dict[str, float]:
     import lightning
     import torch
 
+    from hubblefork.network.augment import central_views, moved_views, random_moves
+    from hubblefork.network.batches import LabelledStamps, ShuffledBatches
     from hubblefork.network.device import best_precision, keep_freed_memory
     from hubblefork.network.recipe import load_recipe
-    from hubblefork.stamps.augment import central_views, moved_views, random_moves
-    from hubblefork.stamps.batches import LabelledStamps, ShuffledBatches
     from hubblefork.zoo import load_tree
 
     keep_freed_memory()
@@ -146,7 +146,7 @@ def _galaxies(data: Path | None) -> dict[str, np.ndarray]:
     labels = rng.random((GALAXIES, 37), dtype=np.float32)
     if data is None:
         return {"stamps": rng.integers(0, 255, (GALAXIES, 64, 64, 3), dtype=np.uint8), "labels": labels}
-    from hubblefork.stamps.preprocess import StampSpec, prepare
+    from hubblefork.data.stamps import StampSpec, prepare
 
     return {"stamps": np.array(prepare(data, StampSpec(212, 64)).pixels[:GALAXIES]), "labels": labels}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hubblefork.amounts import bytes_of, duration, seconds
 from hubblefork.errors import RecipeError
+from hubblefork.io import bytes_of, duration, seconds
 
 
 @pytest.mark.parametrize(

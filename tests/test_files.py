@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hubblefork.errors import DiskError
-from hubblefork.files import replacing, write_text
+from hubblefork.io import replacing, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -50,7 +50,7 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
 KILLED = """
 import sys, time
 from pathlib import Path
-from hubblefork.files import replacing
+from hubblefork.io import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("writing", flush=True)
@@ -74,7 +74,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from hubblefork.errors import DiskError
-from hubblefork.files import write_text
+from hubblefork.io import write_text
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_text(Path(sys.argv[1]), "x" * 5000)

@@ -10,9 +10,9 @@ import tomli_w
 from typer.testing import CliRunner
 
 from hubblefork.cli import app
+from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.data.split import VIEWING, Split, write_split
 from hubblefork.errors import CatalogueError, UnknownAnswer
-from hubblefork.sky.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
-from hubblefork.sky.split import VIEWING, Split, write_split
 from hubblefork.zoo import to_joint
 
 GALAXIES, SURVEY = 800, 600

@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from hubblefork import demo
+from hubblefork.api import demo
+from hubblefork.data.catalogue import read_catalogue
 from hubblefork.network import runs
-from hubblefork.sky.catalogue import read_catalogue
 
 QUICK = ("steps=0", "batch_size=32", "epochs=3")
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hubblefork.cli import app
-from hubblefork.sky.catalogue import galaxy_ids, read_catalogue
-from hubblefork.sky.mock import write_mock_sky
+from hubblefork.data.catalogue import galaxy_ids, read_catalogue
+from hubblefork.mock import write_mock_sky
 
 TOUR = (Path(__file__).parents[1] / "docs" / "tour.md").read_text(encoding="utf-8")
 # run, with smaller settings, in tests/studies

@@ -10,4 +10,4 @@ def __getattr__(name: str) -> Any:
     """Import `classify` when it is asked for: PyTorch takes seconds, and every room imports this module."""
     if name != "classify":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("hubblefork.judging.classify").classify
+    return import_module("hubblefork.api.classify").classify

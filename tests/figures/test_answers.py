@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hubblefork.figures.answers import (
+from hubblefork.report.figures.answers import (
     label_histograms,
     predicted_against_volunteers,
     rmse_per_answer,

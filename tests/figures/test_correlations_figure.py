@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hubblefork.figures.correlations import correlation_matrix, correlation_submatrices
-from hubblefork.science.correlations import correlations
+from hubblefork.report.figures.correlations import correlation_matrix, correlation_submatrices
+from hubblefork.stats.correlations import correlations
 
 
 @pytest.fixture

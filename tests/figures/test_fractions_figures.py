@@ -5,13 +5,13 @@ import pyarrow as pa
 import pytest
 from astropy import units
 
-from hubblefork.figures import fractions as figures
-from hubblefork.figures.recovery import bias_of_estimators, coverage_of_intervals, degraded_surveys
-from hubblefork.science.estimators import Calibration
-from hubblefork.science.fractions import Unavailable
-from hubblefork.science.measure import Wanted, criteria, measure, sweep
-from hubblefork.science.rates import Rate
-from hubblefork.sky.catalogue import with_fractions
+from hubblefork.data.catalogue import with_fractions
+from hubblefork.report.figures import fractions as figures
+from hubblefork.report.figures.recovery import bias_of_estimators, coverage_of_intervals, degraded_surveys
+from hubblefork.stats.estimators import Calibration
+from hubblefork.stats.fractions import Unavailable
+from hubblefork.stats.measure import Wanted, criteria, measure, sweep
+from hubblefork.stats.rates import Rate
 from hubblefork.studies.injection import Pools, Scenario, recovered, summary
 
 NONE = Unavailable("no calibration galaxies: none were given", "give some")

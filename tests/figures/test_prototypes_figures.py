@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from hubblefork.figures.prototypes import cutout_beside_stamp, prototype_of_every_answer, prototype_rows
+from hubblefork.report.figures.prototypes import (
+    cutout_beside_stamp,
+    prototype_of_every_answer,
+    prototype_rows,
+)
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from hubblefork.figures.reliability import coverage_per_answer, reliability
-from hubblefork.science import metrics
-from hubblefork.science.coverage import coverage_of
-from hubblefork.science.intervals import fit_intervals
-from hubblefork.science.reliability import reliability_of
+from hubblefork.report.figures.reliability import coverage_per_answer, reliability
+from hubblefork.stats import metrics
+from hubblefork.stats.coverage import coverage_of
+from hubblefork.stats.intervals import fit_intervals
+from hubblefork.stats.reliability import reliability_of
 
 
 def test_reliability_draws_the_bins_of_every_answer(tree, votes, predicted):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import DiskError
-from hubblefork.figures.numbers import plain
-from hubblefork.figures.panels import places
-from hubblefork.figures.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
+from hubblefork.report.figures.numbers import plain
+from hubblefork.report.figures.panels import places
+from hubblefork.report.figures.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
 
 
 @in_house_style

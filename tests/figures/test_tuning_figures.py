@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hubblefork.figures.costs import error_against_cost, errors_over_time
-from hubblefork.figures.tuning import best_so_far, importances, trial_history
+from hubblefork.report.figures.costs import error_against_cost, errors_over_time
+from hubblefork.report.figures.tuning import best_so_far, importances, trial_history
 
 TRIALS = [
     {"number": 0, "state": "complete", "value": 0.2},

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from hubblefork.data.catalogue import with_fractions, write_catalogue
+from hubblefork.data.split import Split, write_split
 from hubblefork.network.recipe import Recipe, load_recipe
-from hubblefork.sky.catalogue import with_fractions, write_catalogue
-from hubblefork.sky.split import Split, write_split
 from hubblefork.zoo import to_joint
 
 QUICK = ["crop=64", "stamp_size=32", "input_size=32", "batch_size=32", "steps=0", "epochs=3", "patience=50"]

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from hubblefork.judging.runs import evaluate_run
+from hubblefork.api.runs import evaluate_run
+from hubblefork.cli.tables import trained_text
+from hubblefork.data.catalogue import fractions, read_catalogue, write_catalogue
+from hubblefork.data.split import TRAIN, Split, read_split, write_split
+from hubblefork.data.stamps import prepare
 from hubblefork.network import runs
 from hubblefork.network.centring import centre
 from hubblefork.network.galaxies import labelled_rows
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.predict import Predictor
 from hubblefork.network.training import train
-from hubblefork.sky.catalogue import fractions, read_catalogue, write_catalogue
-from hubblefork.sky.split import TRAIN, Split, read_split, write_split
-from hubblefork.stamps.preprocess import prepare
-from hubblefork.tables import trained_text
 
 from .conftest import write_data_folder
 

@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 import hubblefork
+from hubblefork.api.classify import Classified, Galaxy, classify_all, write_classified
 from hubblefork.cli import app
+from hubblefork.data.catalogue import fractions, read_catalogue
+from hubblefork.data.split import named_by_views
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
-from hubblefork.judging.classify import Classified, Galaxy, classify_all, write_classified
 from hubblefork.network.predict import predict
 from hubblefork.network.runs import load_weights
-from hubblefork.science.intervals import INTERVALS, fit_intervals, write_intervals
-from hubblefork.sky.catalogue import fractions, read_catalogue
-from hubblefork.sky.split import named_by_views
+from hubblefork.stats.intervals import INTERVALS, fit_intervals, write_intervals
 from hubblefork.zoo import load_tree, to_joint
 
 from .conftest import blob

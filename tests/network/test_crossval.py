@@ -6,15 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
+from hubblefork.api.folds import crossval
+from hubblefork.api.runs import baselines_of
+from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.judging.folds import crossval
-from hubblefork.judging.runs import baselines_of
 from hubblefork.network import runs
 from hubblefork.network.recipe import load_recipe
-from hubblefork.science.baselines import mean_vote
-from hubblefork.science.metrics import rmse
-from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
-from hubblefork.sky.split import Split, read_split, write_split
+from hubblefork.stats.baselines import mean_vote
+from hubblefork.stats.metrics import rmse
 
 from .conftest import QUICK, write_data_folder
 

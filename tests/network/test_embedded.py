@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 import hubblefork
+from hubblefork.api.beside import intervals_of
+from hubblefork.data.archives import galaxy_id_of, open_source
+from hubblefork.data.labels import read_labels
+from hubblefork.data.split import Split, read_ids
+from hubblefork.data.stamps import stream
 from hubblefork.errors import RunError
-from hubblefork.judging.beside import intervals_of
 from hubblefork.network.predict import BATCH, Predictor
 from hubblefork.network.runs import EMBEDDED, load_weights, weights_file
-from hubblefork.sky.archives import galaxy_id_of, open_source
-from hubblefork.sky.labels import read_labels
-from hubblefork.sky.split import Split, read_ids
-from hubblefork.stamps.preprocess import stream
 
 MEGABYTES_25 = 25e6
 

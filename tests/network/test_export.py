@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from hubblefork.data.resample import resample, taps
+from hubblefork.data.stamps import StampSpec
 from hubblefork.errors import RunError, StampError
 from hubblefork.network import export as room
 from hubblefork.network import runs
@@ -15,8 +17,6 @@ from hubblefork.network.model import VoteFractions
 from hubblefork.network.predict import Predictor
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.runs import load_weights
-from hubblefork.stamps.preprocess import StampSpec
-from hubblefork.stamps.resample import resample, taps
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SIDE = 71

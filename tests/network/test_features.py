@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from hubblefork.data.catalogue import galaxy_ids, read_catalogue
+from hubblefork.data.split import read_split
+from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError
 from hubblefork.network import runs
+from hubblefork.network.augment import central_views
 from hubblefork.network.features import features_of_images, features_of_part
-from hubblefork.sky.catalogue import galaxy_ids, read_catalogue
-from hubblefork.sky.split import read_split
-from hubblefork.stamps.augment import central_views
-from hubblefork.stamps.preprocess import prepare
 
 
 def test_the_last_layer_makes_of_them_what_the_network_answers(trained, data):

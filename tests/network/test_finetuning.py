@@ -11,9 +11,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
+from hubblefork.api.runs import evaluate_run
 from hubblefork.cli import app
+from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
+from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, RecipeError, RunError
-from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
 from hubblefork.network.model import VoteFractions
@@ -21,8 +23,6 @@ from hubblefork.network.predict import predict
 from hubblefork.network.recipe import override
 from hubblefork.network.training import train
 from hubblefork.report import write_report
-from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
-from hubblefork.sky.split import Split
 from hubblefork.zoo import parse_tree, plain_columns, read_tree, violations
 
 from .conftest import blob

@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from hubblefork.data.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.network import parts, runs
 from hubblefork.network import predict as prediction
+from hubblefork.network.augment import central_views
 from hubblefork.network.predict import Predictor, predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
-from hubblefork.sky.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
-from hubblefork.stamps.augment import central_views
 
 from .conftest import QUICK, blob
 

@@ -11,11 +11,11 @@ import torch
 
 from hubblefork.errors import RunError
 from hubblefork.network import runs
+from hubblefork.network.augment import Augmentation, moved_views, random_moves
+from hubblefork.network.batches import LabelledStamps, Share, ShuffledBatches
 from hubblefork.network.device import Machine
 from hubblefork.network.recipe import load_recipe, recipe_text
 from hubblefork.network.training import train
-from hubblefork.stamps.augment import Augmentation, moved_views, random_moves
-from hubblefork.stamps.batches import LabelledStamps, Share, ShuffledBatches
 
 TRAIN = """
 import sys

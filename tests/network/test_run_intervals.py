@@ -8,17 +8,17 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
+from hubblefork.api.beside import adding_bounds, confusions_beside, intervals_of
+from hubblefork.api.runs import evaluate_run
 from hubblefork.cli import app
+from hubblefork.cli.tables import evaluation_tables
+from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
+from hubblefork.data.split import VIEWING, Split, write_split
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.judging.beside import adding_bounds, confusions_beside, intervals_of
-from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.model import VoteFractions
-from hubblefork.science.completeness import confusion
-from hubblefork.science.held_out import held_out_of_run
-from hubblefork.sky.catalogue import fractions, metadata_of, read_catalogue
-from hubblefork.sky.split import VIEWING, Split, write_split
-from hubblefork.tables import evaluation_tables
+from hubblefork.stats.completeness import confusion
+from hubblefork.stats.held_out import held_out_of_run
 
 
 @pytest.fixture(scope="module")

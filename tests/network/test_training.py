@@ -13,13 +13,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
+from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network import runs
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import recipe_text
 from hubblefork.network.training import Tally, train
-from hubblefork.sky.catalogue import fractions, labelled, matched, read_catalogue
-from hubblefork.sky.split import Split, read_split, write_split
 from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder

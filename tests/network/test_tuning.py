@@ -16,7 +16,7 @@ import pytest
 import tomli_w
 
 from hubblefork.errors import CatalogueError, DivergedError, RecipeError, RunError
-from hubblefork.files import write_text
+from hubblefork.io import write_text
 from hubblefork.network import runs, tuning
 from hubblefork.network.recipe import load_recipe, recipe_text
 from hubblefork.network.space import load_space, parse_space

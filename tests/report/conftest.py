@@ -9,12 +9,12 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from hubblefork.science.evaluation import evaluate, write_evaluation
-from hubblefork.science.intervals import fit_intervals
-from hubblefork.sky.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
-from hubblefork.sky.rejects import Reject, write_rejects
-from hubblefork.sky.split import Split, write_split
-from hubblefork.stamps.preprocess import StampSpec, prepare
+from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.data.rejects import Reject, write_rejects
+from hubblefork.data.split import Split, write_split
+from hubblefork.data.stamps import StampSpec, prepare
+from hubblefork.stats.evaluation import evaluate, write_evaluation
+from hubblefork.stats.intervals import fit_intervals
 from hubblefork.zoo import to_joint
 
 GALAXIES, UNLABELLED = 60, 12

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tomli_w
 
+from hubblefork.data.catalogue import fractions, read_catalogue, with_metadata, write_catalogue
+from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import RunError
-from hubblefork.figures.numbers import plain
-from hubblefork.files import write_text
+from hubblefork.io import write_text
 from hubblefork.report import page as page_module
 from hubblefork.report import write, write_report
 from hubblefork.report.blocks import counted, decimal, listed
-from hubblefork.sky.catalogue import fractions, read_catalogue, with_metadata, write_catalogue
-from hubblefork.sky.split import Split, read_split, write_split
+from hubblefork.report.figures.numbers import plain
 
 ANCHORS = [
     "headline",

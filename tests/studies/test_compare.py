@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from hubblefork.api.runs import evaluate_run
 from hubblefork.cli import app
+from hubblefork.data.catalogue import fractions, matched, read_catalogue
 from hubblefork.errors import RecipeError, RunError
-from hubblefork.judging.runs import evaluate_run
 from hubblefork.network import runs
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import load_recipe
-from hubblefork.science.metrics import error_terms, in_total, rmse
-from hubblefork.sky.catalogue import fractions, matched, read_catalogue
+from hubblefork.stats.metrics import error_terms, in_total, rmse
 from hubblefork.studies.compare import Wanted, Ways, run_compare
 from hubblefork.studies.compare.plan import make_plan, parse_shares
 from hubblefork.studies.compare.verdict import judge_networks

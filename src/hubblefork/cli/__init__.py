@@ -97,9 +97,9 @@ def ingest(
 
     Example: hubblefork ingest kaggle/ --out data/
     """
-    from hubblefork.bars import bar
-    from hubblefork.sky.ingest import ingest as run
-    from hubblefork.tables import ingest_lines, show
+    from hubblefork.cli.bars import bar
+    from hubblefork.cli.tables import ingest_lines, show
+    from hubblefork.data.ingest import ingest as run
     from hubblefork.zoo import load_tree
 
     summary = run(inputs, out, labels=labels or [], tree=load_tree(tree), strict=strict, progress=bar)
@@ -120,8 +120,8 @@ def split(
     """
     from collections import Counter
 
-    from hubblefork.sky.catalogue import galaxy_ids, labelled, read_catalogue
-    from hubblefork.sky.split import SPLITS, Split, read_ids, write_split
+    from hubblefork.data.catalogue import galaxy_ids, labelled, read_catalogue
+    from hubblefork.data.split import SPLITS, Split, read_ids, write_split
     from hubblefork.zoo import read_tree
 
     chosen = Split(salt, test, validation, read_ids(judge_on) if judge_on else None)
@@ -144,8 +144,8 @@ def stamps(
 
     Example: hubblefork stamps data/ --crop 212 --size 64
     """
-    from hubblefork.bars import bar
-    from hubblefork.stamps.preprocess import StampSpec, prepare
+    from hubblefork.cli.bars import bar
+    from hubblefork.data.stamps import StampSpec, prepare
 
     made = prepare(data, StampSpec(crop=crop, size=size), progress=bar)
     typer.echo(f"{len(made.pixels)} stamps of {size}×{size} pixels from the central {crop}×{crop}")
@@ -168,11 +168,11 @@ def train(
 
     Example: hubblefork train data/ --recipe lab-cnn --out runs/lab-cnn --set epochs=20
     """
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
+    from hubblefork.cli.tables import trained_text
+    from hubblefork.io import silent
     from hubblefork.network.training import is_first
     from hubblefork.network.training import train as run
-    from hubblefork.progress import silent
-    from hubblefork.tables import trained_text
 
     machine = machine_of(device, memory, devices=devices, nodes=nodes)
     chosen, shown = recipe_of(recipe, settings, precision), bar if is_first() else silent
@@ -197,9 +197,9 @@ def evaluate(
 
     Example: hubblefork evaluate runs/lab-cnn
     """
-    from hubblefork.bars import bar
-    from hubblefork.judging.runs import baselines_of, evaluate_run
-    from hubblefork.tables import baselines_table, evaluation_tables, show
+    from hubblefork.api.runs import baselines_of, evaluate_run
+    from hubblefork.cli.bars import bar
+    from hubblefork.cli.tables import baselines_table, evaluation_tables, show
 
     if baselines:
         show(baselines_table(baselines_of(run, part)))
@@ -233,8 +233,8 @@ def predict(
     Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
     hubblefork predict fork tiles/*.tar --views 16 --out catalogue.parquet
     """
-    from hubblefork.bars import bar
-    from hubblefork.judging.beside import adding_bounds
+    from hubblefork.api.beside import adding_bounds
+    from hubblefork.cli.bars import bar
     from hubblefork.network.predict import predict as predict_all
 
     how: dict[str, Any] = {"others": others or [], "views": views}
@@ -260,8 +260,8 @@ def classify(
 
     Example: hubblefork classify my_galaxy.jpg
     """
-    from hubblefork.bars import bar
-    from hubblefork.judging.classify import classify_all, write_classified
+    from hubblefork.api.classify import classify_all, write_classified
+    from hubblefork.cli.bars import bar
 
     found = classify_all(images, run=run, views=views, device=device, progress=bar)
     for galaxy in found.galaxies if out is None else []:
@@ -286,7 +286,7 @@ def report(
 
     Example: hubblefork report runs/lab-cnn --predictions predictions.parquet
     """
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
     from hubblefork.report import write_report
 
     typer.echo(write_report(run, predictions=predictions, progress=bar))
@@ -313,7 +313,7 @@ def tree(
     name: Annotated[str, typer.Argument(help="A decision tree's name, or a .toml file.")] = "galaxy_zoo_2",
 ) -> None:
     """Draw the decision tree that volunteers walk."""
-    from hubblefork.tables import drawn_tree, show
+    from hubblefork.cli.tables import drawn_tree, show
     from hubblefork.zoo import load_tree
 
     show(drawn_tree(load_tree(name)))
@@ -322,8 +322,8 @@ def tree(
 @app.command()
 def recipes() -> None:
     """List the recipes, with their parameter counts in both ways of counting."""
+    from hubblefork.cli.tables import recipe_table, show
     from hubblefork.network.recipe import load_recipe, recipe_names
-    from hubblefork.tables import recipe_table, show
 
     known = [load_recipe(name) for name in recipe_names()]
     show(recipe_table([(recipe, _counted(recipe)) for recipe in known]))
@@ -366,8 +366,8 @@ def mock(
 
     Example: hubblefork mock sky/ --galaxies 1000 --seed 1
     """
-    from hubblefork.bars import bar
-    from hubblefork.sky.mock import write_mock_sky
+    from hubblefork.cli.bars import bar
+    from hubblefork.mock import write_mock_sky
 
     write_mock_sky(
         folder,
@@ -389,8 +389,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed gives the same sky and run.")] = 0,
 ) -> None:
     """The whole job on a mock sky, in minutes: mock, ingest, train, evaluate, predict, mergers, report."""
-    from hubblefork.bars import bar
-    from hubblefork.demo import run_demo
+    from hubblefork.api.demo import run_demo
+    from hubblefork.cli.bars import bar
 
     typer.echo(run_demo(out, galaxies=galaxies, seed=seed, progress=bar))
 
@@ -398,8 +398,8 @@ def demo(
 @fetch.command("kaggle")
 def fetch_from_kaggle(out: Annotated[Path, typer.Option(help="Where to put the files.")]) -> None:
     """Fetch the files of Kaggle's Galaxy Challenge, with your own Kaggle credentials."""
-    from hubblefork.bars import bar
-    from hubblefork.sky.fetch import fetch_kaggle
+    from hubblefork.cli.bars import bar
+    from hubblefork.data.fetch import fetch_kaggle
 
     _show_terms("kaggle")
     fetch_kaggle(out, progress=bar)
@@ -409,8 +409,8 @@ def fetch_from_kaggle(out: Annotated[Path, typer.Option(help="Where to put the f
 @fetch.command("gz2")
 def fetch_galaxy_zoo_2(out: Annotated[Path, typer.Option(help="Where to put the files.")]) -> None:
     """Fetch the Galaxy Zoo 2 images and the table of Hart et al. 2016; goes on after an interruption."""
-    from hubblefork.bars import bar
-    from hubblefork.sky.fetch import fetch_gz2
+    from hubblefork.cli.bars import bar
+    from hubblefork.data.fetch import fetch_gz2
 
     _show_terms("gz2")
     fetch_gz2(out, progress=bar)
@@ -418,7 +418,7 @@ def fetch_galaxy_zoo_2(out: Annotated[Path, typer.Option(help="Where to put the 
 
 
 def _show_terms(survey: str) -> None:
-    from hubblefork.sky.sources import load_survey
+    from hubblefork.data.sources import load_survey
 
     known = load_survey(survey)
     typer.echo(f"{known.title}. {known.terms}")

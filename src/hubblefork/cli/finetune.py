@@ -28,11 +28,11 @@ def finetune(
 
     Example: hubblefork finetune runs/lab-cnn cutouts/ labels.csv --out runs/mine
     """
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
+    from hubblefork.cli.tables import trained_text
+    from hubblefork.data.split import Split
     from hubblefork.network.finetuning import SALT
     from hubblefork.network.finetuning import finetune as teach
-    from hubblefork.sky.split import Split
-    from hubblefork.tables import trained_text
     from hubblefork.zoo import load_tree
 
     if tree and columns:

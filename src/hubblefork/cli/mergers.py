@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hubblefork.errors import HubbleforkError
-    from hubblefork.science.fractions import Unavailable
-    from hubblefork.science.measure import Known, Measurement, Wanted
-    from hubblefork.science.rates import Rate
+    from hubblefork.stats.fractions import Unavailable
+    from hubblefork.stats.measure import Known, Measurement, Wanted
+    from hubblefork.stats.rates import Rate
     from hubblefork.zoo import DecisionTree
 
 SEED = 0
@@ -72,10 +72,10 @@ def mergers(
     """
     import numpy as np
 
-    from hubblefork.science.held_out import tree_of
-    from hubblefork.science.measure import Wanted, check_columns, criteria, measure
-    from hubblefork.science.where import parse_where
-    from hubblefork.sky.catalogue import read_catalogue, read_head
+    from hubblefork.data.catalogue import read_catalogue, read_head
+    from hubblefork.stats.held_out import tree_of
+    from hubblefork.stats.measure import Wanted, check_columns, criteria, measure
+    from hubblefork.stats.where import parse_where
 
     _check_together(where, predicted_threshold, time, density)
     head, rng = read_head(catalogue), np.random.default_rng(SEED)
@@ -109,7 +109,7 @@ def _check_together(where: str, predicted_threshold: float | None, time: str, de
 def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, labels: Path | None) -> Known:
     """Return the calibration galaxies: those asked for must be there, the run's own may be missing."""
     from hubblefork.errors import HubbleforkError
-    from hubblefork.science.held_out import (
+    from hubblefork.stats.held_out import (
         check_viewing,
         held_out_of_catalogue,
         held_out_of_run,
@@ -138,9 +138,9 @@ def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, la
 
 def _numbers_known(table: pa.Table, views: int, lost: HubbleforkError) -> Known:
     """Return the numbers beside the weights that predicted; `lost` is why their galaxies are not at hand."""
+    from hubblefork.api.beside import confusions_beside
     from hubblefork.errors import HubbleforkError
-    from hubblefork.judging.beside import confusions_beside
-    from hubblefork.science.held_out import named_run
+    from hubblefork.stats.held_out import named_run
 
     try:
         return confusions_beside(named_run(table), views=views)
@@ -151,8 +151,8 @@ def _numbers_known(table: pa.Table, views: int, lost: HubbleforkError) -> Known:
 
 
 def _nothing_known(lost: HubbleforkError, views: int, more: str = "") -> Unavailable:
-    from hubblefork.science.fractions import Unavailable
-    from hubblefork.sky.split import evaluate_command
+    from hubblefork.data.split import evaluate_command
+    from hubblefork.stats.fractions import Unavailable
 
     remedy = f"{evaluate_command('RUN', views)}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
     return Unavailable(f"no calibration galaxies: {lost}{more}", remedy)
@@ -167,8 +167,8 @@ def _binned(
     column: str,
     rng: np.random.Generator,
 ) -> dict[tuple[float, float], Measurement | None]:
-    from hubblefork.science.bins import parse_bins
-    from hubblefork.science.measure import measure_bins
+    from hubblefork.stats.bins import parse_bins
+    from hubblefork.stats.measure import measure_bins
 
     bins = parse_bins(text, table, column)
     found = measure_bins(table, tree, wanted, held_out, bins, rng=rng)
@@ -176,7 +176,7 @@ def _binned(
 
 
 def _rates(found: Measurement, time: str, density: str, rng: np.random.Generator) -> dict[str, Rate]:
-    from hubblefork.science.rates import DRAWS, parse_density, parse_time, per_galaxy, per_volume
+    from hubblefork.stats.rates import DRAWS, parse_density, parse_time, per_galaxy, per_volume
 
     draws, seen, level = found.draws(DRAWS, rng=rng), parse_time(time), found.wanted.level
     rates = {"per_galaxy": per_galaxy(draws, seen, rng=rng, level=level)}
@@ -190,7 +190,7 @@ def _print_json(
 ) -> None:
     import json
 
-    from hubblefork.science.measure import as_json
+    from hubblefork.stats.measure import as_json
 
     told: dict[str, Any] = as_json(found)
     if binned:
@@ -227,7 +227,7 @@ def _show(
     bins: str,
 ) -> None:
     from hubblefork.cli.mergers_text import bin_table, estimator_table, origin_lines, rate_lines, warnings
-    from hubblefork.tables import show
+    from hubblefork.cli.tables import show
 
     show(estimator_table(catalogue, found), *origin_lines(found))
     if binned:
@@ -246,9 +246,9 @@ def _draw(
     rates: dict[str, Rate],
     rng: np.random.Generator,
 ) -> None:
-    from hubblefork.figures import fractions as draw
-    from hubblefork.figures.style import save
-    from hubblefork.science.measure import sweep
+    from hubblefork.report.figures import fractions as draw
+    from hubblefork.report.figures.style import save
+    from hubblefork.stats.measure import sweep
 
     save(draw.estimators_side_by_side({"this catalogue": found})[0], folder / "estimators")
     true = found.wanted.true

@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from hubblefork.errors import HubbleforkError
-from hubblefork.science.estimators import Calibration
-from hubblefork.science.fractions import Estimated, Unavailable
-from hubblefork.science.held_out import named_run, trained_on
-from hubblefork.science.measure import Measurement
-from hubblefork.science.rates import PUBLISHED, UNCALIBRATED, Rate
+from hubblefork.stats.estimators import Calibration
+from hubblefork.stats.fractions import Estimated, Unavailable
+from hubblefork.stats.held_out import named_run, trained_on
+from hubblefork.stats.measure import Measurement
+from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED, Rate
 from hubblefork.zoo import DecisionTree
 
 NAMES = {

@@ -49,7 +49,7 @@ def recipe_of(name: str, settings: list[str] | None, precision: str) -> Recipe:
 
 def machine_of(device: str, memory: str, *, devices: int = 1, nodes: int = 1) -> Machine:
     """Return the machine that the options name. Raises RecipeError for an amount that is none."""
-    from hubblefork.amounts import bytes_of
+    from hubblefork.io import bytes_of
     from hubblefork.network.device import Machine
 
     return Machine(device, devices, nodes, bytes_of(memory) if memory else None)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from hubblefork.amounts import seconds
 from hubblefork.cli.options import (
     Data,
     Device,
@@ -19,6 +18,7 @@ from hubblefork.cli.options import (
     machine_of,
     recipe_of,
 )
+from hubblefork.io import seconds
 
 
 def tune(
@@ -44,7 +44,7 @@ def tune(
 
     Example: hubblefork tune data/ --recipe vgg7 --trials 20 --budget 2h --out tuning/
     """
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
     from hubblefork.network.space import load_space
     from hubblefork.network.tuning import Budget
     from hubblefork.network.tuning import tune as run
@@ -85,9 +85,9 @@ def crossval(
 
     Example: hubblefork crossval data/ --recipe vgg7 --folds 5 --out folds/
     """
-    from hubblefork.bars import bar
-    from hubblefork.judging.folds import crossval as run
-    from hubblefork.tables import folds_table, show
+    from hubblefork.api.folds import crossval as run
+    from hubblefork.cli.bars import bar
+    from hubblefork.cli.tables import folds_table, show
 
     machine = machine_of(device, memory)
     chosen = recipe_of(recipe, settings, precision)

@@ -20,7 +20,7 @@ def shift(
 
     Example: hubblefork shift runs/lab-cnn images_test_rev1.zip --out shift.parquet
     """
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
     from hubblefork.studies.shift import judge_survey
 
     found = judge_survey(run, images, out, device=device, progress=bar)

@@ -39,7 +39,7 @@ def lab(
 
     Example: hubblefork study lab --data data/ --test-images images_test_rev1.zip --out studies/lab/
     """
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
     from hubblefork.studies.lab import Ways, run_lab, write_record
 
     ways = Ways(
@@ -93,7 +93,7 @@ def compare(
 
     Example: hubblefork study compare --data data/ --recipe lab-cnn --recipe fork --out studies/compare/
     """
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
     from hubblefork.studies.compare import Wanted, Ways, run_compare
     from hubblefork.studies.record import copy_record
 
@@ -134,7 +134,7 @@ def mergers(
 
     Example: hubblefork study mergers --out studies/mergers/
     """
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
     from hubblefork.studies.mergers import run_mergers
 
     typer.echo(run_mergers(out, quick=quick, run=run, device=device, processes=processes, progress=bar))
@@ -164,8 +164,8 @@ def soft_target(
 
     Example: hubblefork study soft-target --data data/ --budget 2h --out studies/soft-target/
     """
-    from hubblefork.amounts import seconds
-    from hubblefork.bars import bar
+    from hubblefork.cli.bars import bar
+    from hubblefork.io import seconds
     from hubblefork.studies.record import copy_record
     from hubblefork.studies.soft_target import Ways, run_soft_target
 

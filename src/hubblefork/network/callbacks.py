@@ -16,11 +16,11 @@ from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from hubblefork.data.split import TRAIN, VALIDATION
+from hubblefork.io import Advance
 from hubblefork.network import runs
 from hubblefork.network.device import wait_for
 from hubblefork.network.recipe import Recipe
-from hubblefork.progress import Advance
-from hubblefork.sky.split import TRAIN, VALIDATION
 from hubblefork.zoo import DecisionTree
 
 MODES: dict[str, Literal["min", "max"]] = {"validation_rmse": "min", "validation_agreement": "max"}

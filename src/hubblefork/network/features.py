@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hubblefork.data.archives import galaxy_id_of, open_source
+from hubblefork.data.catalogue import galaxy_ids
+from hubblefork.data.stamps import stream
 from hubblefork.errors import ImageError
+from hubblefork.io import Progress, silent
 from hubblefork.network import runs
 from hubblefork.network.predict import BATCH, Predictor, in_batches, stamps_of_part
-from hubblefork.progress import Progress, silent
-from hubblefork.sky.archives import galaxy_id_of, open_source
-from hubblefork.sky.catalogue import galaxy_ids
-from hubblefork.stamps.preprocess import stream
 
 
 def features_of_part(

@@ -20,9 +20,16 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
+from hubblefork.data.catalogue import fractions, read_catalogue
+from hubblefork.data.columns import FEWEST, check_labels, tree_of_columns
+from hubblefork.data.ingest import ingest
+from hubblefork.data.inputs import find_inputs
+from hubblefork.data.split import TRAIN, Split, write_split
+from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
-from hubblefork.files import write_text
+from hubblefork.io import Progress, silent, write_text
 from hubblefork.network import runs
+from hubblefork.network.augment import still_views
 from hubblefork.network.device import Machine
 from hubblefork.network.galaxies import labelled_rows
 from hubblefork.network.heads import build_head
@@ -30,14 +37,6 @@ from hubblefork.network.model import VoteFractions
 from hubblefork.network.pretrained import go_on_from
 from hubblefork.network.recipe import Recipe, override, override_values
 from hubblefork.network.training import train
-from hubblefork.progress import Progress, silent
-from hubblefork.sky.catalogue import fractions, read_catalogue
-from hubblefork.sky.columns import FEWEST, check_labels, tree_of_columns
-from hubblefork.sky.ingest import ingest
-from hubblefork.sky.inputs import find_inputs
-from hubblefork.sky.split import TRAIN, Split, write_split
-from hubblefork.stamps.augment import still_views
-from hubblefork.stamps.preprocess import prepare
 from hubblefork.zoo import DecisionTree, read_tree
 
 START, ORIGIN = "start.safetensors", "finetune.toml"

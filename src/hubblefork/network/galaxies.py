@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.data.split import SPLITS, TRAIN, VALIDATION, Split
+from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError
-from hubblefork.network.device import Machine
-from hubblefork.network.recipe import Recipe
-from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
-from hubblefork.sky.split import SPLITS, TRAIN, VALIDATION, Split
-from hubblefork.stamps.augment import central_views, moved_views, random_moves, still_views
-from hubblefork.stamps.batches import (
+from hubblefork.network.augment import central_views, moved_views, random_moves, still_views
+from hubblefork.network.batches import (
     LabelledStamps,
     OrderedBatches,
     Share,
@@ -26,7 +25,8 @@ from hubblefork.stamps.batches import (
     no_moves,
     place,
 )
-from hubblefork.stamps.preprocess import prepare
+from hubblefork.network.device import Machine
+from hubblefork.network.recipe import Recipe
 from hubblefork.zoo import DecisionTree
 
 

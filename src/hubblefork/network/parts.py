@@ -20,9 +20,9 @@ import pyarrow.compute
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.files import replacing, write_text
-from hubblefork.sky.archives import galaxy_id_of
-from hubblefork.sky.catalogue import ID, with_fractions
+from hubblefork.data.archives import galaxy_id_of
+from hubblefork.data.catalogue import ID, with_fractions
+from hubblefork.io import replacing, write_text
 from hubblefork.zoo import DecisionTree
 
 TOGETHER = 32

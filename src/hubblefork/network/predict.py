@@ -20,17 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hubblefork import __version__
-from hubblefork.errors import CatalogueError, ImageError, RunError
-from hubblefork.files import replacing
-from hubblefork.network import runs
-from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
-from hubblefork.network.folding import folded
-from hubblefork.network.model import VoteFractions
-from hubblefork.network.parts import Parts
-from hubblefork.network.recipe import Recipe
-from hubblefork.progress import Progress, silent
-from hubblefork.sky.archives import open_source
-from hubblefork.sky.catalogue import (
+from hubblefork.data.archives import open_source
+from hubblefork.data.catalogue import (
     ID,
     check_format,
     galaxy_ids,
@@ -40,9 +31,17 @@ from hubblefork.sky.catalogue import (
     write_catalogue,
     write_pieces,
 )
-from hubblefork.sky.split import VIEWING, predictions_file, read_split
-from hubblefork.stamps.augment import even_views
-from hubblefork.stamps.preprocess import prepare, stream
+from hubblefork.data.split import VIEWING, predictions_file, read_split
+from hubblefork.data.stamps import prepare, stream
+from hubblefork.errors import CatalogueError, ImageError, RunError
+from hubblefork.io import Progress, replacing, silent
+from hubblefork.network import runs
+from hubblefork.network.augment import even_views
+from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
+from hubblefork.network.folding import folded
+from hubblefork.network.model import VoteFractions
+from hubblefork.network.parts import Parts
+from hubblefork.network.recipe import Recipe
 from hubblefork.zoo import DecisionTree
 
 BATCH = 256

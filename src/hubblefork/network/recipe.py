@@ -15,10 +15,10 @@ from typing import Any
 
 import tomli_w
 
+from hubblefork.data.stamps import StampSpec
 from hubblefork.errors import RecipeError, did_you_mean
 from hubblefork.network.architectures import ENCODER, Free, complaint_about
-from hubblefork.stamps.augment import Augmentation
-from hubblefork.stamps.preprocess import StampSpec
+from hubblefork.network.augment import Augmentation
 
 HEADS = ("sigmoid", "lab", "tree")
 AT_LEAST = {

@@ -24,12 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hubblefork import __version__
+from hubblefork.data.split import Split, write_split
 from hubblefork.errors import RunError
-from hubblefork.files import replacing, write_text
+from hubblefork.io import replacing, write_text
 from hubblefork.network.adapters import frozen_names, merged
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, parse_recipe, recipe_text
-from hubblefork.sky.split import Split, write_split
 from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_text, write_tree
 
 BASE = "base.safetensors"

@@ -22,7 +22,10 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from hubblefork.data.split import TRAIN, VALIDATION, Split, read_split
+from hubblefork.data.stamps import prepare
 from hubblefork.errors import DivergedError, RunError
+from hubblefork.io import Progress, silent
 from hubblefork.network import runs
 from hubblefork.network.callbacks import (
     MODES,
@@ -41,9 +44,6 @@ from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.optimisers import Optimisation, optimisation
 from hubblefork.network.pretrained import start
 from hubblefork.network.recipe import Recipe, differences
-from hubblefork.progress import Progress, silent
-from hubblefork.sky.split import TRAIN, VALIDATION, Split, read_split
-from hubblefork.stamps.preprocess import prepare
 from hubblefork.zoo import DecisionTree, read_tree
 
 

@@ -29,17 +29,16 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue
+from hubblefork.data.split import read_split
 from hubblefork.errors import DivergedError, ExtraMissing, RecipeError, RunError
-from hubblefork.files import write_text
+from hubblefork.io import Advance, Progress, silent, write_text
 from hubblefork.network import runs
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.device import Machine
 from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text
 from hubblefork.network.space import Dial, with_values
 from hubblefork.network.training import train
-from hubblefork.progress import Advance, Progress, silent
-from hubblefork.sky.catalogue import fractions, galaxy_ids, read_catalogue
-from hubblefork.sky.split import read_split
 from hubblefork.zoo import read_tree
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hubblefork.figures.style import DPI, Drawing
+from hubblefork.report.figures.style import DPI, Drawing
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.mergers import fraction_against_threshold
-from hubblefork.figures.sheets import EACH, image_sheet, prototype_sheet
+from hubblefork.data.split import evaluate_command
 from hubblefork.report.blocks import (
     Block,
     Missing,
@@ -22,10 +21,11 @@ from hubblefork.report.blocks import (
     decimal,
     listed,
 )
+from hubblefork.report.figures.mergers import fraction_against_threshold
+from hubblefork.report.figures.sheets import EACH, image_sheet, prototype_sheet
 from hubblefork.report.inputs import Galaxies, Inputs
-from hubblefork.science.fractions import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
-from hubblefork.science.samples import prototypes
-from hubblefork.sky.split import evaluate_command
+from hubblefork.stats.fractions import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
+from hubblefork.stats.samples import prototypes
 from hubblefork.zoo import DecisionTree
 
 CANDIDATES = 9

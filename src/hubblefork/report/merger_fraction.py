@@ -9,23 +9,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hubblefork.data.catalogue import ID, with_fractions
+from hubblefork.data.split import evaluate_command
 from hubblefork.errors import HubbleforkError
-from hubblefork.figures.fractions import (
+from hubblefork.report.blocks import Block, Missing, Paragraph, Picture, Section, Table, bounds, decimal
+from hubblefork.report.figures.fractions import (
     LABELS,
     beside_published,
     estimates_against_threshold,
     estimators_side_by_side,
     regression_to_the_mean,
 )
-from hubblefork.report.blocks import Block, Missing, Paragraph, Picture, Section, Table, bounds, decimal
 from hubblefork.report.inputs import Galaxies, Inputs
-from hubblefork.science.estimators import Calibration
-from hubblefork.science.fractions import MERGER, THRESHOLD, Estimated, Unavailable, binomial_interval
-from hubblefork.science.held_out import HeldOut, held_out_of_run
-from hubblefork.science.measure import Measurement, Wanted, as_json, criteria, measure, sweep
-from hubblefork.science.rates import DRAWS, PUBLISHED, UNCALIBRATED, per_galaxy
-from hubblefork.sky.catalogue import ID, with_fractions
-from hubblefork.sky.split import evaluate_command
+from hubblefork.stats.estimators import Calibration
+from hubblefork.stats.fractions import MERGER, THRESHOLD, Estimated, Unavailable, binomial_interval
+from hubblefork.stats.held_out import HeldOut, held_out_of_run
+from hubblefork.stats.measure import Measurement, Wanted, as_json, criteria, measure, sweep
+from hubblefork.stats.rates import DRAWS, PUBLISHED, UNCALIBRATED, per_galaxy
 from hubblefork.zoo import DecisionTree
 
 SEED = 0

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.trees import decision_tree
 from hubblefork.report.blocks import Block, Listing, Missing, Paragraph, Picture, Section, share
+from hubblefork.report.figures.trees import decision_tree
 from hubblefork.report.inputs import Galaxies, Inputs
 
 SOURCES = (

@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment
 
 from hubblefork import __version__
-from hubblefork.figures.numbers import plain
-from hubblefork.figures.style import png, save_pdf
-from hubblefork.files import write_text
+from hubblefork.io import write_text
 from hubblefork.report.blocks import Picture, Section, Table
+from hubblefork.report.figures.numbers import plain
+from hubblefork.report.figures.style import png, save_pdf
 
 
 def write_page(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hubblefork.figures.reliability import coverage_per_answer, reliability
+from hubblefork.data.split import evaluate_command
 from hubblefork.report.blocks import (
     Block,
     Missing,
@@ -18,10 +18,10 @@ from hubblefork.report.blocks import (
     decimal,
     listed,
 )
+from hubblefork.report.figures.reliability import coverage_per_answer, reliability
 from hubblefork.report.inputs import Inputs
 from hubblefork.report.results import said
-from hubblefork.science.coverage import RARE
-from hubblefork.sky.split import evaluate_command
+from hubblefork.stats.coverage import RARE
 from hubblefork.zoo import DecisionTree
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.answers import predicted_against_volunteers, rmse_per_answer
+from hubblefork.data.split import TRAIN, VALIDATION, Split, evaluate_command
 from hubblefork.report.blocks import (
     Block,
     Missing,
@@ -21,10 +21,10 @@ from hubblefork.report.blocks import (
     decimal,
     share,
 )
+from hubblefork.report.figures.answers import predicted_against_volunteers, rmse_per_answer
 from hubblefork.report.inputs import Galaxies, Inputs, Sky
-from hubblefork.science.baselines import centre_colours, kaggle_central_pixel, mean_vote
-from hubblefork.science.metrics import rmse_per_answer as errors_per_answer
-from hubblefork.sky.split import TRAIN, VALIDATION, Split, evaluate_command
+from hubblefork.stats.baselines import centre_colours, kaggle_central_pixel, mean_vote
+from hubblefork.stats.metrics import rmse_per_answer as errors_per_answer
 from hubblefork.zoo import DecisionTree
 
 BASELINES = {

@@ -9,9 +9,8 @@ import numpy as np
 import tomli_w
 from numpy.typing import NDArray
 
-from hubblefork.amounts import duration
-from hubblefork.figures.curves import learning_curves
-from hubblefork.figures.sheets import image_sheet
+from hubblefork.data.split import TRAIN, VALIDATION, Split
+from hubblefork.io import duration
 from hubblefork.report.blocks import (
     Block,
     Facts,
@@ -25,11 +24,12 @@ from hubblefork.report.blocks import (
     decimal,
     listed,
 )
+from hubblefork.report.figures.curves import learning_curves
+from hubblefork.report.figures.sheets import image_sheet
 from hubblefork.report.inputs import Inputs
 from hubblefork.report.results import training_rows
-from hubblefork.science.baselines import mean_vote
-from hubblefork.science.metrics import rmse
-from hubblefork.sky.split import TRAIN, VALIDATION, Split
+from hubblefork.stats.baselines import mean_vote
+from hubblefork.stats.metrics import rmse
 
 SHOWN = 12
 

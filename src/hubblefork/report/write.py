@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hubblefork.progress import Progress, silent
+from hubblefork.io import Progress, silent
 from hubblefork.report import galaxies, method, reliability, results, training
 from hubblefork.report.blocks import Section
 from hubblefork.report.inputs import Inputs, read_inputs
 from hubblefork.report.merger_fraction import merger_fraction
 from hubblefork.report.page import write_page
-from hubblefork.science.fractions import MERGER
+from hubblefork.stats.fractions import MERGER
 
 SECTIONS: tuple[Callable[[Inputs], Section], ...] = (
     results.headline,

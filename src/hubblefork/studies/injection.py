@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError
-from hubblefork.files import write_text
-from hubblefork.progress import Progress, silent
-from hubblefork.science.estimators import Calibration, Sample, side_by_side
-from hubblefork.science.fractions import Estimated
+from hubblefork.io import Progress, silent, write_text
+from hubblefork.stats.estimators import Calibration, Sample, side_by_side
+from hubblefork.stats.fractions import Estimated
 
 FRACTIONS = (0.005, 0.01, 0.03, 0.08, 0.2)
 LEVELS = (0.68, 0.95)

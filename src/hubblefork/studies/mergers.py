@@ -19,19 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hubblefork.data.catalogue import fractions, matched, read_catalogue
+from hubblefork.data.ingest import ingest
+from hubblefork.data.split import Split, write_split
+from hubblefork.io import Progress, silent
+from hubblefork.mock import write_mock_sky
 from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
-from hubblefork.progress import Progress, silent
 from hubblefork.report.page import write_page
-from hubblefork.science.estimators import Calibration, Sample, side_by_side
-from hubblefork.science.fractions import Estimated, Unavailable
-from hubblefork.science.held_out import held_out_of_run
-from hubblefork.science.shift import compare
-from hubblefork.sky.catalogue import fractions, matched, read_catalogue
-from hubblefork.sky.ingest import ingest
-from hubblefork.sky.mock import write_mock_sky
-from hubblefork.sky.split import Split, write_split
+from hubblefork.stats.estimators import Calibration, Sample, side_by_side
+from hubblefork.stats.fractions import Estimated, Unavailable
+from hubblefork.stats.held_out import held_out_of_run
+from hubblefork.stats.shift import compare
 from hubblefork.studies.injection import Pools, Scenario, run_scenario
 from hubblefork.studies.mergers_page import Findings, sections
 from hubblefork.studies.shift import reference, scores_of

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.fractions import regression_to_the_mean
-from hubblefork.figures.recovery import (
+from hubblefork.report.blocks import Block, Paragraph, Picture, Section, Table, decimal
+from hubblefork.report.figures.fractions import regression_to_the_mean
+from hubblefork.report.figures.recovery import (
     bias_of_estimators,
     coverage_of_intervals,
     degraded_surveys,
 )
-from hubblefork.report.blocks import Block, Paragraph, Picture, Section, Table, decimal
-from hubblefork.science.estimators import Calibration
-from hubblefork.science.rates import UNCALIBRATED
+from hubblefork.stats.estimators import Calibration
+from hubblefork.stats.rates import UNCALIBRATED
 from hubblefork.studies.injection import Scenario, halved
 
 THRESHOLD, SPLITS = 0.3, 200

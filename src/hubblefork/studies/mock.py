@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hubblefork.data.ingest import ingest
+from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError
-from hubblefork.progress import Progress, silent
-from hubblefork.sky.ingest import ingest
-from hubblefork.sky.mock import write_mock_sky
-from hubblefork.sky.split import Split, write_split
+from hubblefork.io import Progress, silent
+from hubblefork.mock import write_mock_sky
 from hubblefork.zoo import load_tree
 
 

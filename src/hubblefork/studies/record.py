@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from hubblefork.files import replacing, write_text
+from hubblefork.io import replacing, write_text
 
 
 def copy_record(report: Path, out: Path, *, without: Collection[str] = ()) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hubblefork.data.catalogue import ID, with_metadata, write_catalogue
+from hubblefork.data.split import TRAIN, VALIDATION
+from hubblefork.io import Progress, silent
 from hubblefork.network.features import features_of_images, features_of_part
-from hubblefork.progress import Progress, silent
-from hubblefork.science.shift import Comparison, Familiar, compare, familiar
-from hubblefork.sky.catalogue import ID, with_metadata, write_catalogue
-from hubblefork.sky.split import TRAIN, VALIDATION
+from hubblefork.stats.shift import Comparison, Familiar, compare, familiar
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 
-from hubblefork.files import write_text
+from hubblefork.data.stamps import prepare
+from hubblefork.io import write_text
 from hubblefork.network import runs
 from hubblefork.network.predict import Predictor
-from hubblefork.stamps.preprocess import prepare
 
 TIMED, TIMED_BATCHES = 128, 3
 

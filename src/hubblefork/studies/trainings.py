@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hubblefork.data.split import read_split
+from hubblefork.io import Progress, silent
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.training import train
-from hubblefork.progress import Progress, silent
-from hubblefork.sky.split import read_split
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hubblefork.amounts import duration
-from hubblefork.figures.tuning import importances, trial_history
+from hubblefork.io import duration
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.recipe import differences
 from hubblefork.network.tuning import Tuned
@@ -22,6 +21,7 @@ from hubblefork.report.blocks import (
     Table,
     decimal,
 )
+from hubblefork.report.figures.tuning import importances, trial_history
 from hubblefork.report.page import write_page
 
 GO_ON = "the same command goes on"

@@ -25,7 +25,7 @@ import numpy as np
 import tomli_w
 
 from hubblefork.errors import TreeError, UnknownAnswer, did_you_mean
-from hubblefork.files import write_text
+from hubblefork.io import write_text
 
 DEFAULT = "galaxy_zoo_2"
 PLAIN = "plain_columns"

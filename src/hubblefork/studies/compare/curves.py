@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hubblefork.figures.learning import errors_over_galaxies
+from hubblefork.data.split import TRAIN
 from hubblefork.report.blocks import (
     Block,
     Missing,
@@ -18,8 +18,8 @@ from hubblefork.report.blocks import (
     listed,
     unbroken,
 )
-from hubblefork.science.learning import LearningCurve, learning_curve
-from hubblefork.sky.split import TRAIN
+from hubblefork.report.figures.learning import errors_over_galaxies
+from hubblefork.stats.learning import LearningCurve, learning_curve
 from hubblefork.studies.compare.inputs import Network, Study
 
 WHOLE = 55_420  # 90% of the 61,578 galaxies of Kaggle's training set, the rest being for choosing and judging

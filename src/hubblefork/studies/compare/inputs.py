@@ -17,15 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.errors import RunError
-from hubblefork.judging.runs import baselines_of
-from hubblefork.network import runs
-from hubblefork.network.galaxies import labelled_rows
-from hubblefork.network.predict import Predictor, in_batches
-from hubblefork.network.recipe import Recipe
-from hubblefork.progress import Progress, silent
-from hubblefork.science import metrics
-from hubblefork.sky.catalogue import (
+from hubblefork.api.runs import baselines_of
+from hubblefork.data.catalogue import (
     ID,
     fractions,
     galaxy_ids,
@@ -33,8 +26,15 @@ from hubblefork.sky.catalogue import (
     with_fractions,
     write_catalogue,
 )
-from hubblefork.sky.split import VIEWING, Split, read_split
-from hubblefork.stamps.preprocess import prepare
+from hubblefork.data.split import VIEWING, Split, read_split
+from hubblefork.data.stamps import prepare
+from hubblefork.errors import RunError
+from hubblefork.io import Progress, silent
+from hubblefork.network import runs
+from hubblefork.network.galaxies import labelled_rows
+from hubblefork.network.predict import Predictor, in_batches
+from hubblefork.network.recipe import Recipe
+from hubblefork.stats import metrics
 from hubblefork.studies.compare.plan import Plan
 from hubblefork.studies.speed import predicting_speed
 from hubblefork.studies.trainings import Training

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hubblefork.amounts import duration
-from hubblefork.figures.costs import error_against_cost
+from hubblefork.data.split import TRAIN, VALIDATION
+from hubblefork.io import duration
 from hubblefork.report.blocks import (
     Block,
     Facts,
@@ -27,9 +27,9 @@ from hubblefork.report.blocks import (
     listed,
     unbroken,
 )
+from hubblefork.report.figures.costs import error_against_cost
 from hubblefork.report.page import write_page
-from hubblefork.science import metrics
-from hubblefork.sky.split import TRAIN, VALIDATION
+from hubblefork.stats import metrics
 from hubblefork.studies.compare.curves import curves
 from hubblefork.studies.compare.inputs import Network, Study
 from hubblefork.studies.compare.verdict import LEVEL, RESAMPLES, Verdict, judge_networks, signed

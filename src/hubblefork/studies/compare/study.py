@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hubblefork.data.split import TRAIN, Split
+from hubblefork.io import Progress, silent
 from hubblefork.network.predict import check_views
-from hubblefork.progress import Progress, silent
-from hubblefork.sky.split import TRAIN, Split
 from hubblefork.studies.compare.inputs import find_runs, read_sky, read_study
 from hubblefork.studies.compare.page import write_study_page
 from hubblefork.studies.compare.plan import Wanted, make_plan

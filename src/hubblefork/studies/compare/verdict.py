@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubblefork.report.blocks import bounds, decimal, listed
-from hubblefork.science import metrics
+from hubblefork.stats import metrics
 
 RESAMPLES = 10_000
 LEVEL = 0.01

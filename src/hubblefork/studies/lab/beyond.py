@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.figures.comparisons import broken_constraints
+from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.report.blocks import (
     Block,
     Missing,
@@ -21,9 +21,10 @@ from hubblefork.report.blocks import (
     listed,
     share,
 )
+from hubblefork.report.figures.comparisons import broken_constraints
 from hubblefork.report.inputs import Galaxies
-from hubblefork.science.baselines import mean_vote
-from hubblefork.science.metrics import (
+from hubblefork.stats.baselines import mean_vote
+from hubblefork.stats.metrics import (
     ASKED,
     agreement,
     agreement_terms_per_question,
@@ -31,7 +32,6 @@ from hubblefork.science.metrics import (
     constraint_violation,
     rmse,
 )
-from hubblefork.sky.split import TRAIN, VALIDATION
 from hubblefork.studies.lab.inputs import Lab, Network
 from hubblefork.studies.lab.trainings import HEADS_RECIPE, NETWORKS
 from hubblefork.zoo import DecisionTree, violations

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hubblefork.network.heads import LabHead
 from hubblefork.report.blocks import Block, Paragraph, Section, Table, decimal
-from hubblefork.science.metrics import constraint_terms
+from hubblefork.stats.metrics import constraint_terms
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab
 from hubblefork.studies.lab.training import at

@@ -13,20 +13,19 @@ import pyarrow as pa
 import tomli_w
 from numpy.typing import NDArray
 
+from hubblefork.data.archives import galaxy_id_of, open_source
+from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.data.cutouts import inspect_cutout
+from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split
+from hubblefork.data.stamps import StampSpec, stream
 from hubblefork.errors import HubbleforkError, ImageError
-from hubblefork.files import write_text
+from hubblefork.io import Progress, silent, write_text
 from hubblefork.network import runs
 from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import HEADS, Recipe, load_recipe
 from hubblefork.network.training import MODES
-from hubblefork.progress import Progress, silent
 from hubblefork.report.blocks import Missing
 from hubblefork.report.inputs import Galaxies, Sky
-from hubblefork.sky.archives import galaxy_id_of, open_source
-from hubblefork.sky.catalogue import fractions, galaxy_ids, labelled, read_catalogue
-from hubblefork.sky.cutouts import inspect_cutout
-from hubblefork.sky.split import TEST, TRAIN, VALIDATION, Split, read_split
-from hubblefork.stamps.preprocess import StampSpec, stream
 from hubblefork.studies.lab.trainings import ALL, NETWORKS, heads_folder
 from hubblefork.zoo import DecisionTree, load_tree
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.network.model import Layer, VoteFractions, count_parameters, summarise
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.report.blocks import (
@@ -18,9 +19,8 @@ from hubblefork.report.blocks import (
     decimal,
     listed,
 )
-from hubblefork.science.baselines import mean_vote
-from hubblefork.science.metrics import rmse
-from hubblefork.sky.split import TRAIN, VALIDATION
+from hubblefork.stats.baselines import mean_vote
+from hubblefork.stats.metrics import rmse
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, Network
 from hubblefork.zoo import DecisionTree

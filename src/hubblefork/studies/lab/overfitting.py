@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from hubblefork.figures.comparisons import training_of_networks
 from hubblefork.report.blocks import Block, Paragraph, Picture, Section, Table, decimal
-from hubblefork.science.metrics import rmse
+from hubblefork.report.figures.comparisons import training_of_networks
+from hubblefork.stats.metrics import rmse
 from hubblefork.studies.lab.inputs import Lab, Network
 from hubblefork.studies.lab.training import Level, at
 from hubblefork.studies.lab.trainings import ALL, CURES

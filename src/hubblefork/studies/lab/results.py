@@ -8,11 +8,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from hubblefork.data.split import VALIDATION
 from hubblefork.errors import ImageError
-from hubblefork.figures.answers import predicted_against_volunteers
-from hubblefork.figures.mergers import fraction_against_threshold
-from hubblefork.figures.prototypes import prototype_rows
-from hubblefork.figures.sheets import image_sheet
 from hubblefork.report.blocks import (
     Block,
     Listing,
@@ -26,12 +23,15 @@ from hubblefork.report.blocks import (
     decimal,
     listed,
 )
+from hubblefork.report.figures.answers import predicted_against_volunteers
+from hubblefork.report.figures.mergers import fraction_against_threshold
+from hubblefork.report.figures.prototypes import prototype_rows
+from hubblefork.report.figures.sheets import image_sheet
 from hubblefork.report.galaxies import COVERED, UNDERCOUNT
 from hubblefork.report.inputs import Galaxies
-from hubblefork.science.fractions import LEVEL, MERGER, THRESHOLD, Fraction, binomial_interval, fraction_above
-from hubblefork.science.metrics import rmse
-from hubblefork.science.samples import prototypes
-from hubblefork.sky.split import VALIDATION
+from hubblefork.stats.fractions import LEVEL, MERGER, THRESHOLD, Fraction, binomial_interval, fraction_above
+from hubblefork.stats.metrics import rmse
+from hubblefork.stats.samples import prototypes
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, Network, Unlabelled, cutouts, unlabelled_cutouts
 from hubblefork.studies.lab.trainings import ALL, NETWORKS

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hubblefork.data.split import TRAIN, VALIDATION
+from hubblefork.data.stamps import prepare
 from hubblefork.errors import ImageError
-from hubblefork.figures.answers import label_histograms
-from hubblefork.figures.correlations import correlation_matrix, correlation_submatrices
-from hubblefork.figures.prototypes import cutout_beside_stamp, prototype_of_every_answer
-from hubblefork.figures.sheets import image_sheet
 from hubblefork.report.blocks import (
     Block,
     Listing,
@@ -25,11 +23,13 @@ from hubblefork.report.blocks import (
     decimal,
     listed,
 )
-from hubblefork.science.correlations import Correlations, correlations
-from hubblefork.science.distributions import Difference, compare_distributions, peaks
-from hubblefork.science.samples import prototypes
-from hubblefork.sky.split import TRAIN, VALIDATION
-from hubblefork.stamps.preprocess import prepare
+from hubblefork.report.figures.answers import label_histograms
+from hubblefork.report.figures.correlations import correlation_matrix, correlation_submatrices
+from hubblefork.report.figures.prototypes import cutout_beside_stamp, prototype_of_every_answer
+from hubblefork.report.figures.sheets import image_sheet
+from hubblefork.stats.correlations import Correlations, correlations
+from hubblefork.stats.distributions import Difference, compare_distributions, peaks
+from hubblefork.stats.samples import prototypes
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, cutouts, image_bytes
 from hubblefork.studies.lab.trainings import NETWORKS

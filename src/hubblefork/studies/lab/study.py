@@ -19,12 +19,11 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from hubblefork.figures.style import PAGE, POINTS, SMALL, STYLE
-from hubblefork.files import replacing
-from hubblefork.progress import Progress, silent
+from hubblefork.data.split import Split
+from hubblefork.io import Progress, replacing, silent
 from hubblefork.report.blocks import Picture, Section
+from hubblefork.report.figures.style import PAGE, POINTS, SMALL, STYLE
 from hubblefork.report.page import write_page
-from hubblefork.sky.split import Split
 from hubblefork.studies.lab import (
     beyond,
     disagreements,

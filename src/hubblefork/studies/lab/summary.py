@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hubblefork.data.split import VALIDATION
 from hubblefork.report.blocks import (
     Block,
     Listing,
@@ -22,8 +23,8 @@ from hubblefork.report.blocks import (
     share,
 )
 from hubblefork.report.method import SOURCES
-from hubblefork.science.fractions import fraction_above
-from hubblefork.science.metrics import (
+from hubblefork.stats.fractions import fraction_above
+from hubblefork.stats.metrics import (
     agreement,
     agreement_terms,
     draw,
@@ -32,7 +33,6 @@ from hubblefork.science.metrics import (
     in_total,
     rmse,
 )
-from hubblefork.sky.split import VALIDATION
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, Network, Unlabelled
 from hubblefork.studies.lab.trainings import ALL

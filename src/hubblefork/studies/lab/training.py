@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hubblefork.figures.comparisons import networks_compared, training_of_networks
 from hubblefork.report.blocks import Block, Paragraph, Picture, Section, Table, counted, decimal, listed
+from hubblefork.report.figures.comparisons import networks_compared, training_of_networks
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, Network
 from hubblefork.studies.lab.trainings import NETWORKS

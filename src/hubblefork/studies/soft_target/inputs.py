@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.judging.runs import baselines_of
+from hubblefork.api.runs import baselines_of
+from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
+from hubblefork.data.split import read_split
+from hubblefork.io import Progress, silent
 from hubblefork.network import runs
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.tuning import Tuned, read_tuned
-from hubblefork.progress import Progress, silent
 from hubblefork.report.blocks import Missing
-from hubblefork.science.evaluation import read_evaluation
-from hubblefork.sky.catalogue import fractions, labelled, matched, read_catalogue
-from hubblefork.sky.split import read_split
+from hubblefork.stats.evaluation import read_evaluation
 from hubblefork.studies.soft_target.plan import FOLDS, TUNED, TUNING, Plan
 from hubblefork.studies.speed import predicting_speed
 from hubblefork.zoo import load_tree

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from hubblefork.amounts import duration
-from hubblefork.figures.costs import error_against_cost, errors_over_time
+from hubblefork.io import duration
 from hubblefork.report.blocks import (
     Block,
     Listing,
@@ -25,8 +24,9 @@ from hubblefork.report.blocks import (
     listed,
     unbroken,
 )
+from hubblefork.report.figures.costs import error_against_cost, errors_over_time
 from hubblefork.report.page import write_page
-from hubblefork.science import metrics
+from hubblefork.stats import metrics
 from hubblefork.studies.soft_target.inputs import Network, Study
 from hubblefork.studies.soft_target.plan import FOLDS, SHARES, SIMPLE, TUNED, TUNING
 from hubblefork.studies.tuned import trials

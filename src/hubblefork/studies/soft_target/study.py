@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubblefork.files import write_text
-from hubblefork.judging.folds import crossval
-from hubblefork.judging.runs import evaluate_run
+from hubblefork.api.folds import crossval
+from hubblefork.api.runs import evaluate_run
+from hubblefork.data.split import Split
+from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.device import Machine
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.space import load_space
 from hubblefork.network.training import train
 from hubblefork.network.tuning import Budget, tune
-from hubblefork.progress import Progress, silent
-from hubblefork.sky.split import Split
 from hubblefork.studies.mock import mock_data
 from hubblefork.studies.soft_target.inputs import read_study
 from hubblefork.studies.soft_target.page import write_study_page

@@ -1,0 +1,295 @@
+"""From a box of images and label tables to a catalogue and a list of what was refused.
+
+Images are read straight out of their archives and decoded by a pool of threads; only a few of
+them are in memory at any time. Every image and every row of labels ends in `catalogue.parquet` or
+in `rejects.csv`, none in neither.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from hubblefork.data.archives import MemberError, Source, galaxy_id_of, open_source
+from hubblefork.data.catalogue import ID, fractions, with_fractions, with_metadata
+from hubblefork.data.cutouts import Cutout, inspect_cutout
+from hubblefork.data.inputs import find_inputs
+from hubblefork.data.labels import Labels, read_labels
+from hubblefork.data.rejects import Reject, reject_of, write_rejects
+from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
+from hubblefork.io import Progress, replacing, silent
+from hubblefork.zoo import DecisionTree, tree_text
+from hubblefork.zoo.tree import TREE
+
+CATALOGUE = "catalogue.parquet"
+REJECTS = "rejects.csv"
+TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"}
+WAITING_PER_THREAD = 4
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """How many galaxies came in and how well labelled, what was refused why, which files were left alone."""
+
+    galaxies: int
+    labelled_fully: int
+    labelled_partly: int
+    unlabelled: int
+    rejects: dict[str, int]
+    ignored: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def ingest(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    labels: Sequence[Path] = (),
+    tree: DecisionTree,
+    strict: bool = False,
+    only_labelled: bool = False,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> IngestSummary:
+    """Write `catalogue.parquet`, `tree.toml` and `rejects.csv` into `out`, each whole or not at all.
+
+    `inputs` are folders in Kaggle's layout, folders of images, archives and label tables;
+    `labels` are more label tables. Images of a source none of which has labels are kept without;
+    where some have labels the others are refused, with `only_labelled` not even read. `strict` raises at the
+    first refusal. Raises ImageError when no image can be used, CatalogueError for a table that cannot be read
+    and for answers named as what a catalogue says of images, DiskError.
+    """
+    check_names(tree)
+    found = find_inputs(inputs, labels)
+    gathering = _Gathering(read_labels(found.tables, tree), strict)
+    threads = threads or _cores()
+    with ExitStack() as stack:
+        sources = [source for path in found.sources for source in _opened(path, stack, gathering)]
+        names = {source.path: gathering.names(source, only_labelled) for source in sources}
+        advance = stack.enter_context(progress("ingest", sum(map(len, names.values()))))
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        for source in sources:
+            for name, result in _inspected(
+                source, names[source.path], pool, waiting=threads * WAITING_PER_THREAD
+            ):
+                gathering.take(source.path, name, result)
+                advance(1)
+    gathering.refuse_unused_labels()
+    if not gathering.members:
+        raise _nothing_usable(found.sources, gathering.rejects)
+    table = gathering.table(tree)
+    _write(table, gathering.rejects, tree, out)
+    return _summary(table, gathering.rejects, found.ignored, tree)
+
+
+@dataclass
+class _Gathering:
+    """What has come in so far, column by column in plain arrays, and what was refused."""
+
+    labels: Labels
+    strict: bool
+    source_of: dict[str, str] = field(default_factory=dict)
+    members: list[str] = field(default_factory=list)
+    shapes: array = field(default_factory=lambda: array("i"))
+    centres: array = field(default_factory=lambda: array("B"))
+    twins: dict[bytes, str] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    refused_images: dict[str, str] = field(default_factory=dict)
+    labelled_sources: set[Path] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.refused_labels = {reject.galaxy_id: reject.reason for reject in self.labels.rejects}
+        for reject in self.labels.rejects:
+            self.refuse(reject, CatalogueError(str(reject)))
+
+    def refuse(self, reject: Reject, error: HubbleforkError) -> None:
+        if self.strict:
+            raise error
+        self.rejects.append(reject)
+
+    def refuse_image(self, error: MemberError) -> None:
+        galaxy_id = galaxy_id_of(error.member)
+        self.refused_images.setdefault(galaxy_id, error.reason)
+        self.refuse(reject_of(error, galaxy_id), error)
+
+    def begin(self, source: Source) -> None:
+        """Note what is wrong with a source as a whole, and whether any of its images has labels."""
+        for defect in source.defects:
+            self.refuse_image(defect)
+        ids = {galaxy_id_of(name) for name in source.names()}
+        if not ids:
+            allowed = "neither .jpg, .jpeg, .png files nor images_* archives (.zip, .tar, .tar.gz)"
+            self.refuse_image(MemberError(source.path, "", "no images in it", allowed))
+        if not ids.isdisjoint(self.labels.row_of) or not ids.isdisjoint(self.refused_labels):
+            self.labelled_sources.add(source.path)
+
+    def names(self, source: Source, only_labelled: bool) -> list[str]:
+        """Return the images of a source that are to be read."""
+        names = source.names()
+        return (
+            [name for name in names if galaxy_id_of(name) in self.labels.row_of] if only_labelled else names
+        )
+
+    def take(self, source: Path, member: str, result: Cutout | MemberError) -> None:
+        """Take one image in, or refuse it."""
+        galaxy_id = galaxy_id_of(member)
+        if isinstance(result, MemberError):
+            self.refuse_image(result)
+        elif objection := self._objection(source, galaxy_id, result):
+            self.refuse_image(MemberError(source, member, *objection))
+        else:
+            self.source_of[galaxy_id] = str(source)
+            self.twins[result.digest] = galaxy_id
+            self.members.append(member)
+            self.shapes.extend((result.width, result.height))
+            self.centres.extend(result.centre)
+
+    def _objection(self, source: Path, galaxy_id: str, cutout: Cutout) -> tuple[str, str] | None:
+        if galaxy_id in self.source_of:
+            return "galaxy_id stands twice", f"first in {self.source_of[galaxy_id]}"
+        if cutout.digest in self.twins:
+            return "same image as another galaxy", f"galaxy_id {self.twins[cutout.digest]}"
+        if source not in self.labelled_sources or galaxy_id in self.labels.row_of:
+            return None
+        if galaxy_id in self.refused_labels:
+            return "image of refused labels", self.refused_labels[galaxy_id]
+        return "image without labels", "other images of this source have labels"
+
+    def refuse_unused_labels(self) -> None:
+        for galaxy_id, row in self.labels.row_of.items():
+            if galaxy_id not in self.source_of:
+                table, member, line = self.labels.origins[row]
+                why = self.refused_images.get(galaxy_id)
+                reason = "labels of a refused image" if why else "labels without an image"
+                value = f"line {line}: {why}" if why else f"line {line}"
+                reject = Reject(str(table), member, galaxy_id, reason, value)
+                self.refuse(reject, CatalogueError(str(reject)))
+
+    def table(self, tree: DecisionTree) -> pa.Table:
+        """Return the catalogue; a galaxy without labels has null in all columns of the tree."""
+        width, height = np.array(self.shapes).reshape(-1, 2).T
+        red, green, blue = np.array(self.centres).reshape(-1, 3).T
+        columns = {
+            ID: _id_column(list(self.source_of)),
+            "source": pa.array(self.source_of.values(), pa.string()),
+            "member": pa.array(self.members, pa.string()),
+            **{"width": width, "height": height},
+            **{"centre_red": red, "centre_green": green, "centre_blue": blue},
+        }
+        unlabelled = np.full((1, len(tree.columns)), np.nan)
+        rows = [self.labels.row_of.get(galaxy_id, -1) for galaxy_id in self.source_of]
+        joint = np.concatenate([self.labels.joint, unlabelled])[rows]
+        return with_metadata(with_fractions(pa.table(columns), joint, tree), {"tree": tree.name})
+
+
+def check_names(tree: DecisionTree) -> None:
+    """Raise CatalogueError for answers that are named as columns that a catalogue has anyway."""
+    taken = sorted(TAKEN.intersection(tree.columns))
+    if taken:
+        raise CatalogueError(
+            f"{tree.name}: {', '.join(taken)}: a catalogue has columns of these names; rename them"
+        )
+
+
+def _opened(path: Path, stack: ExitStack, gathering: _Gathering) -> list[Source]:
+    """Open a source for as long as the stack lasts; none, and a reject, when it cannot be opened."""
+    try:
+        source = stack.enter_context(open_source(path))
+    except ImageError as error:
+        value = str(error).removeprefix(f"{path}: ")
+        gathering.refuse(Reject(str(path), "", "", "source cannot be opened", value), error)
+        return []
+    gathering.begin(source)
+    return [source]
+
+
+def _inspected(
+    source: Source, names: list[str], pool: ThreadPoolExecutor, waiting: int
+) -> Iterator[tuple[str, Cutout | MemberError]]:
+    """Yield the named images of a source in its order, `waiting` of them on their way through the pool."""
+    queue: deque[tuple[str, Future[Cutout | MemberError]]] = deque()
+    for name, data in source.stream(names):
+        queue.append((name, pool.submit(_look, source.path, name, data)))
+        if len(queue) == waiting:
+            first, future = queue.popleft()
+            yield first, future.result()
+    for name, future in queue:
+        yield name, future.result()
+
+
+def _look(source: Path, member: str, data: bytes | MemberError) -> Cutout | MemberError:
+    if isinstance(data, MemberError):
+        return data
+    try:
+        return inspect_cutout(source, member, data)
+    except MemberError as error:
+        return error
+
+
+def _id_column(ids: Sequence[str]) -> pa.Array:
+    if _not_integers(ids):
+        return pa.array(ids, pa.string())
+    return pa.array([int(galaxy_id) for galaxy_id in ids], pa.int64())
+
+
+def _not_integers(ids: Iterable[str]) -> list[str]:
+    """Return the ids that a 64-bit integer does not hold as they are written."""
+    bounds = np.iinfo(np.int64)
+    return [i for i in ids if not INTEGER.fullmatch(i) or not bounds.min <= int(i) <= bounds.max]
+
+
+def _nothing_usable(sources: Sequence[Path], rejects: Sequence[Reject]) -> ImageError:
+    places = {str(source) for source in sources}
+    refused = [reject for reject in rejects if reject.source in places]
+    counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(r.reason for r in refused).items())
+    return ImageError(f"{refused[0]}. No image can be used ({counts}) and nothing was written")
+
+
+def _write(table: pa.Table, rejects: Sequence[Reject], tree: DecisionTree, out: Path) -> None:
+    with replacing(out / REJECTS) as rejects_path:
+        write_rejects(rejects, rejects_path)
+        with replacing(out / TREE) as tree_path, replacing(out / CATALOGUE) as catalogue_path:
+            tree_path.write_text(tree_text(tree), encoding="utf-8")
+            pa.parquet.write_table(table, catalogue_path)
+
+
+def _summary(
+    table: pa.Table, rejects: Sequence[Reject], ignored: tuple[Path, ...], tree: DecisionTree
+) -> IngestSummary:
+    missing = np.isnan(fractions(table, tree))
+    fully, unlabelled = int((~missing.any(axis=1)).sum()), int(missing.all(axis=1).sum())
+    return IngestSummary(
+        galaxies=len(table),
+        labelled_fully=fully,
+        labelled_partly=len(table) - fully - unlabelled,
+        unlabelled=unlabelled,
+        rejects=dict(Counter(reject.reason for reject in rejects).most_common()),
+        ignored=ignored,
+        notes=_notes(table),
+    )
+
+
+def _notes(table: pa.Table) -> tuple[str, ...]:
+    if pa.types.is_integer(table.schema.field(ID).type):
+        return ()
+    others = _not_integers(table.column(ID).to_pylist())
+    return (
+        f"{ID} is kept as text for all {len(table)} galaxies: "
+        f'{len(others)} of them, the first "{others[0]}", are no 64-bit integers',
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,172 @@
+"""The split: which galaxies train, which choose, which judge; a hash of `galaxy_id`.
+
+Adding galaxies moves none, and no command can disagree with another about a galaxy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+
+from hubblefork.errors import CatalogueError
+from hubblefork.io import write_text
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+LEFT_OUT = "left out"
+HASHES = 16**8
+VIEWING = "2"
+"""How galaxies are seen at prediction (`network.augment.even_views`); what has another number is made anew."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of `folds` folds of a cross validation, chosen by `sha256("<salt>:<galaxy_id>")` modulo `folds`.
+
+    Raises CatalogueError for fewer than two folds or a number that is none of them.
+    """
+
+    salt: str
+    folds: int
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or not 0 <= self.number < self.folds:
+            raise CatalogueError(
+                f"fold {self.number} of {self.folds}: there are at least 2 folds, and they count from 0"
+            )
+
+    def holds(self, galaxy_id: int | str) -> bool:
+        """Whether a galaxy is in this fold."""
+        return _hashed(self.salt, galaxy_id) % self.folds == self.number
+
+
+@dataclass(frozen=True)
+class Split:
+    """Percentages of galaxies, chosen by `sha256("<salt>:<galaxy_id>")`.
+
+    The first 8 hex digits modulo 100 give a galaxy's bucket: the first `test` buckets are test,
+    the next `validation` validation, the rest train. With `judge_on`, a galaxy outside that list
+    always trains. The default is the lab report's 80/20, without a test set. With a `fold`, the galaxies
+    that would be test are left out altogether, and those of the fold are test; who chooses among the rest
+    stays as it is. With a `train_share` below 1 only so many of the galaxies that would train do, the others
+    are left out: those with the lowest `sha256("<salt>/train:<galaxy_id>")`, so that a smaller share is part
+    of every larger one, and who chooses and who judges stays as it is. Raises CatalogueError.
+    """
+
+    salt: str = "hubblefork"
+    test: int = 0
+    validation: int = 20
+    judge_on: frozenset[str] | None = field(default=None, repr=False)
+    fold: Fold | None = None
+    train_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        whole = type(self.test) is int and type(self.validation) is int
+        if not whole or self.test < 0 or self.validation < 0 or self.test + self.validation > 100:
+            raise CatalogueError(
+                f"a split of {self.test}% test and {self.validation}% validation: "
+                "each is a whole number, at least 0, and both together are at most 100"
+            )
+        if not 0 < self.train_share <= 1:
+            raise CatalogueError(
+                f"a share of {self.train_share} of the training galaxies: above 0, at most 1"
+            )
+
+    def of(self, galaxy_id: int | str) -> str:
+        """Return "train", "validation", "test" or, for what a fold or a share leaves out, "left out"."""
+        part = self._part(galaxy_id)
+        if part == TRAIN and self.train_share < 1:
+            lot = _hashed(f"{self.salt}/train", galaxy_id) / HASHES
+            return TRAIN if lot < self.train_share else LEFT_OUT
+        return part
+
+    def _part(self, galaxy_id: int | str) -> str:
+        if self.judge_on is not None and str(galaxy_id) not in self.judge_on:
+            return TRAIN
+        bucket = _hashed(self.salt, galaxy_id) % 100
+        if bucket < self.test:
+            return LEFT_OUT if self.fold else TEST
+        if self.fold is not None and self.fold.holds(galaxy_id):
+            return TEST
+        return VALIDATION if bucket < self.test + self.validation else TRAIN
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The parts that a run can be judged on, the one for final numbers last."""
+        return (VALIDATION, TEST) if self.test or self.fold else (VALIDATION,)
+
+    def assign(self, galaxy_ids: Iterable[int | str]) -> NDArray[np.str_]:
+        """Return the part of each galaxy, shape (galaxy,)."""
+        return np.array([self.of(galaxy_id) for galaxy_id in galaxy_ids], dtype="U10")
+
+
+def write_split(split: Split, folder: Path) -> None:
+    """Write `split.toml`, and `judge_on.txt` beside it when galaxies are listed."""
+    listed = split.judge_on is not None
+    if split.judge_on is not None:
+        write_text(folder / "judge_on.txt", "".join(f"{galaxy_id}\n" for galaxy_id in sorted(split.judge_on)))
+    entries = {"salt": split.salt, "test": split.test, "validation": split.validation, "judge_on": listed}
+    if split.fold is not None:
+        entries["fold"] = asdict(split.fold)
+    if split.train_share < 1:
+        entries["train_share"] = split.train_share
+    meaning = "# judge_on: whether only the galaxies of judge_on.txt are judged on\n"
+    write_text(folder / "split.toml", meaning + tomli_w.dumps(entries))
+
+
+def read_split(folder: Path) -> Split:
+    """Read the split of a data or run folder; the default where none was written. Raises CatalogueError."""
+    path = folder / "split.toml"
+    if not path.exists():
+        return Split()
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        judge_on = read_ids(folder / "judge_on.txt") if entries["judge_on"] else None
+        fold = Fold(**entries["fold"]) if "fold" in entries else None
+        share = float(entries.get("train_share", 1.0))
+        return Split(entries["salt"], entries["test"], entries["validation"], judge_on, fold, share)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CatalogueError(
+            f"{path}: not a split ({type(error).__name__}: {error}): it needs salt, test, validation and "
+            "judge_on; write it anew with `hubblefork split`, or remove it for the default split"
+        ) from error
+
+
+def named_by_views(name: str, views: int) -> str:
+    """Return a file's name for predictions from so many views: "test.csv" is "test-16-views.csv" for 16."""
+    stem, dot, suffix = name.partition(".")
+    return name if views == 1 else f"{stem}-{views}-views{dot}{suffix}"
+
+
+def predictions_file(run: Path, part: str, views: int = 1) -> Path:
+    """Return where a run keeps its predictions of a part, made from so many views of each galaxy."""
+    return run / "predictions" / named_by_views(f"{part}.parquet", views)
+
+
+def evaluate_command(run: Path | str, views: int = 1) -> str:
+    """Return the command that makes a run's predictions from so many views, and its intervals for them."""
+    return f"hubblefork evaluate {run}{f' --views {views}' if views > 1 else ''}"
+
+
+def _hashed(salt: str, galaxy_id: int | str) -> int:
+    return int(hashlib.sha256(f"{salt}:{galaxy_id}".encode()).hexdigest()[:8], 16)
+
+
+def read_ids(path: Path) -> frozenset[str]:
+    """Read one `galaxy_id` a line. Raises CatalogueError when the file is missing or empty."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path}: the list of galaxy ids cannot be read: {error}") from error
+    ids = frozenset(line.strip() for line in lines if line.strip())
+    if not ids:
+        raise CatalogueError(f"{path}: the list of galaxy ids is empty")
+    return ids

@@ -1,0 +1,114 @@
+"""Files that are whole or absent, progress of long work, and amounts with units ("2h", "500MB")."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from hubblefork.errors import DiskError, RecipeError
+
+REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
+
+    The temporary keeps the suffix of `path`, since writers choose the format by it. When the
+    block fails the temporary is removed and `path` is as it was. Raises DiskError when the
+    disk refuses (full, read-only, no permission); errors of other files pass as they are.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        refusal = _refusal(error, temporary)
+        if refusal is None:
+            raise
+        raise disk_error(path, refusal) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _refusal(error: OSError, temporary: Path) -> OSError | None:
+    """Return the disk's refusal of our file, also where a writer raised an error of its own on top of it."""
+    for cause in (error, error.__context__):
+        if isinstance(cause, OSError) and cause.errno in REFUSALS:
+            ours = cause.filename is None or Path(cause.filename) in (temporary, *temporary.parents)
+            return cause if ours else None
+    return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. Raises DiskError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def disk_error(path: Path, error: OSError) -> DiskError:
+    """Turn the system's refusal to write `path` into a DiskError that says what to do."""
+    return DiskError(
+        f"{path}: could not be written: {error.strerror or error}. Nothing was left half-written; "
+        "free some space or choose another folder, then run the same command again."
+    )
+
+
+Advance = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """Opens one bar: `with progress("stamps", total=100, done=20) as advance: advance(1)`."""
+
+    def __call__(self, what: str, total: int | None, done: int = 0) -> AbstractContextManager[Advance]:
+        """Open a bar named `what` over `total` steps (None: unknown), `done` of them done before."""
+        ...
+
+
+@contextmanager
+def silent(what: str, total: int | None, done: int = 0) -> Iterator[Advance]:
+    """Show nothing."""
+    yield lambda steps: None
+
+
+SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def seconds(text: str) -> float:
+    """Return how many seconds "90s", "10min", "1h 30min" or "2d" are. Raises RecipeError."""
+    parts = re.findall(r"(\d+(?:\.\d*)?)\s*(s|min|m|h|d)(?![a-z])", text)
+    rest = re.sub(r"(\d+(?:\.\d*)?)\s*(s|min|m|h|d)(?![a-z])", "", text).strip()
+    total = sum(float(number) * SECONDS[unit] for number, unit in parts)
+    if rest or not total > 0:
+        raise RecipeError(f'"{text}" is no time above 0: write it as 90s, 10min, 2h or 1h30min')
+    return total
+
+
+def bytes_of(text: str) -> int:
+    """Return how many bytes "500MB", "1.5 GB" or "2GiB" are. Raises RecipeError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kKmMgG]?i?[bB])\s*", text)
+    if not found or not float(found[1]) > 0:
+        raise RecipeError(f'"{text}" is no amount of memory above 0: write it as 500MB, 2GB or 2GiB')
+    return int(float(found[1]) * BYTES[found[2].upper()])
+
+
+def duration(value: float) -> str:
+    """Return seconds for reading: "1 h 5 min", "2 min 30 s", "4.2 s"."""
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{value:.1f} s"

@@ -1,0 +1,206 @@
+"""The count corrected for what a classifier misses and what it takes in by mistake.
+
+Both are measured on calibration galaxies: labelled ones that the network did not train on. *Completeness*
+is the share of true ones that are counted (true-positive rate), *contamination* the share of the
+others that are counted all the same (false-positive rate; not the impurity of the sample). What
+holds on the calibration galaxies is taken to hold in the sample: the two may differ in how many are
+true, not in how well a true or a false one is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.stats import qmc
+
+from hubblefork.errors import CatalogueError
+from hubblefork.stats.fractions import LEVEL, Estimated
+
+GRID = 800
+RATES = 256
+PRIOR = 0.5
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """What a count does on calibration galaxies: `true` ones, `found` of them; `others`, `mistaken` of them.
+
+    Raises CatalogueError for numbers that contradict each other.
+    """
+
+    true: int
+    found: int
+    others: int
+    mistaken: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.found <= self.true and 0 <= self.mistaken <= self.others):
+            raise CatalogueError(f"{self}: more found than there are")
+
+    @property
+    def completeness(self) -> float:
+        """The share of the true ones that are counted; NaN where there are none."""
+        return self.found / self.true if self.true else float("nan")
+
+    @property
+    def contamination(self) -> float:
+        """The share of the others that are counted; NaN where there are none."""
+        return self.mistaken / self.others if self.others else float("nan")
+
+    @property
+    def tells(self) -> bool:
+        """Whether true ones are counted more often than others: without that nothing can be corrected."""
+        complete, false = self.softened
+        return bool(self.true and self.others and self.completeness > self.contamination and complete > false)
+
+    @property
+    def softened(self) -> tuple[float, float]:
+        """Completeness and contamination with one counted and one uncounted galaxy added to either side."""
+        return (self.found + 1) / (self.true + 2), (self.mistaken + 1) / (self.others + 2)
+
+
+def confusion(counts: NDArray, truth: NDArray) -> Confusion:
+    """Return how a count does on calibration galaxies; both arrays are true or false by galaxy."""
+    counts, truth = counts.astype(bool), truth.astype(bool)
+    found, mistaken = np.count_nonzero(counts & truth), np.count_nonzero(counts & ~truth)
+    return Confusion(int(truth.sum()), int(found), int((~truth).sum()), int(mistaken))
+
+
+def rogan_gladen(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimated:
+    """Return (f − FPR) / (TPR − FPR), clipped to [0, 1], with a normal interval.
+
+    Rogan & Gladen 1978, Am. J. Epidemiol. 107, 71: the estimate, and its variance by the delta method,
+    the calibration sample's own share in it included (their equation for estimated sensitivity and
+    specificity). `count` of `total` galaxies of the sample are counted; neither needs to be whole.
+    Raises CatalogueError where `measured` does not tell true ones from others.
+    """
+    _check(count, total, measured)
+    share, gain = count / total, measured.completeness - measured.contamination
+    value = (share - measured.contamination) / gain
+    variance = (
+        _variance(share, total)
+        + value**2 * _variance(measured.completeness, measured.true)
+        + (1 - value) ** 2 * _variance(measured.contamination, measured.others)
+    ) / gain**2
+    half = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(variance))
+    low, clipped, high = (float(np.clip(v, 0, 1)) for v in (value - half, value, value + half))
+    note = f"clipped from {value:.4f} to {clipped:g}" if clipped != value else ""
+    method = "(count − contamination) / (completeness − contamination), normal interval"
+    return Estimated(clipped, low, high, level, method, note)
+
+
+def lang_reiczigel(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimated:
+    """Return Rogan and Gladen's estimate with the interval of Lang & Reiczigel 2014.
+
+    Prev. Vet. Med. 113, 13: as Agresti and Coull do for one proportion, z² galaxies are added to the
+    sample, and two to each of the calibration samples, half of them counted; the centre is shifted by
+    2 z² [f TPR (1 − TPR)/n₁ − (1 − f) FPR (1 − FPR)/n₀]. Raises as `rogan_gladen` does.
+    """
+    plain = rogan_gladen(count, total, measured, level=level)
+    z = stats.norm.ppf((1 + level) / 2)
+    low, high = _bounds(count, total, measured, np.array([-z, z]))
+    method = "Rogan and Gladen's estimate, interval of Lang and Reiczigel 2014"
+    return Estimated(
+        plain.value,
+        min(float(low), plain.value),
+        max(float(high), plain.value),
+        level,
+        method,
+        plain.note,
+    )
+
+
+def lang_reiczigel_draws(
+    count: float, total: float, measured: Confusion, number: int, *, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw fractions, shape (number,), whose quantiles are the bounds of `lang_reiczigel` at every level.
+
+    The confidence distribution that belongs to the intervals (Xie & Singh 2013, Int. Stat. Rev. 81, 3).
+    Raises as `rogan_gladen` does.
+    """
+    _check(count, total, measured)
+    return _bounds(count, total, measured, rng.normal(size=number))
+
+
+def _bounds(count: float, total: float, measured: Confusion, z: NDArray) -> NDArray[np.float64]:
+    """Return the lower (z < 0) and upper bounds of Lang and Reiczigel's intervals, clipped to [0, 1]."""
+    size, share = total + z**2, (count + z**2 / 2) / (total + z**2)
+    complete, false = measured.softened
+    spread = _variance(complete, measured.true + 2), _variance(false, measured.others + 2)
+    value = (share - false) / (complete - false)
+    error = np.sqrt(_variance(share, size) + value**2 * spread[0] + (1 - value) ** 2 * spread[1])
+    centre = value + 2 * z**2 * (value * spread[0] - (1 - value) * spread[1])
+    return np.clip(centre + z * error / (complete - false), 0, 1)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The posterior of a fraction: its density at `grid`, which is equidistant in arcsin √f."""
+
+    grid: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    @cached_property
+    def below(self) -> NDArray[np.float64]:
+        """The posterior chance that the fraction lies below each point of the grid."""
+        return np.concatenate([[0.0], np.cumsum((self.weight[1:] + self.weight[:-1]) / 2)])
+
+    def quantile(self, chance: float | NDArray) -> NDArray[np.float64]:
+        """Return the fractions below which the posterior has the given chances."""
+        return np.asarray(np.interp(chance, self.below / self.below[-1], self.grid))
+
+    def draws(self, number: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw fractions from the posterior, shape (number,)."""
+        return self.quantile(rng.random(number))
+
+
+@lru_cache(maxsize=16)
+def posterior(count: float, total: float, measured: Confusion) -> Posterior:
+    """Return the posterior of the true fraction, with completeness and contamination integrated out.
+
+    The model of Lambrides et al. 2021 for one classifier: f ~ Beta(½, ½), each of the `total` galaxies
+    is counted with the chance f TPR + (1 − f) FPR, and TPR and FPR have the posteriors that the calibration
+    galaxies give them, here from Jeffreys' prior Beta(½, ½) too. The integral over TPR and FPR is a
+    mean over 256 points of a Sobol sequence, that over f a grid of 800: no chains, no chance.
+    Raises CatalogueError where `measured` does not tell true ones from others.
+    """
+    _check(count, total, measured)
+    angle = np.linspace(0, np.pi / 2, GRID)
+    grid = np.sin(angle) ** 2  # Jeffreys' prior of f is flat in this angle
+    rates = qmc.Sobol(2, scramble=False).random(RATES) + 0.5 / RATES
+    complete = stats.beta.ppf(rates[:, 0], measured.found + PRIOR, measured.true - measured.found + PRIOR)
+    false = stats.beta.ppf(
+        rates[:, 1], measured.mistaken + PRIOR, measured.others - measured.mistaken + PRIOR
+    )
+    chance = np.clip(np.outer(grid, complete) + np.outer(1 - grid, false), 1e-300, 1 - 1e-16)
+    power = count * np.log(chance) + (total - count) * np.log1p(-chance)
+    return Posterior(grid, np.exp(power - power.max()).mean(axis=1))
+
+
+def bayesian(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimated:
+    """Return the median of `posterior` with its equal-tailed credible interval. Raises as it does."""
+    low, value, high = posterior(count, total, measured).quantile(
+        np.array([(1 - level) / 2, 0.5, (1 + level) / 2])
+    )
+    method = "posterior median and equal-tailed credible interval, Lambrides et al. 2021"
+    return Estimated(float(value), float(low), float(high), level, method)
+
+
+def _variance(share: Any, size: Any) -> Any:
+    return share * (1 - share) / size
+
+
+def _check(count: float, total: float, measured: Confusion) -> None:
+    if not 0 <= count <= total or not total:
+        raise CatalogueError(f"{count} of {total} galaxies: there is at least one, and not more count")
+    if not measured.tells:
+        raise CatalogueError(
+            f"of {measured.true} true calibration galaxies {measured.found} are counted, of "
+            f"{measured.others} others {measured.mistaken}: a count that does not tell one from the other "
+            "cannot be corrected"
+        )

@@ -1,0 +1,316 @@
+"""Intervals around predicted fractions that hold the volunteers' fraction as often as they say.
+
+Split conformal prediction (Vovk, Gammerman & Shafer 2005, "Algorithmic Learning in a Random World"; Lei
+et al. 2018, JASA 113, 1094): how far the volunteers were from the predictions on calibration galaxies, which
+the network did not train on, says how far they will be on galaxies alike. Three refinements, each of which
+the fractions ask for (docs/uncertainty.md has the measurements):
+
+- Residuals are divided by a learned scale (Papadopoulos et al. 2002, ECML, 345).
+- Quantiles are taken within categories of the predicted value (Vovk et al. 2003, "Mondrian confidence
+  machine"), so that the promise also holds among the galaxies that look most like an answer.
+- Lower and upper residuals have quantiles of their own (Romano, Patterson & Candès 2019, NeurIPS 32). A
+  fraction of 0 or 1 is a point that many galaxies share: an interval that reaches it misses none on that
+  side, and leaves all that it may miss to the other.
+
+Arrays have shape (galaxy, answer) in the order of the tree's columns; NaN among the volunteers' fractions
+means that nobody was asked, and such pairs say nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from hubblefork.data.split import VIEWING
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.io import write_text
+
+COVERAGES = (0.68, 0.9, 0.95)
+LEAST = 50
+SHARES = (0.1, 0.2, 0.2)
+SMALLEST_SCALE = 1e-6
+INTERVALS = "intervals.json"
+
+
+@dataclass(frozen=True)
+class AnswerIntervals:
+    """The intervals of one answer, from so many calibration galaxies.
+
+    The scale at a predicted fraction p with a spread s is √(v₀ + v₁ p(1−p) + v₂ s²), `variance` being v. A
+    galaxy's category is the number of `edges` below its p; `low` and `high` bound the volunteers' fraction
+    minus p in units of the scale, for each coverage and each category; infinite where the interval goes to
+    0 or to 1. Raises CatalogueError for numbers that contradict each other.
+    """
+
+    galaxies: int
+    variance: tuple[float, float, float]
+    edges: tuple[float, ...]
+    low: tuple[tuple[float, ...], ...]
+    high: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        low, high = np.array(self.low), np.array(self.high)
+        categories = len(self.edges) + 1
+        if low.ndim != 2 or low.shape != high.shape or low.shape[1] != categories:
+            raise CatalogueError(
+                f"bounds of the shapes {low.shape} and {high.shape} for {categories} categories"
+            )
+        if np.any(np.isnan(low)) or not np.all(low <= high) or not np.all(np.diff(self.edges) > 0):
+            raise CatalogueError("lower bounds above upper ones, or edges of categories that do not rise")
+        if len(self.variance) != 3 or not all(0 <= part < math.inf for part in self.variance):
+            raise CatalogueError(f"the variance has parts {self.variance}: three are needed, none negative")
+
+    def of(self, predicted: NDArray, spread: NDArray, level: int) -> tuple[NDArray, NDArray]:
+        """Return the bounds at one of the coverages, by its number; all of shape (galaxy,)."""
+        category = np.searchsorted(self.edges, predicted)
+        scale = _scale(predicted, spread, self.variance)
+        sides = (np.array(side[level])[category] * scale for side in (self.low, self.high))
+        low, high = (np.clip(predicted + side, 0.0, 1.0) for side in sides)
+        return low, high
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The intervals of every answer of a tree, at some coverages; `origin` says which galaxies calibrate.
+
+    With `spread` they were fitted to predictions with a spread, and need one. `weights` is the SHA-256 of the
+    weights that predicted, where it is known, from so many `views` of each galaxy, in the manner of
+    `viewing`. Raises CatalogueError for coverages that do not rise in (0, 1).
+    """
+
+    tree: str
+    coverages: tuple[float, ...]
+    galaxies: int
+    answers: Mapping[str, AnswerIntervals]
+    origin: str = ""
+    weights: str = ""
+    views: int = 1
+    spread: bool = False
+    viewing: str = "1"
+
+    def __post_init__(self) -> None:
+        _check_coverages(self.coverages)
+        for name, answer in self.answers.items():
+            if len(answer.low) != len(self.coverages):
+                raise CatalogueError(
+                    f"{name} has bounds for {len(answer.low)} of {len(self.coverages)} coverages"
+                )
+
+    def bounds(
+        self, predicted: NDArray, coverage: float, *, spread: NDArray | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the lower and the upper bound of each fraction, in [0, 1], both (galaxy, answer).
+
+        Raises CatalogueError for a coverage that these intervals do not have, predictions of other answers or
+        that are no numbers, and a spread that is missing or not wanted.
+        """
+        self.check(coverage)
+        _check(predicted, spread, answers=len(self.answers), wanted=self.spread)
+        level, apart = self.coverages.index(coverage), _spread(predicted, spread)
+        sides = [
+            answer.of(predicted[:, column], apart[:, column], level)
+            for column, answer in enumerate(self.answers.values())
+        ]
+        low, high = (np.stack(side, axis=1) for side in zip(*sides, strict=True))
+        return low, high
+
+    def check(self, coverage: float) -> None:
+        """Raise CatalogueError for a coverage that these intervals do not have."""
+        if coverage not in self.coverages:
+            known = ", ".join(f"{one:g}" for one in self.coverages)
+            raise CatalogueError(f"no intervals of coverage {coverage:g}; these have {known}")
+
+    def to_json(self) -> str:
+        """Return all of it as text; what is infinite stands as "inf", since JSON has no such number."""
+        return json.dumps(_written(asdict(self)), indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Intervals:
+        """Read what `to_json` wrote. Raises CatalogueError for anything else."""
+        try:
+            entries: dict[str, Any] = json.loads(text)
+            answers = {name: _read(answer) for name, answer in entries.pop("answers").items()}
+            coverages = tuple(float(coverage) for coverage in entries.pop("coverages"))
+            return cls(answers=answers, coverages=coverages, **entries)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CatalogueError(f"these are no intervals: {type(error).__name__}: {error}") from error
+
+
+def fit_intervals(
+    tree: str,
+    answers: Sequence[str],
+    predicted: NDArray,
+    volunteers: NDArray,
+    *,
+    spread: NDArray | None = None,
+    coverages: Sequence[float] = COVERAGES,
+    origin: str = "",
+    weights: str = "",
+    views: int = 1,
+) -> Intervals:
+    """Fit intervals to calibration galaxies, arrays all of shape (galaxy, answer).
+
+    `spread` is how far the predictions of one galaxy are apart (the standard deviation over views, or over
+    networks). An answer that fewer than 50 galaxies have a fraction of takes the intervals that all answers
+    together have. Raises CatalogueError for fewer than 50 galaxies, or predictions that are no numbers.
+    """
+    known = ~np.isnan(volunteers)
+    galaxies = int(np.count_nonzero(known.any(axis=1)))
+    if galaxies < LEAST:
+        raise CatalogueError(
+            f"{galaxies} labelled galaxies to calibrate intervals on: at least {LEAST} are needed; "
+            "split with a larger validation part"
+        )
+    _check_coverages(coverages)
+    _check(predicted, spread, answers=len(answers), wanted=spread is not None)
+    columns = np.stack([predicted, _spread(predicted, spread), volunteers])
+    found = {}
+    for column, name in enumerate(answers):
+        own = known[:, column]
+        enough = np.count_nonzero(own) >= LEAST
+        found[name] = _fitted(columns[:, own, column] if enough else columns[:, known], coverages)
+    rising, has_spread = tuple(coverages), spread is not None
+    return Intervals(tree, rising, galaxies, found, origin, weights, views, has_spread, VIEWING)
+
+
+def write_intervals(intervals: Intervals, path: Path) -> None:
+    """Write intervals beside the weights that they belong to, whole or not at all. Raises DiskError."""
+    write_text(path, intervals.to_json())
+
+
+def read_intervals(path: Path) -> Intervals:
+    """Read what `write_intervals` wrote. Raises RunError that names the remedy."""
+    try:
+        return Intervals.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, CatalogueError) as error:
+        raise RunError(
+            f"{path}: no readable intervals: {error}; `hubblefork evaluate {path.parent}` makes them"
+        ) from error
+
+
+def score_bounds(scores: NDArray, coverage: float) -> tuple[float, float]:
+    """Return the bounds that hold the score of one galaxy more with at least that probability.
+
+    `scores` of calibration galaxies, shape (galaxy,), may be infinite. Of n + 1 galaxies alike, each is as
+    likely as any other to be the new one, so that it lies between the i-th and the (i + m)-th score of the n
+    with probability m / (n + 1): m is the least that suffices, i leaves half of the rest below. A bound that
+    is infinite can miss nothing, so that the other side then has all of the rest.
+    """
+    galaxies = len(scores)
+    inside = math.ceil(round(coverage * (galaxies + 1), 9))
+    if inside > galaxies:
+        return -math.inf, math.inf
+    ordered = np.concatenate([[-np.inf], np.sort(scores), [np.inf]])
+    first = math.floor(round((1 - coverage) / 2 * (galaxies + 1), 9))
+    if ordered[first] == -np.inf:
+        first = 0
+    elif ordered[first + inside] == np.inf:
+        first = galaxies + 1 - inside
+    return float(ordered[first]), float(ordered[first + inside])
+
+
+def _fitted(columns: NDArray, coverages: Sequence[float]) -> AnswerIntervals:
+    """Fit one answer; `columns` are predicted, spread and volunteers' fraction, shape (3, galaxy)."""
+    predicted, spread, volunteers = columns
+    residual = volunteers - predicted
+    variance, _ = nnls(_features(predicted, spread), residual**2)
+    scores = residual / _scale(predicted, spread, variance)
+    scores[volunteers <= 0], scores[volunteers >= 1] = -np.inf, np.inf
+    edges = _edges(predicted)
+    category = np.searchsorted(edges, predicted)
+    sides = np.array(
+        [
+            [score_bounds(scores[category == number], coverage) for number in range(len(edges) + 1)]
+            for coverage in coverages
+        ]
+    )
+    low = np.minimum.accumulate(sides[..., 0])  # a wider coverage is nowhere narrower
+    high = np.maximum.accumulate(sides[..., 1])
+    return AnswerIntervals(len(predicted), _three(variance), tuple(edges.tolist()), _rows(low), _rows(high))
+
+
+def _edges(predicted: NDArray) -> NDArray[np.float64]:
+    """Return where the categories meet: the top tenth, two fifths below it, the rest.
+
+    One galaxy fewer than a multiple of 50 is in each but the last: then no coverage of whole per cents that
+    are even is rounded up (see `score_bounds`).
+    """
+    ordered, edges, above = np.sort(predicted)[::-1], [], 0
+    for part in SHARES:
+        above += LEAST * max(1, round(part * len(ordered) / LEAST)) - 1
+        if len(ordered) - above < LEAST:
+            break
+        edges.append((ordered[above - 1] + ordered[above]) / 2)
+    return np.unique(edges)
+
+
+def _features(predicted: NDArray, spread: NDArray) -> NDArray[np.float64]:
+    inside = np.clip(predicted, 0, 1)
+    return np.stack([np.ones_like(inside), inside * (1 - inside), spread**2], axis=-1)
+
+
+def _scale(predicted: NDArray, spread: NDArray, variance: Sequence[float] | NDArray) -> NDArray[np.float64]:
+    return np.maximum(np.sqrt(_features(predicted, spread) @ np.asarray(variance)), SMALLEST_SCALE)
+
+
+def _spread(predicted: NDArray, spread: NDArray | None) -> NDArray[np.float64]:
+    return np.zeros(predicted.shape) if spread is None else spread
+
+
+def _check_coverages(coverages: Sequence[float]) -> None:
+    inside = all(0 < coverage < 1 for coverage in coverages)
+    if not len(coverages) or not inside or not np.all(np.diff(coverages) > 0):
+        raise CatalogueError(
+            f"coverages of {tuple(coverages)}: each lies between 0 and 1 and above the one before"
+        )
+
+
+def _check(predicted: NDArray, spread: NDArray | None, *, answers: int, wanted: bool) -> None:
+    if predicted.ndim != 2 or predicted.shape[1] != answers or not np.isfinite(predicted).all():
+        raise CatalogueError(
+            f"predictions of shape {predicted.shape} for {answers} answers: allowed are finite numbers of "
+            f"shape (galaxy, {answers})"
+        )
+    if wanted != (spread is not None):
+        raise CatalogueError(
+            "these intervals are for predictions with a spread, and there is none"
+            if wanted
+            else "these intervals are for predictions without a spread"
+        )
+    if spread is not None and (
+        spread.shape != predicted.shape or not np.all((spread >= 0) & (spread < np.inf))
+    ):
+        raise CatalogueError(
+            f"a spread of shape {spread.shape}: it is as large as the predictions and not negative"
+        )
+
+
+def _three(values: NDArray) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
+def _rows(values: NDArray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in values.tolist())
+
+
+def _read(answer: Mapping[str, Any]) -> AnswerIntervals:
+    plain = {key: tuple(float(value) for value in answer[key]) for key in ("variance", "edges")}
+    sides = {key: _rows(np.array(answer[key], dtype=float)) for key in ("low", "high")}
+    return AnswerIntervals(galaxies=int(answer["galaxies"]), **plain, **sides)  # type: ignore[arg-type]
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _written(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(entry) for entry in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value

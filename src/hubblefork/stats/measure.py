@@ -1,0 +1,261 @@
+"""The fraction of a catalogue: which galaxies, counted how, corrected by which calibration galaxies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.data.catalogue import columns_of, fractions_by_answer
+from hubblefork.errors import CatalogueError
+from hubblefork.stats import completeness
+from hubblefork.stats.bins import Bins, numbers_of
+from hubblefork.stats.calibration import RESAMPLES
+from hubblefork.stats.confusions import THRESHOLDS, Confusions
+from hubblefork.stats.estimators import (
+    DEFAULT,
+    Calibration,
+    Estimate,
+    Sample,
+    calibration_of,
+    default,
+    sample_of,
+    side_by_side,
+)
+from hubblefork.stats.fractions import LEVEL, Estimated, Unavailable, effective_count
+from hubblefork.stats.held_out import HeldOut
+from hubblefork.stats.samples import well_asked
+from hubblefork.stats.where import Criterion, Joint, at_least
+from hubblefork.zoo import DecisionTree
+
+SUFFIX = "_debiased"
+
+Known = HeldOut | Confusions | Unavailable
+"""Labelled galaxies that the network did not train on, or their numbers alone, or why there are none."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a catalogue: by prediction a galaxy counts when it meets `counted`, in truth `true`.
+
+    With `clean` only galaxies that were well asked (Willett et al. 2013, table 3) are in the sample.
+    `weights` names a column; empty for none. Raises CatalogueError for a level outside (0, 1).
+    """
+
+    counted: Criterion
+    true: Criterion
+    clean: bool = False
+    weights: str = ""
+    level: float = LEVEL
+    resamples: int = RESAMPLES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise CatalogueError(f"a level of {self.level}: it lies between 0 and 1, as 0.95")
+
+    @property
+    def answers(self) -> set[str]:
+        """The answers that count or are true."""
+        return {*self.counted.answers, *self.true.answers}
+
+    def needed(self, tree: DecisionTree) -> tuple[str, ...]:
+        """Return the answers whose fractions decide: of all where galaxies are to be well asked."""
+        return tree.columns if self.clean else tuple(name for name in tree.columns if name in self.answers)
+
+    def columns(self, tree: DecisionTree) -> set[str]:
+        """Return the names that the columns with these fractions, or debiased ones, may have."""
+        return {*columns_of(tree, self.needed(tree)), *(name + SUFFIX for name in self.answers)}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The estimators of one sample, and what they rest on; `notes` are for the reader.
+
+    `estimators` are as from `side_by_side`, `left_out` galaxies lack a fraction or were not well asked.
+    """
+
+    wanted: Wanted
+    sample: Sample
+    known: Calibration | Unavailable
+    estimators: Mapping[str, Estimate]
+    left_out: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def galaxies(self) -> int:
+        """How many galaxies the sample has."""
+        return len(self.sample.counts)
+
+    def default(self) -> tuple[str, Estimated]:
+        """Return name and estimate of the estimator to be quoted."""
+        return default(self.estimators)
+
+    def draws(self, number: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw fractions as uncertain as the default; by the count's posterior where that is it."""
+        count, total = effective_count(self.sample.counts, self.sample.weights)
+        if self.default()[0] == DEFAULT and isinstance(self.known, Calibration):
+            measured = self.known.confusion()
+            return completeness.lang_reiczigel_draws(count, total, measured, number, rng=rng)
+        return rng.beta(count + 0.5, total - count + 0.5, number)
+
+
+def criteria(
+    tree: DecisionTree, answer: str, threshold: float, predicted_threshold: float | None = None
+) -> tuple[Criterion, Criterion]:
+    """Return what counts by prediction and what is true, for one answer. Raises as `at_least` does."""
+    true = at_least(tree, answer, threshold)
+    return (true if predicted_threshold is None else at_least(tree, answer, predicted_threshold)), true
+
+
+def check_columns(head: pa.Table, tree: DecisionTree, wanted: Wanted, named: Sequence[str]) -> None:
+    """Raise CatalogueError, with the nearest name, unless a catalogue has what is wanted and `named` columns.
+
+    `head` has all of its columns, and need have no rows.
+    """
+    fractions_by_answer(head, tree, wanted.needed(tree))
+    for name in named:
+        numbers_of(head, name)
+
+
+def measure(
+    table: pa.Table,
+    tree: DecisionTree,
+    wanted: Wanted,
+    held_out: Known,
+    *,
+    rng: np.random.Generator,
+) -> Measurement:
+    """Measure the fraction of a catalogue by every estimator.
+
+    `table` is a catalogue of predictions; columns `<answer>_debiased` are used where it has them for all
+    answers wanted. Calibration galaxies that are in the catalogue themselves are not used, unless there
+    are no others. Raises CatalogueError for a catalogue in which no galaxy is left.
+    """
+    joint, notes = _joint(table, tree, wanted)
+    keep = _kept(tree, joint, wanted)
+    if not keep.any():
+        raise CatalogueError(
+            f"none of the {len(table)} galaxies is left: they lack fractions or were not well asked"
+        )
+    weights = numbers_of(table, wanted.weights) if wanted.weights else None
+    sample = sample_of(joint, wanted.counted, weights=weights).chosen(keep)
+    known = _calibration(tree, wanted, held_out, table)
+    found = side_by_side(sample, known, rng=rng, level=wanted.level, resamples=wanted.resamples)
+    left_out = int(np.count_nonzero(~keep))
+    return Measurement(wanted, sample, known, found, left_out, notes)
+
+
+def measure_bins(
+    table: pa.Table,
+    tree: DecisionTree,
+    wanted: Wanted,
+    held_out: Known,
+    bins: Bins,
+    *,
+    rng: np.random.Generator,
+) -> list[Measurement | None]:
+    """Measure the fraction in each bin; None for one without galaxies.
+
+    Calibration galaxies are binned too where their labels have the column; else all of them serve in every
+    bin, which takes completeness and contamination to be the same in all (a note says so).
+    """
+    place = bins.place(numbers_of(table, bins.column))
+    found: list[Measurement | None] = []
+    for number in range(len(bins.edges) - 1):
+        inside = table.filter(place == number)
+        near = _in_bin(held_out, bins, number) if isinstance(held_out, HeldOut) else held_out
+        some = len(inside) and _kept(tree, _joint(inside, tree, wanted)[0], wanted).any()
+        found.append(measure(inside, tree, wanted, near, rng=rng) if some else None)
+    return found
+
+
+def sweep(
+    table: pa.Table,
+    tree: DecisionTree,
+    answer: str,
+    held_out: Known,
+    *,
+    rng: np.random.Generator,
+    thresholds: Sequence[float] = THRESHOLDS,
+    level: float = LEVEL,
+) -> list[Measurement]:
+    """Measure the fraction at every threshold, the same one on predictions and on votes."""
+    pairs = [criteria(tree, answer, threshold) for threshold in thresholds]
+    wanted = [Wanted(counted, true, level=level, resamples=100) for counted, true in pairs]
+    return [measure(table, tree, one, held_out, rng=rng) for one in wanted]
+
+
+def as_json(measured: Measurement) -> dict[str, Any]:
+    """Return the default and every estimator in the shape that `hubblefork mergers --json` prints."""
+    name, value = measured.default()
+    return {
+        "default": {"estimator": name, **_value(value)},
+        "estimators": {
+            name: _entry(found, measured.wanted.level) for name, found in measured.estimators.items()
+        },
+    }
+
+
+def _entry(found: Estimate, level: float) -> dict[str, Any]:
+    if isinstance(found, Unavailable):
+        missing = {"value": None, "interval": None, "level": level}
+        return {**missing, "reason": found.reason, "remedy": found.remedy}
+    return {**_value(found), "method": found.method, "note": found.note}
+
+
+def _value(found: Estimated) -> dict[str, Any]:
+    return {"value": found.value, "interval": [found.low, found.high], "level": found.level}
+
+
+def _joint(table: pa.Table, tree: DecisionTree, wanted: Wanted) -> tuple[Joint, tuple[str, ...]]:
+    """Return the fractions that are needed, debiased where the catalogue has all that are wanted."""
+    joint = fractions_by_answer(table, tree, wanted.needed(tree))
+    names = sorted(wanted.answers)
+    if not all(name + SUFFIX in table.column_names for name in names):
+        return joint, ()
+    joint |= {name: numbers_of(table, name + SUFFIX) for name in names}
+    columns = ", ".join(name + SUFFIX for name in names)
+    return joint, (f"debiased fractions are used: {columns}",)
+
+
+def _kept(tree: DecisionTree, joint: Joint, wanted: Wanted) -> NDArray[np.bool_]:
+    keep = wanted.counted.known(joint)
+    if wanted.clean:
+        array = np.stack([joint[name] for name in tree.columns], axis=1)
+        for number in sorted({tree.question_of[tree.column(name)] for name in wanted.counted.answers}):
+            keep &= well_asked(tree, array, tree.questions[number].name)
+    return keep
+
+
+def _calibration(
+    tree: DecisionTree, wanted: Wanted, held_out: Known, table: pa.Table
+) -> Calibration | Unavailable:
+    if isinstance(held_out, Unavailable):
+        return held_out
+    if isinstance(held_out, Confusions):
+        return _counted(wanted, held_out)
+    apart = held_out.apart_from(table)
+    apart = apart.chosen(_kept(tree, _by_answer(tree, apart.predicted), wanted))
+    predicted, volunteers = (_by_answer(tree, joint) for joint in (apart.predicted, apart.volunteers))
+    return calibration_of(predicted, volunteers, wanted.counted, true=wanted.true, origin=apart.origin)
+
+
+def _counted(wanted: Wanted, known: Confusions) -> Calibration | Unavailable:
+    if wanted.clean:
+        reason = "beside the weights are numbers of all galaxies, not of those that were well asked"
+        return Unavailable(reason, "labelled galaxies (--calibrate-on … --labels …)")
+    return known.calibration(wanted.counted, wanted.true)
+
+
+def _by_answer(tree: DecisionTree, joint: NDArray) -> Joint:
+    return dict(zip(tree.columns, joint.T, strict=True))
+
+
+def _in_bin(held_out: HeldOut, bins: Bins, number: int) -> HeldOut:
+    if bins.column not in held_out.columns.column_names:
+        return held_out
+    return held_out.chosen(bins.place(numbers_of(held_out.columns, bins.column)) == number)

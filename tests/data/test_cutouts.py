@@ -1,0 +1,134 @@
+import hashlib
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_boxes import picture
+from PIL import Image, ImageStat
+
+from hubblefork.data.archives import MemberError, open_source
+from hubblefork.data.cutouts import inspect_cutout
+
+SOURCE = Path("images.zip")
+
+
+def fault(member, data):
+    with pytest.raises(MemberError) as caught:
+        inspect_cutout(SOURCE, member, data)
+    assert str(caught.value).startswith(f"images.zip: {member}: ")
+    return f"{caught.value.reason}: {caught.value.value}"
+
+
+def png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def bombs(width, height):
+    """A JPEG and a PNG whose headers promise another size."""
+    jpeg, png = bytearray(picture(0)), bytearray(picture(0, "PNG"))
+    frame = jpeg.index(b"\xff\xc0") + 5
+    jpeg[frame : frame + 4] = struct.pack(">HH", height, width)
+    png[16:24] = struct.pack(">II", width, height)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    return {"1.jpg": bytes(jpeg), "1.png": bytes(png)}
+
+
+def centre_by_pillow(image):
+    left, top = (max(side // 2 - 5, 0) for side in image.size)
+    centre = image.crop((left, top, min(left + 10, image.width), min(top + 10, image.height)))
+    return tuple(round(mean) for mean in ImageStat.Stat(centre).mean)
+
+
+@pytest.mark.parametrize(("form", "member"), [("JPEG", "1.jpg"), ("JPEG", "1.JPEG"), ("PNG", "1.png")])
+@pytest.mark.parametrize("size", [(24, 20), (25, 19), (1, 1)])
+def test_size_centre_and_digest_against_pillow(form, member, size):
+    data = picture(5, form, size=size)
+    cutout = inspect_cutout(SOURCE, member, data)
+    with Image.open(io.BytesIO(data)) as image:
+        assert (cutout.width, cutout.height) == image.size == size
+        assert np.allclose(cutout.centre, centre_by_pillow(image), atol=1)
+    assert cutout.digest == hashlib.sha256(data).digest()
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "L"), ("PNG", "P"), ("PNG", "RGBA")]
+)
+def test_other_colours_than_rgb_count_as_what_they_are(form, mode):
+    data = picture(6, form, mode)
+    cutout = inspect_cutout(SOURCE, "6.jpg" if form == "JPEG" else "6.png", data)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.allclose(cutout.centre, centre_by_pillow(image.convert("RGB")), atol=2)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_an_image_cut_short_is_damaged(form):
+    data, member = picture(1, form), "1.jpg" if form == "JPEG" else "1.png"
+    for share in (0.3, 0.6, 0.95):
+        assert fault(member, data[: int(share * len(data))]).startswith("damaged image: ")
+
+
+def test_a_png_that_breaks_off_into_another_chunk_is_damaged():
+    data = png(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
+    second = data.rindex(b"IDAT")
+    assert second != data.index(b"IDAT")
+    assert "broken PNG file" in fault("1.png", data[:second] + b"\0\0\0\0" + data[second + 4 :])
+
+
+def test_an_image_with_a_hole_is_damaged():
+    data = picture(1, size=(200, 200))
+    assert fault("1.jpg", data[:-300] + bytes(100) + data[-200:]).startswith("damaged image: ")
+
+
+@pytest.mark.parametrize(
+    ("member", "data", "expected"),
+    [
+        (
+            "1.jpg",
+            b"I am a text",
+            "not what its name says: no image named as JPEG: begins with b'I am a text'",
+        ),
+        ("1.jpg", picture(1, "PNG"), "not what its name says: PNG named as JPEG: begins with b'\\x89PNG"),
+        ("1.png", picture(1), "not what its name says: JPEG named as PNG: begins with b'\\xff\\xd8"),
+        ("1.png", b"", "empty file: 0 bytes"),
+        ("1.png", png(np.zeros((3, 3), np.uint16)), "not 8 bits a band: Pillow mode I;16"),
+    ],
+)
+def test_what_is_not_the_image_it_says(member, data, expected):
+    assert fault(member, data).startswith(expected)
+
+
+def test_a_pixel_bomb_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr("hubblefork.data.cutouts._decoded", lambda kind, data: pytest.fail("decoded"))
+    for member, data in bombs(30_000, 30_000).items():
+        assert len(data) < 5000
+        assert fault(member, data) == "too many pixels: 30000 × 30000; at most 67108864 pixels are allowed"
+
+
+def test_noise_never_gets_past_as_another_exception():
+    rng = np.random.default_rng(0)
+    for trial in range(400):
+        form, member = [("JPEG", "1.jpg"), ("PNG", "1.png")][trial % 2]
+        data = bytearray(picture(trial, form))
+        for place in rng.integers(8, len(data), 3):
+            data[place] = rng.integers(256)
+        try:
+            assert inspect_cutout(SOURCE, member, bytes(data)).width > 0
+        except MemberError as error:
+            assert error.reason in {
+                "damaged image",
+                "too many pixels",
+                "not what its name says",
+                "not 8 bits a band",
+            }
+
+
+def test_real_centres_against_pillow(kaggle):
+    with open_source(kaggle / "images_partial.zip") as source:
+        for name, data in source.stream(source.names()[::200]):
+            with Image.open(io.BytesIO(data)) as image:
+                assert inspect_cutout(source.path, name, data).centre == centre_by_pillow(image)

@@ -1,0 +1,184 @@
+"""Views of stamps: where pixels go, against Pillow and against geometry."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hubblefork.data.split import VIEWING
+from hubblefork.network.augment import (
+    Augmentation,
+    augmented_views,
+    central_views,
+    even_moves,
+    even_views,
+    moved_views,
+    random_moves,
+    still_views,
+)
+
+
+def sky(size=96):
+    """A smooth stamp without symmetry: three blobs of different colour."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    blobs = [(0.1, -0.05, 0.08), (-0.12, 0.1, 0.06), (0.05, 0.15, 0.1)]
+    bands = [255 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * s**2)) for a, b, s in blobs]
+    return np.stack(bands, axis=-1).astype(np.uint8)
+
+
+def moved(stamps, size=64, seed=0, **by):
+    return augmented_views(stamps, size, Augmentation(**by), torch.Generator().manual_seed(seed))
+
+
+def stamps(count=4):
+    return torch.from_numpy(np.stack([sky()] * count))
+
+
+def test_the_centre_is_cut_exactly():
+    stamp = torch.arange(96 * 96 * 3).reshape(1, 96, 96, 3).remainder(251).to(torch.uint8)
+    views = central_views(stamp, 64)
+    assert torch.equal((views * 255).round().to(torch.uint8), stamp[:, 16:80, 16:80].permute(0, 3, 1, 2))
+    assert views.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_no_augmentation_is_the_central_view():
+    torch.testing.assert_close(moved(stamps()), central_views(stamps(), 64), atol=1e-5, rtol=0)
+
+
+def test_rotation_agrees_with_pillow():
+    """The angle is drawn; Pillow at the best-fitting angle must agree, and at no angle it must not."""
+    view = moved(stamps(1), rotation=180.0)[0]
+    rotated = (torch.from_numpy(_pillow_rotated(angle)) for angle in np.arange(-180, 180, 1.0))
+    errors = [float((view - other).abs().mean()) for other in rotated]
+    assert min(errors) < 0.002
+    assert np.median(errors) > 0.02
+
+
+def _pillow_rotated(angle):
+    rotated = Image.fromarray(sky()).rotate(angle, resample=Image.Resampling.BILINEAR)
+    return np.asarray(rotated)[16:80, 16:80].transpose(2, 0, 1).astype(np.float32) / 255
+
+
+def test_rotation_leaves_no_black_corners():
+    bright = torch.full((64, 96, 96, 3), 200, dtype=torch.uint8)
+    views = moved(bright, rotation=180.0, zoom=1.3, shift=3.0)
+    assert views.min() > 199 / 255
+
+
+@pytest.mark.parametrize(("flip", "share"), [(0.0, 0.0), (0.25, 0.25), (1.0, 1.0)])
+def test_flips_come_with_their_probability(flip, share):
+    views = moved(stamps(2000), flip=flip)
+    mirrored = central_views(stamps(1), 64).flip(3)
+    flipped = (views - mirrored).abs().mean(dim=(1, 2, 3)) < 1e-3
+    assert float(flipped.float().mean()) == pytest.approx(share, abs=0.03)
+
+
+def test_shift_moves_the_centroid_by_at_most_that_many_pixels():
+    views = moved(stamps(500), shift=5.0)
+    grid = torch.arange(64.0)
+    weight = views[:, 0].sum(dim=(1, 2))
+    centres = (views[:, 0].sum(dim=1) * grid).sum(dim=1) / weight
+    still = central_views(stamps(1), 64)[:, 0]
+    offset = centres - (still.sum(dim=1) * grid).sum() / still.sum()
+    assert 4.0 < float(offset.abs().max()) < 5.1
+    assert abs(float(offset.mean())) < 0.5
+
+
+def test_zoom_is_symmetric_in_the_logarithm():
+    views = moved(stamps(2000), zoom=1.5)
+    areas = torch.log(views[:, 1].sum(dim=(1, 2)) / central_views(stamps(1), 64)[0, 1].sum()) / 2
+    assert float(areas.mean()) == pytest.approx(0, abs=0.02)
+    assert float(areas.abs().max()) == pytest.approx(np.log(1.5), abs=0.03)
+
+
+def test_the_generator_decides():
+    assert torch.equal(moved(stamps(), rotation=180.0, seed=3), moved(stamps(), rotation=180.0, seed=3))
+    assert not torch.equal(moved(stamps(), rotation=180.0, seed=3), moved(stamps(), rotation=180.0, seed=4))
+
+
+@pytest.mark.parametrize("transform", [{"rotation": 180.0}, {"zoom": 1.3}, {"shift": 5.0}])
+def test_each_transform_comes_with_its_chance(transform):
+    (name,) = transform
+    moves = random_moves(
+        4000, 96, 64, Augmentation(**transform, **{f"{name}_chance": 0.3}), torch.Generator().manual_seed(0)
+    )
+    unmoved = torch.tensor([[64 / 96, 0, 0], [0, 64 / 96, 0]])
+    moved = ((moves - unmoved).abs() > 1e-6).flatten(1).any(dim=1).float().mean()
+    assert float(moved) == pytest.approx(0.3, abs=0.03)
+
+
+def test_chances_are_drawn_apart():
+    by = Augmentation(rotation=180, zoom=1.3, rotation_chance=0.5, zoom_chance=0.5)
+    moves = random_moves(4000, 96, 64, by, torch.Generator().manual_seed(0))
+    scale = (moves[:, 0, 0] ** 2 + moves[:, 1, 0] ** 2).sqrt()
+    zoomed, turned = (scale - 64 / 96).abs() > 1e-5, moves[:, 1, 0].abs() > 1e-6
+    assert float((zoomed & turned).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_chance_of_one_is_what_it_was_before_there_were_chances():
+    one, other = (moved(stamps(3), rotation=90.0, zoom=1.2, **more) for more in ({}, {"zoom_chance": 1.0}))
+    assert torch.equal(one, other)
+
+
+def test_even_moves_are_turns_around_the_circle_and_their_mirror_images():
+    pixels = stamps(1)
+    seen = [moved_views(pixels, pixels.shape[1], move[None]) for move in even_moves(8, 1, 1)]
+    whole = central_views(pixels, pixels.shape[1])
+    turned = [torch.rot90(whole, turn, (2, 3)) for turn in range(4)]
+    expected = turned + [view.flip(3) for view in turned]
+    nearest = {min(range(8), key=lambda k: float((view - expected[k]).abs().max())) for view in seen}
+    assert torch.allclose(seen[0], whole, atol=1e-5)
+    assert nearest == set(range(8))
+    assert all(min(float((view - one).abs().max()) for one in expected) < 1e-4 for view in seen)
+
+
+def test_one_even_move_is_the_central_view():
+    pixels = stamps(2)
+    assert torch.allclose(
+        moved_views(pixels, 64, even_moves(1, 96, 64).expand(2, 2, 3)), central_views(pixels, 64), atol=1e-5
+    )
+
+
+def test_views_have_channels_last_strides_which_convolutions_are_faster_with():
+    assert central_views(stamps(), 64).is_contiguous(memory_format=torch.channels_last)
+    assert moved(stamps(), rotation=180).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_galaxy_is_judged_as_smooth_as_it_was_trained_on():
+    """A resampled stamp of noise is smoother than the stamp: one that was always turned, never otherwise."""
+    noise = torch.randint(
+        0, 256, (4, 96, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+    def roughness(views):
+        return float(views.diff(dim=3).square().mean())
+
+    trained = roughness(moved(noise, rotation=180.0))
+    turned, still = (still_views(noise, 64, Augmentation(rotation=angle)) for angle in (180.0, 0.0))
+    assert roughness(turned) == pytest.approx(trained, rel=0.1)
+    assert roughness(still) > 1.5 * trained
+    assert torch.equal(still, central_views(noise, 64))
+    assert torch.equal(
+        still_views(noise, 64, Augmentation(rotation=180.0, rotation_chance=0.5)), central_views(noise, 64)
+    )
+
+
+def test_views_to_judge_by_begin_with_the_first_angle():
+    by = Augmentation(rotation=180.0)
+    views = list(even_views(stamps(1), 64, 16, by))
+    moves = even_moves(16, 96, 64, by.first_angle)
+    assert len(views) == 16
+    for view, move in zip(views, moves, strict=True):
+        assert torch.equal(view, moved_views(stamps(1), 64, move[None]))
+    angles = [float(torch.rad2deg(torch.atan2(move[1, 0], move[1, 1]))) % 360 for move in moves[::2]]
+    assert angles == pytest.approx([11.25 + 45 * k for k in range(8)], abs=1e-3)
+    assert torch.equal(next(iter(views)), still_views(stamps(1), 64, by))
+
+
+def test_a_change_of_the_views_raises_their_number():
+    """Whoever changes what is seen at prediction raises VIEWING, and writes the new numbers here."""
+    first = Augmentation(rotation=180.0, zoom=1.3).first_angle
+    seen = torch.cat([even_moves(views, 96, 64, first)[:, 0, :2] for views in (1, 4)])
+    one = x, y = 0.65386, -0.13006
+    assert VIEWING == "2"
+    assert torch.allclose(seen, torch.tensor([one, one, [-x, y], [-x, -y], [x, -y]]), atol=1e-5)
