@@ -23,7 +23,7 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 LEFT_OUT = "left out"
 HASHES = 16**8
 VIEWING = "2"
-"""How galaxies are seen at prediction (`network.augment.even_views`); what has another number is made anew."""
+"""How galaxies are seen at prediction (`network.augment.even_views`); any other number is made anew."""
 
 
 @dataclass(frozen=True)
