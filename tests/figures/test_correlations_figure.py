@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hubblefork.report.figures.correlations import correlation_matrix, correlation_submatrices
-from hubblefork.stats.correlations import correlations
+from hubblefork.stats.samples import correlations
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from astropy import units
 from hubblefork.data.catalogue import with_fractions
 from hubblefork.report.figures import fractions as figures
 from hubblefork.report.figures.recovery import bias_of_estimators, coverage_of_intervals, degraded_surveys
-from hubblefork.stats.estimators import Calibration
-from hubblefork.stats.fractions import Unavailable
-from hubblefork.stats.measure import Wanted, criteria, measure, sweep
+from hubblefork.stats.detection import Calibration
+from hubblefork.stats.estimators import Unavailable
+from hubblefork.stats.prevalence import Wanted, criteria, measure, sweep
 from hubblefork.stats.rates import Rate
 from hubblefork.studies.injection import Pools, Scenario, recovered, summary
 

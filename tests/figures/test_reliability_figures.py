@@ -3,9 +3,9 @@ import pytest
 
 from hubblefork.report.figures.reliability import coverage_per_answer, reliability
 from hubblefork.stats import metrics
-from hubblefork.stats.coverage import coverage_of
-from hubblefork.stats.intervals import fit_intervals
-from hubblefork.stats.reliability import reliability_of
+from hubblefork.stats.conformal import fit_intervals
+from hubblefork.stats.evaluation import coverage_of
+from hubblefork.stats.metrics import reliability_of
 
 
 def test_reliability_draws_the_bins_of_every_answer(tree, votes, predicted):

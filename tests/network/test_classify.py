@@ -17,7 +17,7 @@ from hubblefork.data.split import named_by_views
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
 from hubblefork.network.predict import predict
 from hubblefork.network.runs import load_weights
-from hubblefork.stats.intervals import INTERVALS, fit_intervals, write_intervals
+from hubblefork.stats.conformal import INTERVALS, fit_intervals, write_intervals
 from hubblefork.zoo import load_tree, to_joint
 
 from .conftest import blob

@@ -17,7 +17,7 @@ from hubblefork.data.split import VIEWING, Split, write_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network import runs
 from hubblefork.network.model import VoteFractions
-from hubblefork.stats.completeness import confusion
+from hubblefork.stats.detection import confusion
 from hubblefork.stats.held_out import held_out_of_run
 
 

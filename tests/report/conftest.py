@@ -13,8 +13,8 @@ from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metad
 from hubblefork.data.rejects import Reject, write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.data.stamps import StampSpec, prepare
+from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.evaluation import evaluate, write_evaluation
-from hubblefork.stats.intervals import fit_intervals
 from hubblefork.zoo import to_joint
 
 GALAXIES, UNLABELLED = 60, 12

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from hubblefork.stats.binary import binary, is_binary
-from hubblefork.stats.metrics import draw
+from hubblefork.stats.metrics import binary, draw, is_binary
 
 
 @pytest.fixture

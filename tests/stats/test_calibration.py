@@ -6,7 +6,7 @@ from sklearn.preprocessing import QuantileTransformer
 
 from hubblefork.errors import CatalogueError
 from hubblefork.stats.calibration import _grouped, fitted_chance, isotonic, mapped_threshold, quantile
-from hubblefork.stats.fractions import counted
+from hubblefork.stats.estimators import counted
 
 THRESHOLD = 0.3
 

@@ -9,18 +9,18 @@ import pytest
 from hubblefork.data.catalogue import with_fractions
 from hubblefork.data.split import VIEWING
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.stats.completeness import Confusion
-from hubblefork.stats.confusions import (
+from hubblefork.stats.detection import (
     THRESHOLDS,
+    Confusion,
     Confusions,
     confusions_of,
     read_confusions,
     write_confusions,
 )
-from hubblefork.stats.fractions import Estimated, Unavailable
+from hubblefork.stats.estimators import Estimated, Unavailable
 from hubblefork.stats.held_out import HeldOut
-from hubblefork.stats.measure import Wanted, criteria, measure
-from hubblefork.stats.where import parse_where
+from hubblefork.stats.prevalence import Wanted, criteria, measure
+from hubblefork.stats.query import parse_where
 
 
 @pytest.fixture

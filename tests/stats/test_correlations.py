@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from hubblefork.stats.correlations import correlations
+from hubblefork.stats.samples import correlations
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hubblefork.stats import metrics
-from hubblefork.stats.coverage import coverage_of, within_by_chance
-from hubblefork.stats.intervals import fit_intervals
+from hubblefork.stats.conformal import fit_intervals
+from hubblefork.stats.evaluation import coverage_of, within_by_chance
 from hubblefork.zoo import to_joint
 
 GALAXIES = 600

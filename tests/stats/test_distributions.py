@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from hubblefork.stats.distributions import compare_distributions, holm, peaks
+from hubblefork.stats.metrics import holm
+from hubblefork.stats.samples import compare_distributions, peaks
 
 
 def step_down(p_values, level):

@@ -1,262 +1,162 @@
-"""Estimators side by side, the measurement of a catalogue, and where calibration galaxies come from."""
+"""Fractions and their intervals against closed forms and simulation."""
 
-import json
-import shutil
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
-import tomli_w
+from scipy.stats import beta, binom, binomtest, norm
 
-from hubblefork.data.catalogue import fractions, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.split import VIEWING, Split, write_split
-from hubblefork.errors import CatalogueError, RunError
-from hubblefork.stats.bins import Bins, parse_bins
-from hubblefork.stats.estimators import Calibration, Sample, default, side_by_side
-from hubblefork.stats.fractions import Estimated, Unavailable
-from hubblefork.stats.held_out import (
-    check_viewing,
-    held_out_of_catalogue,
-    held_out_of_run,
-    named_run,
-    trained_on,
-    views_of,
+from hubblefork.errors import CatalogueError, UnknownAnswer
+from hubblefork.stats.estimators import (
+    INTERVALS,
+    Estimated,
+    binomial_interval,
+    counted,
+    effective_size,
+    fraction_above,
+    summed,
+    weighted_interval,
 )
-from hubblefork.stats.measure import Wanted, as_json, criteria, measure, measure_bins, sweep
-from hubblefork.stats.where import parse_where
-from hubblefork.zoo import to_joint
-
-GALAXIES = 900
-NO_CALIBRATION = Unavailable("no calibration galaxies: none were given", "give some")
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
+def joint(tree):
+    values = np.zeros((10, len(tree.columns)))
+    values[:, tree.column("merger")] = [0.1, 0.3, 0.29999, 0.9, np.nan, 0, 0, 0.31, np.nan, 0.2]
+    return values
 
 
-@pytest.fixture(scope="module")
-def sky(tree, tmp_path_factory):
-    """A data folder and a run over it whose predictions are votes, shrunken: folder, votes, predictions."""
-    folder, rng = tmp_path_factory.mktemp("sky"), np.random.default_rng(1)
-    votes = rng.random((GALAXIES, len(tree.columns)))
-    votes[:, tree.column("merger")] = np.where(rng.random(GALAXIES) < 0.2, 0.6, 0.05)
-    predicted = np.clip(0.6 * votes + rng.normal(0, 0.03, votes.shape), 0, 1)
-    ids = np.arange(1000, 1000 + GALAXIES)
-    table = pa.table({"galaxy_id": ids, "z": rng.uniform(0, 0.1, GALAXIES)})
-    labels = votes.copy()
-    labels[::10] = np.nan
-    write_catalogue(with_fractions(table, labels, tree), folder / "data" / "catalogue.parquet")
-    split, run = Split("sky", test=30, validation=30), folder / "run"
-    write_split(split, run)
-    (run / "run.toml").write_text(tomli_w.dumps({"data": str(folder / "data")}))
-    parts = split.assign(ids.tolist())
-    guesses = with_metadata(with_fractions(table, predicted, tree), {"run": str(run)})
-    for part in ("validation", "test"):
-        write_catalogue(guesses.filter(parts == part), run / "predictions" / f"{part}.parquet")
-    return folder, guesses, labels, parts
+def test_counts_at_least_the_threshold_and_leaves_out_the_missing(tree, joint):
+    found = fraction_above(tree, joint)
+    assert (found.count, found.total, found.missing, found.value) == (3, 8, 2, 3 / 8)
+    assert (found.answer, found.threshold, found.interval, found.level) == ("merger", 0.3, "wilson", 0.95)
 
 
-def test_everything_is_there_or_said_to_be_missing(rng):
-    truth = rng.random(500) < 0.2
-    score = np.where(truth, 0.4, 0.1) + rng.normal(0, 0.08, 500)
-    known = Calibration(score >= 0.3, truth, score)
-    whole = side_by_side(Sample(score >= 0.3, score), known, rng=rng, resamples=10)
-    assert all(isinstance(one, Estimated) for one in whole.values())
-    assert default(whole) == ("corrected", whole["corrected"])
-    bare = side_by_side(Sample(score >= 0.3), NO_CALIBRATION, rng=rng)
-    assert default(bare) == ("count", bare["count"])
-    assert set(bare) == set(whole)
-    for name in ("corrected", "bayesian", "rogan_gladen", "isotonic", "quantile"):
-        assert bare[name] == NO_CALIBRATION
-    assert "no single predicted fraction" in bare["sum"].reason
+def test_any_answer_by_either_name(tree, joint):
+    assert fraction_above(tree, joint, answer="Class8.6").count == 3
+    assert fraction_above(tree, joint, answer="spiral").count == 0
+    with pytest.raises(UnknownAnswer, match='did you mean "merger"'):
+        fraction_above(tree, joint, answer="mergers")
 
 
-def test_calibration_galaxies_that_tell_nothing(rng):
-    none, some = np.zeros(40, bool), np.arange(40) < 4
-    blind = Calibration(none, some, np.linspace(0, 0.2, 40))
-    found = side_by_side(Sample(np.ones(3, bool), np.ones(3)), blind, rng=rng, resamples=5)
-    assert "of 4 true calibration galaxies 0 are counted" in found["corrected"].reason
-    assert isinstance(found["isotonic"], Estimated)
-    found = side_by_side(Sample(some, np.ones(40)), Calibration(some, none, np.ones(40)), rng=rng)
-    assert "none of the 40 calibration galaxies" in found["isotonic"].reason
-    with pytest.raises(CatalogueError, match="no galaxies are left"):
-        Sample(np.zeros(0, bool))
-    with pytest.raises(CatalogueError, match="differ in length"):
-        Sample(some, np.ones(3))
+@pytest.mark.parametrize(("count", "total"), [(0, 20), (1, 20), (31, 950), (20, 20)])
+@pytest.mark.parametrize("level", [0.68, 0.95])
+def test_wilson_is_the_closed_form(count, total, level):
+    z, p = norm.ppf((1 + level) / 2), count / total
+    centre = (p + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
+    np.testing.assert_allclose(
+        binomial_interval(count, total, level=level), (centre - half, centre + half), atol=1e-12
+    )
+    other = binomtest(count, total).proportion_ci(level, method="wilson")
+    np.testing.assert_allclose(binomial_interval(count, total, level=level), other, atol=1e-12)
 
 
-def test_a_run_hands_over_its_labelled_galaxies_off_training(tree, sky):
-    folder, guesses, labels, parts = sky
-    held = held_out_of_run(folder / "run", tree)
-    expected = (parts != "train") & ~np.isnan(labels).all(axis=1)
-    assert sorted(held.ids.tolist()) == guesses.column("galaxy_id").to_numpy()[expected].tolist()
-    order = np.argsort(held.ids)
-    np.testing.assert_allclose(held.volunteers[order], labels[expected])
-    assert "z" in held.columns.column_names
-    assert named_run(guesses) == folder / "run"
-    trained = (parts == "train") & ~np.isnan(labels).all(axis=1)
-    assert trained_on(folder / "run", guesses, tree) == trained.sum() > 0
-    assert trained_on(folder / "run", guesses.filter(~trained), tree) == 0
+def test_jeffreys_and_flat_are_beta_quantiles():
+    for interval, prior in (("jeffreys", 0.5), ("flat", 1)):
+        expected = beta.ppf([0.025, 0.975], 31 + prior, 950 - 31 + prior)
+        np.testing.assert_allclose(binomial_interval(31, 950, interval=interval, level=0.95), expected)
 
 
-def test_training_galaxies_never_calibrate_even_where_they_were_predicted(tree, sky, tmp_path):
-    folder, guesses, _, parts = sky
-    shutil.copytree(folder / "run", tmp_path / "run")
-    write_catalogue(guesses.filter(parts != "test"), tmp_path / "run/predictions/validation.parquet")
-    again, before = (held_out_of_run(run, tree) for run in (tmp_path / "run", folder / "run"))
-    assert sorted(again.ids.tolist()) == sorted(before.ids.tolist())
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_every_interval_holds_its_value_within_0_and_1(interval):
+    for total in range(1, 60):
+        for count in {0, total // 3, total}:
+            low, high = binomial_interval(count, total, interval=interval)
+            assert 0 <= low <= count / total <= high <= 1
 
 
-def test_a_catalogue_with_labels_is_as_good(tree, sky, tmp_path):
-    folder, guesses, labels, _ = sky
-    write_catalogue(guesses, tmp_path / "all.parquet")
-    held = held_out_of_catalogue(tmp_path / "all.parquet", tree, folder / "data" / "catalogue.parquet")
-    assert len(held.ids) == np.count_nonzero(~np.isnan(labels).all(axis=1))
-    rng = np.random.default_rng(2)
-    votes = to_joint(tree, np.hstack([rng.dirichlet(np.ones(len(q.answers)), 8) for q in tree.questions]))
-    table = with_fractions(pa.table({"galaxy_id": np.arange(1895, 1903)}), votes, tree)
-    write_catalogue(table, tmp_path / "few.csv")
-    few = held_out_of_catalogue(tmp_path / "all.parquet", tree, tmp_path / "few.csv")
-    assert few.ids.tolist() == list(range(1895, 1900))
-    np.testing.assert_allclose(few.volunteers, votes[:5])
-    with pytest.raises(CatalogueError, match="labels of none of the 900"):
-        write_catalogue(table.slice(5), tmp_path / "others.csv")
-        held_out_of_catalogue(tmp_path / "all.parquet", tree, tmp_path / "others.csv")
+def test_wilson_covers_and_wald_does_not():
+    """Exact coverage for 1% of 200 galaxies, summed over all outcomes."""
+    counts = np.arange(201)
+    chance = binom.pmf(counts, 200, 0.01)
+    covered = {}
+    for interval in ("wilson", "wald"):
+        bounds = np.array([binomial_interval(int(c), 200, interval=interval, level=0.95) for c in counts])
+        covered[interval] = chance[(bounds[:, 0] <= 0.01) & (bounds[:, 1] >= 0.01)].sum()
+    assert covered["wilson"] == pytest.approx(0.95, abs=0.025)
+    assert covered["wald"] < 0.9
 
 
-def test_a_mean_over_views_is_calibrated_by_means_over_as_many(tree, sky, tmp_path):
-    folder, guesses, labels, parts = sky
-    run = tmp_path / "run"
-    shutil.copytree(folder / "run", run)
-    with pytest.raises(RunError, match="not predicted yet from 16 views"):
-        held_out_of_run(run, tree, views=16)
-    rows = np.flatnonzero(parts == "test")
-    surer = with_fractions(guesses.take(rows), fractions(guesses, tree)[rows] ** 2, tree)
-    write_catalogue(surer, run / "predictions" / "test-16-views.parquet")
-    held = held_out_of_run(run, tree, views=16)
-    kept = ~np.isnan(labels[rows]).all(axis=1)
-    np.testing.assert_allclose(held.predicted, fractions(surer, tree)[kept])
-    assert "test-16-views galaxies" in held.origin
+def test_what_is_no_fraction(tree, joint):
+    with pytest.raises(CatalogueError, match="none of the 0 galaxies"):
+        fraction_above(tree, joint[:0])
+    with pytest.raises(CatalogueError, match="none of the 2 galaxies"):
+        fraction_above(tree, joint[[4, 8]])
+    for threshold in (0, -0.1, 1.1, np.nan, 30):
+        with pytest.raises(CatalogueError, match="above 0 and at most 1"):
+            fraction_above(tree, joint, threshold=threshold)
+    with pytest.raises(CatalogueError, match=r'did you mean "wilson".*known are wilson'):
+        fraction_above(tree, joint, interval="wilsen")
+    for level in (0, 1, 95):
+        with pytest.raises(CatalogueError, match="level lies between 0 and 1"):
+            fraction_above(tree, joint, level=level)
 
 
-def test_predictions_of_galaxies_seen_otherwise_are_not_taken(tree, sky, tmp_path):
-    folder, guesses, _, parts = sky
-    run = tmp_path / "run"
-    shutil.copytree(folder / "run", run)
-    own = run / "predictions" / "test.parquet"
-    earlier = with_metadata(guesses.take(np.flatnonzero(parts == "test")), {"views": "1", "viewing": "1"})
-    write_catalogue(earlier, own)
-    with pytest.raises(CatalogueError, match=r"test\.parquet: .* in another way: hubblefork evaluate "):
-        held_out_of_run(run, tree)
-    write_catalogue(with_metadata(earlier, {"viewing": VIEWING}), own)
-    assert len(held_out_of_run(run, tree).ids)
-    with pytest.raises(CatalogueError, match=r"the catalogue: .* in another way: predict anew"):
-        check_viewing(earlier, "the catalogue", "predict anew")
+def test_numbers_that_contradict_each_other(tree, joint):
+    found = fraction_above(tree, joint)
+    for wrong in ({"count": 9}, {"total": 0, "count": 0}, {"missing": -1}, {"low": 0.5}, {"high": 1.2}):
+        with pytest.raises(CatalogueError):
+            replace(found, **wrong)
 
 
-@pytest.mark.parametrize(("said", "views"), [(None, 1), ("16", 16), ("many", 0), ("0", 0)])
-def test_a_catalogue_says_of_how_many_views_it_is(said, views):
-    known = {} if said is None else {"views": said, "viewing": VIEWING}
-    table = with_metadata(pa.table({"galaxy_id": [1]}), known)
-    if views:
-        assert views_of(table) == views
-    else:
-        with pytest.raises(CatalogueError, match="at least 1"):
-            views_of(table)
+@pytest.mark.parametrize(("count", "total"), [(0, 20), (3, 200), (20, 20)])
+@pytest.mark.parametrize("interval", ["wilson", "jeffreys"])
+def test_the_weighted_interval_of_whole_numbers_is_astropys(count, total, interval):
+    expected = binomial_interval(count, total, interval=interval, level=0.9)
+    np.testing.assert_allclose(
+        weighted_interval(count, total, interval=interval, level=0.9), expected, atol=1e-12
+    )
 
 
-def test_what_a_run_lacks_is_said(tree, sky, tmp_path):
-    with pytest.raises(RunError, match="not the folder of a run"):
-        held_out_of_run(tmp_path, tree)
-    (tmp_path / "run.toml").write_text('data = "nowhere"')
-    with pytest.raises(RunError, match="not predicted yet"):
-        held_out_of_run(tmp_path, tree)
-    with pytest.raises(CatalogueError, match="names no run"):
-        named_run(pa.table({"galaxy_id": [1]}))
+def test_equal_weights_change_nothing():
+    counts = np.arange(50) < 7
+    plain, weighted = counted(counts), counted(counts, weights=np.full(50, 3.5))
+    assert (plain.value, plain.low, plain.high) == pytest.approx(
+        (weighted.value, weighted.low, weighted.high)
+    )
+    assert "effective number of galaxies 50.0" in weighted.note
 
 
-def test_the_correction_finds_the_votes_fraction_the_count_does_not(tree, sky, rng):
-    folder, guesses, _, parts = sky
-    held = held_out_of_run(folder / "run", tree)
-    training = guesses.filter(parts == "train")
-    found = measure(training, tree, Wanted(*criteria(tree, "merger", 0.35)), held, rng=rng)
-    name, one = found.default()
-    truth = np.mean(training.column("merger").to_numpy() > 0.2)
-    assert name == "corrected" and one.low <= truth <= one.high
-    assert found.estimators["count"].high < truth
-    told = json.loads(json.dumps(as_json(found)))
-    assert told["default"] == {
-        "estimator": "corrected",
-        "value": one.value,
-        "interval": [one.low, one.high],
-        "level": 0.95,
-    }
-    assert set(told["estimators"]) == set(found.estimators)
-    assert all(set(entry) >= {"value", "interval", "level"} for entry in told["estimators"].values())
-    drawn = found.draws(4000, rng=rng)
-    assert np.quantile(drawn, 0.025) == pytest.approx(one.low, abs=0.01)
-    assert np.quantile(drawn, 0.975) == pytest.approx(one.high, abs=0.01)
+def test_unequal_weights_say_less():
+    weights = np.array([1.0] * 90 + [9.0] * 10)
+    assert effective_size(weights) == pytest.approx(180**2 / 900)
+    counts = np.arange(100) % 5 == 0
+    found = counted(counts, weights=weights, interval="jeffreys")
+    assert found.value == pytest.approx((18 + 2 * 9) / 180)
+    assert found.high - found.low > counted(counts).high - counted(counts).low
+    for wrong in ([1, -1], [0, 0], [1, np.nan], []):
+        with pytest.raises(CatalogueError, match="finite number"):
+            effective_size(np.array(wrong, dtype=float))
+    with pytest.raises(CatalogueError, match='not "wald"'):
+        counted(counts, weights=weights, interval="wald")
 
 
-def test_galaxies_of_the_catalogue_do_not_calibrate_it(tree, sky, rng):
-    folder, guesses, _, parts = sky
-    held = held_out_of_run(folder / "run", tree)
-    test = guesses.filter(parts == "test")
-    found = measure(test, tree, Wanted(*criteria(tree, "merger", 0.3)), held, rng=rng)
-    labelled_validation = len(held.apart_from(test).ids)
-    assert len(found.known.truth) == labelled_validation < len(held.ids)
-    assert len(held.apart_from(pa.table({"galaxy_id": held.ids})).ids) == len(held.ids)
+def test_the_weighted_interval_covers_as_the_effective_size_says():
+    """Galaxies with weights of 1 and 6, independent of what they are."""
+    rng, inside = np.random.default_rng(6), 0
+    weights = np.where(np.arange(600) % 3 == 0, 6.0, 1.0)
+    for _ in range(300):
+        found = counted(rng.random(600) < 0.1, weights=weights, level=0.68)
+        inside += found.low <= 0.1 <= found.high
+    assert abs(inside / 300 - 0.68) < 3 * np.sqrt(0.68 * 0.32 / 300)
 
 
-def test_debiased_columns_are_used_and_said(tree, sky, rng):
-    _, guesses, _, _ = sky
-    debiased = guesses.append_column("merger_debiased", pa.array(np.full(GALAXIES, 0.9)))
-    found = measure(debiased, tree, Wanted(*criteria(tree, "merger", 0.3)), NO_CALIBRATION, rng=rng)
-    assert found.estimators["count"].value == 1
-    assert "merger_debiased" in found.notes[0]
+def test_the_sum_is_a_mean_with_its_standard_error():
+    score = np.random.default_rng(7).random(400)
+    found = summed(score, level=0.95)
+    half = norm.ppf(0.975) * np.std(score, ddof=1) / np.sqrt(400)
+    assert (found.low, found.value, found.high) == pytest.approx(
+        (score.mean() - half, score.mean(), score.mean() + half)
+    )
+    doubled = summed(score[:200], weights=np.full(200, 2.0))
+    assert doubled.value == pytest.approx(score[:200].mean())
+    assert "another quantity" in found.note
 
 
-def test_clean_weights_and_expressions(tree, sky, rng):
-    _, guesses, _, _ = sky
-    spiral = parse_where("spiral > 0.2", tree)
-    found = measure(guesses, tree, Wanted(spiral, spiral, clean=True), NO_CALIBRATION, rng=rng)
-    assert 0 < found.galaxies < GALAXIES and found.left_out == GALAXIES - found.galaxies
-    plain = Wanted(*criteria(tree, "merger", 0.3), weights="z")
-    weighted = measure(guesses, tree, plain, NO_CALIBRATION, rng=rng).estimators["count"]
-    z, counts = guesses.column("z").to_numpy(), guesses.column("merger").to_numpy() >= 0.3
-    assert weighted.value == pytest.approx(np.average(counts, weights=z))
-    assert f"{z.sum() ** 2 / (z**2).sum():.1f}" in weighted.note
-
-
-def test_bins_count_every_galaxy_once(tree, sky, rng):
-    folder, guesses, _, _ = sky
-    held, wanted = held_out_of_run(folder / "run", tree), Wanted(*criteria(tree, "merger", 0.3), resamples=5)
-    bins = parse_bins("redshift", guesses, "z")
-    found = measure_bins(guesses, tree, wanted, held, bins, rng=rng)
-    assert sum(one.galaxies for one in found) == GALAXIES
-    assert len({len(one.known.truth) for one in found}) > 1  # calibrated bin by bin
-    empty = measure_bins(guesses, tree, wanted, held, Bins("z", "z", (0.5, 0.6)), rng=rng)
-    assert empty == [None]
-
-
-def test_edges_are_half_open_but_for_the_last():
-    place = Bins("z", "z", (0.0, 1.0, 2.0)).place(np.array([-1, 0, 0.5, 1, 2, 2.1, np.nan]))
-    assert place.tolist() == [-1, 0, 0, 1, 1, -1, -1]
-    table = pa.table({"galaxy_id": [1, 2], "redshift": [0.1, 0.2]})
-    assert parse_bins("redshift:0.1,0.15,0.3", table).edges == (0.1, 0.15, 0.3)
-    for text, said in (
-        ("redshft:0,1", 'did you mean "redshift"'),
-        ("redshift:0.1,x", "write bins as"),
-        ("redshift:1,0", "each above the one before"),
-    ):
-        with pytest.raises(CatalogueError, match=said):
-            parse_bins(text, table)
-
-
-def test_a_sweep_has_a_measurement_at_every_threshold(tree, sky, rng):
-    _, guesses, _, _ = sky
-    swept = sweep(guesses, tree, "merger", NO_CALIBRATION, rng=rng, thresholds=(0.1, 0.5))
-    assert [one.wanted.true.threshold for one in swept] == [0.1, 0.5]
-    counts = [one.estimators["count"].value for one in swept]
-    assert counts == [np.mean(guesses.column("merger").to_numpy() >= t) for t in (0.1, 0.5)]
+def test_an_estimate_holds_its_value():
+    with pytest.raises(CatalogueError, match="no interval"):
+        Estimated(0.5, 0.6, 0.7, 0.95, "count")
+    for nothing in (counted, summed):
+        with pytest.raises(CatalogueError, match="no galaxies"):
+            nothing(np.zeros(0))

@@ -8,8 +8,8 @@ from hubblefork.data.catalogue import with_fractions
 from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, RunError, UnknownAnswer
 from hubblefork.stats import baselines, metrics
+from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.evaluation import calibrate, evaluate, read_evaluation, write_evaluation
-from hubblefork.stats.intervals import fit_intervals
 from hubblefork.zoo import to_joint
 
 SPLIT = Split(salt="here", test=30, validation=15)

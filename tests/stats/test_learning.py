@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.learning import PowerLaw, fit_power_law, learning_curve
+from hubblefork.stats.curves import PowerLaw, fit_power_law, learning_curve
 from hubblefork.stats.metrics import error_terms, in_total
 
 SIZES = np.array([1250, 2500, 5000, 10_000])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hubblefork.stats.reliability import reliability_of
+from hubblefork.stats.metrics import reliability_of
 
 
 def test_bins_hold_as_many_galaxies_each_and_their_means():

@@ -14,8 +14,8 @@ from hubblefork.data.catalogue import with_metadata
 from hubblefork.data.split import VIEWING, evaluate_command, named_by_views
 from hubblefork.errors import RunError
 from hubblefork.network.runs import EMBEDDED, digest_of, weights_file
-from hubblefork.stats.confusions import COMPLETENESS, Confusions, read_confusions
-from hubblefork.stats.intervals import INTERVALS, Intervals, read_intervals
+from hubblefork.stats.conformal import INTERVALS, Intervals, read_intervals
+from hubblefork.stats.detection import COMPLETENESS, Confusions, read_confusions
 
 T = TypeVar("T", Intervals, Confusions)
 

@@ -25,7 +25,7 @@ from hubblefork.io import Progress, silent
 from hubblefork.network.parts import as_integers
 from hubblefork.network.predict import BATCH, Predictor, kaggle_names, predict_members
 from hubblefork.network.runs import EMBEDDED, Weights, load_weights
-from hubblefork.stats.intervals import Intervals
+from hubblefork.stats.conformal import Intervals
 from hubblefork.zoo import DecisionTree, Question, reach
 
 VIEWS = 16

@@ -19,9 +19,9 @@ from hubblefork.network.predict import predict
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.report import write_report
-from hubblefork.stats.fractions import Estimated, Fraction, fraction_above
+from hubblefork.stats.estimators import Estimated, Fraction, fraction_above
 from hubblefork.stats.held_out import held_out_of_run
-from hubblefork.stats.measure import Wanted, criteria, measure
+from hubblefork.stats.prevalence import Wanted, criteria, measure
 from hubblefork.zoo import load_tree
 
 SETTINGS = ("steps=0", "batch_size=32", "epochs=36", "plateau_patience=4")

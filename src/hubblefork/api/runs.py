@@ -13,11 +13,11 @@ from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network.predict import predict_part
 from hubblefork.network.runs import digest_of, read_notes, weights_file
-from hubblefork.stats.confusions import COMPLETENESS, confusions_of, write_confusions
+from hubblefork.stats.conformal import INTERVALS, Intervals, write_intervals
+from hubblefork.stats.detection import COMPLETENESS, confusions_of, write_confusions
+from hubblefork.stats.estimators import Unavailable
 from hubblefork.stats.evaluation import calibrate, evaluate, evaluate_baselines, write_evaluation
-from hubblefork.stats.fractions import Unavailable
 from hubblefork.stats.held_out import held_out_of_run
-from hubblefork.stats.intervals import INTERVALS, Intervals, write_intervals
 from hubblefork.zoo import read_tree
 
 SAME_GALAXIES = Unavailable(

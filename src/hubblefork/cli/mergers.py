@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hubblefork.errors import HubbleforkError
-    from hubblefork.stats.fractions import Unavailable
-    from hubblefork.stats.measure import Known, Measurement, Wanted
+    from hubblefork.stats.estimators import Unavailable
+    from hubblefork.stats.prevalence import Known, Measurement, Wanted
     from hubblefork.stats.rates import Rate
     from hubblefork.zoo import DecisionTree
 
@@ -74,8 +74,8 @@ def mergers(
 
     from hubblefork.data.catalogue import read_catalogue, read_head
     from hubblefork.stats.held_out import tree_of
-    from hubblefork.stats.measure import Wanted, check_columns, criteria, measure
-    from hubblefork.stats.where import parse_where
+    from hubblefork.stats.prevalence import Wanted, check_columns, criteria, measure
+    from hubblefork.stats.query import parse_where
 
     _check_together(where, predicted_threshold, time, density)
     head, rng = read_head(catalogue), np.random.default_rng(SEED)
@@ -152,7 +152,7 @@ def _numbers_known(table: pa.Table, views: int, lost: HubbleforkError) -> Known:
 
 def _nothing_known(lost: HubbleforkError, views: int, more: str = "") -> Unavailable:
     from hubblefork.data.split import evaluate_command
-    from hubblefork.stats.fractions import Unavailable
+    from hubblefork.stats.estimators import Unavailable
 
     remedy = f"{evaluate_command('RUN', views)}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"
     return Unavailable(f"no calibration galaxies: {lost}{more}", remedy)
@@ -167,8 +167,8 @@ def _binned(
     column: str,
     rng: np.random.Generator,
 ) -> dict[tuple[float, float], Measurement | None]:
-    from hubblefork.stats.bins import parse_bins
-    from hubblefork.stats.measure import measure_bins
+    from hubblefork.stats.prevalence import measure_bins
+    from hubblefork.stats.query import parse_bins
 
     bins = parse_bins(text, table, column)
     found = measure_bins(table, tree, wanted, held_out, bins, rng=rng)
@@ -190,7 +190,7 @@ def _print_json(
 ) -> None:
     import json
 
-    from hubblefork.stats.measure import as_json
+    from hubblefork.stats.prevalence import as_json
 
     told: dict[str, Any] = as_json(found)
     if binned:
@@ -248,7 +248,7 @@ def _draw(
 ) -> None:
     from hubblefork.report.figures import fractions as draw
     from hubblefork.report.figures.style import save
-    from hubblefork.stats.measure import sweep
+    from hubblefork.stats.prevalence import sweep
 
     save(draw.estimators_side_by_side({"this catalogue": found})[0], folder / "estimators")
     true = found.wanted.true

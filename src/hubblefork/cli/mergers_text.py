@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from hubblefork.errors import HubbleforkError
-from hubblefork.stats.estimators import Calibration
-from hubblefork.stats.fractions import Estimated, Unavailable
+from hubblefork.stats.detection import Calibration
+from hubblefork.stats.estimators import Estimated, Unavailable
 from hubblefork.stats.held_out import named_run, trained_on
-from hubblefork.stats.measure import Measurement
+from hubblefork.stats.prevalence import Measurement
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED, Rate
 from hubblefork.zoo import DecisionTree
 

@@ -17,8 +17,8 @@ from hubblefork.errors import ExtraMissing
 from hubblefork.network.model import Parameters
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.runs import read_notes
-from hubblefork.stats.coverage import RARE
-from hubblefork.stats.fractions import MERGER
+from hubblefork.stats.estimators import MERGER
+from hubblefork.stats.evaluation import RARE
 from hubblefork.zoo import DecisionTree, Question
 
 

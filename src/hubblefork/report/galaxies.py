@@ -24,7 +24,7 @@ from hubblefork.report.blocks import (
 from hubblefork.report.figures.mergers import fraction_against_threshold
 from hubblefork.report.figures.sheets import EACH, image_sheet, prototype_sheet
 from hubblefork.report.inputs import Galaxies, Inputs
-from hubblefork.stats.fractions import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
+from hubblefork.stats.estimators import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
 from hubblefork.stats.samples import prototypes
 from hubblefork.zoo import DecisionTree
 

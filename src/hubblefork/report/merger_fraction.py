@@ -21,10 +21,10 @@ from hubblefork.report.figures.fractions import (
     regression_to_the_mean,
 )
 from hubblefork.report.inputs import Galaxies, Inputs
-from hubblefork.stats.estimators import Calibration
-from hubblefork.stats.fractions import MERGER, THRESHOLD, Estimated, Unavailable, binomial_interval
+from hubblefork.stats.detection import Calibration
+from hubblefork.stats.estimators import MERGER, THRESHOLD, Estimated, Unavailable, binomial_interval
 from hubblefork.stats.held_out import HeldOut, held_out_of_run
-from hubblefork.stats.measure import Measurement, Wanted, as_json, criteria, measure, sweep
+from hubblefork.stats.prevalence import Measurement, Wanted, as_json, criteria, measure, sweep
 from hubblefork.stats.rates import DRAWS, PUBLISHED, UNCALIBRATED, per_galaxy
 from hubblefork.zoo import DecisionTree
 

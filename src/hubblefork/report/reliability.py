@@ -21,7 +21,7 @@ from hubblefork.report.blocks import (
 from hubblefork.report.figures.reliability import coverage_per_answer, reliability
 from hubblefork.report.inputs import Inputs
 from hubblefork.report.results import said
-from hubblefork.stats.coverage import RARE
+from hubblefork.stats.evaluation import RARE
 from hubblefork.zoo import DecisionTree
 
 

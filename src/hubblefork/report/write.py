@@ -11,7 +11,7 @@ from hubblefork.report.blocks import Section
 from hubblefork.report.inputs import Inputs, read_inputs
 from hubblefork.report.merger_fraction import merger_fraction
 from hubblefork.report.page import write_page
-from hubblefork.stats.fractions import MERGER
+from hubblefork.stats.estimators import MERGER
 
 SECTIONS: tuple[Callable[[Inputs], Section], ...] = (
     results.headline,

@@ -19,7 +19,7 @@ from scipy.optimize import isotonic_regression
 from sklearn.isotonic import IsotonicRegression
 
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.fractions import LEVEL, Estimated
+from hubblefork.stats.estimators import LEVEL, Estimated
 
 RESAMPLES = 500
 

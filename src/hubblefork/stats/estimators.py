@@ -1,212 +1,222 @@
-"""Every estimator of a fraction side by side, each there or said to be unavailable, and the default.
+"""What share of a sample shows something, with an interval: the merger fraction, or any answer's.
 
-What is true is said by the calibration galaxies: with volunteers' labels, that the volunteers' own fractions
-meet the criterion; on a mock sky it may also be the truth itself.
+Here are the estimators that trust what they are given: the count above a threshold and the sum of fractions.
+Those that correct for what the network gets wrong are in `completeness` and `calibration`, all of them
+side by side in `estimators`. The equations and their sources stand in docs/merger-fraction.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
+from astropy.stats import binom_conf_interval
 from numpy.typing import NDArray
+from scipy import stats
 
-from hubblefork.errors import CatalogueError
-from hubblefork.stats import calibration, completeness
-from hubblefork.stats.fractions import (
-    LEVEL,
-    Estimated,
-    Unavailable,
-    counted,
-    effective_count,
-    summed,
-)
-from hubblefork.stats.where import Criterion, Joint
+from hubblefork.errors import CatalogueError, did_you_mean
+from hubblefork.zoo import DecisionTree
 
-DEFAULT = "corrected"
-UNCORRECTED = "count"
-
-Estimate = Estimated | Unavailable
+MERGER = "merger"
+THRESHOLD = 0.3
+INTERVALS = ("wilson", "jeffreys", "flat", "wald")
+INTERVAL = "wilson"
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Galaxies whose share is sought: which count by prediction (galaxy,), and the predicted fraction itself.
+class Fraction:
+    """`count` of `total` galaxies have a joint fraction of `answer` of at least `threshold`.
 
-    `score` is None for a criterion without a single fraction. Raises CatalogueError for no galaxies or
-    arrays of different lengths.
+    `low` and `high` bound the binomial interval of that name at confidence `level`: what the number
+    of galaxies leaves open, not what a wrong prediction does. `missing` galaxies have no fraction
+    and are in neither number. Raises CatalogueError for numbers that contradict each other.
     """
 
-    counts: NDArray[np.bool_]
-    score: NDArray[np.float64] | None = None
-    weights: NDArray[np.float64] | None = None
+    count: int
+    total: int
+    value: float
+    low: float
+    high: float
+    level: float
+    interval: str
+    threshold: float
+    answer: str
+    missing: int = 0
 
     def __post_init__(self) -> None:
-        if not len(self.counts):
-            raise CatalogueError("no galaxies are left to count; give a catalogue or a selection with some")
-        lengths = {len(part) for part in (self.counts, self.score, self.weights) if part is not None}
-        if len(lengths) > 1:
-            raise CatalogueError(f"a sample of {sorted(lengths)} galaxies: its columns differ in length")
-
-    def chosen(self, which: NDArray) -> Sample:
-        """Return some of the galaxies."""
-        score, weights = (None if part is None else part[which] for part in (self.score, self.weights))
-        return Sample(self.counts[which], score, weights)
+        if not 0 <= self.count <= self.total or self.total == 0 or self.missing < 0:
+            raise CatalogueError(f"{self.count} of {self.total} galaxies, {self.missing} missing: impossible")
+        if not 0 <= self.low <= self.value <= self.high <= 1:
+            raise CatalogueError(f"{self.low} to {self.high} around {self.value} is no interval in [0, 1]")
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Labelled galaxies that the network did not train on: which count by prediction, which are true ones.
+class Estimated:
+    """A fraction as one estimator sees it: `low` to `high` is its interval at confidence `level`.
 
-    `score` is the predicted fraction or None, as in `Sample`; `origin` says where they are from.
+    `method` says how value and interval were made, `note` what to mind (that a value was clipped, say).
+    Raises CatalogueError for an interval that does not hold its value or leaves [0, 1].
     """
 
-    counts: NDArray[np.bool_]
-    truth: NDArray[np.bool_]
-    score: NDArray[np.float64] | None = None
-    origin: str = ""
+    value: float
+    low: float
+    high: float
+    level: float
+    method: str
+    note: str = ""
 
-    def confusion(self) -> completeness.Confusion:
-        """Return completeness and contamination as numbers of galaxies."""
-        return completeness.confusion(self.counts, self.truth)
-
-    def chosen(self, which: NDArray) -> Calibration:
-        """Return some of the galaxies."""
-        score = None if self.score is None else self.score[which]
-        return Calibration(self.counts[which], self.truth[which], score, self.origin)
-
-
-def sample_of(joint: Joint, criterion: Criterion, *, weights: NDArray | None = None) -> Sample:
-    """Return a sample of joint fractions by answer, none of those that `criterion` needs missing."""
-    return Sample(criterion.holds(joint), criterion.score(joint), weights)
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.value <= self.high <= 1 or not 0 < self.level < 1:
+            raise CatalogueError(
+                f"{self.method}: {self.low} to {self.high} around {self.value} at level {self.level} "
+                "is no interval in [0, 1]"
+            )
 
 
-def calibration_of(
-    predicted: Joint,
-    volunteers: Joint,
-    criterion: Criterion,
+@dataclass(frozen=True)
+class Unavailable:
+    """An estimator that cannot be had here: why not, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+def fraction_above(
+    tree: DecisionTree,
+    joint: NDArray,
     *,
-    true: Criterion | None = None,
-    origin: str = "",
-) -> Calibration:
-    """Return calibration galaxies of predicted and volunteers' joint fractions, both by answer.
-
-    By prediction those count that meet `criterion`, in truth those whose votes meet `true`, which is the
-    same unless given. Galaxies without the fractions that are needed are left out.
-    """
-    true = true or criterion
-    known = true.known(volunteers) & criterion.known(predicted)
-    found = Calibration(
-        criterion.holds(predicted), true.holds(volunteers), criterion.score(predicted), origin
-    )
-    return found.chosen(known)
-
-
-def side_by_side(
-    sample: Sample,
-    known: Calibration | Unavailable,
-    *,
-    rng: np.random.Generator,
+    answer: str = MERGER,
+    threshold: float = THRESHOLD,
+    interval: str = INTERVAL,
     level: float = LEVEL,
-    resamples: int = calibration.RESAMPLES,
-) -> dict[str, Estimate]:
-    """Return what each estimator makes of a sample, by its name; the one to be quoted is `default`.
+) -> Fraction:
+    """Return the share of galaxies whose joint fraction of an answer is at least a threshold.
 
-    `known` are the calibration galaxies, or why there are none. `rng` draws the bootstrap.
+    `joint` has shape (galaxy, answer). Rows where that answer is NaN are left out and counted.
+    Raises UnknownAnswer, and CatalogueError for a threshold outside (0, 1] or no galaxies.
     """
-    corrected = _corrected(sample, known, level)
-    mapped = _recalibrated(sample, known, rng=rng, level=level, resamples=resamples)
-    plain: dict[str, Estimate] = {
-        UNCORRECTED: counted(sample.counts, weights=sample.weights, level=level),
-        "count_jeffreys": counted(sample.counts, weights=sample.weights, interval="jeffreys", level=level),
-        "sum": _summed(sample, level),
-    }
-    return corrected | mapped | plain
-
-
-def default(estimators: Mapping[str, Estimate]) -> tuple[str, Estimated]:
-    """Return name and estimate of the default: the corrected one, or the count where that cannot be had."""
-    for name in (DEFAULT, UNCORRECTED):
-        found = estimators[name]
-        if isinstance(found, Estimated):
-            return name, found
-    raise CatalogueError("not even the count can be had")
-
-
-def _corrected(sample: Sample, known: Calibration | Unavailable, level: float) -> dict[str, Estimate]:
-    methods = {
-        DEFAULT: completeness.lang_reiczigel,
-        "bayesian": completeness.bayesian,
-        "rogan_gladen": completeness.rogan_gladen,
-    }
-    lost = known if isinstance(known, Unavailable) else _uncorrectable(known)
-    if lost is not None:
-        return {name: lost for name in methods}  # noqa: C420 - the values differ in type otherwise
-    assert isinstance(known, Calibration)
-    count, total = effective_count(sample.counts, sample.weights)
-    measured = known.confusion()
-    return {name: method(count, total, measured, level=level) for name, method in methods.items()}
-
-
-def _uncorrectable(known: Calibration) -> Unavailable | None:
-    measured = known.confusion()
-    if measured.tells:
-        return None
-    return Unavailable(
-        f"of {measured.true} true calibration galaxies {measured.found} are counted, of {measured.others} "
-        f"others {measured.mistaken}: completeness and contamination cannot be told apart",
-        "a lower --threshold, more labelled galaxies (--calibrate-on … --labels …), or a better network",
+    if not 0 < threshold <= 1:
+        raise CatalogueError(f"a threshold of {threshold}: it must be above 0 and at most 1")
+    values = joint[:, tree.column(answer)]
+    known = values[~np.isnan(values)]
+    if not len(known):
+        raise CatalogueError(
+            f'no fraction of "{answer}": none of the {len(values)} galaxies has a value for it; '
+            "give galaxies with predictions or labels"
+        )
+    count = int(np.count_nonzero(known >= threshold))
+    low, high = binomial_interval(count, len(known), interval=interval, level=level)
+    return Fraction(
+        count=count,
+        total=len(known),
+        value=count / len(known),
+        low=low,
+        high=high,
+        level=level,
+        interval=interval,
+        threshold=threshold,
+        answer=answer,
+        missing=len(values) - len(known),
     )
 
 
-def _recalibrated(
-    sample: Sample,
-    known: Calibration | Unavailable,
-    *,
-    rng: np.random.Generator,
-    level: float,
-    resamples: int,
-) -> dict[str, Estimate]:
-    methods: dict[str, Callable[..., Estimated]] = {
-        "isotonic": calibration.isotonic,
-        "quantile": calibration.quantile,
-    }
-    lost = _unfitted(sample, known)
-    if lost is not None:
-        return {name: lost for name in methods}  # noqa: C420 - as above
-    assert isinstance(known, Calibration)
-    fit = partial(_fit, sample, known, rng=rng, level=level, resamples=resamples)
-    return {name: fit(method) for name, method in methods.items()}
+def binomial_interval(
+    count: int, total: int, *, interval: str = INTERVAL, level: float = LEVEL
+) -> tuple[float, float]:
+    """Return the bounds of a binomial proportion: astropy's "wilson", "jeffreys", "flat" or "wald".
 
-
-def _fit(sample: Sample, known: Calibration, method: Callable[..., Estimated], **how: object) -> Estimated:
-    return method(sample.score, known.score, known.truth, weights=sample.weights, **how)
-
-
-def _unfitted(sample: Sample, known: Calibration | Unavailable) -> Unavailable | None:
-    if isinstance(known, Unavailable):
-        return known
-    if sample.score is None:
-        return _unscored()
-    if known.score is None:
-        remedy = "labelled galaxies, not numbers of them (--calibrate-on … --labels …)"
-        return Unavailable("needs the calibration galaxies themselves", remedy)
-    if not known.truth.any():
-        why = f"none of the {len(known.truth)} calibration galaxies is a true one"
-        return Unavailable(
-            why, "a lower --threshold, or more labelled galaxies (--calibrate-on … --labels …)"
+    Clipped to [0, 1]. Raises CatalogueError for another name, a level outside (0, 1) or no galaxies.
+    """
+    if interval not in INTERVALS:
+        raise CatalogueError(
+            f'there is no interval "{interval}"{did_you_mean(interval, INTERVALS)}; '
+            f"known are {', '.join(INTERVALS)}"
         )
-    return None
+    if not 0 < level < 1 or not 0 <= count <= total or total == 0:
+        raise CatalogueError(
+            f"an interval of level {level} for {count} of {total} galaxies: "
+            "the level lies between 0 and 1, and there is at least one galaxy"
+        )
+    low, high = np.clip(binom_conf_interval(count, total, confidence_level=level, interval=interval), 0, 1)
+    return min(float(low), count / total), max(float(high), count / total)
 
 
-def _summed(sample: Sample, level: float) -> Estimate:
-    return _unscored() if sample.score is None else summed(sample.score, weights=sample.weights, level=level)
+def effective_size(weights: NDArray) -> float:
+    """Return how many galaxies of equal weight say as much: (Σw)² / Σw² (Kish 1965).
+
+    Raises CatalogueError for weights that are negative, missing, infinite or all 0.
+    """
+    if not len(weights) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise CatalogueError(
+            f"{len(weights)} weights: each must be a finite number, none below 0, and one at least above 0"
+        )
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
-def _unscored() -> Unavailable:
-    return Unavailable(
-        "an expression of several answers has no single predicted fraction",
-        "--answer with --threshold for one answer",
+def effective_count(counts: NDArray, weights: NDArray | None) -> tuple[float, float]:
+    """Return the number of galaxies that count, and of all, as whole numbers or as effective ones.
+
+    `counts` is true or false by galaxy, shape (galaxy,). With weights, the weighted share times the
+    effective size (Korn & Graubard 1998, Surv. Methodol. 24, 193).
+    """
+    if weights is None:
+        return float(np.count_nonzero(counts)), float(len(counts))
+    size = effective_size(weights)
+    return float(weights[counts].sum() / weights.sum()) * size, size
+
+
+def counted(
+    counts: NDArray, *, weights: NDArray | None = None, interval: str = INTERVAL, level: float = LEVEL
+) -> Estimated:
+    """Return the share of galaxies that count, with a binomial interval: nothing is corrected.
+
+    `counts` is true or false by galaxy. With weights the interval is "wilson" or "jeffreys" for the effective
+    number of galaxies. Raises CatalogueError for no galaxies, bad weights or another interval.
+    """
+    if not len(counts):
+        raise CatalogueError("a fraction of no galaxies; give a catalogue with at least one")
+    count, total = effective_count(counts, weights)
+    if weights is None:
+        low, high = binomial_interval(int(count), int(total), interval=interval, level=level)
+    else:
+        low, high = weighted_interval(count, total, interval=interval, level=level)
+    note = "" if weights is None else f"weighted; effective number of galaxies {total:.1f}"
+    return Estimated(count / total, low, high, level, f"share above the threshold, {interval} interval", note)
+
+
+def weighted_interval(
+    count: float, total: float, *, interval: str = INTERVAL, level: float = LEVEL
+) -> tuple[float, float]:
+    """Return the "wilson" or "jeffreys" bounds of a binomial proportion for numbers that are not whole.
+
+    The same closed forms as in astropy's `binom_conf_interval` (Brown, Cai & DasGupta 2001, Stat. Sci. 16,
+    101), which takes whole numbers only. Raises CatalogueError for another interval.
+    """
+    if interval == "jeffreys":
+        low, high = stats.beta.interval(level, count + 0.5, total - count + 0.5)
+        return min(float(low), count / total), max(float(high), count / total)
+    if interval != "wilson":
+        raise CatalogueError(f'weighted galaxies have a "wilson" or a "jeffreys" interval, not "{interval}"')
+    z, share = stats.norm.ppf((1 + level) / 2), count / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
+
+
+def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEVEL) -> Estimated:
+    """Return the mean of the joint fractions (galaxy,), with a normal interval from their scatter.
+
+    It estimates the mean share of votes, which is another quantity than the share of galaxies above a
+    threshold. Raises CatalogueError for no galaxies or bad weights.
+    """
+    if not len(score):
+        raise CatalogueError("a sum over no galaxies; give a catalogue with at least one")
+    equal = np.ones(len(score)) if weights is None else weights
+    size, value = effective_size(equal), float(np.average(score, weights=equal))
+    scatter = np.average((score - value) ** 2, weights=equal) / max(size - 1, 1)
+    half = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(scatter))
+    note = "mean share of votes: another quantity"
+    return Estimated(
+        value, max(0.0, value - half), min(1.0, value + half), level, "mean of the fractions", note
     )

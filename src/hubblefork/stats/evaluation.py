@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.stats import betabinom
 
 from hubblefork.data.catalogue import fractions as fractions_of
 from hubblefork.data.catalogue import galaxy_ids, labelled, matched
 from hubblefork.data.split import SPLITS, TRAIN, Split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import write_text
-from hubblefork.stats import baselines, fractions, metrics
-from hubblefork.stats.binary import binary, is_binary
-from hubblefork.stats.coverage import coverage_of
-from hubblefork.stats.fractions import Unavailable
-from hubblefork.stats.intervals import Intervals, fit_intervals
-from hubblefork.stats.reliability import reliability_of
+from hubblefork.stats import baselines, metrics
+from hubblefork.stats.conformal import Intervals, fit_intervals
+from hubblefork.stats.estimators import MERGER, THRESHOLD, Unavailable, fraction_above
+from hubblefork.stats.metrics import Terms, binary, estimates_as_json, in_total, is_binary, reliability_of
 from hubblefork.zoo import DecisionTree
 
 
@@ -45,8 +45,8 @@ def evaluate(
     *,
     rng: np.random.Generator,
     resamples: int = metrics.RESAMPLES,
-    answer: str = fractions.MERGER,
-    threshold: float = fractions.THRESHOLD,
+    answer: str = MERGER,
+    threshold: float = THRESHOLD,
     intervals: Intervals | Unavailable = NO_INTERVALS,
 ) -> dict[str, Any]:
     """Judge predictions on one part of a split by the volunteers' votes; the result can be written as JSON.
@@ -60,12 +60,12 @@ def evaluate(
     - `not_predicted`: galaxies of the part that have a label and no prediction
     - `rmse`, `agreement`: `value`, `interval_68`, `interval_95`, `galaxies`
     - `answers`: for each answer its `rmse`, its `calibration_error` with what chance alone would give, and
-      `binary` (a `binary.Binary`) where all votes are 0 or 1
+      `binary` (a `metrics.Binary`) where all votes are 0 or 1
     - `questions`: for each its `rmse` and its `agreement` among galaxies that reach it with at least
       `asked_at_least`
     - `constraint_violation`: see `metrics.constraint_violation`
-    - `intervals`: what `coverage.coverage_of` finds, or `reason` and `remedy` where there are none
-    - `mergers`: `predicted` and `volunteers`, the `fractions.Fraction` of the same galaxies; only of a tree
+    - `intervals`: what `coverage_of` finds, or `reason` and `remedy` where there are none
+    - `mergers`: `predicted` and `volunteers`, the `estimators.Fraction` of the same galaxies; only of a tree
       that has the answer. `agreement` is None for plain columns: there is nothing to choose from
     - `baselines`: for each its `rmse`, its `agreement`, and `behind`: its RMSE minus that of the
       predictions, `difference`, intervals and `p_value` of a paired bootstrap
@@ -218,14 +218,14 @@ def _questions(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArra
 def _mergers(
     tree: DecisionTree, joint: NDArray, votes: NDArray, *, answer: str, threshold: float
 ) -> dict[str, Any] | None:
-    if answer == fractions.MERGER and answer not in tree.columns:
+    if answer == MERGER and answer not in tree.columns:
         return None
     known = ~np.isnan(votes[:, tree.column(answer)])
     if not known.any():
         return None
     sides = {"predicted": np.where(known[:, None], joint, np.nan), "volunteers": votes}
     return {
-        side: metrics.plain(fractions.fraction_above(tree, values, answer=answer, threshold=threshold))
+        side: metrics.plain(fraction_above(tree, values, answer=answer, threshold=threshold))
         for side, values in sides.items()
     }
 
@@ -252,3 +252,117 @@ def _baseline(
 
 def _estimate(terms: metrics.Terms, draws: NDArray) -> dict[str, Any] | None:
     return metrics.estimates_as_json(terms, draws)[0]
+
+
+TOLERANCE = 0.02
+HIGH = 0.9
+RARE = ("ring", "lens_or_arc", "merger")
+
+
+def coverage_of(
+    tree: DecisionTree, intervals: Intervals, predicted: NDArray, volunteers: NDArray, draws: NDArray
+) -> dict[str, Any]:
+    """Judge intervals at each of their coverages; arrays (galaxy, answer), `draws` as from `metrics.draw`.
+
+    The result can be written as JSON. Its keys: `origin` and `galaxies` of the calibration, the `tolerance`,
+    and `coverages`, a list with one entry for each, which has
+
+    - `stated`, and `found` over all galaxies and answers with bootstrap intervals
+    - `found_top`: among the tenth of the galaxies with the highest predictions of each answer
+    - `found_wide`: among the intervals that are more than a single number, 0 or 1
+    - `found_voted`: among the tenth with the highest volunteers' fractions, of which nothing is promised
+    - `width`: the mean width; `single`: the share of intervals that are a single number
+    - `answers`: for each answer `found`, `found_top`, `width`, `single`
+    - `within`, `below`, `above`: how many answers are found within 0.02 of what is stated, and how many on
+      either side; `within_by_chance`: how many would be on average if the promise held exactly
+    """
+    return {
+        "origin": intervals.origin,
+        "galaxies": intervals.galaxies,
+        "tolerance": TOLERANCE,
+        "coverages": [
+            _judged(tree, intervals, coverage, predicted, volunteers, draws)
+            for coverage in intervals.coverages
+        ],
+    }
+
+
+def within_by_chance(stated: float, calibration: int, judged: int, tolerance: float = TOLERANCE) -> float:
+    """Return the chance that the coverage found is within a tolerance of the one stated, if all is right.
+
+    Given `calibration` galaxies, the true coverage of intervals between two of their scores follows a beta
+    distribution (Vovk 2012, "Conditional validity of inductive conformal predictors"), so that the number of
+    `judged` galaxies inside is beta-binomial.
+    """
+    inside = math.ceil(round(stated * (calibration + 1), 9))
+    number = np.arange(judged + 1)
+    near = np.abs(number / judged - stated) <= tolerance + 1e-9
+    return float(betabinom.pmf(number[near], judged, inside, calibration + 1 - inside).sum())
+
+
+def _judged(
+    tree: DecisionTree,
+    intervals: Intervals,
+    stated: float,
+    predicted: NDArray,
+    volunteers: NDArray,
+    draws: NDArray,
+) -> dict[str, Any]:
+    known = ~np.isnan(volunteers)
+    low, high = intervals.bounds(predicted, stated)
+    inside = (low <= volunteers) & (volunteers <= high)
+    every = _terms(inside, known)
+    top, voted = (_terms(inside, known & _highest(values, known)) for values in (predicted, volunteers))
+    wide = _terms(inside, known & (low < high))
+    answers = {
+        name: {
+            "found": found,
+            "found_top": found_top,
+            "width": _mean((high - low)[:, column], known[:, column]),
+            "single": _mean((high == low)[:, column], known[:, column]),
+        }
+        for column, (name, found, found_top) in enumerate(
+            zip(tree.columns, estimates_as_json(every, draws), estimates_as_json(top, draws), strict=True)
+        )
+    }
+    return {
+        "stated": stated,
+        "found": estimates_as_json(in_total(every), draws)[0],
+        "found_top": estimates_as_json(in_total(top), draws)[0],
+        "found_wide": estimates_as_json(in_total(wide), draws)[0],
+        "found_voted": estimates_as_json(in_total(voted), draws)[0],
+        "width": _mean(high - low, known),
+        "single": _mean(high == low, known),
+        **_counts(every, stated, intervals),
+        "answers": answers,
+    }
+
+
+def _counts(every: Terms, stated: float, intervals: Intervals) -> dict[str, Any]:
+    judged = every.galaxies()
+    off = every.values()[judged > 0] - stated
+    calibrated = np.array([answer.galaxies for answer in intervals.answers.values()])
+    pairs = zip(calibrated[judged > 0].tolist(), judged[judged > 0].tolist(), strict=True)
+    return {
+        "within": int(np.count_nonzero(np.abs(off) <= TOLERANCE)),
+        "below": int(np.count_nonzero(off < -TOLERANCE)),
+        "above": int(np.count_nonzero(off > TOLERANCE)),
+        "within_by_chance": sum(within_by_chance(stated, *pair) for pair in pairs),
+    }
+
+
+def _terms(inside: NDArray, chosen: NDArray) -> Terms:
+    return Terms((inside & chosen).astype(float), chosen.astype(float))
+
+
+def _highest(values: NDArray, known: NDArray) -> NDArray[np.bool_]:
+    """Return which galaxies have the highest tenth of the values of each answer that are known."""
+    highest = np.zeros(values.shape, dtype=bool)
+    for column, own in enumerate(known.T):
+        if own.any():
+            highest[:, column] = values[:, column] >= np.quantile(values[own, column], HIGH)
+    return highest
+
+
+def _mean(values: NDArray, known: NDArray) -> float | None:
+    return float(values[known].mean()) if known.any() else None

@@ -298,3 +298,117 @@ def intervals(replicates: NDArray) -> tuple[tuple[float, float], tuple[float, fl
     """Return the central 68% and 95% intervals of bootstrap replicates, NaN left out."""
     low_95, low_68, high_68, high_95 = np.nanquantile(replicates, [0.025, 0.16, 0.84, 0.975]).tolist()
     return (low_68, high_68), (low_95, high_95)
+
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Binary:
+    """What is known of a yes or no: `yes` of `galaxies` have it.
+
+    `auc` is the chance that one that has it is predicted higher than one that has not (the area under the ROC
+    curve). At `threshold`: `completeness`, the share that is counted of those that have it, and `purity`,
+    the share that has it of those counted, None where none is counted.
+    """
+
+    yes: int
+    galaxies: int
+    threshold: float
+    auc: Estimate
+    completeness: Estimate
+    purity: Estimate | None
+
+
+def is_binary(votes: NDArray) -> bool:
+    """Whether all that is known of votes (galaxy,) is 0 or 1, both of them."""
+    return set(np.unique(votes[~np.isnan(votes)]).tolist()) == {0.0, 1.0}
+
+
+def binary(predicted: NDArray, votes: NDArray, draws: NDArray) -> Binary:
+    """Judge predictions of a yes or no, both of shape (galaxy,); `draws` as of `metrics.draw`.
+
+    Unknown votes (NaN) are left out. The votes must be binary (`is_binary`).
+    """
+    known = ~np.isnan(votes)
+    yes, counted = known & (votes == 1), known & (predicted >= THRESHOLD)
+    shares = Terms(
+        np.stack([yes & counted, yes & counted], axis=1).astype(float),
+        np.stack([yes, counted], axis=1).astype(float),
+    )
+    completeness, purity = estimates(shares, draws)
+    assert completeness is not None
+    auc = _auc(predicted[known], yes[known], draws[:, known])
+    return Binary(int(yes.sum()), int(known.sum()), THRESHOLD, auc, completeness, purity)
+
+
+def _auc(predicted: NDArray, yes: NDArray[np.bool_], draws: NDArray) -> Estimate:
+    """Return the AUC, as Mann and Whitney count it, with intervals from the draws that hold both kinds."""
+    replicates = _mann_whitney(predicted, yes, draws)
+    value = _mann_whitney(predicted, yes, np.ones((1, len(yes))))
+    return Estimate(float(value[0]), *intervals(replicates), galaxies=len(yes))
+
+
+def _mann_whitney(predicted: NDArray, yes: NDArray[np.bool_], times: NDArray) -> NDArray[np.float64]:
+    """Return the share of pairs in the right order, a tie a half; each galaxy counts so many `times`.
+
+    `times` is (resample, galaxy), the result (resample,), NaN where there is no pair.
+    """
+    order = np.argsort(predicted)
+    starts = np.unique(predicted[order], return_index=True)[1]
+    times = times[:, order].astype(float)
+    with_it, without = (np.add.reduceat(times * kind, starts, axis=1) for kind in (yes[order], ~yes[order]))
+    below = np.cumsum(without, axis=1) - without / 2
+    pairs = with_it.sum(axis=1) * without.sum(axis=1)
+    right = (with_it * below).sum(axis=1)
+    return np.divide(right, pairs, out=np.full(len(times), np.nan), where=pairs > 0)
+
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Bins of the predicted fraction of one answer, all of shape (bin,), rising.
+
+    `galaxies` are in a bin, `predicted` and `volunteers` are their mean fractions, `standard_error` is that
+    of the volunteers' mean; NaN for a single galaxy.
+    """
+
+    galaxies: NDArray[np.int64]
+    predicted: NDArray[np.float64]
+    volunteers: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+
+    @property
+    def error(self) -> float | None:
+        """The expected calibration error: the mean distance of the bins' means, weighted by galaxies."""
+        return self._mean(np.abs(self.predicted - self.volunteers))
+
+    @property
+    def error_by_chance(self) -> float | None:
+        """What that error would be on average where the means are the same: E|N(0, σ)| = σ √(2/π)."""
+        return self._mean(np.nan_to_num(self.standard_error) * np.sqrt(2 / np.pi))
+
+    def _mean(self, values: NDArray) -> float | None:
+        return float(np.average(values, weights=self.galaxies)) if len(values) else None
+
+
+def reliability_of(predicted: NDArray, volunteers: NDArray, bins: int = BINS) -> Reliability:
+    """Bin the galaxies of one answer by their predicted fraction, both arrays (galaxy,).
+
+    A galaxy without a volunteers' fraction is left out; without any left there are no bins.
+    """
+    known = np.flatnonzero(~np.isnan(volunteers))
+    ordered = known[np.argsort(predicted[known], kind="stable")]
+    parts = [part for part in np.array_split(ordered, bins) if len(part)]
+    return Reliability(
+        np.array([len(part) for part in parts], dtype=np.int64),
+        np.array([predicted[part].mean() for part in parts]),
+        np.array([volunteers[part].mean() for part in parts]),
+        np.array([_standard_error(volunteers[part]) for part in parts]),
+    )
+
+
+def _standard_error(values: NDArray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan

@@ -16,7 +16,7 @@ from astropy import units
 from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError, did_you_mean
-from hubblefork.stats.fractions import LEVEL
+from hubblefork.stats.estimators import LEVEL
 
 DRAWS = 20_000
 UNCALIBRATED = (

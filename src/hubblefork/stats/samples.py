@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import find_peaks
+from scipy.stats import ks_2samp
 
 from hubblefork.errors import CatalogueError, TreeError
+from hubblefork.stats.metrics import holm
 from hubblefork.zoo import DecisionTree, to_conditional
 
 CLEAN_FRACTION = 0.8
@@ -107,3 +110,90 @@ def clean(
     return well_asked(tree, joint, question, votes=votes) & (
         to_conditional(tree, joint)[:, column] > fraction
     )
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """`rho` and the number of `galaxies` behind each of its elements, both (answer, answer)."""
+
+    rho: NDArray[np.float64]
+    galaxies: NDArray[np.int64]
+
+
+def correlations(values: NDArray) -> Correlations:
+    """Return the correlation of every pair of columns of (galaxy, answer).
+
+    The lab report's equations 1 to 3: ρ_ij = (⟨ij⟩ - ⟨i⟩⟨j⟩) / (σ_i σ_j), σ_i² = ⟨i²⟩ - ⟨i⟩². All means of a
+    pair are over the galaxies in which both are known, so that a missing label counts neither way. NaN
+    where fewer than two galaxies have both, or one of the two does not vary among them.
+    """
+    known = (~np.isnan(values)).astype(float)
+    filled = np.where(known > 0, values - _centres(values, known), 0.0)
+    galaxies = known.T @ known
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (filled.T @ known) / galaxies
+        variance = (filled**2).T @ known / galaxies - mean**2
+        covariance = filled.T @ filled / galaxies - mean * mean.T
+        varies = (variance > 1e-12) & (variance.T > 1e-12)
+        rho = np.where(varies, covariance / np.sqrt(variance * variance.T), np.nan)
+    return Correlations(np.clip(rho, -1.0, 1.0), galaxies.astype(np.int64))
+
+
+def _centres(values: NDArray, known: NDArray) -> NDArray:
+    """Return the mean of each column: subtracting it first keeps digits, and changes no correlation."""
+    return np.where(known > 0, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+
+
+LEVEL = 0.05
+BINS = 25
+PROMINENCE = 0.01
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A two-sample Kolmogorov-Smirnov test: the largest distance of the two cumulative distributions.
+
+    `p_value` is that of this test by itself, `corrected` Holm's over all answers that were looked at;
+    `galaxies` are how many there are of either sample.
+    """
+
+    distance: float
+    p_value: float
+    corrected: float
+    galaxies: tuple[int, int]
+
+    @property
+    def significant(self) -> bool:
+        """Whether the corrected p-value is below 0.05."""
+        return self.corrected < LEVEL
+
+
+def compare_distributions(first: NDArray, second: NDArray) -> tuple[Difference | None, ...]:
+    """Test for every answer whether two samples, both (galaxy, answer), have one distribution.
+
+    SciPy's two-sample Kolmogorov-Smirnov test with the asymptotic p-value, corrected for all answers at
+    once by `holm`. Fractions are tied (many are exactly 0), which makes the test conservative. Missing
+    labels are left out; None for an answer of which one sample has none.
+    """
+    pairs = [(a[~np.isnan(a)], b[~np.isnan(b)]) for a, b in zip(first.T, second.T, strict=True)]
+    tests = [ks_2samp(a, b, method="asymp") if len(a) and len(b) else None for a, b in pairs]
+    corrected = iter(holm([float(test.pvalue) for test in tests if test is not None]))
+    return tuple(
+        None
+        if test is None
+        else Difference(float(test.statistic), float(test.pvalue), next(corrected), (len(a), len(b)))
+        for test, (a, b) in zip(tests, pairs, strict=True)
+    )
+
+
+def peaks(values: NDArray, *, bins: int = BINS, prominence: float = PROMINENCE) -> int:
+    """Return how many peaks the histogram of values in [0, 1] has.
+
+    A peak rises above the lower of the valleys beside it by at least that share of all values; the
+    ends count as valleys of height 0. NaN is left out; 0 for no values.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return 0
+    shares = np.histogram(known, bins, (0, 1))[0] / len(known)
+    return len(find_peaks(np.pad(shares, 1), prominence=prominence)[0])

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent, write_text
-from hubblefork.stats.estimators import Calibration, Sample, side_by_side
-from hubblefork.stats.fractions import Estimated
+from hubblefork.stats.detection import Calibration
+from hubblefork.stats.estimators import Estimated
+from hubblefork.stats.prevalence import Sample, side_by_side
 
 FRACTIONS = (0.005, 0.01, 0.03, 0.08, 0.2)
 LEVELS = (0.68, 0.95)

@@ -28,9 +28,10 @@ from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.report.page import write_page
-from hubblefork.stats.estimators import Calibration, Sample, side_by_side
-from hubblefork.stats.fractions import Estimated, Unavailable
+from hubblefork.stats.detection import Calibration
+from hubblefork.stats.estimators import Estimated, Unavailable
 from hubblefork.stats.held_out import held_out_of_run
+from hubblefork.stats.prevalence import Sample, side_by_side
 from hubblefork.stats.shift import compare
 from hubblefork.studies.injection import Pools, Scenario, run_scenario
 from hubblefork.studies.mergers_page import Findings, sections

@@ -16,7 +16,7 @@ from hubblefork.report.figures.recovery import (
     coverage_of_intervals,
     degraded_surveys,
 )
-from hubblefork.stats.estimators import Calibration
+from hubblefork.stats.detection import Calibration
 from hubblefork.stats.rates import UNCALIBRATED
 from hubblefork.studies.injection import Scenario, halved
 

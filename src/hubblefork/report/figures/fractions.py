@@ -24,9 +24,9 @@ from hubblefork.report.figures.style import (
     new_figure,
 )
 from hubblefork.stats.calibration import fitted_chance
-from hubblefork.stats.estimators import Calibration
-from hubblefork.stats.fractions import Estimated
-from hubblefork.stats.measure import Measurement, as_json
+from hubblefork.stats.detection import Calibration
+from hubblefork.stats.estimators import Estimated
+from hubblefork.stats.prevalence import Measurement, as_json
 from hubblefork.stats.rates import Rate
 
 LABELS = {

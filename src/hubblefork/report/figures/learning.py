@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from hubblefork.report.figures.costs import LINES
 from hubblefork.report.figures.numbers import plain
 from hubblefork.report.figures.style import GREY, PAGE, SMALL, Drawing, in_house_style, new_figure
-from hubblefork.stats.learning import LearningCurve
+from hubblefork.stats.curves import LearningCurve
 
 POINTS = 80
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hubblefork.report.figures.numbers import plain
 from hubblefork.report.figures.style import GREY, PAGE, SERIES, Drawing, in_house_style, new_figure
-from hubblefork.stats.fractions import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
+from hubblefork.stats.estimators import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
 from hubblefork.zoo import DecisionTree
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 101))

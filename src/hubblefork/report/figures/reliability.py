@@ -24,7 +24,7 @@ from hubblefork.report.figures.style import (
     in_house_style,
     new_figure,
 )
-from hubblefork.stats.reliability import Reliability, reliability_of
+from hubblefork.stats.metrics import Reliability, reliability_of
 from hubblefork.zoo import DecisionTree
 
 TICKS = (0, 0.1, 0.5, 1)

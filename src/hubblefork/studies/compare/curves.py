@@ -19,7 +19,7 @@ from hubblefork.report.blocks import (
     unbroken,
 )
 from hubblefork.report.figures.learning import errors_over_galaxies
-from hubblefork.stats.learning import LearningCurve, learning_curve
+from hubblefork.stats.curves import LearningCurve, learning_curve
 from hubblefork.studies.compare.inputs import Network, Study
 
 WHOLE = 55_420  # 90% of the 61,578 galaxies of Kaggle's training set, the rest being for choosing and judging

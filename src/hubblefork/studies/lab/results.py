@@ -29,7 +29,7 @@ from hubblefork.report.figures.prototypes import prototype_rows
 from hubblefork.report.figures.sheets import image_sheet
 from hubblefork.report.galaxies import COVERED, UNDERCOUNT
 from hubblefork.report.inputs import Galaxies
-from hubblefork.stats.fractions import LEVEL, MERGER, THRESHOLD, Fraction, binomial_interval, fraction_above
+from hubblefork.stats.estimators import LEVEL, MERGER, THRESHOLD, Fraction, binomial_interval, fraction_above
 from hubblefork.stats.metrics import rmse
 from hubblefork.stats.samples import prototypes
 from hubblefork.studies.lab import paper

@@ -27,9 +27,14 @@ from hubblefork.report.figures.answers import label_histograms
 from hubblefork.report.figures.correlations import correlation_matrix, correlation_submatrices
 from hubblefork.report.figures.prototypes import cutout_beside_stamp, prototype_of_every_answer
 from hubblefork.report.figures.sheets import image_sheet
-from hubblefork.stats.correlations import Correlations, correlations
-from hubblefork.stats.distributions import Difference, compare_distributions, peaks
-from hubblefork.stats.samples import prototypes
+from hubblefork.stats.samples import (
+    Correlations,
+    Difference,
+    compare_distributions,
+    correlations,
+    peaks,
+    prototypes,
+)
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, cutouts, image_bytes
 from hubblefork.studies.lab.trainings import NETWORKS

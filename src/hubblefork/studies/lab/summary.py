@@ -23,16 +23,8 @@ from hubblefork.report.blocks import (
     share,
 )
 from hubblefork.report.method import SOURCES
-from hubblefork.stats.fractions import fraction_above
-from hubblefork.stats.metrics import (
-    agreement,
-    agreement_terms,
-    draw,
-    error_terms,
-    estimates,
-    in_total,
-    rmse,
-)
+from hubblefork.stats.estimators import fraction_above
+from hubblefork.stats.metrics import agreement, agreement_terms, draw, error_terms, estimates, in_total, rmse
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, Network, Unlabelled
 from hubblefork.studies.lab.trainings import ALL

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.stats.intervals import (
+from hubblefork.stats.conformal import (
     LEAST,
     AnswerIntervals,
     Intervals,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import CatalogueError, UnknownAnswer
-from hubblefork.stats.where import at_least, parse_where
+from hubblefork.stats.query import at_least, parse_where
 
 
 @pytest.fixture

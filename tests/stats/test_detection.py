@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, stats
 
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.completeness import (
+from hubblefork.stats.detection import (
     Confusion,
     bayesian,
     confusion,
@@ -14,7 +14,7 @@ from hubblefork.stats.completeness import (
     posterior,
     rogan_gladen,
 )
-from hubblefork.stats.fractions import counted
+from hubblefork.stats.estimators import counted
 
 GOOD = Confusion(true=60, found=45, others=940, mistaken=19)
 PERFECT = Confusion(true=10**7, found=10**7, others=10**7, mistaken=0)

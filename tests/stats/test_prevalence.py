@@ -1,0 +1,271 @@
+"""Estimators side by side, the measurement of a catalogue, and where calibration galaxies come from."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tomli_w
+
+from hubblefork.data.catalogue import fractions, with_fractions, with_metadata, write_catalogue
+from hubblefork.data.split import VIEWING, Split, write_split
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.stats.detection import Calibration
+from hubblefork.stats.estimators import Estimated, Unavailable
+from hubblefork.stats.held_out import (
+    check_viewing,
+    held_out_of_catalogue,
+    held_out_of_run,
+    named_run,
+    trained_on,
+    views_of,
+)
+from hubblefork.stats.prevalence import (
+    Sample,
+    Wanted,
+    as_json,
+    criteria,
+    default,
+    measure,
+    measure_bins,
+    side_by_side,
+    sweep,
+)
+from hubblefork.stats.query import Bins, parse_bins, parse_where
+from hubblefork.zoo import to_joint
+
+GALAXIES = 900
+NO_CALIBRATION = Unavailable("no calibration galaxies: none were given", "give some")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def sky(tree, tmp_path_factory):
+    """A data folder and a run over it whose predictions are votes, shrunken: folder, votes, predictions."""
+    folder, rng = tmp_path_factory.mktemp("sky"), np.random.default_rng(1)
+    votes = rng.random((GALAXIES, len(tree.columns)))
+    votes[:, tree.column("merger")] = np.where(rng.random(GALAXIES) < 0.2, 0.6, 0.05)
+    predicted = np.clip(0.6 * votes + rng.normal(0, 0.03, votes.shape), 0, 1)
+    ids = np.arange(1000, 1000 + GALAXIES)
+    table = pa.table({"galaxy_id": ids, "z": rng.uniform(0, 0.1, GALAXIES)})
+    labels = votes.copy()
+    labels[::10] = np.nan
+    write_catalogue(with_fractions(table, labels, tree), folder / "data" / "catalogue.parquet")
+    split, run = Split("sky", test=30, validation=30), folder / "run"
+    write_split(split, run)
+    (run / "run.toml").write_text(tomli_w.dumps({"data": str(folder / "data")}))
+    parts = split.assign(ids.tolist())
+    guesses = with_metadata(with_fractions(table, predicted, tree), {"run": str(run)})
+    for part in ("validation", "test"):
+        write_catalogue(guesses.filter(parts == part), run / "predictions" / f"{part}.parquet")
+    return folder, guesses, labels, parts
+
+
+def test_everything_is_there_or_said_to_be_missing(rng):
+    truth = rng.random(500) < 0.2
+    score = np.where(truth, 0.4, 0.1) + rng.normal(0, 0.08, 500)
+    known = Calibration(score >= 0.3, truth, score)
+    whole = side_by_side(Sample(score >= 0.3, score), known, rng=rng, resamples=10)
+    assert all(isinstance(one, Estimated) for one in whole.values())
+    assert default(whole) == ("corrected", whole["corrected"])
+    bare = side_by_side(Sample(score >= 0.3), NO_CALIBRATION, rng=rng)
+    assert default(bare) == ("count", bare["count"])
+    assert set(bare) == set(whole)
+    for name in ("corrected", "bayesian", "rogan_gladen", "isotonic", "quantile"):
+        assert bare[name] == NO_CALIBRATION
+    assert "no single predicted fraction" in bare["sum"].reason
+
+
+def test_calibration_galaxies_that_tell_nothing(rng):
+    none, some = np.zeros(40, bool), np.arange(40) < 4
+    blind = Calibration(none, some, np.linspace(0, 0.2, 40))
+    found = side_by_side(Sample(np.ones(3, bool), np.ones(3)), blind, rng=rng, resamples=5)
+    assert "of 4 true calibration galaxies 0 are counted" in found["corrected"].reason
+    assert isinstance(found["isotonic"], Estimated)
+    found = side_by_side(Sample(some, np.ones(40)), Calibration(some, none, np.ones(40)), rng=rng)
+    assert "none of the 40 calibration galaxies" in found["isotonic"].reason
+    with pytest.raises(CatalogueError, match="no galaxies are left"):
+        Sample(np.zeros(0, bool))
+    with pytest.raises(CatalogueError, match="differ in length"):
+        Sample(some, np.ones(3))
+
+
+def test_a_run_hands_over_its_labelled_galaxies_off_training(tree, sky):
+    folder, guesses, labels, parts = sky
+    held = held_out_of_run(folder / "run", tree)
+    expected = (parts != "train") & ~np.isnan(labels).all(axis=1)
+    assert sorted(held.ids.tolist()) == guesses.column("galaxy_id").to_numpy()[expected].tolist()
+    order = np.argsort(held.ids)
+    np.testing.assert_allclose(held.volunteers[order], labels[expected])
+    assert "z" in held.columns.column_names
+    assert named_run(guesses) == folder / "run"
+    trained = (parts == "train") & ~np.isnan(labels).all(axis=1)
+    assert trained_on(folder / "run", guesses, tree) == trained.sum() > 0
+    assert trained_on(folder / "run", guesses.filter(~trained), tree) == 0
+
+
+def test_training_galaxies_never_calibrate_even_where_they_were_predicted(tree, sky, tmp_path):
+    folder, guesses, _, parts = sky
+    shutil.copytree(folder / "run", tmp_path / "run")
+    write_catalogue(guesses.filter(parts != "test"), tmp_path / "run/predictions/validation.parquet")
+    again, before = (held_out_of_run(run, tree) for run in (tmp_path / "run", folder / "run"))
+    assert sorted(again.ids.tolist()) == sorted(before.ids.tolist())
+
+
+def test_a_catalogue_with_labels_is_as_good(tree, sky, tmp_path):
+    folder, guesses, labels, _ = sky
+    write_catalogue(guesses, tmp_path / "all.parquet")
+    held = held_out_of_catalogue(tmp_path / "all.parquet", tree, folder / "data" / "catalogue.parquet")
+    assert len(held.ids) == np.count_nonzero(~np.isnan(labels).all(axis=1))
+    rng = np.random.default_rng(2)
+    votes = to_joint(tree, np.hstack([rng.dirichlet(np.ones(len(q.answers)), 8) for q in tree.questions]))
+    table = with_fractions(pa.table({"galaxy_id": np.arange(1895, 1903)}), votes, tree)
+    write_catalogue(table, tmp_path / "few.csv")
+    few = held_out_of_catalogue(tmp_path / "all.parquet", tree, tmp_path / "few.csv")
+    assert few.ids.tolist() == list(range(1895, 1900))
+    np.testing.assert_allclose(few.volunteers, votes[:5])
+    with pytest.raises(CatalogueError, match="labels of none of the 900"):
+        write_catalogue(table.slice(5), tmp_path / "others.csv")
+        held_out_of_catalogue(tmp_path / "all.parquet", tree, tmp_path / "others.csv")
+
+
+def test_a_mean_over_views_is_calibrated_by_means_over_as_many(tree, sky, tmp_path):
+    folder, guesses, labels, parts = sky
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    with pytest.raises(RunError, match="not predicted yet from 16 views"):
+        held_out_of_run(run, tree, views=16)
+    rows = np.flatnonzero(parts == "test")
+    surer = with_fractions(guesses.take(rows), fractions(guesses, tree)[rows] ** 2, tree)
+    write_catalogue(surer, run / "predictions" / "test-16-views.parquet")
+    held = held_out_of_run(run, tree, views=16)
+    kept = ~np.isnan(labels[rows]).all(axis=1)
+    np.testing.assert_allclose(held.predicted, fractions(surer, tree)[kept])
+    assert "test-16-views galaxies" in held.origin
+
+
+def test_predictions_of_galaxies_seen_otherwise_are_not_taken(tree, sky, tmp_path):
+    folder, guesses, _, parts = sky
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    own = run / "predictions" / "test.parquet"
+    earlier = with_metadata(guesses.take(np.flatnonzero(parts == "test")), {"views": "1", "viewing": "1"})
+    write_catalogue(earlier, own)
+    with pytest.raises(CatalogueError, match=r"test\.parquet: .* in another way: hubblefork evaluate "):
+        held_out_of_run(run, tree)
+    write_catalogue(with_metadata(earlier, {"viewing": VIEWING}), own)
+    assert len(held_out_of_run(run, tree).ids)
+    with pytest.raises(CatalogueError, match=r"the catalogue: .* in another way: predict anew"):
+        check_viewing(earlier, "the catalogue", "predict anew")
+
+
+@pytest.mark.parametrize(("said", "views"), [(None, 1), ("16", 16), ("many", 0), ("0", 0)])
+def test_a_catalogue_says_of_how_many_views_it_is(said, views):
+    known = {} if said is None else {"views": said, "viewing": VIEWING}
+    table = with_metadata(pa.table({"galaxy_id": [1]}), known)
+    if views:
+        assert views_of(table) == views
+    else:
+        with pytest.raises(CatalogueError, match="at least 1"):
+            views_of(table)
+
+
+def test_what_a_run_lacks_is_said(tree, sky, tmp_path):
+    with pytest.raises(RunError, match="not the folder of a run"):
+        held_out_of_run(tmp_path, tree)
+    (tmp_path / "run.toml").write_text('data = "nowhere"')
+    with pytest.raises(RunError, match="not predicted yet"):
+        held_out_of_run(tmp_path, tree)
+    with pytest.raises(CatalogueError, match="names no run"):
+        named_run(pa.table({"galaxy_id": [1]}))
+
+
+def test_the_correction_finds_the_votes_fraction_the_count_does_not(tree, sky, rng):
+    folder, guesses, _, parts = sky
+    held = held_out_of_run(folder / "run", tree)
+    training = guesses.filter(parts == "train")
+    found = measure(training, tree, Wanted(*criteria(tree, "merger", 0.35)), held, rng=rng)
+    name, one = found.default()
+    truth = np.mean(training.column("merger").to_numpy() > 0.2)
+    assert name == "corrected" and one.low <= truth <= one.high
+    assert found.estimators["count"].high < truth
+    told = json.loads(json.dumps(as_json(found)))
+    assert told["default"] == {
+        "estimator": "corrected",
+        "value": one.value,
+        "interval": [one.low, one.high],
+        "level": 0.95,
+    }
+    assert set(told["estimators"]) == set(found.estimators)
+    assert all(set(entry) >= {"value", "interval", "level"} for entry in told["estimators"].values())
+    drawn = found.draws(4000, rng=rng)
+    assert np.quantile(drawn, 0.025) == pytest.approx(one.low, abs=0.01)
+    assert np.quantile(drawn, 0.975) == pytest.approx(one.high, abs=0.01)
+
+
+def test_galaxies_of_the_catalogue_do_not_calibrate_it(tree, sky, rng):
+    folder, guesses, _, parts = sky
+    held = held_out_of_run(folder / "run", tree)
+    test = guesses.filter(parts == "test")
+    found = measure(test, tree, Wanted(*criteria(tree, "merger", 0.3)), held, rng=rng)
+    labelled_validation = len(held.apart_from(test).ids)
+    assert len(found.known.truth) == labelled_validation < len(held.ids)
+    assert len(held.apart_from(pa.table({"galaxy_id": held.ids})).ids) == len(held.ids)
+
+
+def test_debiased_columns_are_used_and_said(tree, sky, rng):
+    _, guesses, _, _ = sky
+    debiased = guesses.append_column("merger_debiased", pa.array(np.full(GALAXIES, 0.9)))
+    found = measure(debiased, tree, Wanted(*criteria(tree, "merger", 0.3)), NO_CALIBRATION, rng=rng)
+    assert found.estimators["count"].value == 1
+    assert "merger_debiased" in found.notes[0]
+
+
+def test_clean_weights_and_expressions(tree, sky, rng):
+    _, guesses, _, _ = sky
+    spiral = parse_where("spiral > 0.2", tree)
+    found = measure(guesses, tree, Wanted(spiral, spiral, clean=True), NO_CALIBRATION, rng=rng)
+    assert 0 < found.galaxies < GALAXIES and found.left_out == GALAXIES - found.galaxies
+    plain = Wanted(*criteria(tree, "merger", 0.3), weights="z")
+    weighted = measure(guesses, tree, plain, NO_CALIBRATION, rng=rng).estimators["count"]
+    z, counts = guesses.column("z").to_numpy(), guesses.column("merger").to_numpy() >= 0.3
+    assert weighted.value == pytest.approx(np.average(counts, weights=z))
+    assert f"{z.sum() ** 2 / (z**2).sum():.1f}" in weighted.note
+
+
+def test_bins_count_every_galaxy_once(tree, sky, rng):
+    folder, guesses, _, _ = sky
+    held, wanted = held_out_of_run(folder / "run", tree), Wanted(*criteria(tree, "merger", 0.3), resamples=5)
+    bins = parse_bins("redshift", guesses, "z")
+    found = measure_bins(guesses, tree, wanted, held, bins, rng=rng)
+    assert sum(one.galaxies for one in found) == GALAXIES
+    assert len({len(one.known.truth) for one in found}) > 1  # calibrated bin by bin
+    empty = measure_bins(guesses, tree, wanted, held, Bins("z", "z", (0.5, 0.6)), rng=rng)
+    assert empty == [None]
+
+
+def test_edges_are_half_open_but_for_the_last():
+    place = Bins("z", "z", (0.0, 1.0, 2.0)).place(np.array([-1, 0, 0.5, 1, 2, 2.1, np.nan]))
+    assert place.tolist() == [-1, 0, 0, 1, 1, -1, -1]
+    table = pa.table({"galaxy_id": [1, 2], "redshift": [0.1, 0.2]})
+    assert parse_bins("redshift:0.1,0.15,0.3", table).edges == (0.1, 0.15, 0.3)
+    for text, said in (
+        ("redshft:0,1", 'did you mean "redshift"'),
+        ("redshift:0.1,x", "write bins as"),
+        ("redshift:1,0", "each above the one before"),
+    ):
+        with pytest.raises(CatalogueError, match=said):
+            parse_bins(text, table)
+
+
+def test_a_sweep_has_a_measurement_at_every_threshold(tree, sky, rng):
+    _, guesses, _, _ = sky
+    swept = sweep(guesses, tree, "merger", NO_CALIBRATION, rng=rng, thresholds=(0.1, 0.5))
+    assert [one.wanted.true.threshold for one in swept] == [0.1, 0.5]
+    counts = [one.estimators["count"].value for one in swept]
+    assert counts == [np.mean(guesses.column("merger").to_numpy() >= t) for t in (0.1, 0.5)]
