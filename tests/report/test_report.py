@@ -14,7 +14,7 @@ from hubblefork.data.catalogue import fractions, read_catalogue, with_metadata, 
 from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import RunError
 from hubblefork.io import write_text
-from hubblefork.report import page as page_module
+from hubblefork.report import oldpage as page_module
 from hubblefork.report import write, write_report
 from hubblefork.report.blocks import counted, decimal, listed
 from hubblefork.report.figures.numbers import plain

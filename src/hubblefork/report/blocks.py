@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hubblefork.report.figures.style import DPI, Drawing
+from hubblefork.report.page import Missing as Missing
+from hubblefork.report.style import DPI, Drawing
+from hubblefork.report.tables import bounds as bounds
+from hubblefork.report.tables import counted as counted
+from hubblefork.report.tables import decimal as decimal
+from hubblefork.report.tables import listed as listed
+from hubblefork.report.tables import share as share
+from hubblefork.report.tables import unbroken as unbroken
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,6 @@ class Listing:
     kind: str = "listing"
 
 
-@dataclass(frozen=True)
-class Missing:
-    """What could not be shown, and what to do about it (a command, or a sentence)."""
-
-    what: str
-    remedy: str
-    kind: str = "missing"
-
-
 Block = Paragraph | Facts | Table | Picture | Listing | Missing
 
 
@@ -76,34 +74,3 @@ class Section:
     anchor: str
     title: str
     blocks: Sequence[Block]
-
-
-def decimal(value: float | None, digits: int = 4) -> str:
-    """Return a number for reading, or a dash where there is none."""
-    return "–" if value is None or value != value else f"{value:.{digits}f}".replace("-", "−")
-
-
-def bounds(interval: Sequence[float], digits: int = 4) -> str:
-    """Return an interval for reading."""
-    low, high = interval
-    return f"{decimal(low, digits)} to {decimal(high, digits)}"
-
-
-def share(value: float | None) -> str:
-    """Return a share in per cent with one digit, or a dash where there is none."""
-    return "–" if value is None or value != value else f"{value:.1%}"
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """Return "1 galaxy" or "3 galaxies": the number with its noun."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def unbroken(name: str) -> str:
-    """Return a name that stays on one line: with a space and a hyphen that do not break."""
-    return name.replace(" ", "\u00a0").replace("-", "\u2011")
-
-
-def listed(texts: Sequence[str]) -> str:
-    """Return "a, b and c"."""
-    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

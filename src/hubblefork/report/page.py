@@ -1,68 +1,252 @@
-"""The page itself: sections one after the other, figures embedded and beside it, a JSON twin."""
+"""A page: one Markdown template, filled with figures, tables and values, as HTML with PDFs and numbers.
+
+A template (`report/templates/NAME.md.j2`) is Jinja inside Markdown. Each section begins with
+`## Title {#anchor}`. These functions are there, next to the context given to `Page.write`:
+
+- `{% call figure("name") %}The caption.{% endcall %}` and the same with `table`: what was given to
+  `Page.figure` or `Page.table` under that name, or what was said with `Page.missing`;
+- `{% call warning() %}Text.{% endcall %}`, `{{ facts({"Data": path}) }}`, `{{ listing(text) }}`,
+  `{{ code(text) }}`, `{{ missing("name") }}` (nothing where nothing is missing), `has("name")`;
+- `numbers.name`: the numbers of a figure or table;
+- the filters `decimal`, `bounds`, `share`, `counted`, `listed`, `duration`: see `report.tables`.
+
+Whatever an expression yields is text: neither its HTML nor its Markdown is interpreted.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from hubblefork import __version__
-from hubblefork.io import write_text
-from hubblefork.report.blocks import Picture, Section, Table
-from hubblefork.report.figures.numbers import plain
-from hubblefork.report.figures.style import png, save_pdf
+from hubblefork.io import duration, write_text
+from hubblefork.report.style import DPI, PAGE, png, save_pdf
+from hubblefork.report.tables import Table, bounds, counted, decimal, listed, plain, share
+
+FILTERS = {f.__name__: f for f in (bounds, counted, decimal, duration, listed, share)}
+PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+OPEN, CLOSE = "\ue000", "\ue001"  # around the number of a block that is HTML already
+HEADING = re.compile(r"(?P<title>.*?)\s*\{#(?P<anchor>[\w-]+)\}")
 
 
-def write_page(
-    out: Path, sections: Iterable[Section], *, title: str, subtitle: str, facts: Mapping[str, Any]
-) -> Path:
-    """Write `index.html` in a folder and return its path; the page needs no other file and no network.
+@dataclass(frozen=True)
+class Missing:
+    """What could not be shown, and what to do about it (a command, or a sentence)."""
 
-    Beside it: every figure as a PDF, and `numbers.json` with `facts` and the numbers of figures and tables. A
-    section is rendered as soon as `sections` yields it, so that no more than one keeps its figures in memory.
-    Raises DiskError.
+    what: str
+    remedy: str
+    kind: str = "missing"
+
+
+class Page:
+    """Figures, tables and missing parts by name; `write` sets them in a template.
+
+    >>> page = Page("report")
+    >>> numbers = page.figure("scatter", *plots.panels(tree, predicted, volunteers))
+    >>> page.table("errors", Table(["answer", "RMSE"], rows, values))
+    >>> page.missing("curves", "runs/a/metrics.csv is not there.", "hubblefork train data --out runs/a")
+    >>> page.write("run.md.j2", title="runs/a", subtitle="A run", facts={"run": notes}, galaxies=7)
     """
-    rendered = [_rendered(section, out) for section in sections]
-    page = _environment().from_string(_template())
-    html = page.render(title=title, subtitle=subtitle, sections=rendered, version=__version__)
-    write_text(out / "numbers.json", json.dumps(_twin(facts, rendered), indent=1, allow_nan=False) + "\n")
-    write_text(out / "index.html", html)
-    return out / "index.html"
+
+    def __init__(self, out: str | Path) -> None:
+        self.out = Path(out)
+        self.numbers: dict[str, Any] = {}
+        self._parts: dict[str, dict[str, Any] | Missing] = {}
+
+    def figure(self, name: str, figure: Figure, numbers: Mapping[str, Any], *, dpi: int = DPI) -> Any:
+        """Save a figure as `name`.pdf and keep its PNG for the page; the figure itself is emptied.
+
+        Returns the numbers as `numbers.json` gets them. Raises DiskError.
+        """
+        save_pdf(figure, self.out / f"{name}.pdf", dpi=dpi)
+        uri = f"data:image/png;base64,{b64encode(png(figure, dpi=dpi)).decode()}"
+        width = f"{figure.get_size_inches()[0] / PAGE * 100:.2f}%"
+        figure.clear()
+        self._parts[name] = {"kind": "figure", "name": name, "uri": uri, "width": width}
+        self.numbers[name] = plain(numbers)
+        return self.numbers[name]
+
+    def table(self, name: str, table: Table) -> Any:
+        """Keep a table. Returns its numbers as `numbers.json` gets them."""
+        self._parts[name] = {"kind": "table", "header": table.header, "rows": table.rows}
+        self.numbers[name] = plain(table.numbers)
+        return self.numbers[name]
+
+    def missing(self, name: str, what: str, remedy: str) -> None:
+        """Say that the figure or table `name` cannot be shown, and the command that changes this."""
+        self._parts[name] = Missing(what, remedy)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a figure or table of that name, and not only a word that it is missing."""
+        return isinstance(self._parts.get(name), dict)
+
+    def write(
+        self,
+        template: str,
+        *,
+        title: str,
+        subtitle: str,
+        facts: Mapping[str, Any] | None = None,
+        **context: Any,
+    ) -> Path:
+        """Write `index.html` and `numbers.json`; return the path of the first.
+
+        The page needs no other file and no network. `numbers.json` has `facts`, and below `sections` the
+        numbers of each section's figures and tables. Raises DiskError; jinja2.UndefinedError where the
+        template names what is not there.
+        """
+        blocks = _Blocks(self._parts)
+        names = {"numbers": self.numbers, "has": self.has, "title": title, "subtitle": subtitle}
+        text = _markdown_templates().get_template(template).render(**names, **blocks.functions(), **context)
+        sections = _sections(text, blocks)
+        base = _html_templates().get_template("page.html")
+        html = base.render(title=title, subtitle=subtitle, sections=sections, version=__version__)
+        numbers = {section["anchor"]: self._numbers_of(section["names"]) for section in sections}
+        everything = {**plain(facts or {}), "sections": numbers}
+        write_text(self.out / "numbers.json", json.dumps(everything, indent=1, allow_nan=False) + "\n")
+        write_text(self.out / "index.html", html)
+        return self.out / "index.html"
+
+    def _numbers_of(self, names: list[str]) -> dict[str, Any]:
+        return {name: self.numbers[name] for name in names if name in self.numbers}
 
 
-def _rendered(section: Section, out: Path) -> dict[str, Any]:
-    """Return a section for the template, its figures turned to files so that none is kept in memory."""
-    blocks = [_picture(block, out) if isinstance(block, Picture) else vars(block) for block in section.blocks]
-    tables = {block.name: plain(block.numbers) for block in section.blocks if isinstance(block, Table)}
-    figures = {block.name: block.drawing[1] for block in section.blocks if isinstance(block, Picture)}
-    return {
-        "anchor": section.anchor,
-        "title": section.title,
-        "blocks": blocks,
-        "numbers": {**tables, **figures},
-    }
+class _Blocks:
+    """The functions of a template that yield HTML: each block is kept, a mark stands for it in Markdown."""
+
+    def __init__(self, parts: Mapping[str, dict[str, Any] | Missing]) -> None:
+        self.parts = parts
+        self.html: list[str] = []
+        self.names: list[str] = []
+        self.counts = {"figure": 0, "table": 0}
+
+    def functions(self) -> dict[str, Callable[..., Markup]]:
+        """Return the functions by the name that templates use."""
+        names = ("figure", "table", "missing", "facts", "listing", "code", "warning")
+        return {name: getattr(self, name) for name in names}
+
+    def figure(self, name: str, caption: str = "", caller: Callable[[], str] | None = None) -> Markup:
+        """Show a figure or say that it is missing; the caption is plain text, or Markdown in a call block."""
+        return self._numbered("figure", name, caller() if caller else _escaped(caption))
+
+    def table(self, name: str, caption: str = "", caller: Callable[[], str] | None = None) -> Markup:
+        """Show a table or say that it is missing."""
+        return self._numbered("table", name, caller() if caller else _escaped(caption))
+
+    def missing(self, name: str) -> Markup:
+        """Say what is missing under a name, nothing where nothing is."""
+        part = self.parts.get(name)
+        if not isinstance(part, Missing):
+            return Markup()
+        return self._kept("missing", "", what=part.what, remedy=part.remedy)
+
+    def facts(self, entries: Mapping[str, Any]) -> Markup:
+        """Show pairs of a name and its value, which is plain text, or Markdown from a set block."""
+        shown = {name: _inline(_escaped(value), self) for name, value in entries.items()}
+        return self._kept("facts", "", entries=shown)
+
+    def listing(self, text: str) -> Markup:
+        """Show a text as it stands: a recipe, commands."""
+        return self._kept("listing", "", text=str.__str__(text))
+
+    def code(self, text: str) -> Markup:
+        """Show a name or a command within a sentence."""
+        return Markup(self._mark(_html("code", text=text), ""))
+
+    def warning(self, caller: Callable[[], str]) -> Markup:
+        """Set a paragraph off from the others."""
+        return self._kept("warning", "", text=_inline(caller(), self))
+
+    def _numbered(self, kind: str, name: str, caption: str) -> Markup:
+        part = self.parts.get(name)
+        if part is None:
+            raise KeyError(f"the page has no {kind} “{name}”, and nothing says that it is missing")
+        if isinstance(part, Missing):
+            return self.missing(name)
+        self.counts[kind] += 1
+        text, number = _inline(caption, self), self.counts[kind]
+        return self._kept(kind, name, part=part, caption=text, words=text.striptags(), number=number)
+
+    def _kept(self, block: str, name: str, **values: Any) -> Markup:
+        return Markup(f"\n\n{self._mark(_html(block, **values), name)}\n\n")
+
+    def _mark(self, html: str, name: str) -> str:
+        self.html.append(html)
+        self.names.append(name)
+        return f"{OPEN}{len(self.html) - 1}{CLOSE}"
+
+    def filled(self, html: str) -> str:
+        """Return HTML with the blocks in the place of their marks."""
+        return re.sub(f"(?:<p>)?{OPEN}(\\d+){CLOSE}(?:</p>)?", lambda mark: self.html[int(mark[1])], html)
 
 
-def _picture(block: Picture, out: Path) -> dict[str, Any]:
-    figure = block.drawing[0]
-    save_pdf(figure, out / f"{block.name}.pdf", dpi=block.dpi)
-    uri = f"data:image/png;base64,{b64encode(png(figure, dpi=block.dpi)).decode()}"
-    width = figure.get_size_inches()[0]
-    return {"kind": block.kind, "name": block.name, "caption": block.caption, "uri": uri, "width": width}
+def _sections(text: str, blocks: _Blocks) -> list[dict[str, Any]]:
+    """Return the sections of a Markdown text: anchor, title, HTML, names of figures and tables."""
+    sections = []
+    for part in re.split(r"(?m)^## ", text)[1:]:
+        heading, _, body = part.partition("\n")
+        found = HEADING.fullmatch(heading.strip())
+        if found is None:
+            raise ValueError(f"the section “{heading}” of the template has no anchor: ## Title {{#anchor}}")
+        names = [blocks.names[int(mark)] for mark in re.findall(f"{OPEN}(\\d+){CLOSE}", body)]
+        html = Markup(blocks.filled(_markdown().render(body)))
+        title = _inline(found["title"], blocks)
+        sections.append({"anchor": found["anchor"], "title": title, "html": html, "names": names})
+    return sections
 
 
-def _twin(facts: Mapping[str, Any], sections: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {**plain(facts), "sections": {section["anchor"]: section["numbers"] for section in sections}}
+def _inline(text: str, blocks: _Blocks) -> Markup:
+    return Markup(blocks.filled(_markdown().renderInline(" ".join(str.split(text)))))
 
 
-def _environment() -> Environment:
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+def _escaped(value: Any) -> Markup:
+    """Return a value as Markdown that reads as it stands; what is Markdown already stays."""
+    if isinstance(value, Markup):
+        return value
+    words = re.sub(f"[{OPEN}{CLOSE}]", "", " ".join(str(value).split()))
+    return Markup(PUNCTUATION.sub(r"\\\1", words))
 
 
-def _template() -> str:
-    return resources.files("hubblefork.report").joinpath("page.html").read_text(encoding="utf-8")
+def _html(block: str, **values: Any) -> str:
+    parts: Any = _html_templates().get_template("blocks.html").module
+    return str(getattr(parts, block)(**values)).strip()
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    """Return the Markdown of templates: no HTML, and no code block where text is merely indented."""
+    return MarkdownIt("commonmark", {"html": False}).disable("code")
+
+
+@cache
+def _markdown_templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("hubblefork.report"),
+        undefined=StrictUndefined,
+        finalize=_escaped,
+        autoescape=True,
+        comment_start_string="<!--",
+        comment_end_string="-->",
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+@cache
+def _html_templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("hubblefork.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )

@@ -10,7 +10,7 @@ from hubblefork.report import galaxies, method, reliability, results, training
 from hubblefork.report.blocks import Section
 from hubblefork.report.inputs import Inputs, read_inputs
 from hubblefork.report.merger_fraction import merger_fraction
-from hubblefork.report.page import write_page
+from hubblefork.report.oldpage import write_page
 from hubblefork.stats.estimators import MERGER
 
 SECTIONS: tuple[Callable[[Inputs], Section], ...] = (

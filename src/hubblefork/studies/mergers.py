@@ -27,7 +27,7 @@ from hubblefork.mock import write_mock_sky
 from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
-from hubblefork.report.page import write_page
+from hubblefork.report.oldpage import write_page
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import Estimated, Unavailable
 from hubblefork.stats.held_out import held_out_of_run

@@ -22,7 +22,7 @@ from hubblefork.report.blocks import (
     decimal,
 )
 from hubblefork.report.figures.tuning import importances, trial_history
-from hubblefork.report.page import write_page
+from hubblefork.report.oldpage import write_page
 
 GO_ON = "the same command goes on"
 FIELDS_OF_ROWS = ("number", "state", "value", "last", "folder", "epochs", "seconds", "failure")

@@ -28,7 +28,7 @@ from hubblefork.report.blocks import (
     unbroken,
 )
 from hubblefork.report.figures.costs import error_against_cost
-from hubblefork.report.page import write_page
+from hubblefork.report.oldpage import write_page
 from hubblefork.stats import metrics
 from hubblefork.studies.compare.curves import curves
 from hubblefork.studies.compare.inputs import Network, Study

@@ -23,7 +23,7 @@ from hubblefork.data.split import Split
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.report.blocks import Picture, Section
 from hubblefork.report.figures.style import PAGE, POINTS, SMALL, STYLE
-from hubblefork.report.page import write_page
+from hubblefork.report.oldpage import write_page
 from hubblefork.studies.lab import (
     beyond,
     disagreements,

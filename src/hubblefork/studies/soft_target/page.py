@@ -25,7 +25,7 @@ from hubblefork.report.blocks import (
     unbroken,
 )
 from hubblefork.report.figures.costs import error_against_cost, errors_over_time
-from hubblefork.report.page import write_page
+from hubblefork.report.oldpage import write_page
 from hubblefork.stats import metrics
 from hubblefork.studies.soft_target.inputs import Network, Study
 from hubblefork.studies.soft_target.plan import FOLDS, SHARES, SIMPLE, TUNED, TUNING

@@ -1,0 +1,145 @@
+"""The house style: sizes, colours, fonts, and how a figure reaches the disk.
+
+Widths are those of a journal page (180 mm and 86 mm), so a figure is printed at the size it is
+drawn at and no letter is under 7 points. Colours are those of Okabe & Ito (2008, "Color universal
+design"), which colour-blind readers tell apart; whatever a colour says, a marker, a line style or a
+label says too, so that nothing is lost in grey.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+
+from hubblefork.io import replacing
+
+PAGE, COLUMN = 7.1, 3.4  # inches
+SMALL, NORMAL = 7.0, 8.0  # points
+POINTS = 72.0  # in an inch
+DPI = 200
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+)
+INK, GREY, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+SERIES: tuple[dict[str, Any], ...] = (  # colour, line style and marker together, so that each alone is enough
+    {"color": BLUE, "linestyle": "-", "marker": "o"},
+    {"color": VERMILION, "linestyle": "--", "marker": "s"},
+    {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    {"color": PURPLE, "linestyle": ":", "marker": "D"},
+    {"color": INK, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+)
+DENSITY = "cividis_r"  # sequential, dark is much: also in grey
+SIGNED = "RdBu_r"  # diverging around 0; negative cells are marked as well
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.size": NORMAL,
+    "axes.titlesize": NORMAL,
+    "axes.labelsize": NORMAL,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "image.interpolation": "nearest",
+    "pdf.fonttype": 42,  # TrueType: text in the PDF can be searched and edited
+    "savefig.facecolor": "white",
+}
+
+Drawing = tuple[Figure, dict[str, Any]]
+P = ParamSpec("P")
+
+
+def in_house_style(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
+    """Run a drawing function under the house style, leaving matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> Drawing:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def new_figure(width: float, height: float, *, layout: Any = "constrained") -> Figure:
+    """Return an empty figure of that size in inches; `layout=None` where axes are placed by hand."""
+    return Figure(figsize=(width, height), layout=layout)
+
+
+def png(figure: Figure, *, dpi: int = DPI) -> bytes:
+    """Return the figure as a PNG file's bytes; the same figure gives the same bytes."""
+    buffer = BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, stem: Path, *, dpi: int = DPI) -> tuple[Path, Path]:
+    """Write `stem`.pdf (vector) and `stem`.png, each whole or not at all. Raises DiskError."""
+    paths = stem.with_name(f"{stem.name}.pdf"), stem.with_name(f"{stem.name}.png")
+    save_pdf(figure, paths[0], dpi=dpi)
+    with replacing(paths[1]) as temporary:
+        temporary.write_bytes(png(figure, dpi=dpi))
+    return paths
+
+
+def save_pdf(figure: Figure, path: Path, *, dpi: int = DPI) -> None:
+    """Write the figure as a PDF (vector), whole or not at all; the same figure gives the same bytes.
+
+    Raises DiskError.
+    """
+    with replacing(path) as temporary, mpl.rc_context(STYLE):
+        figure.savefig(temporary, dpi=dpi, metadata={"CreationDate": None})
+
+
+@functools.cache
+def text_width(text: str, size: float) -> float:
+    """Return the width of a line of text in inches, at a font size in points."""
+    if not text.strip():
+        return 0.0
+    font = FontProperties(family=STYLE["font.family"])
+    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width) / POINTS
+
+
+def wrapped(text: str, width: float, size: float) -> str:
+    """Break text into lines no wider than `width` inches, between words only."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if text_width(longer, size) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
