@@ -3,7 +3,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow test-gpu benchmark-gpu record check format clean
+.PHONY: demo test test-slow test-gpu benchmark-gpu record check count format
 
 demo: .venv/installed  ## the whole job on a mock sky
 	$(BIN)/hubblefork demo --out demo
@@ -30,6 +30,9 @@ check: .venv/installed-dev  ## lint, format, types, import contracts
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+count: .venv/bin/python  ## files, lines, functions and templates of the package, beside their limits
+	$(BIN)/python benchmarks/count.py
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix
