@@ -158,7 +158,7 @@ def test_the_table_says_what_true_means_and_where_corrections_come_from(place):
     said = " ".join(mergers(folder / "predictions.parquet").stdout.split())
     assert "true: the volunteers' joint fractions have merger ≥ 0.3" in said
     assert re.search(r"calibrated on \d+ validation and test galaxies of", said)
-    assert re.search(r"completeness \d+/\d+ = 0\.\d+, contamination \d+/\d+ = 0\.\d+", said)
+    assert re.search(r"completeness \d+/\d+ = 0\.\d+, false-positive rate \d+/\d+ = 0\.\d+", said)
 
 
 def test_expressions_bins_weights_and_clean(place):

@@ -17,7 +17,7 @@ from hubblefork.stats.detection import (
     read_confusions,
     write_confusions,
 )
-from hubblefork.stats.estimators import Estimated, Unavailable
+from hubblefork.stats.estimators import Estimate, Unavailable
 from hubblefork.stats.held_out import HeldOut
 from hubblefork.stats.prevalence import Wanted, criteria, measure
 from hubblefork.stats.query import parse_where
@@ -51,7 +51,7 @@ def test_numbers_correct_as_the_galaxies_do(tree, held_out, known, catalogue, th
         measure(catalogue, tree, wanted, one, rng=np.random.default_rng(0)) for one in (held_out, known)
     )
     for name in ("corrected", "bayesian", "rogan_gladen"):
-        assert isinstance(by_numbers.estimators[name], Estimated)
+        assert isinstance(by_numbers.estimators[name], Estimate)
         assert by_numbers.estimators[name] == by_galaxies.estimators[name]
     assert len(by_numbers.known.truth) == 580
     assert by_numbers.estimators["isotonic"].reason == "needs the calibration galaxies themselves"
@@ -90,7 +90,7 @@ def test_they_come_back_as_they_were_written(known, tmp_path):
     ("spoil", "complaint"),
     [
         (lambda told: told["answers"]["merger"].pop(), "merger has 8 thresholds, not 9"),
-        (lambda told: told["answers"]["merger"].__setitem__(0, [1, 2, 3, 0]), "more found than there are"),
+        (lambda told: told["answers"]["merger"].__setitem__(0, [1, 2, 3, 0]), "more galaxies are counted"),
         (lambda told: told["answers"]["merger"].__setitem__(0, [1, 2]), "missing"),
         (lambda told: told.pop("views"), "views"),
     ],

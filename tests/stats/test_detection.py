@@ -16,23 +16,23 @@ from hubblefork.stats.detection import (
 )
 from hubblefork.stats.estimators import counted
 
-GOOD = Confusion(true=60, found=45, others=940, mistaken=19)
-PERFECT = Confusion(true=10**7, found=10**7, others=10**7, mistaken=0)
+GOOD = Confusion(positives=60, true_positives=45, negatives=940, false_positives=19)
+PERFECT = Confusion(positives=10**7, true_positives=10**7, negatives=10**7, false_positives=0)
 
 
 def test_confusion_counts_the_four_kinds():
     counts = np.array([True, True, False, False, True])
     truth = np.array([True, False, True, False, True])
     found = confusion(counts, truth)
-    assert found == Confusion(true=3, found=2, others=2, mistaken=1)
-    assert (found.completeness, found.contamination) == (2 / 3, 0.5)
+    assert found == Confusion(positives=3, true_positives=2, negatives=2, false_positives=1)
+    assert (found.completeness, found.false_positive_rate) == (2 / 3, 0.5)
     with pytest.raises(CatalogueError):
-        Confusion(true=3, found=4, others=2, mistaken=1)
+        Confusion(positives=3, true_positives=4, negatives=2, false_positives=1)
 
 
 def test_rogan_gladen_inverts_the_expected_count():
     for fraction in (0, 0.03, 0.5, 1):
-        expected = fraction * GOOD.completeness + (1 - fraction) * GOOD.contamination
+        expected = fraction * GOOD.completeness + (1 - fraction) * GOOD.false_positive_rate
         assert rogan_gladen(1000 * expected, 1000, GOOD).value == pytest.approx(fraction, abs=1e-12)
 
 
@@ -63,7 +63,7 @@ def test_what_is_clipped_is_said():
 
 
 def test_lang_reiczigel_without_errors_is_agresti_and_coull():
-    """With completeness and contamination known exactly only the added galaxies of the sample are left."""
+    """With both rates known exactly only the added galaxies of the sample are left."""
     z = stats.norm.ppf(0.975)
     size, share = 1000 + z**2, (30 + z**2 / 2) / (1000 + z**2)
     half = z * np.sqrt(share * (1 - share) / size)
@@ -75,9 +75,9 @@ def test_lang_reiczigel_without_errors_is_agresti_and_coull():
 def test_lang_reiczigel_is_the_papers_in_sensitivity_and_specificity(count, level):
     """Written as in the paper: sensitivity, specificity and apparent prevalence, each adjusted."""
     z = stats.norm.ppf((1 + level) / 2)
-    n, n_se, n_sp = 1000 + z**2, GOOD.true + 2, GOOD.others + 2
+    n, n_se, n_sp = 1000 + z**2, GOOD.positives + 2, GOOD.negatives + 2
     apparent = (count + z**2 / 2) / n
-    se, sp = (GOOD.found + 1) / n_se, (GOOD.others - GOOD.mistaken + 1) / n_sp
+    se, sp = (GOOD.true_positives + 1) / n_se, (GOOD.negatives - GOOD.false_positives + 1) / n_sp
     youden = se + sp - 1
     prevalence = (apparent + sp - 1) / youden
     error = np.sqrt(
@@ -106,7 +106,7 @@ def test_the_posterior_without_errors_is_that_of_jeffreys():
 
 
 def test_the_posterior_is_the_integral_done_another_way():
-    """A Monte Carlo integral over completeness and contamination, quadrature over the fraction."""
+    """A Monte Carlo integral over completeness and false-positive rate, quadrature over the fraction."""
     count, total = 52, 1000
     rng = np.random.default_rng(1)
     complete = rng.beta(45.5, 15.5, 1500)

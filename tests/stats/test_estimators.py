@@ -9,11 +9,11 @@ from scipy.stats import beta, binom, binomtest, norm
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.stats.estimators import (
     INTERVALS,
-    Estimated,
+    Estimate,
     binomial_interval,
+    count_above,
     counted,
     effective_size,
-    fraction_above,
     summed,
     weighted_interval,
 )
@@ -27,16 +27,16 @@ def joint(tree):
 
 
 def test_counts_at_least_the_threshold_and_leaves_out_the_missing(tree, joint):
-    found = fraction_above(tree, joint)
+    found = count_above(tree, joint)
     assert (found.count, found.total, found.missing, found.value) == (3, 8, 2, 3 / 8)
     assert (found.answer, found.threshold, found.interval, found.level) == ("merger", 0.3, "wilson", 0.95)
 
 
 def test_any_answer_by_either_name(tree, joint):
-    assert fraction_above(tree, joint, answer="Class8.6").count == 3
-    assert fraction_above(tree, joint, answer="spiral").count == 0
+    assert count_above(tree, joint, answer="Class8.6").count == 3
+    assert count_above(tree, joint, answer="spiral").count == 0
     with pytest.raises(UnknownAnswer, match='did you mean "merger"'):
-        fraction_above(tree, joint, answer="mergers")
+        count_above(tree, joint, answer="mergers")
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 20), (1, 20), (31, 950), (20, 20)])
@@ -80,21 +80,21 @@ def test_wilson_covers_and_wald_does_not():
 
 def test_what_is_no_fraction(tree, joint):
     with pytest.raises(CatalogueError, match="none of the 0 galaxies"):
-        fraction_above(tree, joint[:0])
+        count_above(tree, joint[:0])
     with pytest.raises(CatalogueError, match="none of the 2 galaxies"):
-        fraction_above(tree, joint[[4, 8]])
+        count_above(tree, joint[[4, 8]])
     for threshold in (0, -0.1, 1.1, np.nan, 30):
         with pytest.raises(CatalogueError, match="above 0 and at most 1"):
-            fraction_above(tree, joint, threshold=threshold)
+            count_above(tree, joint, threshold=threshold)
     with pytest.raises(CatalogueError, match=r'did you mean "wilson".*known are wilson'):
-        fraction_above(tree, joint, interval="wilsen")
+        count_above(tree, joint, interval="wilsen")
     for level in (0, 1, 95):
         with pytest.raises(CatalogueError, match="level lies between 0 and 1"):
-            fraction_above(tree, joint, level=level)
+            count_above(tree, joint, level=level)
 
 
 def test_numbers_that_contradict_each_other(tree, joint):
-    found = fraction_above(tree, joint)
+    found = count_above(tree, joint)
     for wrong in ({"count": 9}, {"total": 0, "count": 0}, {"missing": -1}, {"low": 0.5}, {"high": 1.2}):
         with pytest.raises(CatalogueError):
             replace(found, **wrong)
@@ -156,7 +156,7 @@ def test_the_sum_is_a_mean_with_its_standard_error():
 
 def test_an_estimate_holds_its_value():
     with pytest.raises(CatalogueError, match="no interval"):
-        Estimated(0.5, 0.6, 0.7, 0.95, "count")
+        Estimate(0.5, 0.6, 0.7, 0.95, "count")
     for nothing in (counted, summed):
         with pytest.raises(CatalogueError, match="no galaxies"):
             nothing(np.zeros(0))

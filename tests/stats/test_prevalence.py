@@ -12,7 +12,7 @@ from hubblefork.data.catalogue import fractions, with_fractions, with_metadata, 
 from hubblefork.data.split import VIEWING, Split, write_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimated, Unavailable
+from hubblefork.stats.estimators import Estimate, Unavailable
 from hubblefork.stats.held_out import (
     check_viewing,
     held_out_of_catalogue,
@@ -71,7 +71,7 @@ def test_everything_is_there_or_said_to_be_missing(rng):
     score = np.where(truth, 0.4, 0.1) + rng.normal(0, 0.08, 500)
     known = Calibration(score >= 0.3, truth, score)
     whole = side_by_side(Sample(score >= 0.3, score), known, rng=rng, resamples=10)
-    assert all(isinstance(one, Estimated) for one in whole.values())
+    assert all(isinstance(one, Estimate) for one in whole.values())
     assert default(whole) == ("corrected", whole["corrected"])
     bare = side_by_side(Sample(score >= 0.3), NO_CALIBRATION, rng=rng)
     assert default(bare) == ("count", bare["count"])
@@ -86,7 +86,7 @@ def test_calibration_galaxies_that_tell_nothing(rng):
     blind = Calibration(none, some, np.linspace(0, 0.2, 40))
     found = side_by_side(Sample(np.ones(3, bool), np.ones(3)), blind, rng=rng, resamples=5)
     assert "of 4 true calibration galaxies 0 are counted" in found["corrected"].reason
-    assert isinstance(found["isotonic"], Estimated)
+    assert isinstance(found["isotonic"], Estimate)
     found = side_by_side(Sample(some, np.ones(40)), Calibration(some, none, np.ones(40)), rng=rng)
     assert "none of the 40 calibration galaxies" in found["isotonic"].reason
     with pytest.raises(CatalogueError, match="no galaxies are left"):

@@ -1,4 +1,4 @@
-"""What lies beside a run's weights, checked to belong to them: intervals, completeness and contamination."""
+"""What lies beside a run's weights, checked to belong to them: intervals and detection rates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
 
 
 def confusions_beside(run: Path, *, views: int) -> Confusions:
-    """Read the completeness and contamination beside a run's weights; raises as `intervals_of` does."""
+    """Read the completeness and false-positive rate beside a run's weights; raises as `intervals_of` does."""
     found = _belonging(read_confusions, COMPLETENESS, run, views)
     return replace(
         found, origin=f"{found.origin} of {run}, by the numbers beside its weights (for galaxies alike)"

@@ -19,7 +19,7 @@ from hubblefork.network.predict import predict
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.report import write_report
-from hubblefork.stats.estimators import Estimated, Fraction, fraction_above
+from hubblefork.stats.estimators import Count, Estimate, count_above
 from hubblefork.stats.held_out import held_out_of_run
 from hubblefork.stats.prevalence import Wanted, criteria, measure
 from hubblefork.zoo import load_tree
@@ -32,9 +32,9 @@ class DemoSummary:
     """What the demo found: errors, and the merger fraction counted, corrected, by votes and in truth."""
 
     evaluation: dict[str, Any]
-    predicted: Fraction
-    corrected: Estimated
-    voted: Fraction
+    predicted: Count
+    corrected: Estimate
+    voted: Count
     true_fraction: float
     report: Path
 
@@ -79,19 +79,19 @@ def run_demo(
     return DemoSummary(evaluation, found, corrected, voted, true_fraction, page)
 
 
-def _mergers(predictions: Path, truth: Path) -> tuple[Fraction, Fraction, float]:
+def _mergers(predictions: Path, truth: Path) -> tuple[Count, Count, float]:
     tree = load_tree()
     found, true = matched(read_catalogue(predictions), read_catalogue(truth))
-    predicted, voted = (fraction_above(tree, fractions(table, tree)) for table in (found, true))
+    predicted, voted = (count_above(tree, fractions(table, tree)) for table in (found, true))
     return predicted, voted, float(np.mean(true.column("is_merger").to_numpy(zero_copy_only=False)))
 
 
-def _corrected(run: Path, predictions: Path) -> Estimated:
+def _corrected(run: Path, predictions: Path) -> Estimate:
     tree, table = load_tree(), read_catalogue(predictions)
     wanted = Wanted(*criteria(tree, "merger", 0.3))
     measured = measure(table, tree, wanted, held_out_of_run(run, tree), rng=np.random.default_rng(0))
     return measured.default()[1]
 
 
-def _text(fraction: Fraction | Estimated) -> str:
+def _text(fraction: Count | Estimate) -> str:
     return f"{fraction.value:.4f} ({fraction.low:.4f}–{fraction.high:.4f})"

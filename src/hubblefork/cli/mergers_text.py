@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hubblefork.errors import HubbleforkError
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimated, Unavailable
+from hubblefork.stats.estimators import Estimate, Unavailable
 from hubblefork.stats.held_out import named_run, trained_on
 from hubblefork.stats.prevalence import Measurement
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED, Rate
@@ -42,7 +42,7 @@ def estimator_table(catalogue: Path, found: Measurement) -> Table:
     table.add_column("")
     for key, one in found.estimators.items():
         label = f"[bold]{NAMES[key]}[/] ←" if key == name else NAMES[key]
-        if isinstance(one, Estimated):
+        if isinstance(one, Estimate):
             table.add_row(label, f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}", escape(one.note))
         else:
             table.add_row(label, "–", "–", escape(f"not available: {_briefly(one)}"))
@@ -70,9 +70,10 @@ def _calibration_lines(known: Calibration | Unavailable) -> list[str]:
         return [f"not corrected: {known.reason}", f"remedy: {known.remedy}"]
     measured = known.confusion()
     return [
-        f"calibrated on {len(known.truth)} {known.origin}: completeness {measured.found}/{measured.true} = "
-        f"{measured.completeness:.3f}, contamination {measured.mistaken}/{measured.others} = "
-        f"{measured.contamination:.4f}"
+        f"calibrated on {len(known.truth)} {known.origin}: "
+        f"completeness {measured.true_positives}/{measured.positives} = {measured.completeness:.3f}, "
+        f"false-positive rate {measured.false_positives}/{measured.negatives} = "
+        f"{measured.false_positive_rate:.4f}"
     ]
 
 
@@ -92,7 +93,7 @@ def bin_table(binned: Mapping[tuple[float, float], Measurement | None], bins: st
             f"{low:g} to {high:g}", f"{found.galaxies:,}", counted, shown, f"{one.low:.4f} to {one.high:.4f}"
         )
     table.caption = (
-        "Where the labels lack the column, every bin is corrected by the same completeness and contamination"
+        "Where the labels lack the column, completeness and false-positive rate are those of all bins"
     )
     return table
 

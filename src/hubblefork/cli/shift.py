@@ -31,8 +31,8 @@ def shift(
     )
     if found.shifted:
         typer.secho(
-            f"warning: unlike the training survey (p < {found.chance:g}): completeness and contamination "
-            "measured there need not hold here; label some of these galaxies and calibrate on them",
+            f"warning: unlike the training survey (p < {found.chance:g}): completeness and false-positive "
+            "rate measured there need not hold here; label some of these galaxies and calibrate on them",
             fg="yellow",
             err=True,
         )

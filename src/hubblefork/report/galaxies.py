@@ -24,7 +24,7 @@ from hubblefork.report.blocks import (
 from hubblefork.report.figures.mergers import fraction_against_threshold
 from hubblefork.report.figures.sheets import EACH, image_sheet, prototype_sheet
 from hubblefork.report.inputs import Galaxies, Inputs
-from hubblefork.stats.estimators import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
+from hubblefork.stats.estimators import INTERVAL, LEVEL, MERGER, THRESHOLD, Count, count_above
 from hubblefork.stats.samples import prototypes
 from hubblefork.zoo import DecisionTree
 
@@ -112,7 +112,7 @@ def _samples(inputs: Inputs) -> dict[str, NDArray]:
 
 
 def _fraction_table(inputs: Inputs, samples: Mapping[str, NDArray]) -> Table:
-    found = {name: fraction_above(inputs.tree, joint) for name, joint in samples.items()}
+    found = {name: count_above(inputs.tree, joint) for name, joint in samples.items()}
     rows = [
         [name, f"{one.count:,}", f"{one.total:,}", decimal(one.value), bounds((one.low, one.high))]
         for name, one in found.items()
@@ -124,7 +124,7 @@ def _fraction_table(inputs: Inputs, samples: Mapping[str, NDArray]) -> Table:
     return Table("merger-fractions", header, rows, caption, numbers)
 
 
-def _comparison(inputs: Inputs, found: Mapping[str, Fraction]) -> str:
+def _comparison(inputs: Inputs, found: Mapping[str, Count]) -> str:
     judged = inputs.judged
     if isinstance(judged, Missing) or f"volunteers, {inputs.part} part" not in found:
         return ""
@@ -143,7 +143,7 @@ def _comparison(inputs: Inputs, found: Mapping[str, Fraction]) -> str:
 
 def _threshold_curve(tree: DecisionTree, samples: Mapping[str, NDArray]) -> Picture:
     drawing = fraction_against_threshold(tree, samples)
-    at = {name: fraction_above(tree, joint, threshold=0.5) for name, joint in samples.items()}
+    at = {name: count_above(tree, joint, threshold=0.5) for name, joint in samples.items()}
     texts = [f"{found.count:,} of {found.total:,} ({name})" for name, found in at.items()]
     caption = (
         "The merger fraction depends on the threshold as much as on the sky: "

@@ -22,7 +22,7 @@ from hubblefork.report.figures.fractions import (
 )
 from hubblefork.report.inputs import Galaxies, Inputs
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import MERGER, THRESHOLD, Estimated, Unavailable, binomial_interval
+from hubblefork.stats.estimators import MERGER, THRESHOLD, Estimate, Unavailable, binomial_interval
 from hubblefork.stats.held_out import HeldOut, held_out_of_run
 from hubblefork.stats.prevalence import Measurement, Wanted, as_json, criteria, measure, sweep
 from hubblefork.stats.rates import DRAWS, PUBLISHED, UNCALIBRATED, per_galaxy
@@ -100,8 +100,8 @@ def _about(inputs: Inputs, found: Mapping[str, Measurement], held_out: HeldOut |
         "A true merger is a galaxy whose joint fraction of “merger” is at least "
         f"{THRESHOLD:g} by the volunteers. "
         "The count of predictions is corrected for what it misses (completeness) and takes in by mistake "
-        "(contamination), both measured on labelled galaxies that the network did not train on and that are "
-        "not in the sample itself. Isotonic and quantile calibration moreover take those galaxies for a fair "
+        "(false-positive rate), both measured on labelled galaxies that the network did not train on and "
+        "that are not in the sample. Isotonic and quantile calibration also take those galaxies for a fair "
         "sample of the ones counted. The sum of fractions estimates another quantity: the mean share of "
         "votes."
     )
@@ -114,9 +114,9 @@ def _about(inputs: Inputs, found: Mapping[str, Measurement], held_out: HeldOut |
 def _measured(name: str, known: Calibration) -> str:
     measured = known.confusion()
     return (
-        f"For {name}: calibrated on {len(known.truth):,} galaxies; completeness {measured.found} of "
-        f"{measured.true} ({decimal(measured.completeness, 3)}), contamination {measured.mistaken} of "
-        f"{measured.others:,} ({decimal(measured.contamination)})."
+        f"For {name}: calibrated on {len(known.truth):,} galaxies; completeness {measured.true_positives} of "
+        f"{measured.positives} ({decimal(measured.completeness, 3)}), false-positive rate "
+        f"{measured.false_positives} of {measured.negatives:,} ({decimal(measured.false_positive_rate)})."
     )
 
 
@@ -142,7 +142,7 @@ def _estimator_table(found: Mapping[str, Measurement], truths: Mapping[str, tupl
     return Table("estimators-table", header, rows, "Fractions with their 95% intervals.", numbers)
 
 
-def _cell(one: Estimated | Unavailable) -> str:
+def _cell(one: Estimate | Unavailable) -> str:
     if isinstance(one, Unavailable):
         return f"not available: {one.reason}"
     return f"{decimal(one.value)} ({bounds((one.low, one.high))})"

@@ -19,7 +19,7 @@ from scipy.optimize import isotonic_regression
 from sklearn.isotonic import IsotonicRegression
 
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.estimators import LEVEL, Estimated
+from hubblefork.stats.estimators import LEVEL, Estimate
 
 RESAMPLES = 500
 
@@ -50,7 +50,7 @@ def isotonic(
     weights: NDArray | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
-) -> Estimated:
+) -> Estimate:
     """Return the mean over the sample of the fitted chance that a galaxy is a true one.
 
     `score` are predicted fractions (galaxy,). The interval is a bootstrap over sample and calibration
@@ -78,7 +78,7 @@ def quantile(
     weights: NDArray | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
-) -> Estimated:
+) -> Estimate:
     """Return the share of the sample at or above `mapped_threshold`; else as `isotonic`."""
     groups = _grouped(score, calibration_score, weights)
 
@@ -155,8 +155,8 @@ def _times(galaxies: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.bincount(rng.integers(galaxies, size=galaxies), minlength=galaxies).astype(float)
 
 
-def _estimated(values: NDArray, level: float, method: str) -> Estimated:
+def _estimated(values: NDArray, level: float, method: str) -> Estimate:
     low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
     value = float(values[0])
     note = "given a fair calibration sample"
-    return Estimated(value, min(float(low), value), max(float(high), value), level, method, note)
+    return Estimate(value, min(float(low), value), max(float(high), value), level, method, note)

@@ -1,10 +1,9 @@
-"""The count corrected for what a classifier misses and what it takes in by mistake.
+"""Completeness and false-positive rate of a count of galaxies, and the count corrected by them.
 
-Both are measured on calibration galaxies: labelled ones that the network did not train on. *Completeness*
-is the share of true ones that are counted (true-positive rate), *contamination* the share of the
-others that are counted all the same (false-positive rate; not the impurity of the sample). What
-holds on the calibration galaxies is taken to hold in the sample: the two may differ in how many are
-true, not in how well a true or a false one is told.
+Both rates are measured on calibration galaxies: galaxies with labels that the network did not train on.
+*Completeness* (true-positive rate) is the share of the true galaxies that are counted. The *false-positive
+rate* is the share of the other galaxies that are counted; it is not the contamination of the sample, which is
+1 − purity. The corrections take both rates to be the same in the sample as in the calibration galaxies.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from scipy.stats import qmc
 from hubblefork.data.split import VIEWING
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import write_text
-from hubblefork.stats.estimators import LEVEL, Estimated, Unavailable
+from hubblefork.stats.estimators import LEVEL, Estimate, Unavailable
 from hubblefork.stats.held_out import HeldOut
 from hubblefork.stats.query import Criterion
 from hubblefork.zoo import DecisionTree
@@ -36,73 +35,85 @@ PRIOR = 0.5
 
 @dataclass(frozen=True)
 class Confusion:
-    """What a count does on calibration galaxies: `true` ones, `found` of them; `others`, `mistaken` of them.
+    """Numbers of calibration galaxies: true ones, those of them counted; other ones, those of them counted.
 
-    Raises CatalogueError for numbers that contradict each other.
+    Raises CatalogueError when more galaxies are counted than there are.
     """
 
-    true: int
-    found: int
-    others: int
-    mistaken: int
+    positives: int
+    true_positives: int
+    negatives: int
+    false_positives: int
 
     def __post_init__(self) -> None:
-        if not (0 <= self.found <= self.true and 0 <= self.mistaken <= self.others):
-            raise CatalogueError(f"{self}: more found than there are")
+        if not (0 <= self.true_positives <= self.positives and 0 <= self.false_positives <= self.negatives):
+            raise CatalogueError(f"{self}: more galaxies are counted than there are")
 
     @property
     def completeness(self) -> float:
-        """The share of the true ones that are counted; NaN where there are none."""
-        return self.found / self.true if self.true else float("nan")
+        """The share of the true galaxies that are counted; NaN where there are none."""
+        return self.true_positives / self.positives if self.positives else float("nan")
 
     @property
-    def contamination(self) -> float:
-        """The share of the others that are counted; NaN where there are none."""
-        return self.mistaken / self.others if self.others else float("nan")
+    def false_positive_rate(self) -> float:
+        """The share of the other galaxies that are counted; NaN where there are none."""
+        return self.false_positives / self.negatives if self.negatives else float("nan")
 
     @property
-    def tells(self) -> bool:
-        """Whether true ones are counted more often than others: without that nothing can be corrected."""
-        complete, false = self.softened
-        return bool(self.true and self.others and self.completeness > self.contamination and complete > false)
+    def purity(self) -> float:
+        """The share of the counted galaxies that are true (1 − contamination); NaN where none is counted.
+
+        It depends on how common true galaxies are, so that it holds for the calibration galaxies only.
+        """
+        counted = self.true_positives + self.false_positives
+        return self.true_positives / counted if counted else float("nan")
 
     @property
-    def softened(self) -> tuple[float, float]:
-        """Completeness and contamination with one counted and one uncounted galaxy added to either side."""
-        return (self.found + 1) / (self.true + 2), (self.mistaken + 1) / (self.others + 2)
+    def smoothed(self) -> tuple[float, float]:
+        """Both rates with one counted and one uncounted galaxy added to each kind."""
+        return (self.true_positives + 1) / (self.positives + 2), (self.false_positives + 1) / (
+            self.negatives + 2
+        )
+
+    @property
+    def separates(self) -> bool:
+        """Whether true galaxies are counted more often than others; no correction is possible otherwise."""
+        complete, false = self.smoothed
+        both = bool(self.positives and self.negatives)
+        return both and self.completeness > self.false_positive_rate and complete > false
 
 
 def confusion(counts: NDArray, truth: NDArray) -> Confusion:
-    """Return how a count does on calibration galaxies; both arrays are true or false by galaxy."""
+    """Return the numbers of a count on calibration galaxies; both arrays are true or false, (galaxy,)."""
     counts, truth = counts.astype(bool), truth.astype(bool)
-    found, mistaken = np.count_nonzero(counts & truth), np.count_nonzero(counts & ~truth)
-    return Confusion(int(truth.sum()), int(found), int((~truth).sum()), int(mistaken))
+    parts = truth, counts & truth, ~truth, counts & ~truth
+    return Confusion(*(int(np.count_nonzero(part)) for part in parts))
 
 
-def rogan_gladen(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimated:
+def rogan_gladen(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimate:
     """Return (f − FPR) / (TPR − FPR), clipped to [0, 1], with a normal interval.
 
     Rogan & Gladen 1978, Am. J. Epidemiol. 107, 71: the estimate, and its variance by the delta method,
     the calibration sample's own share in it included (their equation for estimated sensitivity and
     specificity). `count` of `total` galaxies of the sample are counted; neither needs to be whole.
-    Raises CatalogueError where `measured` does not tell true ones from others.
+    Raises CatalogueError where `measured` does not separate true galaxies from others.
     """
     _check(count, total, measured)
-    share, gain = count / total, measured.completeness - measured.contamination
-    value = (share - measured.contamination) / gain
+    share, gain = count / total, measured.completeness - measured.false_positive_rate
+    value = (share - measured.false_positive_rate) / gain
     variance = (
         _variance(share, total)
-        + value**2 * _variance(measured.completeness, measured.true)
-        + (1 - value) ** 2 * _variance(measured.contamination, measured.others)
+        + value**2 * _variance(measured.completeness, measured.positives)
+        + (1 - value) ** 2 * _variance(measured.false_positive_rate, measured.negatives)
     ) / gain**2
     half = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(variance))
     low, clipped, high = (float(np.clip(v, 0, 1)) for v in (value - half, value, value + half))
     note = f"clipped from {value:.4f} to {clipped:g}" if clipped != value else ""
-    method = "(count − contamination) / (completeness − contamination), normal interval"
-    return Estimated(clipped, low, high, level, method, note)
+    method = "(count − FPR) / (completeness − FPR), normal interval"
+    return Estimate(clipped, low, high, level, method, note)
 
 
-def lang_reiczigel(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimated:
+def lang_reiczigel(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimate:
     """Return Rogan and Gladen's estimate with the interval of Lang & Reiczigel 2014.
 
     Prev. Vet. Med. 113, 13: as Agresti and Coull do for one proportion, z² galaxies are added to the
@@ -113,7 +124,7 @@ def lang_reiczigel(count: float, total: float, measured: Confusion, *, level: fl
     z = stats.norm.ppf((1 + level) / 2)
     low, high = _bounds(count, total, measured, np.array([-z, z]))
     method = "Rogan and Gladen's estimate, interval of Lang and Reiczigel 2014"
-    return Estimated(
+    return Estimate(
         plain.value,
         min(float(low), plain.value),
         max(float(high), plain.value),
@@ -138,8 +149,8 @@ def lang_reiczigel_draws(
 def _bounds(count: float, total: float, measured: Confusion, z: NDArray) -> NDArray[np.float64]:
     """Return the lower (z < 0) and upper bounds of Lang and Reiczigel's intervals, clipped to [0, 1]."""
     size, share = total + z**2, (count + z**2 / 2) / (total + z**2)
-    complete, false = measured.softened
-    spread = _variance(complete, measured.true + 2), _variance(false, measured.others + 2)
+    complete, false = measured.smoothed
+    spread = _variance(complete, measured.positives + 2), _variance(false, measured.negatives + 2)
     value = (share - false) / (complete - false)
     error = np.sqrt(_variance(share, size) + value**2 * spread[0] + (1 - value) ** 2 * spread[1])
     centre = value + 2 * z**2 * (value * spread[0] - (1 - value) * spread[1])
@@ -169,34 +180,40 @@ class Posterior:
 
 @lru_cache(maxsize=16)
 def posterior(count: float, total: float, measured: Confusion) -> Posterior:
-    """Return the posterior of the true fraction, with completeness and contamination integrated out.
+    """Return the posterior of the true fraction, with completeness and false-positive rate integrated out.
 
     The model of Lambrides et al. 2021 for one classifier: f ~ Beta(½, ½), each of the `total` galaxies
     is counted with the chance f TPR + (1 − f) FPR, and TPR and FPR have the posteriors that the calibration
     galaxies give them, here from Jeffreys' prior Beta(½, ½) too. The integral over TPR and FPR is a
     mean over 256 points of a Sobol sequence, that over f a grid of 800: no chains, no chance.
-    Raises CatalogueError where `measured` does not tell true ones from others.
+    Raises CatalogueError where `measured` does not separate true galaxies from others.
     """
     _check(count, total, measured)
     angle = np.linspace(0, np.pi / 2, GRID)
     grid = np.sin(angle) ** 2  # Jeffreys' prior of f is flat in this angle
     rates = qmc.Sobol(2, scramble=False).random(RATES) + 0.5 / RATES
-    complete = stats.beta.ppf(rates[:, 0], measured.found + PRIOR, measured.true - measured.found + PRIOR)
+    complete = stats.beta.ppf(
+        rates[:, 0], measured.true_positives + PRIOR, measured.positives - measured.true_positives + PRIOR
+    )
     false = stats.beta.ppf(
-        rates[:, 1], measured.mistaken + PRIOR, measured.others - measured.mistaken + PRIOR
+        rates[:, 1], measured.false_positives + PRIOR, measured.negatives - measured.false_positives + PRIOR
     )
     chance = np.clip(np.outer(grid, complete) + np.outer(1 - grid, false), 1e-300, 1 - 1e-16)
     power = count * np.log(chance) + (total - count) * np.log1p(-chance)
     return Posterior(grid, np.exp(power - power.max()).mean(axis=1))
 
 
-def bayesian(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimated:
+def bayesian(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimate:
     """Return the median of `posterior` with its equal-tailed credible interval. Raises as it does."""
     low, value, high = posterior(count, total, measured).quantile(
         np.array([(1 - level) / 2, 0.5, (1 + level) / 2])
     )
     method = "posterior median and equal-tailed credible interval, Lambrides et al. 2021"
-    return Estimated(float(value), float(low), float(high), level, method)
+    return Estimate(float(value), float(low), float(high), level, method)
+
+
+def _jeffreys_quantiles(chance: NDArray, count: int, total: int) -> NDArray[np.float64]:
+    return stats.beta.ppf(chance, count + PRIOR, total - count + PRIOR)
 
 
 def _variance(share: Any, size: Any) -> Any:
@@ -206,10 +223,10 @@ def _variance(share: Any, size: Any) -> Any:
 def _check(count: float, total: float, measured: Confusion) -> None:
     if not 0 <= count <= total or not total:
         raise CatalogueError(f"{count} of {total} galaxies: there is at least one, and not more count")
-    if not measured.tells:
+    if not measured.separates:
         raise CatalogueError(
-            f"of {measured.true} true calibration galaxies {measured.found} are counted, of "
-            f"{measured.others} others {measured.mistaken}: a count that does not tell one from the other "
+            f"of {measured.positives} true calibration galaxies {measured.true_positives} are counted, of "
+            f"{measured.negatives} others {measured.false_positives}: a count that does not separate them "
             "cannot be corrected"
         )
 
@@ -227,7 +244,7 @@ class Calibration:
     origin: str = ""
 
     def confusion(self) -> Confusion:
-        """Return completeness and contamination as numbers of galaxies."""
+        """Return completeness and false-positive rate as numbers of galaxies."""
         return confusion(self.counts, self.truth)
 
     def chosen(self, which: NDArray) -> Calibration:
@@ -269,7 +286,8 @@ class Confusions:
                 "--threshold in tenths, or labelled galaxies (--calibrate-on … --labels …)",
             )
         one = found[THRESHOLDS.index(counted.threshold)]
-        each = (one.found, one.true - one.found, one.mistaken, one.others - one.mistaken)
+        missed, rejected = one.positives - one.true_positives, one.negatives - one.false_positives
+        each = one.true_positives, missed, one.false_positives, rejected
         counts, truth = (np.repeat(which, each) for which in ([True, False] * 2, [True, True, False, False]))
         return Calibration(counts, truth, origin=self.origin)
 

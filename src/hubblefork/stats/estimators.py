@@ -25,7 +25,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Fraction:
+class Count:
     """`count` of `total` galaxies have a joint fraction of `answer` of at least `threshold`.
 
     `low` and `high` bound the binomial interval of that name at confidence `level`: what the number
@@ -52,7 +52,7 @@ class Fraction:
 
 
 @dataclass(frozen=True)
-class Estimated:
+class Estimate:
     """A fraction as one estimator sees it: `low` to `high` is its interval at confidence `level`.
 
     `method` says how value and interval were made, `note` what to mind (that a value was clipped, say).
@@ -82,7 +82,7 @@ class Unavailable:
     remedy: str
 
 
-def fraction_above(
+def count_above(
     tree: DecisionTree,
     joint: NDArray,
     *,
@@ -90,7 +90,7 @@ def fraction_above(
     threshold: float = THRESHOLD,
     interval: str = INTERVAL,
     level: float = LEVEL,
-) -> Fraction:
+) -> Count:
     """Return the share of galaxies whose joint fraction of an answer is at least a threshold.
 
     `joint` has shape (galaxy, answer). Rows where that answer is NaN are left out and counted.
@@ -107,7 +107,7 @@ def fraction_above(
         )
     count = int(np.count_nonzero(known >= threshold))
     low, high = binomial_interval(count, len(known), interval=interval, level=level)
-    return Fraction(
+    return Count(
         count=count,
         total=len(known),
         value=count / len(known),
@@ -168,7 +168,7 @@ def effective_count(counts: NDArray, weights: NDArray | None) -> tuple[float, fl
 
 def counted(
     counts: NDArray, *, weights: NDArray | None = None, interval: str = INTERVAL, level: float = LEVEL
-) -> Estimated:
+) -> Estimate:
     """Return the share of galaxies that count, with a binomial interval: nothing is corrected.
 
     `counts` is true or false by galaxy. With weights the interval is "wilson" or "jeffreys" for the effective
@@ -182,7 +182,7 @@ def counted(
     else:
         low, high = weighted_interval(count, total, interval=interval, level=level)
     note = "" if weights is None else f"weighted; effective number of galaxies {total:.1f}"
-    return Estimated(count / total, low, high, level, f"share above the threshold, {interval} interval", note)
+    return Estimate(count / total, low, high, level, f"share above the threshold, {interval} interval", note)
 
 
 def weighted_interval(
@@ -204,7 +204,7 @@ def weighted_interval(
     return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
 
 
-def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEVEL) -> Estimated:
+def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEVEL) -> Estimate:
     """Return the mean of the joint fractions (galaxy,), with a normal interval from their scatter.
 
     It estimates the mean share of votes, which is another quantity than the share of galaxies above a
@@ -217,6 +217,6 @@ def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEV
     scatter = np.average((score - value) ** 2, weights=equal) / max(size - 1, 1)
     half = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(scatter))
     note = "mean share of votes: another quantity"
-    return Estimated(
+    return Estimate(
         value, max(0.0, value - half), min(1.0, value + half), level, "mean of the fractions", note
     )

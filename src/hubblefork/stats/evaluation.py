@@ -20,7 +20,7 @@ from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import write_text
 from hubblefork.stats import baselines, metrics
 from hubblefork.stats.conformal import Intervals, fit_intervals
-from hubblefork.stats.estimators import MERGER, THRESHOLD, Unavailable, fraction_above
+from hubblefork.stats.estimators import MERGER, THRESHOLD, Unavailable, count_above
 from hubblefork.stats.metrics import Terms, binary, estimates_as_json, in_total, is_binary, reliability_of
 from hubblefork.zoo import DecisionTree
 
@@ -65,7 +65,7 @@ def evaluate(
       `asked_at_least`
     - `constraint_violation`: see `metrics.constraint_violation`
     - `intervals`: what `coverage_of` finds, or `reason` and `remedy` where there are none
-    - `mergers`: `predicted` and `volunteers`, the `estimators.Fraction` of the same galaxies; only of a tree
+    - `mergers`: `predicted` and `volunteers`, the `estimators.Count` of the same galaxies; only of a tree
       that has the answer. `agreement` is None for plain columns: there is nothing to choose from
     - `baselines`: for each its `rmse`, its `agreement`, and `behind`: its RMSE minus that of the
       predictions, `difference`, intervals and `p_value` of a paired bootstrap
@@ -225,7 +225,7 @@ def _mergers(
         return None
     sides = {"predicted": np.where(known[:, None], joint, np.nan), "volunteers": votes}
     return {
-        side: metrics.plain(fraction_above(tree, values, answer=answer, threshold=threshold))
+        side: metrics.plain(count_above(tree, values, answer=answer, threshold=threshold))
         for side, values in sides.items()
     }
 

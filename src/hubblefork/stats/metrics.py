@@ -70,7 +70,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Metric:
     """A metric with its central 68% and 95% bootstrap intervals, and the number of galaxies behind it."""
 
     value: float
@@ -225,14 +225,14 @@ def draw(galaxies: int, *, rng: np.random.Generator, resamples: int = RESAMPLES)
     return draws
 
 
-def estimates(terms: Terms, draws: NDArray) -> tuple[Estimate | None, ...]:
+def estimates(terms: Terms, draws: NDArray) -> tuple[Metric | None, ...]:
     """Return each column's metric with percentile intervals; None for a column without any galaxy.
 
     Draws that hold no galaxy with a say in a column are left out of its interval.
     """
     replicates = replicate(terms, draws)
     return tuple(
-        None if count == 0 else Estimate(float(value), *intervals(column), galaxies=int(count))
+        None if count == 0 else Metric(float(value), *intervals(column), galaxies=int(count))
         for value, column, count in zip(terms.values(), replicates.T, terms.galaxies(), strict=True)
     )
 
@@ -315,9 +315,9 @@ class Binary:
     yes: int
     galaxies: int
     threshold: float
-    auc: Estimate
-    completeness: Estimate
-    purity: Estimate | None
+    auc: Metric
+    completeness: Metric
+    purity: Metric | None
 
 
 def is_binary(votes: NDArray) -> bool:
@@ -342,11 +342,11 @@ def binary(predicted: NDArray, votes: NDArray, draws: NDArray) -> Binary:
     return Binary(int(yes.sum()), int(known.sum()), THRESHOLD, auc, completeness, purity)
 
 
-def _auc(predicted: NDArray, yes: NDArray[np.bool_], draws: NDArray) -> Estimate:
+def _auc(predicted: NDArray, yes: NDArray[np.bool_], draws: NDArray) -> Metric:
     """Return the AUC, as Mann and Whitney count it, with intervals from the draws that hold both kinds."""
     replicates = _mann_whitney(predicted, yes, draws)
     value = _mann_whitney(predicted, yes, np.ones((1, len(yes))))
-    return Estimate(float(value[0]), *intervals(replicates), galaxies=len(yes))
+    return Metric(float(value[0]), *intervals(replicates), galaxies=len(yes))
 
 
 def _mann_whitney(predicted: NDArray, yes: NDArray[np.bool_], times: NDArray) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from hubblefork.errors import CatalogueError
 from hubblefork.stats import calibration, detection
 from hubblefork.stats.calibration import RESAMPLES
 from hubblefork.stats.detection import THRESHOLDS, Calibration, Confusions
-from hubblefork.stats.estimators import LEVEL, Estimated, Unavailable, counted, effective_count, summed
+from hubblefork.stats.estimators import LEVEL, Estimate, Unavailable, counted, effective_count, summed
 from hubblefork.stats.held_out import HeldOut
 from hubblefork.stats.query import Bins, Criterion, Joint, at_least, numbers_of
 from hubblefork.stats.samples import well_asked
@@ -28,8 +28,6 @@ from hubblefork.zoo import DecisionTree
 
 DEFAULT = "corrected"
 UNCORRECTED = "count"
-
-Estimate = Estimated | Unavailable
 
 
 @dataclass(frozen=True)
@@ -90,14 +88,14 @@ def side_by_side(
     rng: np.random.Generator,
     level: float = LEVEL,
     resamples: int = calibration.RESAMPLES,
-) -> dict[str, Estimate]:
+) -> dict[str, Estimate | Unavailable]:
     """Return what each estimator makes of a sample, by its name; the one to be quoted is `default`.
 
     `known` are the calibration galaxies, or why there are none. `rng` draws the bootstrap.
     """
     corrected = _corrected(sample, known, level)
     mapped = _recalibrated(sample, known, rng=rng, level=level, resamples=resamples)
-    plain: dict[str, Estimate] = {
+    plain: dict[str, Estimate | Unavailable] = {
         UNCORRECTED: counted(sample.counts, weights=sample.weights, level=level),
         "count_jeffreys": counted(sample.counts, weights=sample.weights, interval="jeffreys", level=level),
         "sum": _summed(sample, level),
@@ -105,16 +103,18 @@ def side_by_side(
     return corrected | mapped | plain
 
 
-def default(estimators: Mapping[str, Estimate]) -> tuple[str, Estimated]:
+def default(estimators: Mapping[str, Estimate | Unavailable]) -> tuple[str, Estimate]:
     """Return name and estimate of the default: the corrected one, or the count where that cannot be had."""
     for name in (DEFAULT, UNCORRECTED):
         found = estimators[name]
-        if isinstance(found, Estimated):
+        if isinstance(found, Estimate):
             return name, found
     raise CatalogueError("not even the count can be had")
 
 
-def _corrected(sample: Sample, known: Calibration | Unavailable, level: float) -> dict[str, Estimate]:
+def _corrected(
+    sample: Sample, known: Calibration | Unavailable, level: float
+) -> dict[str, Estimate | Unavailable]:
     methods = {
         DEFAULT: detection.lang_reiczigel,
         "bayesian": detection.bayesian,
@@ -131,11 +131,12 @@ def _corrected(sample: Sample, known: Calibration | Unavailable, level: float) -
 
 def _uncorrectable(known: Calibration) -> Unavailable | None:
     measured = known.confusion()
-    if measured.tells:
+    if measured.separates:
         return None
     return Unavailable(
-        f"of {measured.true} true calibration galaxies {measured.found} are counted, of {measured.others} "
-        f"others {measured.mistaken}: completeness and contamination cannot be told apart",
+        f"of {measured.positives} true calibration galaxies {measured.true_positives} are counted, of "
+        f"{measured.negatives} others {measured.false_positives}: completeness and false-positive rate "
+        "cannot be told apart",
         "a lower --threshold, more labelled galaxies (--calibrate-on … --labels …), or a better network",
     )
 
@@ -147,8 +148,8 @@ def _recalibrated(
     rng: np.random.Generator,
     level: float,
     resamples: int,
-) -> dict[str, Estimate]:
-    methods: dict[str, Callable[..., Estimated]] = {
+) -> dict[str, Estimate | Unavailable]:
+    methods: dict[str, Callable[..., Estimate]] = {
         "isotonic": calibration.isotonic,
         "quantile": calibration.quantile,
     }
@@ -160,7 +161,7 @@ def _recalibrated(
     return {name: fit(method) for name, method in methods.items()}
 
 
-def _fit(sample: Sample, known: Calibration, method: Callable[..., Estimated], **how: object) -> Estimated:
+def _fit(sample: Sample, known: Calibration, method: Callable[..., Estimate], **how: object) -> Estimate:
     return method(sample.score, known.score, known.truth, weights=sample.weights, **how)
 
 
@@ -180,7 +181,7 @@ def _unfitted(sample: Sample, known: Calibration | Unavailable) -> Unavailable |
     return None
 
 
-def _summed(sample: Sample, level: float) -> Estimate:
+def _summed(sample: Sample, level: float) -> Estimate | Unavailable:
     return _unscored() if sample.score is None else summed(sample.score, weights=sample.weights, level=level)
 
 
@@ -240,7 +241,7 @@ class Measurement:
     wanted: Wanted
     sample: Sample
     known: Calibration | Unavailable
-    estimators: Mapping[str, Estimate]
+    estimators: Mapping[str, Estimate | Unavailable]
     left_out: int
     notes: tuple[str, ...] = ()
 
@@ -249,7 +250,7 @@ class Measurement:
         """How many galaxies the sample has."""
         return len(self.sample.counts)
 
-    def default(self) -> tuple[str, Estimated]:
+    def default(self) -> tuple[str, Estimate]:
         """Return name and estimate of the estimator to be quoted."""
         return default(self.estimators)
 
@@ -320,7 +321,7 @@ def measure_bins(
     """Measure the fraction in each bin; None for one without galaxies.
 
     Calibration galaxies are binned too where their labels have the column; else all of them serve in every
-    bin, which takes completeness and contamination to be the same in all (a note says so).
+    bin, which takes completeness and false-positive rate to be the same in all (a note says so).
     """
     place = bins.place(numbers_of(table, bins.column))
     found: list[Measurement | None] = []
@@ -359,14 +360,14 @@ def as_json(measured: Measurement) -> dict[str, Any]:
     }
 
 
-def _entry(found: Estimate, level: float) -> dict[str, Any]:
+def _entry(found: Estimate | Unavailable, level: float) -> dict[str, Any]:
     if isinstance(found, Unavailable):
         missing = {"value": None, "interval": None, "level": level}
         return {**missing, "reason": found.reason, "remedy": found.remedy}
     return {**_value(found), "method": found.method, "note": found.note}
 
 
-def _value(found: Estimated) -> dict[str, Any]:
+def _value(found: Estimate) -> dict[str, Any]:
     return {"value": found.value, "interval": [found.low, found.high], "level": found.level}
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimated
+from hubblefork.stats.estimators import Estimate
 from hubblefork.stats.prevalence import Sample, side_by_side
 
 FRACTIONS = (0.005, 0.01, 0.03, 0.08, 0.2)
@@ -97,13 +97,13 @@ def _drawn(scenario: Scenario, fraction: float, rng: np.random.Generator) -> tup
 
 
 def _note(columns: dict[str, list[Any]], one: object, level: float, fraction: float) -> None:
-    there = isinstance(one, Estimated)
+    there = isinstance(one, Estimate)
     entries = {
-        f"covers_{level:.2f}": one.low <= fraction <= one.high if isinstance(one, Estimated) else None,
-        f"width_{level:.2f}": one.high - one.low if isinstance(one, Estimated) else None,
+        f"covers_{level:.2f}": one.low <= fraction <= one.high if isinstance(one, Estimate) else None,
+        f"width_{level:.2f}": one.high - one.low if isinstance(one, Estimate) else None,
     }
     if level == LEVELS[-1]:
-        entries["value"] = one.value if isinstance(one, Estimated) and there else None
+        entries["value"] = one.value if isinstance(one, Estimate) and there else None
     for key, value in entries.items():
         columns.setdefault(key, []).append(value)
 
@@ -140,7 +140,7 @@ def halved(
         known = Calibration(score[there] >= threshold, truth[there], score[there])
         found = side_by_side(Sample(score[here] >= threshold, score[here]), known, rng=rng, resamples=1)
         for name, one in found.items():
-            if isinstance(one, Estimated):
+            if isinstance(one, Estimate):
                 apart.setdefault(name, []).append(one.value - truth[here].mean())
     whole = {name: values for name, values in apart.items() if len(values) == splits}
     return {name: (float(np.mean(values)), float(np.std(values))) for name, values in whole.items()}

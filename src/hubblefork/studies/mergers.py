@@ -29,7 +29,7 @@ from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.report.oldpage import write_page
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimated, Unavailable
+from hubblefork.stats.estimators import Estimate, Unavailable
 from hubblefork.stats.held_out import held_out_of_run
 from hubblefork.stats.prevalence import Sample, side_by_side
 from hubblefork.stats.shift import compare
@@ -239,12 +239,12 @@ def _fractions(sky: Truth, known: Calibration) -> dict[str, Any]:
     return {
         "true": float(sky.is_merger.mean()),
         "completeness": here.completeness,
-        "contamination": here.contamination,
+        "false_positive_rate": here.false_positive_rate,
         **{name: _bounds(estimators[name]) for name in ("count", "corrected")},
     }
 
 
-def _bounds(one: Estimated | Unavailable) -> dict[str, float]:
+def _bounds(one: Estimate | Unavailable) -> dict[str, float]:
     if isinstance(one, Unavailable):
         return {"value": float("nan"), "low": float("nan"), "high": float("nan")}
     return {"value": one.value, "low": one.low, "high": one.high}

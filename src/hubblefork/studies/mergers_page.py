@@ -197,15 +197,15 @@ def _surveys(found: Findings) -> Section:
         "The same galaxies seen worse. Left: distance of a galaxy's features to its 10th nearest training "
         "galaxy, median and 16th to 84th percentile; vermilion squares where the two-sample test against the "
         "held-out galaxies warns (p < 0.001). Right: the true merger fraction, the count, and the default "
-        "with completeness and contamination measured on the training survey, 95% intervals."
+        "with completeness and false-positive rate measured on the training survey, 95% intervals."
     )
     drawing = degraded_surveys(found.surveys, found.scores, held_out="held out")
     text = (
         f"The test warns of {len(warned)} of {len(found.surveys)} skies ({', '.join(warned) or 'none'}); "
         f"it must not warn of “{found.as_trained}”. A correction holds only where completeness and "
-        "contamination are those of the calibration galaxies; the table shows where they are not. A warning "
-        "says that galaxies look unfamiliar, not that the fraction is wrong, and silence does not prove it "
-        "right: label some galaxies of the survey itself."
+        "false-positive rate are those of the calibration galaxies; the table shows where they are not. A "
+        "warning says that galaxies look unfamiliar, not that the fraction is wrong; silence does not prove "
+        "it right: label some galaxies of the survey itself."
     )
     table = _survey_table(found)
     blocks: list[Block] = [Picture("degraded", drawing, caption), Paragraph(text), table]
@@ -213,7 +213,16 @@ def _surveys(found: Findings) -> Section:
 
 
 def _survey_table(found: Findings) -> Table:
-    header = ["sky", "KS distance", "p", "true", "count", "corrected, 95%", "completeness", "contamination"]
+    header = [
+        "sky",
+        "KS distance",
+        "p",
+        "true",
+        "count",
+        "corrected, 95%",
+        "completeness",
+        "false-positive rate",
+    ]
     rows = [
         [
             name,
@@ -223,11 +232,9 @@ def _survey_table(found: Findings) -> Table:
             decimal(sky["count"]["value"], 3),
             "{value:.3f} ({low:.3f} to {high:.3f})".format(**sky["corrected"]),
             decimal(sky["completeness"], 3),
-            decimal(sky["contamination"], 4),
+            decimal(sky["false_positive_rate"], 4),
         ]
         for name, sky in found.surveys.items()
     ]
-    caption = (
-        "Completeness and contamination are those of the sky itself, which the correction does not know."
-    )
+    caption = "Completeness and false-positive rate are those of the sky; the correction does not use them."
     return Table("surveys", header, rows, caption, dict(found.surveys))

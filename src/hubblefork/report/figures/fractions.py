@@ -25,7 +25,7 @@ from hubblefork.report.figures.style import (
 )
 from hubblefork.stats.calibration import fitted_chance
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimated
+from hubblefork.stats.estimators import Estimate
 from hubblefork.stats.prevalence import Measurement, as_json
 from hubblefork.stats.rates import Rate
 
@@ -85,7 +85,7 @@ def _interval_rows(panel: Axes, rows: Sequence[str], found: Measurement) -> None
     quoted, _ = found.default()
     for place, name in enumerate(rows):
         one = found.estimators[name]
-        if not isinstance(one, Estimated):
+        if not isinstance(one, Estimate):
             panel.text(
                 0.02, place, "not available", transform=panel.get_yaxis_transform(), color=GREY, va="center",
                 fontsize=SMALL,
@@ -174,12 +174,12 @@ def fraction_in_bins(binned: Mapping[tuple[float, float], Measurement | None], *
 
 
 def _side(ones: Sequence[Any], side: str) -> NDArray[np.float64]:
-    return np.array([getattr(one, side) if isinstance(one, Estimated) else np.nan for one in ones])
+    return np.array([getattr(one, side) if isinstance(one, Estimate) else np.nan for one in ones])
 
 
-def _count(found: Measurement) -> Estimated:
+def _count(found: Measurement) -> Estimate:
     count = found.estimators["count"]
-    assert isinstance(count, Estimated)
+    assert isinstance(count, Estimate)
     return count
 
 

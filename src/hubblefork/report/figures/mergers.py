@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hubblefork.report.figures.numbers import plain
 from hubblefork.report.figures.style import GREY, PAGE, SERIES, Drawing, in_house_style, new_figure
-from hubblefork.stats.estimators import INTERVAL, LEVEL, MERGER, THRESHOLD, Fraction, fraction_above
+from hubblefork.stats.estimators import INTERVAL, LEVEL, MERGER, THRESHOLD, Count, count_above
 from hubblefork.zoo import DecisionTree
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 101))
@@ -38,7 +38,7 @@ def fraction_against_threshold(
     """
     found = {
         name: [
-            fraction_above(tree, joint, answer=answer, threshold=t, interval=interval, level=level)
+            count_above(tree, joint, answer=answer, threshold=t, interval=interval, level=level)
             for t in thresholds
         ]
         for name, joint in samples.items()
@@ -61,7 +61,7 @@ def fraction_against_threshold(
     return figure, plain({"answer": answer, "interval": interval, "level": level, "samples": curves})
 
 
-def _curve(panel: Axes, line: Mapping[str, Any], label: str, curve: Sequence[Fraction], floor: float) -> None:
+def _curve(panel: Axes, line: Mapping[str, Any], label: str, curve: Sequence[Count], floor: float) -> None:
     thresholds = [fraction.threshold for fraction in curve]
     shares = np.array([fraction.value if fraction.count else np.nan for fraction in curve])
     low, high = ([max(getattr(fraction, side), floor) for fraction in curve] for side in ("low", "high"))
@@ -69,7 +69,7 @@ def _curve(panel: Axes, line: Mapping[str, Any], label: str, curve: Sequence[Fra
     panel.plot(thresholds, shares, label=label, markevery=10, **line)
 
 
-def _numbers(curve: Sequence[Fraction]) -> dict[str, Any]:
+def _numbers(curve: Sequence[Count]) -> dict[str, Any]:
     columns = {
         key: [getattr(fraction, key) for fraction in curve]
         for key in ("threshold", "count", "value", "low", "high")

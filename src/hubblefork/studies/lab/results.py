@@ -29,7 +29,7 @@ from hubblefork.report.figures.prototypes import prototype_rows
 from hubblefork.report.figures.sheets import image_sheet
 from hubblefork.report.galaxies import COVERED, UNDERCOUNT
 from hubblefork.report.inputs import Galaxies
-from hubblefork.stats.estimators import LEVEL, MERGER, THRESHOLD, Fraction, binomial_interval, fraction_above
+from hubblefork.stats.estimators import LEVEL, MERGER, THRESHOLD, Count, binomial_interval, count_above
 from hubblefork.stats.metrics import rmse
 from hubblefork.stats.samples import prototypes
 from hubblefork.studies.lab import paper
@@ -185,14 +185,14 @@ def _equation(lab: Lab) -> Block:
     )
     text += f"  (Wilson 95% interval {low:.4f} to {high:.4f})"
     if isinstance(lab.unlabelled, Unlabelled) and "lab-cnn" in lab.unlabelled.predicted:
-        found = fraction_above(lab.tree, lab.unlabelled.predicted["lab-cnn"].predicted)
+        found = count_above(lab.tree, lab.unlabelled.predicted["lab-cnn"].predicted)
         text += f"\n     here:    {found.count:,} / {found.total:,} ≈ {found.value:.4f}"
         text += f"  (Wilson 95% interval {found.low:.4f} to {found.high:.4f})"
     return Listing(text)
 
 
 def _fractions(lab: Lab, samples: Mapping[str, NDArray]) -> Table:
-    found = {name: fraction_above(lab.tree, joint) for name, joint in samples.items()}
+    found = {name: count_above(lab.tree, joint) for name, joint in samples.items()}
     rows = [
         [name, f"{one.count:,}", f"{one.total:,}", decimal(one.value), bounds((one.low, one.high))]
         for name, one in found.items()
@@ -207,7 +207,7 @@ def _fractions(lab: Lab, samples: Mapping[str, NDArray]) -> Table:
     )
 
 
-def _undercount(lab: Lab, found: Mapping[str, Fraction]) -> str:
+def _undercount(lab: Lab, found: Mapping[str, Count]) -> str:
     votes = found.get(f"{lab.judged_on} part, volunteers")
     networks = [
         one for name, one in found.items() if name.startswith(f"{lab.judged_on} part") and one is not votes
@@ -264,7 +264,7 @@ def _thresholds(lab: Lab, samples: Mapping[str, NDArray]) -> Block:
 
 
 def _at_half(lab: Lab, joint: NDArray) -> str:
-    return decimal(fraction_above(lab.tree, joint, threshold=0.5).value, 4)
+    return decimal(count_above(lab.tree, joint, threshold=0.5).value, 4)
 
 
 def _text(lab: Lab, answer: str) -> str:

@@ -23,7 +23,7 @@ from hubblefork.report.blocks import (
     share,
 )
 from hubblefork.report.method import SOURCES
-from hubblefork.stats.estimators import fraction_above
+from hubblefork.stats.estimators import count_above
 from hubblefork.stats.metrics import agreement, agreement_terms, draw, error_terms, estimates, in_total, rmse
 from hubblefork.studies.lab import paper
 from hubblefork.studies.lab.inputs import Lab, Network, Unlabelled
@@ -88,7 +88,7 @@ def _measured(lab: Lab, network: Network) -> dict[str, Any]:
     }
     if isinstance(lab.unlabelled, Unlabelled):
         found["merger_fraction"] = vars(
-            fraction_above(lab.tree, lab.unlabelled.predicted[network.name].predicted)
+            count_above(lab.tree, lab.unlabelled.predicted[network.name].predicted)
         )
     return found
 
