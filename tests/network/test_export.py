@@ -46,7 +46,7 @@ def cutouts(galaxies, seed=1):
     return np.random.default_rng(seed).integers(0, 256, (galaxies, SIDE, SIDE, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("galaxies", [1, 5])
+@pytest.mark.parametrize("galaxies", [1, 3, 5])
 def test_any_number_of_galaxies_obeys_the_tree(exported, tree, galaxies):
     (fractions,) = exported.run(None, {"cutouts": cutouts(galaxies)})
     assert fractions.shape == (galaxies, 37)
@@ -76,8 +76,12 @@ def test_the_file_says_what_it_is(exported, run, tree):
 def test_a_network_that_was_turned_is_shown_what_predict_shows_it(tree, tmp_path):
     run = untrained(tmp_path, tree, "rotation=180.0")
     assert export(run, tmp_path / "turned.onnx", side=SIDE) < 1e-5
-    images, axis = cutouts(3), taps(SIDE, 64, 34, 1)
-    (fractions,) = onnxruntime.InferenceSession(tmp_path / "turned.onnx").run(None, {"cutouts": images})
+    images, axis = cutouts(5), taps(SIDE, 64, 34, 1)
+    session = onnxruntime.InferenceSession(tmp_path / "turned.onnx")
+    (fractions,) = session.run(None, {"cutouts": images})
+    for galaxies in (1, 3):
+        (fewer,) = session.run(None, {"cutouts": images[:galaxies]})
+        np.testing.assert_allclose(fewer, fractions[:galaxies], atol=1e-6)
     stamps = np.stack([resample(image, axis, axis) for image in images])
     weights = load_weights(run)
     single = replace(weights, recipe=replace(weights.recipe, precision="32"))
@@ -90,7 +94,7 @@ def test_a_network_that_was_turned_is_shown_what_predict_shows_it(tree, tmp_path
 
 def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "_write", lambda model, images, path, _: path.write_bytes(b"ONNX"))
-    monkeypatch.setattr(room, "_run", lambda path, images: np.zeros((len(images), 37)))
+    monkeypatch.setattr(room, "_difference", lambda path, images, expected: 0.1)
     with pytest.raises(RunError, match="not written"):
         export(run, tmp_path / "stray.onnx", side=SIDE)
     assert not list(tmp_path.iterdir())
@@ -99,3 +103,26 @@ def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):
 def test_cutouts_smaller_than_the_crop_are_refused(run, tmp_path):
     with pytest.raises(StampError, match="smaller than the recipe's crop of 64"):
         export(run, tmp_path / "small.onnx", side=50)
+
+
+@pytest.mark.parametrize("source", ["embedded", "views"])
+def test_any_number_of_cutouts_of_networks_that_turn_galaxies(source, tree, tmp_path):
+    run = runs.EMBEDDED if source == "embedded" else views_run(tmp_path, tree)
+    side = load_weights(run).recipe.crop
+    assert export(run, tmp_path / "any.onnx", side=side) < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "any.onnx")
+    assert session.get_inputs()[0].shape == ["galaxy", side, side, 3]
+    model = CutoutsToFractions(load_weights(run), side).eval()
+    images = np.random.default_rng(2).integers(0, 256, (5, side, side, 3)).astype(np.uint8)
+    for galaxies in (1, 3, 5):
+        (fractions,) = session.run(None, {"cutouts": images[:galaxies]})
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(images[:galaxies])).numpy()
+        np.testing.assert_allclose(fractions, expected, atol=1e-4)
+
+
+def views_run(folder, tree):
+    recipe = load_recipe("views", ["crop=80", "stamp_size=80", "input_size=76", "width=4"])
+    torch.manual_seed(0)
+    runs.write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    return folder

@@ -86,7 +86,7 @@ def augmented_views(
 def moved_views(stamps: Tensor, size: int, moves: Tensor) -> Tensor:
     """Cut views of `size` pixels moved by affine maps, (galaxy, 2, 3) or one for all; as `central_views`."""
     grid = affine_grid(moves, [len(moves), 3, size, size], align_corners=False)
-    grid = grid.expand(len(stamps), -1, -1, -1)
+    grid = grid.expand(stamps.shape[0], -1, -1, -1)
     whole = stamps.permute(0, 3, 1, 2).float().div_(255)
     views = grid_sample(whole, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return views.contiguous(memory_format=torch.channels_last)

@@ -38,7 +38,7 @@ class Corners(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the views, by one bilinear resampling."""
-        grid = self.grid.expand(len(images), -1, -1, -1)
+        grid = self.grid.expand(images.shape[0], -1, -1, -1)
         cut = grid_sample(images, grid.to(images.dtype), mode="bilinear", align_corners=False)
         views = cut.unflatten(2, (VIEWS, self.side)).transpose(1, 2)
         return views.flatten(0, 1)
