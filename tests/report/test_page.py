@@ -31,7 +31,7 @@ The largest is {{ numbers.curve.largest }}, of {{ name }}.
 
 {{ table("errors", "A caption with <b> and *.") }}
 
-{{ figure("lost") }}
+{% call figure("lost") %}Its first value is {{ absent.value }}.{% endcall %}
 
 {{ missing("curve") }}
 {{ missing("other") }}
@@ -101,6 +101,15 @@ def test_a_page_is_whole_html_that_needs_nothing_else(templates, tmp_path):
     assert all(uri.startswith("data:image/png;base64,") for uri in html.all("img", "src"))
     assert (tmp_path / "curve.pdf").read_bytes().startswith(b"%PDF-")
     assert html.all("a", "href")[:2] == ["#out", "#tables"]
+
+
+def test_a_caption_can_have_another_label_or_none(templates, tmp_path):
+    templates["test.md.j2"] = """## A {#a}
+{{ table("errors", "A caption.", label="Table 6 of the report") }} {{ figure("curve", "Bare.", label="") }}
+"""
+    page, html = written(tmp_path)
+    assert "Table 6 of the report. A caption." in html.text
+    assert page.captions == {"errors": "Table 6 of the report. A caption.", "curve": "Bare."}
 
 
 def test_what_comes_from_data_is_neither_html_nor_markdown(templates, tmp_path):

@@ -37,6 +37,7 @@ from hubblefork.report.tables import Table, bounds, counted, decimal, listed, pl
 FILTERS = {f.__name__: f for f in (bounds, counted, decimal, duration, listed, share)}
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 OPEN, CLOSE = "\ue000", "\ue001"  # around the number of a block that is HTML already
+Caller = Callable[[], str]
 HEADING = re.compile(r"(?P<title>.*?)\s*\{#(?P<anchor>[\w-]+)\}")
 
 
@@ -52,6 +53,8 @@ class Missing:
 class Page:
     """Figures, tables and missing parts by name; `write` sets them in a template.
 
+    `numbers` are those of figures and tables by name, `captions` (after `write`) their captions as text.
+
     >>> page = Page("report")
     >>> numbers = page.figure("scatter", *plots.panels(tree, predicted, volunteers))
     >>> page.table("errors", Table(["answer", "RMSE"], rows, values))
@@ -62,6 +65,7 @@ class Page:
     def __init__(self, out: str | Path) -> None:
         self.out = Path(out)
         self.numbers: dict[str, Any] = {}
+        self.captions: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any] | Missing] = {}
 
     def figure(self, name: str, figure: Figure, numbers: Mapping[str, Any], *, dpi: int = DPI) -> Any:
@@ -110,6 +114,7 @@ class Page:
         names = {"numbers": self.numbers, "has": self.has, "title": title, "subtitle": subtitle}
         text = _markdown_templates().get_template(template).render(**names, **blocks.functions(), **context)
         sections = _sections(text, blocks)
+        self.captions = blocks.captions
         base = _html_templates().get_template("page.html")
         html = base.render(title=title, subtitle=subtitle, sections=sections, version=__version__)
         numbers = {section["anchor"]: self._numbers_of(section["names"]) for section in sections}
@@ -130,19 +135,27 @@ class _Blocks:
         self.html: list[str] = []
         self.names: list[str] = []
         self.counts = {"figure": 0, "table": 0}
+        self.captions: dict[str, str] = {}
 
     def functions(self) -> dict[str, Callable[..., Markup]]:
         """Return the functions by the name that templates use."""
         names = ("figure", "table", "missing", "facts", "listing", "code", "warning")
         return {name: getattr(self, name) for name in names}
 
-    def figure(self, name: str, caption: str = "", caller: Callable[[], str] | None = None) -> Markup:
-        """Show a figure or say that it is missing; the caption is plain text, or Markdown in a call block."""
-        return self._numbered("figure", name, caller() if caller else _escaped(caption))
+    def figure(
+        self, name: str, caption: str = "", label: str | None = None, caller: Caller | None = None
+    ) -> Markup:
+        """Show a figure or say that it is missing; the caption is plain text, or Markdown in a call block.
 
-    def table(self, name: str, caption: str = "", caller: Callable[[], str] | None = None) -> Markup:
-        """Show a table or say that it is missing."""
-        return self._numbered("table", name, caller() if caller else _escaped(caption))
+        `label` stands before the caption (default: "Figure 1" and so on).
+        """
+        return self._labelled("figure", name, label, caller or (lambda: _escaped(caption)))
+
+    def table(
+        self, name: str, caption: str = "", label: str | None = None, caller: Caller | None = None
+    ) -> Markup:
+        """Show a table or say that it is missing; `caption` and `label` are as for `figure`."""
+        return self._labelled("table", name, label, caller or (lambda: _escaped(caption)))
 
     def missing(self, name: str) -> Markup:
         """Say what is missing under a name, nothing where nothing is."""
@@ -168,15 +181,18 @@ class _Blocks:
         """Set a paragraph off from the others."""
         return self._kept("warning", "", text=_inline(caller(), self))
 
-    def _numbered(self, kind: str, name: str, caption: str) -> Markup:
+    def _labelled(self, kind: str, name: str, label: str | None, caption: Caller) -> Markup:
         part = self.parts.get(name)
         if part is None:
             raise KeyError(f"the page has no {kind} “{name}”, and nothing says that it is missing")
         if isinstance(part, Missing):
             return self.missing(name)
-        self.counts[kind] += 1
-        text, number = _inline(caption, self), self.counts[kind]
-        return self._kept(kind, name, part=part, caption=text, words=text.striptags(), number=number)
+        if label is None:
+            self.counts[kind] += 1
+            label = f"{kind.capitalize()} {self.counts[kind]}"
+        text = _inline(caption(), self)
+        self.captions[name] = f"{label}. {text.striptags()}" if label else text.striptags()
+        return self._kept(kind, name, part=part, caption=text, words=text.striptags(), label=label)
 
     def _kept(self, block: str, name: str, **values: Any) -> Markup:
         return Markup(f"\n\n{self._mark(_html(block, **values), name)}\n\n")
