@@ -5,7 +5,7 @@
 DATA is a data folder as `hubblefork ingest` writes it. A training stops after the epoch whose validation RMSE
 is at or below the target for the first time; the time is that from the stamps on the disk to the end of that
 epoch, network and optimiser made, validation counted in, imports not. With `--from images` cutting the stamps
-out of the images counts too. Epochs are as long as the recipe says: `--set steps=50` looks more often.
+out of the images counts too. Epochs are as long as the recipe says: `--set steps_per_epoch=50` looks often.
 
 Every training is a row of times.csv in `--record` (records/<date>-speed-run by itself), from which the table
 in README.md beside it is made; recipes and epochs lie there too. A row that is there is not run again: an

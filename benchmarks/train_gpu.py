@@ -198,7 +198,14 @@ def by_train(
     recipe: Recipe, way: str, data: Path, device: torch.device, arguments: argparse.Namespace
 ) -> Found:
     epochs = arguments.rounds + 1
-    short = replace(recipe, epochs=epochs, steps=arguments.steps, patience=epochs, minutes=0.0, warmup=0.0)
+    short = replace(
+        recipe,
+        epochs=epochs,
+        steps_per_epoch=arguments.steps,
+        patience=epochs,
+        max_minutes=0.0,
+        warmup_epochs=0.0,
+    )
     short = replace(short, compile=way == "train compiled")
     forget_memory(device)
     with tempfile.TemporaryDirectory() as folder:

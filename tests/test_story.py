@@ -8,7 +8,7 @@ from hubblefork.api import demo
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.network import runs
 
-QUICK = ("steps=0", "batch_size=32", "epochs=3")
+QUICK = ("steps_per_epoch=0", "batch_size=32", "epochs=3")
 
 
 @pytest.fixture(scope="module")

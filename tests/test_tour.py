@@ -22,7 +22,7 @@ COMMANDS = [
     for command in re.findall(r"^hubblefork (.+)$", TOUR, re.MULTILINE)
     if not command.startswith(MINUTES)
 ]
-BRIEFLY = ["--set", "epochs=1", "--set", "steps=2", "--device", "cpu"]
+BRIEFLY = ["--set", "epochs=1", "--set", "steps_per_epoch=2", "--device", "cpu"]
 SMALL = {  # what a command of the tour is given besides, where networks are large
     "vgg7": ["--set", "width=2"],
     "resnet50-lora": ["--set", "architecture=encoder:resnet10t", "--set", "pretrained="],

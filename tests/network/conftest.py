@@ -14,7 +14,15 @@ from hubblefork.data.split import Split, write_split
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.zoo import to_joint
 
-QUICK = ["crop=64", "stamp_size=32", "input_size=32", "batch_size=32", "steps=0", "epochs=3", "patience=50"]
+QUICK = [
+    "crop=64",
+    "stamp_size=32",
+    "input_size=32",
+    "batch_size=32",
+    "steps_per_epoch=0",
+    "epochs=3",
+    "patience=50",
+]
 
 
 def blob(roundness: float) -> bytes:

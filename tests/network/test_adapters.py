@@ -19,9 +19,9 @@ SETTINGS = [
     "crop=64",
     "stamp_size=32",
     "input_size=32",
-    "tail_width=8",
+    "hidden_units=8",
 ]
-QUICK = [*SETTINGS, "batch_size=8", "steps=3", "epochs=2"]
+QUICK = [*SETTINGS, "batch_size=8", "steps_per_epoch=3", "epochs=2"]
 
 
 @pytest.fixture(scope="module")

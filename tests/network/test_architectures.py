@@ -8,20 +8,20 @@ import torch
 from torch import nn
 
 from hubblefork.errors import DownloadError, RecipeError
-from hubblefork.network.architectures import KNOWN, Free, build
+from hubblefork.network.architectures import KNOWN, NetworkOptions, build
 from hubblefork.network.architectures.encoder import Encoder
 from hubblefork.network.architectures.views import Corners, Maxout
 from hubblefork.network.model import count_by_recipe, count_parameters
 from hubblefork.network.recipe import load_recipe, recipe_names
 
-SMALL = Free(width=4, tail_depth=1, tail_width=8)
+SMALL = NetworkOptions(width=4, hidden_layers=1, hidden_units=8)
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipes_network_ends_with_the_linear_layer_of_the_scores(tree, name):
     recipe = load_recipe(name)
     with torch.device("meta"):
-        network = build(recipe.architecture, input_size=recipe.input_size, outputs=37, free=recipe.free)
+        network = build(recipe.architecture, input_size=recipe.input_size, outputs=37, options=recipe.options)
     assert isinstance(network, nn.Sequential)
     assert isinstance(network[-1], nn.Linear)
     assert network[-1].out_features == 37
@@ -42,7 +42,7 @@ def test_the_vggs_have_the_published_convolutions_and_dense_layers(tree, name):
 
 
 def test_vgg7_has_seven_blocks():
-    network = build("vgg7", input_size=64, outputs=37, free=Free(dropout=0.1))
+    network = build("vgg7", input_size=64, outputs=37, options=NetworkOptions(dropout=0.1))
     kinds = [type(layer).__name__ for layer in network]
     assert kinds.count("Conv2d") == 14
     assert kinds.count("Dropout") == 7
@@ -77,7 +77,7 @@ def test_every_view_sees_the_centre_and_nothing_beyond_the_input():
 
 
 def test_a_galaxys_views_stand_together_and_galaxies_do_not_mix():
-    network = build("views", input_size=99, outputs=37, free=Free(width=4)).eval()
+    network = build("views", input_size=99, outputs=37, options=NetworkOptions(width=4)).eval()
     galaxies = torch.rand(3, 3, 99, 99)
     together, alone = network(galaxies), torch.cat([network(galaxy[None]) for galaxy in galaxies])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
@@ -95,26 +95,30 @@ def test_too_small_an_input_is_refused(name, size):
 
 @pytest.mark.parametrize(("name", "size"), [("vgg7", 16), ("vgg7", 45), ("vgg11", 33), ("views", 74)])
 def test_other_sizes_are_taken(name, size):
-    free = Free(width=4) if name == "views" else SMALL
-    assert build(name, input_size=size, outputs=37, free=free).eval()(torch.rand(1, 3, size, size)).shape == (
+    options = NetworkOptions(width=4) if name == "views" else SMALL
+    assert build(name, input_size=size, outputs=37, options=options).eval()(
+        torch.rand(1, 3, size, size)
+    ).shape == (
         1,
         37,
     )
 
 
 def test_what_a_network_does_not_leave_open_is_refused():
-    with pytest.raises(RecipeError, match="tail_depth = 1, but lab-cnn does not leave it open: it stays 0"):
-        load_recipe("lab-cnn", ["tail_depth=1"])
-    with pytest.raises(RecipeError, match="width = 4, but encoder:resnet10t does not leave it open"):
-        build("encoder:resnet10t", input_size=64, outputs=37, free=Free(width=4))
+    with pytest.raises(
+        RecipeError, match="hidden_layers = 1, but lab-cnn does not have this option: it stays 0"
+    ):
+        load_recipe("lab-cnn", ["hidden_layers=1"])
+    with pytest.raises(RecipeError, match="width = 4, but encoder:resnet10t does not have this option"):
+        build("encoder:resnet10t", input_size=64, outputs=37, options=NetworkOptions(width=4))
     with pytest.raises(RecipeError, match="adapter_rank: vgg7 has no encoder"):
         load_recipe("vgg7", ["adapter_rank=2"])
 
 
 def test_an_encoder_of_timm_is_a_recipe_by_its_name(tree):
-    recipe = load_recipe("encoder:resnet10t", ["tail_width=16"])
+    recipe = load_recipe("encoder:resnet10t", ["hidden_units=16"])
     assert (recipe.name, recipe.pretrained) == ("encoder:resnet10t", "resnet10t")
-    network = build(recipe.architecture, input_size=64, outputs=37, free=recipe.free)
+    network = build(recipe.architecture, input_size=64, outputs=37, options=recipe.options)
     assert network(torch.rand(2, 3, 64, 64)).shape == (2, 37)
     assert [type(layer).__name__ for layer in network] == ["Encoder", "Linear", "ReLU", "Dropout", "Linear"]
     theirs = sum(p.numel() for p in timm.create_model("resnet10t", num_classes=0).parameters())
@@ -122,22 +126,22 @@ def test_an_encoder_of_timm_is_a_recipe_by_its_name(tree):
 
 
 def test_an_encoder_drops_features_and_passes_blocks_by():
-    free = Free(dropout=0.3, drop_path=0.2)
-    network = build("encoder:mobilenetv2_035", input_size=64, outputs=37, free=free)
+    options = NetworkOptions(dropout=0.3, drop_path=0.2)
+    network = build("encoder:mobilenetv2_035", input_size=64, outputs=37, options=options)
     assert [type(layer).__name__ for layer in network] == ["Encoder", "Dropout", "Linear"]
     chances = [layer.drop_prob for layer in network.modules() if type(layer).__name__ == "DropPath"]
     assert network[1].p == 0.3
     assert chances == sorted(chances) and 0.1 < chances[-1] <= 0.2
-    with pytest.raises(RecipeError, match=r"drop_path = 0\.1, but vgg7 does not leave it open"):
+    with pytest.raises(RecipeError, match=r"drop_path = 0\.1, but vgg7 does not have this option"):
         load_recipe("vgg7", ["drop_path=0.1"])
 
 
 def test_a_transformer_takes_the_size_of_the_stamps():
-    network = build("encoder:vit_tiny_patch16_224", input_size=64, outputs=37, free=SMALL_TAIL).eval()
+    network = build("encoder:vit_tiny_patch16_224", input_size=64, outputs=37, options=SMALL_TAIL).eval()
     assert network(torch.rand(1, 3, 64, 64)).shape == (1, 37)
 
 
-SMALL_TAIL = Free(tail_width=8)
+SMALL_TAIL = NetworkOptions(hidden_units=8)
 
 
 def test_grouped_convolutions_train_in_single_precision_on_a_cpu(tree):
@@ -174,13 +178,13 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch):
 
 def test_names_that_are_none_list_all(tree):
     with pytest.raises(RecipeError) as caught:
-        load_recipe("lab-cnn", ["architecture=vg7", "optimiser=adamm", "tail_dropout=1", "momentum=-1"])
+        load_recipe("lab-cnn", ["architecture=vg7", "optimiser=adamm", "hidden_dropout=1", "momentum=-1"])
     message = str(caught.value)
     for complaint in (
         '"vg7" (did you mean "vgg7"?)',
-        '"adamm" (did you mean "adam',
-        "tail_dropout = 1.0",
-        "momentum = -1.0",
+        "optimiser = 'adamm'",
+        "hidden_dropout = 1 ",
+        "momentum = -1 ",
     ):
         assert complaint in message
     assert all(name in message for name in KNOWN)

@@ -100,7 +100,7 @@ def test_the_generator_decides():
 def test_each_transform_comes_with_its_chance(transform):
     (name,) = transform
     moves = random_moves(
-        4000, 96, 64, Augmentation(**transform, **{f"{name}_chance": 0.3}), torch.Generator().manual_seed(0)
+        4000, 96, 64, Augmentation(**transform, **{f"{name}_probability": 0.3}), torch.Generator().manual_seed(0)
     )
     unmoved = torch.tensor([[64 / 96, 0, 0], [0, 64 / 96, 0]])
     moved = ((moves - unmoved).abs() > 1e-6).flatten(1).any(dim=1).float().mean()
@@ -108,7 +108,7 @@ def test_each_transform_comes_with_its_chance(transform):
 
 
 def test_chances_are_drawn_apart():
-    by = Augmentation(rotation=180, zoom=1.3, rotation_chance=0.5, zoom_chance=0.5)
+    by = Augmentation(rotation=180, zoom=1.3, rotation_probability=0.5, zoom_probability=0.5)
     moves = random_moves(4000, 96, 64, by, torch.Generator().manual_seed(0))
     scale = (moves[:, 0, 0] ** 2 + moves[:, 1, 0] ** 2).sqrt()
     zoomed, turned = (scale - 64 / 96).abs() > 1e-5, moves[:, 1, 0].abs() > 1e-6
@@ -116,7 +116,9 @@ def test_chances_are_drawn_apart():
 
 
 def test_a_chance_of_one_is_what_it_was_before_there_were_chances():
-    one, other = (moved(stamps(3), rotation=90.0, zoom=1.2, **more) for more in ({}, {"zoom_chance": 1.0}))
+    one, other = (
+        moved(stamps(3), rotation=90.0, zoom=1.2, **more) for more in ({}, {"zoom_probability": 1.0})
+    )
     assert torch.equal(one, other)
 
 
@@ -159,7 +161,8 @@ def test_a_galaxy_is_judged_as_smooth_as_it_was_trained_on():
     assert roughness(still) > 1.5 * trained
     assert torch.equal(still, central_views(noise, 64))
     assert torch.equal(
-        still_views(noise, 64, Augmentation(rotation=180.0, rotation_chance=0.5)), central_views(noise, 64)
+        still_views(noise, 64, Augmentation(rotation=180.0, rotation_probability=0.5)),
+        central_views(noise, 64),
     )
 
 

@@ -18,7 +18,7 @@ from hubblefork.stats.metrics import rmse
 
 from .conftest import QUICK, write_data_folder
 
-RECIPE = load_recipe("lab-cnn", [*QUICK, "epochs=1", "steps=2"])
+RECIPE = load_recipe("lab-cnn", [*QUICK, "epochs=1", "steps_per_epoch=2"])
 
 
 @pytest.fixture(scope="module")

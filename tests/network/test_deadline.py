@@ -28,7 +28,7 @@ def run_epochs(deadline, monkeypatch, lengths):
 
 
 def test_the_epoch_that_would_be_too_late_is_not_begun(quick, monkeypatch):
-    limit = replace(quick, minutes=1)
+    limit = replace(quick, max_minutes=1)
     assert run_epochs(Deadline(limit), monkeypatch, [20] * 9) == 3
     assert run_epochs(Deadline(limit), monkeypatch, [20.1] * 9) == 2
     assert run_epochs(Deadline(limit), monkeypatch, [90] * 9) == 1
@@ -36,14 +36,19 @@ def test_the_epoch_that_would_be_too_late_is_not_begun(quick, monkeypatch):
 
 
 def test_the_time_before_an_interruption_counts(quick, monkeypatch):
-    first, second = Deadline(replace(quick, minutes=1)), Deadline(replace(quick, minutes=1))
+    first, second = Deadline(replace(quick, max_minutes=1)), Deadline(replace(quick, max_minutes=1))
     run_epochs(first, monkeypatch, [10, 10])
     second.load_state_dict(first.state_dict())
     assert run_epochs(second, monkeypatch, [10] * 9) == 4
 
 
 def test_a_training_in_no_time_has_one_epoch_and_is_finished(data, quick, tmp_path):
-    run = train(data, replace(quick, minutes=1e-6, steps=1, batch_size=8), tmp_path / "run", device="cpu")
+    run = train(
+        data,
+        replace(quick, max_minutes=1e-6, steps_per_epoch=1, batch_size=8),
+        tmp_path / "run",
+        device="cpu",
+    )
     assert runs.read_notes(run)["epochs"] == 1
     assert runs.is_finished(run)
 
@@ -52,5 +57,5 @@ def test_a_training_in_no_time_has_one_epoch_and_is_finished(data, quick, tmp_pa
 def test_no_such_time(quick, minutes):
     from hubblefork.errors import RecipeError
 
-    with pytest.raises(RecipeError, match="minutes = "):
-        replace(quick, minutes=minutes)
+    with pytest.raises(RecipeError, match="max_minutes = "):
+        replace(quick, max_minutes=minutes)

@@ -58,7 +58,7 @@ def test_a_run_says_what_it_fell_back_to(data, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "hubblefork.network.training.compiled", lambda *_: "compile: not compiled, for a test"
     )
-    sizes = ["crop=64", "stamp_size=32", "input_size=32", "batch_size=8", "steps=1", "epochs=1"]
+    sizes = ["crop=64", "stamp_size=32", "input_size=32", "batch_size=8", "steps_per_epoch=1", "epochs=1"]
     recipe = load_recipe("lab-cnn", [*sizes, "precision=fp16", "compile=true"])
     notes = runs.read_notes(train(data, recipe, tmp_path / "run", device="cpu"))
     assert notes["remarks"][0] == "compile: not compiled, for a test"

@@ -219,7 +219,7 @@ def test_bad_labels_leave_nothing_behind(trained, sky, tmp_path):
     with pytest.raises(RecipeError, match="long of plain_columns stand alone"):
         tuned(trained, sky, out, settings=["head=lab"])
     with pytest.raises(RecipeError, match="no highest answer to agree on"):
-        tuned(trained, sky, out, settings=["watch=validation_agreement"])
+        tuned(trained, sky, out, settings=["monitor=validation_agreement"])
     assert not out.exists()
 
 
@@ -253,7 +253,9 @@ def test_the_last_layer_is_a_logistic_regression(quick, tree):
 
 def test_settings_are_open_and_those_of_large_runs_are_not_kept(trained):
     weights = runs.load_weights(trained)
-    large = replace(weights, recipe=replace(weights.recipe, average=0.999, minutes=5.0, steps=200))
+    large = replace(
+        weights, recipe=replace(weights.recipe, ema_decay=0.999, max_minutes=5.0, steps_per_epoch=200)
+    )
     recipe = recipe_for(large, plain_columns(["ring"]), ["epochs=3", "flip=0"])
-    assert (recipe.average, recipe.minutes, recipe.steps) == (0, 0, 0)
+    assert (recipe.ema_decay, recipe.max_minutes, recipe.steps_per_epoch) == (0, 0, 0)
     assert (recipe.epochs, recipe.flip) == (3, 0)

@@ -27,11 +27,11 @@ class Questions(TorchDispatchMode):
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_no_step_asks_the_device(data, quick, tmp_path, average):
     """PyTorch's Adam on a CPU counts its steps in tensors there; SGD does not."""
-    recipe = replace(quick, epochs=1, optimiser="sgd", average=average, rotation=90.0, flip=0.5)
+    recipe = replace(quick, epochs=1, optimiser="sgd", ema_decay=average, rotation=90.0, flip=0.5)
     asked = {}
     for steps in (2, 6):
         with Questions() as questions:
-            train(data, replace(recipe, steps=steps), tmp_path / f"{steps}", device="cpu")
+            train(data, replace(recipe, steps_per_epoch=steps), tmp_path / f"{steps}", device="cpu")
         asked[steps] = questions.count
     assert asked[2] == asked[6] > 0
 
@@ -39,7 +39,7 @@ def test_no_step_asks_the_device(data, quick, tmp_path, average):
 def test_the_clock_of_an_epoch_waits_for_the_last_step(data, quick, tmp_path, monkeypatch):
     waited = []
     monkeypatch.setattr(callbacks, "wait_for", waited.append)
-    train(data, replace(quick, epochs=2, steps=2), tmp_path / "run", device="cpu")
+    train(data, replace(quick, epochs=2, steps_per_epoch=2), tmp_path / "run", device="cpu")
     assert waited == [torch.device("cpu")] * 2
 
 

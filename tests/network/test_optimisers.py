@@ -101,7 +101,7 @@ def test_one_cycle_is_pytorchs():
 
 
 def test_the_warm_up_rises_in_a_line_and_its_length_is_the_recipes():
-    found = optimisation(network(), recipe("schedule=cosine", "warmup=2", "learning_rate=1"), STEPS)
+    found = optimisation(network(), recipe("schedule=cosine", "warmup_epochs=2", "learning_rate=1"), STEPS)
     schedule = found["lr_scheduler"]["scheduler"]
     rates = []
     for _ in range(STEPS):
@@ -124,19 +124,19 @@ class Stop(Callback):
 @pytest.mark.parametrize(
     "settings",
     [
-        ["schedule=cosine", "warmup=1", "optimiser=muon"],
+        ["schedule=cosine", "warmup_epochs=1", "optimiser=muon"],
         ["schedule=one-cycle", "optimiser=sgd", "weight_decay=0.01"],
     ],
 )
 def test_a_schedule_goes_on_exactly_where_it_was(data, quick, tmp_path, settings):
-    kept = ["epochs=4", "steps=2", "batch_size=8"]
+    kept = ["epochs=4", "steps_per_epoch=2", "batch_size=8"]
     wanted = replace(load_recipe("lab-cnn", [*settings, *kept]), **{k: getattr(quick, k) for k in SIZES})
     with pytest.raises(ConnectionAbortedError):
         train(data, wanted, tmp_path / "broken", device="cpu", callbacks=[Stop()])
     broken, whole = (train(data, wanted, tmp_path / name, device="cpu") for name in ("broken", "whole"))
     one, other = ([row["learning_rate"] for row in runs.read_metrics(run)] for run in (broken, whole))
     assert one == other
-    rise = wanted.warmup / 4
+    rise = wanted.warmup_epochs / 4
     expected = [
         schedule_factor(wanted.schedule, (2 * e + 2.5) / 8, rise) * wanted.learning_rate for e in range(4)
     ]

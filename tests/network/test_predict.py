@@ -244,7 +244,7 @@ def test_views_make_a_prediction_independent_of_how_the_galaxy_lies(trained):
 
 @pytest.fixture(scope="module")
 def untrained(data, tmp_path_factory):
-    recipe = load_recipe("lab-cnn", [*QUICK, "epochs=1", "steps=1", "seed=4"])
+    recipe = load_recipe("lab-cnn", [*QUICK, "epochs=1", "steps_per_epoch=1", "seed=4"])
     return train(data, recipe, tmp_path_factory.mktemp("untrained") / "run", device="cpu")
 
 

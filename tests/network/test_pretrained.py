@@ -12,7 +12,7 @@ from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 
-QUICK = ["batch_size=8", "steps=1", "epochs=1"]
+QUICK = ["batch_size=8", "steps_per_epoch=1", "epochs=1"]
 
 
 @pytest.fixture(scope="module")

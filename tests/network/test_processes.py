@@ -31,11 +31,11 @@ SETTINGS = [
         "stamp_size=48",
         "input_size=32",
         "pretrained=",
-        "tail_depth=0",
+        "hidden_layers=0",
         "head=tree",
         "precision=32",
     ),
-    *("batch_size=15", "steps=3", "epochs=2", "optimiser=sgd", "learning_rate=0.05"),
+    *("batch_size=15", "steps_per_epoch=3", "epochs=2", "optimiser=sgd", "learning_rate=0.05"),
 ]
 MOVES = Augmentation(rotation=180, flip=0.5, shift=2, zoom=1.2)
 

@@ -9,7 +9,7 @@ import pytest
 from hubblefork.errors import RecipeError
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "record.py"
-TINY = ["steps=2", "batch_size=8", "epochs=2", "crop=64", "stamp_size=32", "input_size=32"]
+TINY = ["steps_per_epoch=2", "batch_size=8", "epochs=2", "crop=64", "stamp_size=32", "input_size=32"]
 WORDS = [word for setting in TINY for word in ("--set", setting)]
 
 

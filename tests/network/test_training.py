@@ -115,7 +115,7 @@ class Recorder(Callback):
 
 def test_the_average_is_what_is_judged_and_kept(data, quick, tmp_path):
     recorder = Recorder()
-    recipe = replace(quick, epochs=1, average=0.5, precision="32", batch_size=8)
+    recipe = replace(quick, epochs=1, ema_decay=0.5, precision="32", batch_size=8)
     run = train(data, recipe, tmp_path / "run", device="cpu", callbacks=[recorder])
     expected = dict(recorder.steps[0])
     for number, step in enumerate(recorder.steps[1:], start=1):
@@ -144,7 +144,7 @@ def rmse_of_validation(run):
 
 @pytest.mark.parametrize(("how", "average"), [(signal.SIGKILL, 0.0), (signal.SIGINT, 0.9)])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data, quick, tmp_path, how, average):
-    recipe = replace(quick, epochs=8, plateau_patience=1, patience=6, average=average)
+    recipe = replace(quick, epochs=8, plateau_patience=1, patience=6, ema_decay=average)
     (tmp_path / "recipe.toml").write_text(recipe_text(recipe))
     run = tmp_path / "interrupted"
     command = [sys.executable, "-c", TRAIN, str(data), str(tmp_path / "recipe.toml"), str(run)]

@@ -27,7 +27,7 @@ from .conftest import write_data_folder
 SPACE = parse_space(
     "[learning_rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n[batch_size]\nchoices = [32, 64]", "x"
 )
-RECIPE = load_recipe("lab-cnn", ["epochs=4", "batch_size=32", "steps=10"])
+RECIPE = load_recipe("lab-cnn", ["epochs=4", "batch_size=32", "steps_per_epoch=10"])
 
 
 class Training:
@@ -78,7 +78,7 @@ def test_the_best_trial_becomes_a_recipe(data, tmp_path, trained_by):
     assert best.name == "lab-cnn-tuned"
     chosen = next(row for row in found.rows if row["value"] == min(values))
     assert (best.learning_rate, best.batch_size) == (chosen["learning_rate"], chosen["batch_size"])
-    assert best.batch_size * best.steps == RECIPE.batch_size * RECIPE.steps
+    assert best.batch_size * best.steps_per_epoch == RECIPE.batch_size * RECIPE.steps_per_epoch
     assert 0 < found.importance["learning_rate"] <= 1
 
 
@@ -182,7 +182,9 @@ def test_a_study_of_another_recipe_data_set_or_space_is_refused(data, tmp_path, 
     with pytest.raises(
         RunError, match=r'study "lab-cnn" is one of another kind.*epochs: 4, not 5|epochs: 5, not 4'
     ):
-        work(data, tmp_path, recipe=load_recipe("lab-cnn", ["epochs=5", "batch_size=32", "steps=10"]))
+        work(
+            data, tmp_path, recipe=load_recipe("lab-cnn", ["epochs=5", "batch_size=32", "steps_per_epoch=10"])
+        )
     with pytest.raises(RunError, match="other galaxies, labels or split"):
         work(write_data_folder(tmp_path / "other", tree, galaxies=60), tmp_path)
     with pytest.raises(RunError, match="another space to search"):
@@ -225,7 +227,7 @@ def test_a_storage_that_cannot_be_opened_is_named(data, tmp_path):
 
 def test_a_tuning_trains_for_real(data, tmp_path, quick):
     wanted = load_recipe(
-        "vgg7", ["crop=64", "stamp_size=32", "input_size=32", "width=2", "steps=1", "epochs=1"]
+        "vgg7", ["crop=64", "stamp_size=32", "input_size=32", "width=2", "steps_per_epoch=1", "epochs=1"]
     )
     found = tune(data, wanted, tmp_path, space=load_space(wanted), budget=Budget(1))
     assert found.count("complete") == 1
@@ -237,8 +239,8 @@ def test_a_tuning_trains_for_real(data, tmp_path, quick):
 def test_hubbleforks_own_space_leaves_out_what_the_network_does_not_leave_open():
     fields = {dial.field for dial in load_space(load_recipe("lab-cnn"))}
     assert {"learning_rate", "zoom", "batch_size"} <= fields
-    assert not fields & {"dropout", "tail_depth", "tail_width"}
-    assert {"dropout", "tail_depth"} <= {dial.field for dial in load_space(load_recipe("vgg7"))}
+    assert not fields & {"dropout", "hidden_layers", "hidden_units"}
+    assert {"dropout", "hidden_layers"} <= {dial.field for dial in load_space(load_recipe("vgg7"))}
 
 
 def test_a_table_is_checked_as_a_whole(tmp_path):
@@ -250,7 +252,7 @@ def test_a_table_is_checked_as_a_whole(tmp_path):
         load_space(RECIPE, path)
     for complaint in (
         'no field "learning_rat" (did you mean "learning_rate"?)',
-        'head = "tre"',
+        "head = 'tre'",
         "zoom = 0.5",
     ):
         assert complaint in str(caught.value)
@@ -295,7 +297,7 @@ tune(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), space=space
 @pytest.mark.timeout(900)
 def test_two_workers_share_a_study_and_one_may_be_killed(data, quick, tmp_path):
     """The killed worker's trial is gone on with; in the end every trial was done once."""
-    recipe = replace(quick, epochs=6, batch_size=8, steps=20)
+    recipe = replace(quick, epochs=6, batch_size=8, steps_per_epoch=20)
     (tmp_path / "recipe.toml").write_text(recipe_text(recipe))
     out = tmp_path / "tuning"
     command = [sys.executable, "-c", WORKER, str(data), str(tmp_path / "recipe.toml"), str(out)]

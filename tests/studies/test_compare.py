@@ -25,24 +25,27 @@ def test_every_recipe_has_its_seeds_and_every_curve_its_shares():
     wanted = Wanted(
         recipes=["lab-cnn", "fork"],
         seeds=["2", "fork:1"],
-        settings=["steps=5", "fork:epochs=3"],
+        settings=["steps_per_epoch=5", "fork:epochs=3"],
         curves=["lab-cnn"],
         shares="1,1/4",
     )
-    plan = make_plan(wanted, galaxies=1000, defaults=["epochs=9", "fork:steps=7"])
+    plan = make_plan(wanted, galaxies=1000, defaults=["epochs=9", "fork:steps_per_epoch=7"])
     folders = ["lab-cnn/seed-0", "lab-cnn/seed-1", "fork/seed-0"]
     assert [training.folder for training in plan.all[:3]] == folders
     assert [training.folder for training in plan.all[3:]] == [f"lab-cnn/share-0.25/seed-{k}" for k in (0, 1)]
     assert [training.recipe.seed for training in plan.all] == [0, 1, 0, 0, 1]
     assert [training.share for training in plan.all] == [1, 1, 1, 0.25, 0.25]
-    assert [(training.recipe.epochs, training.recipe.steps) for training in plan.all[1:3]] == [(9, 5), (3, 5)]
+    assert [(training.recipe.epochs, training.recipe.steps_per_epoch) for training in plan.all[1:3]] == [
+        (9, 5),
+        (3, 5),
+    ]
     assert plan.names == ("lab-cnn", "fork")
 
 
 def test_a_share_has_its_square_root_of_the_steps():
-    wanted = Wanted(recipes=["lab-cnn"], settings=["steps=0", "batch_size=64"], curves=["lab-cnn"])
+    wanted = Wanted(recipes=["lab-cnn"], settings=["steps_per_epoch=0", "batch_size=64"], curves=["lab-cnn"])
     plan = make_plan(wanted, galaxies=1000)
-    steps = {training.share: training.recipe.steps for training in plan.all}
+    steps = {training.share: training.recipe.steps_per_epoch for training in plan.all}
     assert steps == {1.0: 0, 0.125: 6, 0.25: 8, 0.5: 12}
 
 
@@ -106,8 +109,8 @@ def test_the_best_is_chosen_by_galaxies_that_do_not_judge():
 
 
 TINY = [
-    *("epochs=1", "steps=2", "batch_size=8", "crop=212", "stamp_size=40", "input_size=32"),
-    *("vgg7:width=2", "vgg7:tail_width=8"),
+    *("epochs=1", "steps_per_epoch=2", "batch_size=8", "crop=212", "stamp_size=40", "input_size=32"),
+    *("vgg7:width=2", "vgg7:hidden_units=8"),
 ]
 WANTED = Wanted(
     recipes=["lab-cnn", "vgg7"],

@@ -16,7 +16,7 @@ from hubblefork.studies.trainings import train_all
 
 TOUR = (Path(__file__).parents[2] / "docs" / "tour.md").read_text(encoding="utf-8")
 (COMMAND,) = re.findall(r"^hubblefork (study lab .+)$", TOUR, re.MULTILINE)
-BRIEFLY = ["epochs=1", "steps=1", "batch_size=6", "heads:steps=2"]
+BRIEFLY = ["epochs=1", "steps_per_epoch=1", "batch_size=6", "heads:steps_per_epoch=2"]
 QUICKLY = ["--galaxies", "72", "--seeds", "1", "--device", "cpu"]
 
 pytestmark = pytest.mark.timeout(900)  # the study of the fixture: a minute and a half, on a busy machine many
@@ -101,7 +101,7 @@ def test_what_is_finished_is_not_done_again_and_other_settings_are_refused(done)
         if path.suffix in (".safetensors", ".parquet")
     }
     assert sum(path.name == "weights.safetensors" for path in files) == 8
-    quickly = ["steps=0", "batch_size=16", "plateau_patience=4", "pretrained="]
+    quickly = ["steps_per_epoch=0", "batch_size=16", "plateau_patience=4", "pretrained="]
     again = plan(seeds=1, settings=BRIEFLY, defaults=quickly)
     train_all(again, done / "data", done / "runs", device="cpu")
     assert {path: path.stat().st_mtime_ns for path in files} == files

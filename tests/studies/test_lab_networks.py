@@ -44,13 +44,14 @@ def test_the_gap_is_of_rmses():
 
 def test_the_epoch_kept_is_that_with_the_best_watched_value():
     assert network().best_epoch == 1
-    assert network("watch=validation_agreement").best_epoch == 0
+    assert network("monitor=validation_agreement").best_epoch == 0
     assert network().seconds == pytest.approx(20)
     assert network().steps == 600
 
 
 @pytest.mark.parametrize(
-    ("settings", "short"), [((), False), (("epochs=3",), True), (("steps=100",), True), (("steps=0",), False)]
+    ("settings", "short"),
+    [((), False), (("epochs=3",), True), (("steps_per_epoch=100",), True), (("steps_per_epoch=0",), False)],
 )
 def test_a_training_with_fewer_batches_than_its_recipe_is_short(settings, short):
     assert network(*settings).shortened == short

@@ -32,11 +32,11 @@ def test_three_networks_a_cure_and_every_head_with_every_seed():
 
 
 def test_settings_go_to_all_or_to_the_one_they_are_addressed_to():
-    settings = ["lab-resnet50:epochs=7", "epochs=5", "heads:steps=11"]
+    settings = ["lab-resnet50:epochs=7", "epochs=5", "heads:steps_per_epoch=11"]
     recipes = by_folder(seeds=1, settings=settings, defaults=["lab-cnn:epochs=90", "batch_size=16"])
     assert {recipes[name].epochs for name in ("lab-cnn", "lab-cnn-augmented", "heads/tree-seed0")} == {5}
     assert recipes["lab-resnet50"].epochs == 7
-    assert [recipes[name].steps == 11 for name in ("lab-cnn", "heads/tree-seed0")] == [False, True]
+    assert [recipes[name].steps_per_epoch == 11 for name in ("lab-cnn", "heads/tree-seed0")] == [False, True]
     assert {recipe.batch_size for recipe in recipes.values()} == {16}
 
 

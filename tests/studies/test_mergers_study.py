@@ -14,7 +14,7 @@ from hubblefork.studies import mergers
 from hubblefork.studies.mergers import AS_TRAINED, Size, run_mergers
 from hubblefork.studies.shift import judge_survey
 
-TINY = Size(70, 24, 60, 24, 2, ("steps=0", "batch_size=16", "epochs=1", "seed=1"))
+TINY = Size(70, 24, 60, 24, 2, ("steps_per_epoch=0", "batch_size=16", "epochs=1", "seed=1"))
 
 
 @pytest.fixture(scope="module")

@@ -70,16 +70,16 @@ def test_the_budget_is_divided_without_rest_and_every_network_has_the_same():
     plan = make_plan(budget=7200, trials=20, folds=5)
     assert sum(SHARES.values()) == pytest.approx(1)
     assert sum(plan.seconds.values()) == pytest.approx(7200)
-    assert {recipe.minutes for recipe in plan.recipes.values()} == {plan.seconds["vgg7"] / 60}
-    assert plan.tuned_from.minutes == 0
-    assert plan.of_fold(plan.recipes["vgg7"]).minutes == pytest.approx(0.1 * 7200 / 5 / 60)
+    assert {recipe.max_minutes for recipe in plan.recipes.values()} == {plan.seconds["vgg7"] / 60}
+    assert plan.tuned_from.max_minutes == 0
+    assert plan.of_fold(plan.recipes["vgg7"]).max_minutes == pytest.approx(0.1 * 7200 / 5 / 60)
 
 
 def test_settings_go_to_all_or_to_one():
     plan = make_plan(
-        budget=60, trials=1, folds=2, settings=["steps=3", "vgg16:batch_size=8", "tuning:epochs=2"]
+        budget=60, trials=1, folds=2, settings=["steps_per_epoch=3", "vgg16:batch_size=8", "tuning:epochs=2"]
     )
-    assert {recipe.steps for recipe in plan.recipes.values()} == {3}
+    assert {recipe.steps_per_epoch for recipe in plan.recipes.values()} == {3}
     assert [name for name in NETWORKS if plan.recipes[name].batch_size == 8] == ["vgg16"]
     assert plan.tuned_from.epochs == 2
     assert settings_of("a", ["a:x=1", "x=0", "b:x=2"]) == ["x=0", "x=1"]
@@ -96,7 +96,15 @@ def test_without_data_it_says_what_it_needs(tmp_path):
 
 
 TINY = [
-    *("epochs=1", "steps=1", "batch_size=8", "crop=212", "stamp_size=40", "input_size=32", "tail_width=8"),
+    *(
+        "epochs=1",
+        "steps_per_epoch=1",
+        "batch_size=8",
+        "crop=212",
+        "stamp_size=40",
+        "input_size=32",
+        "hidden_units=8",
+    ),
     *(f"{name}:width=2" for name in ("vgg11", "vgg16", "vgg7")),
     *(f"{name}:architecture=encoder:resnet10t" for name in ("resnet50", "resnet50-lora")),
 ]

@@ -24,7 +24,7 @@ from hubblefork.stats.held_out import held_out_of_run
 from hubblefork.stats.prevalence import Wanted, criteria, measure
 from hubblefork.zoo import load_tree
 
-SETTINGS = ("steps=0", "batch_size=32", "epochs=36", "plateau_patience=4")
+SETTINGS = ("steps_per_epoch=0", "batch_size=32", "epochs=36", "plateau_patience=4")
 
 
 @dataclass(frozen=True)

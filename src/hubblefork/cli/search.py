@@ -65,7 +65,7 @@ def tune(
     )
     page = write_tuning_page(found, out / "report")
     done = ", ".join(f"{found.count(state)} {state}" for state in ("complete", "pruned", "fail", "waiting"))
-    best = "" if found.best is None else f"; {out / 'best.toml'}: {found.best.about}"
+    best = "" if found.best is None else f"; {out / 'best.toml'}: {found.best.description}"
     typer.echo(f"{done}{best}\n{page}")
 
 

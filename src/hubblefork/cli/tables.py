@@ -93,7 +93,7 @@ def recipe_table(counted: Sequence[tuple[Recipe, Parameters | ExtraMissing]]) ->
     for name in ("head", "parameters", "as Keras counts"):
         table.add_column(name, justify="right", no_wrap=True)
     for recipe, parameters in counted:
-        what = f"[bold]{recipe.name}[/]\n{recipe.about}; {recipe.crop} → {recipe.input_size} pixels"
+        what = f"[bold]{recipe.name}[/]\n{recipe.description}; {recipe.crop} → {recipe.input_size} pixels"
         if isinstance(parameters, ExtraMissing):
             table.add_row(f"{what}; {escape(str(parameters))}", recipe.head, "–", "–")
             continue

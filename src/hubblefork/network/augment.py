@@ -28,9 +28,9 @@ class Augmentation:
     flip: float = 0.0
     shift: float = 0.0
     zoom: float = 1.0
-    rotation_chance: float = 1.0
-    shift_chance: float = 1.0
-    zoom_chance: float = 1.0
+    rotation_probability: float = 1.0
+    shift_probability: float = 1.0
+    zoom_probability: float = 1.0
 
     @property
     def first_angle(self) -> float:
@@ -38,7 +38,7 @@ class Augmentation:
 
         Turning resamples, and a resampled galaxy is smoother than its stamp (docs/log.md has the price).
         """
-        return TILT if self.rotation >= TILT and self.rotation_chance == 1 else 0.0
+        return TILT if self.rotation >= TILT and self.rotation_probability == 1 else 0.0
 
 
 def central_views(stamps: Tensor, size: int) -> Tensor:
@@ -101,10 +101,12 @@ def random_moves(
         drawn = 2 * torch.rand(galaxies, generator=generator, device=generator.device) - 1
         return drawn if chance == 1 else torch.where(uniform() < 2 * chance - 1, drawn, 0.0)
 
-    angle = uniform(by.rotation_chance) * math.radians(by.rotation)
-    scale = torch.exp(uniform(by.zoom_chance) * math.log(by.zoom)) * size / stamp
+    angle = uniform(by.rotation_probability) * math.radians(by.rotation)
+    scale = torch.exp(uniform(by.zoom_probability) * math.log(by.zoom)) * size / stamp
     mirror = torch.where(uniform() < 2 * by.flip - 1, -1.0, 1.0)
-    moved = torch.where(uniform() < 2 * by.shift_chance - 1, 1.0, 0.0) if by.shift_chance < 1 else 1.0
+    moved = (
+        torch.where(uniform() < 2 * by.shift_probability - 1, 1.0, 0.0) if by.shift_probability < 1 else 1.0
+    )
     shift = torch.stack([uniform() * moved, uniform() * moved], dim=1) * 2 * by.shift / stamp
     return torch.cat([_turned(angle, mirror, scale), shift.unsqueeze(2)], dim=2)
 

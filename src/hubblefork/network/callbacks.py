@@ -77,8 +77,8 @@ class BestWeights(Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
         """Compare, and write."""
-        value = float(trainer.callback_metrics[self.recipe.watch])
-        loss = value if MODES[self.recipe.watch] == "min" else -value
+        value = float(trainer.callback_metrics[self.recipe.monitor])
+        loss = value if MODES[self.recipe.monitor] == "min" else -value
         if loss < self.best:
             self.best = loss
             if not trainer.is_global_zero:
@@ -151,10 +151,10 @@ class LowerOnPlateau(Callback):
             return
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             trainer.optimizers[0],
-            mode=MODES[self.recipe.watch],
+            mode=MODES[self.recipe.monitor],
             factor=self.recipe.plateau_factor,
             patience=self.recipe.plateau_patience,
-            min_lr=self.recipe.plateau_floor,
+            min_lr=self.recipe.min_learning_rate,
             threshold=1e-4,
             threshold_mode="abs",
             eps=0,
@@ -166,7 +166,7 @@ class LowerOnPlateau(Callback):
         """Take a step."""
         if self.recipe.schedule != "plateau":
             return
-        self.plateau.step(float(trainer.callback_metrics[self.recipe.watch]))
+        self.plateau.step(float(trainer.callback_metrics[self.recipe.monitor]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the schedule."""
@@ -181,7 +181,7 @@ class Deadline(Callback):
     """Stops a training before an epoch that would end after the recipe's `minutes`, validation counted in."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.seconds = 60 * recipe.minutes or math.inf
+        self.seconds = 60 * recipe.max_minutes or math.inf
         self.spent = self.began = 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:

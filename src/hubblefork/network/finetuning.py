@@ -35,7 +35,7 @@ from hubblefork.network.galaxies import labelled_rows
 from hubblefork.network.heads import build_head
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.pretrained import go_on_from
-from hubblefork.network.recipe import Recipe, override, override_values
+from hubblefork.network.recipe import Recipe, override
 from hubblefork.network.training import train
 from hubblefork.zoo import DecisionTree, read_tree
 
@@ -45,10 +45,23 @@ SETTINGS: dict[
     str, Any
 ] = {  # of a training that begins with what another has learned, from a few hundred galaxies
     "pretrained": "",
-    **{"rotation": 180.0, "rotation_chance": 1.0, "flip": 0.5},
-    **{"batch_size": 32, "epochs": 60, "steps": 0, "patience": 15, "min_delta": 0.0, "minutes": 0.0},
-    **{"optimiser": "adamw", "learning_rate": 2e-5, "weight_decay": 0.0, "schedule": "cosine", "warmup": 0.0},
-    **{"average": 0.0, "watch": "validation_rmse", "compile": False},
+    **{"rotation": 180.0, "rotation_probability": 1.0, "flip": 0.5},
+    **{
+        "batch_size": 32,
+        "epochs": 60,
+        "steps_per_epoch": 0,
+        "patience": 15,
+        "min_delta": 0.0,
+        "max_minutes": 0.0,
+    },
+    **{
+        "optimiser": "adamw",
+        "learning_rate": 2e-5,
+        "weight_decay": 0.0,
+        "schedule": "cosine",
+        "warmup_epochs": 0.0,
+    },
+    **{"ema_decay": 0.0, "monitor": "validation_rmse", "compile": False},
 }
 PENALTY, ITERATIONS, LEAST = 10 / 64, 300, 1e-6
 BATCH = 256
@@ -102,13 +115,15 @@ def recipe_for(weights: runs.Weights, tree: DecisionTree, settings: Sequence[str
     """
     base = weights.recipe
     head = base.head if tree == weights.tree else "sigmoid" if tree.is_plain else "tree"
-    named = replace(base, name=f"{base.name}-finetuned", about=f"{base.name}, fine-tuned to {tree.name}")
-    recipe = override(override_values(named, {**SETTINGS, "head": head}), settings)
+    named = replace(
+        base, name=f"{base.name}-finetuned", description=f"{base.name}, fine-tuned to {tree.name}"
+    )
+    recipe = override(replace(named, **SETTINGS, head=head), settings)
     build_head(recipe.head, tree)
-    if tree.is_plain and recipe.watch != SETTINGS["watch"]:
+    if tree.is_plain and recipe.monitor != SETTINGS["monitor"]:
         raise RecipeError(
-            f"watch = {recipe.watch}, but plain columns have no highest answer to agree on; "
-            f"leave it at {SETTINGS['watch']}"
+            f"monitor = {recipe.monitor}, but plain columns have no highest answer to agree on; "
+            f"leave it at {SETTINGS['monitor']}"
         )
     return recipe
 

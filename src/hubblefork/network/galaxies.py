@@ -72,7 +72,7 @@ class GalaxyData(lightning.LightningDataModule):
     @property
     def steps(self) -> int:
         """The number of batches in an epoch."""
-        return self.recipe.steps or max(1, -(-len(self.rows[TRAIN]) // self.recipe.batch_size))
+        return self.recipe.steps_per_epoch or max(1, -(-len(self.rows[TRAIN]) // self.recipe.batch_size))
 
     @property
     def share(self) -> Share:
@@ -93,7 +93,7 @@ class GalaxyData(lightning.LightningDataModule):
             self.parts[TRAIN],
             view,
             recipe.batch_size,
-            recipe.steps,
+            recipe.steps_per_epoch,
             recipe.seed,
             epoch=self.trainer.current_epoch if self.trainer else 0,
             draw=draw if recipe.augments else no_moves,

@@ -22,7 +22,10 @@ class VoteFractions(nn.Module):
     def __init__(self, recipe: Recipe, tree: DecisionTree) -> None:
         super().__init__()
         self.features = build(
-            recipe.architecture, input_size=recipe.input_size, outputs=len(tree.columns), free=recipe.free
+            recipe.architecture,
+            input_size=recipe.input_size,
+            outputs=len(tree.columns),
+            options=recipe.options,
         )
         if recipe.adapter_rank:
             add_adapters(self.features, recipe.adapter_rank)

@@ -27,7 +27,7 @@ def optimisation(network: nn.Module, recipe: Recipe, steps: int) -> Optimisation
     optimiser = _optimiser(network, recipe)
     if recipe.schedule == "plateau":
         return optimiser
-    rise = recipe.warmup / recipe.epochs
+    rise = recipe.warmup_epochs / recipe.epochs
 
     def factor(step: int) -> float:
         return schedule_factor(recipe.schedule, (step + 0.5) / steps, rise)

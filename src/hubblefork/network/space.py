@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hubblefork.errors import RecipeError
-from hubblefork.network.recipe import Recipe, field_complaints, override_values
+from hubblefork.network.recipe import Recipe, with_new_names
 
 
 class Suggests(Protocol):
@@ -89,9 +89,12 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
     Raises RecipeError.
     """
-    found = override_values(recipe, values)
-    if found.steps and found.batch_size != recipe.batch_size:
-        found = replace(found, steps=max(1, round(recipe.steps * recipe.batch_size / found.batch_size)))
+    found = replace(recipe, **with_new_names(values))
+    if found.steps_per_epoch and found.batch_size != recipe.batch_size:
+        found = replace(
+            found,
+            steps_per_epoch=max(1, round(recipe.steps_per_epoch * recipe.batch_size / found.batch_size)),
+        )
     return found
 
 
@@ -110,13 +113,10 @@ def _entry_complaints(key: str, entry: Any) -> list[str]:
 
 
 def _complaints(dial: Dial, recipe: Recipe) -> list[str]:
-    found = []
+    problems = []
     for value in dial.ends:
-        wrong = field_complaints({dial.field: value})
-        if not wrong:
-            try:
-                override_values(recipe, {dial.field: value})
-            except RecipeError as error:
-                wrong = [str(error)]
-        found += wrong
-    return list(dict.fromkeys(found))
+        try:
+            replace(recipe, **{dial.field: value})
+        except RecipeError as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))

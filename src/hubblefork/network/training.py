@@ -84,16 +84,16 @@ def train(
     if is_first():
         runs.add_remarks(out, [remark, precision_of(recipe.precision, where).remark])
     log = EpochLog(out)
-    total = None if recipe.minutes else recipe.epochs * galaxies.steps
+    total = None if recipe.max_minutes else recipe.epochs * galaxies.steps
     with progress(f"training {recipe.name}", total, _steps_done(out)) as advance:
         ours = [log, BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe), Bar(advance)]
-        ours += [Average(recipe.average, where)] if recipe.average else []
+        ours += [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
         with _quiet():
             trainer = _trainer(recipe, out, machine, [*ours, *callbacks])
             _fit(trainer, lesson, galaxies, out / "last.ckpt")
     if is_first():
-        centred = centre_weights(out, galaxies) if recipe.centre else {}
-        runs.finish(out, log.rows, MODES[recipe.watch], recipe.watch, centred)
+        centred = centre_weights(out, galaxies) if recipe.fit_offsets else {}
+        runs.finish(out, log.rows, MODES[recipe.monitor], recipe.monitor, centred)
     return out
 
 
@@ -199,8 +199,8 @@ class Tally:
 def _trainer(recipe: Recipe, out: Path, machine: Machine, callbacks: list[Callback]) -> lightning.Trainer:
     where, several = machine.where, machine.processes > 1
     stop = EarlyStopping(
-        recipe.watch,
-        mode=MODES[recipe.watch],
+        recipe.monitor,
+        mode=MODES[recipe.monitor],
         patience=recipe.patience,
         min_delta=recipe.min_delta,
         verbose=False,

@@ -189,7 +189,7 @@ class _Worker:
         recipe = replace(with_values(self.recipe, values), name=f"{self.recipe.name}-trial")
         watcher = Watcher(trial, recipe, self._has_time)
         train(self.data, recipe, run, weights=self.weights, machine=self.machine, callbacks=[watcher])
-        return float(runs.read_notes(run)["best"][recipe.watch])
+        return float(runs.read_notes(run)["best"][recipe.monitor])
 
     def _note(self, trial: optuna.Trial, run: Path) -> None:
         """Note how far the trial got; what only going on would need is removed once it has ended."""
@@ -216,7 +216,7 @@ class Watcher(Callback):
         import optuna
 
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # an epoch reported before
-            self.trial.report(float(trainer.callback_metrics[self.recipe.watch]), trainer.current_epoch)
+            self.trial.report(float(trainer.callback_metrics[self.recipe.monitor]), trainer.current_epoch)
         if trainer.current_epoch + 1 < self.recipe.epochs and self.trial.should_prune():
             raise optuna.TrialPruned
 
@@ -281,7 +281,7 @@ def _study(library: Any, storage: str, name: str, recipe: Recipe) -> optuna.Stud
     return library.create_study(
         study_name=name,
         storage=_storage(library, storage),
-        direction={"min": "minimize", "max": "maximize"}[MODES[recipe.watch]],
+        direction={"min": "minimize", "max": "maximize"}[MODES[recipe.monitor]],
         sampler=library.samplers.TPESampler(n_startup_trials=6),
         pruner=library.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=recipe.epochs // 8),
         load_if_exists=True,
@@ -391,14 +391,13 @@ def _summary(study: optuna.Study, recipe: Recipe) -> Tuned:
     best = None
     if complete:
         found = study.best_trial
-        about = (
-            f"{recipe.about}; tuned: trial {found.number} of {len(trials)}, {recipe.watch} {found.value:.4f}"
-        )
-        best = replace(with_values(recipe, found.params), name=f"{recipe.name}-tuned", about=about)
+        about = f"{recipe.description}; tuned: trial {found.number} of {len(trials)}, "
+        about += f"{recipe.monitor} {found.value:.4f}"
+        best = replace(with_values(recipe, found.params), name=f"{recipe.name}-tuned", description=about)
     importance = _importance(study) if len(complete) >= 4 else {}
     again = _queued_again(study)
     rows = [_row(trial, again=trial.number in again) for trial in trials]
-    return Tuned(study.study_name, recipe, recipe.watch, rows, importance, best)
+    return Tuned(study.study_name, recipe, recipe.monitor, rows, importance, best)
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:

@@ -161,7 +161,11 @@ def curves(inputs: Inputs) -> Section:
 
 
 def _best_epoch(rows: list[dict[str, float]], recipe: dict[str, Any] | Missing) -> int:
-    watch = "validation_rmse" if isinstance(recipe, Missing) else recipe.get("watch", "validation_rmse")
+    watch = (
+        "validation_rmse"
+        if isinstance(recipe, Missing)
+        else recipe.get("monitor", recipe.get("watch", "validation_rmse"))
+    )
     sign = -1 if watch.endswith("agreement") else 1
     return int(min(rows, key=lambda row: sign * row[watch])["epoch"])
 

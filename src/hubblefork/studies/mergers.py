@@ -67,10 +67,16 @@ class Size:
     others: int = 4500
     survey: int = 500
     realisations: int = 200
-    settings: tuple[str, ...] = ("steps=0", "batch_size=32", "epochs=36", "plateau_patience=4", "seed=1")
+    settings: tuple[str, ...] = (
+        "steps_per_epoch=0",
+        "batch_size=32",
+        "epochs=36",
+        "plateau_patience=4",
+        "seed=1",
+    )
 
 
-QUICK = Size(120, 60, 120, 64, 20, ("steps=0", "batch_size=16", "epochs=2", "seed=1"))
+QUICK = Size(120, 60, 120, 64, 20, ("steps_per_epoch=0", "batch_size=16", "epochs=2", "seed=1"))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def _facts(found: Tuned) -> dict[str, str]:
     states = ("complete", "pruned", "fail", "queued again", "running", "waiting")
     counts = [f"{found.count(state)} {state}" for state in states if found.count(state)]
     return {
-        "Recipe": f"{found.recipe.name}: {found.recipe.about}",
+        "Recipe": f"{found.recipe.name}: {found.recipe.description}",
         "Trials": ", ".join(counts) or "none",
         "Training": f"{duration(spent)} in all trials together",
         "Watched": f"{found.watch}; it chose, so that it flatters: the test galaxies were not looked at",
@@ -73,7 +73,7 @@ def _best(found: Tuned) -> list[Block]:
     if found.best is None:
         return [Missing("No trial was trained to the end yet.", GO_ON)]
     unlike = differences(found.best, found.recipe)
-    changed = [text for text in unlike if not text.startswith(("name", "about"))]
+    changed = [text for text in unlike if not text.startswith(("name", "description"))]
     return [
         Paragraph("The best trial differs from the recipe that it began with in (its value, not the other):"),
         Listing("\n".join(changed) or "nothing"),

@@ -1,8 +1,7 @@
-"""The networks, one family a file, and the table of their names.
+"""The networks, one family in a file, and the table of their names.
 
-A network is an nn.Sequential: views (galaxy, 3, input_size, input_size), floats in [0, 1], in; scores
-(galaxy, outputs) out. Its last layer is the linear one that makes the scores, so that what goes into it are
-a galaxy's features.
+A network is an nn.Sequential. Input: views (galaxy, 3, input_size, input_size), floats in [0, 1]. Output:
+scores (galaxy, outputs). The last layer is linear; its input are the features of a galaxy.
 """
 
 from __future__ import annotations
@@ -13,13 +12,12 @@ from dataclasses import asdict
 from torch import nn
 
 from hubblefork.errors import RecipeError, did_you_mean
-from hubblefork.network.architectures.encoder import encoder_with_tail
+from hubblefork.network.architectures.encoder import NetworkOptions, encoder_network
 from hubblefork.network.architectures.lab import lab_cnn, lab_resnet50, lab_resnet50_dense
-from hubblefork.network.architectures.tail import Free
 from hubblefork.network.architectures.vgg import vgg7, vgg11, vgg16
 from hubblefork.network.architectures.views import views
 
-__all__ = ["ENCODER", "KNOWN", "Free", "build", "complaint_about"]
+__all__ = ["ENCODER", "KNOWN", "NetworkOptions", "build", "known_architecture", "option_errors"]
 
 ENCODER = "encoder:"
 AS_PUBLISHED = {
@@ -27,51 +25,59 @@ AS_PUBLISHED = {
     "lab-resnet50": lab_resnet50,
     "lab-resnet50-dense": lab_resnet50_dense,
 }
-OPEN: dict[str, Callable[[int, int, Free], nn.Sequential]] = {
+WITH_OPTIONS: dict[str, Callable[[int, int, NetworkOptions], nn.Sequential]] = {
     "vgg7": vgg7,
     "vgg11": vgg11,
     "vgg16": vgg16,
     "views": views,
 }
-KNOWN = (*AS_PUBLISHED, *OPEN)
-DECIDES = {  # what of `Free` the others that leave something open do not
-    "views": ("tail_depth", "tail_width", "tail_dropout", "drop_path"),
+KNOWN = (*AS_PUBLISHED, *WITH_OPTIONS)
+FIXED = {  # the options that a network does not have; those as published have none
+    "views": ("hidden_layers", "hidden_units", "hidden_dropout", "drop_path"),
     **dict.fromkeys(("vgg7", "vgg11", "vgg16"), ("drop_path",)),
     ENCODER: ("width",),
 }
 
 
-def build(architecture: str, *, input_size: int, outputs: int, free: Free | None = None) -> nn.Sequential:
+def build(
+    architecture: str, *, input_size: int, outputs: int, options: NetworkOptions | None = None
+) -> nn.Sequential:
     """Build a network by its name, or with an encoder of timm as `encoder:NAME`.
 
-    Raises RecipeError for an unknown name, an input too small, or a setting that the network does not leave
-    open; DownloadError for an encoder of the hub that cannot be reached.
+    Raises RecipeError for an unknown name, an input too small, or an option that the network does not have;
+    DownloadError for an encoder of the Hugging Face hub that cannot be downloaded.
     """
-    free = free or Free()
-    complaints = complaint_about(architecture, free, adapters=False)
-    if complaints:
-        raise RecipeError("; ".join(complaints))
+    options = options or NetworkOptions()
+    try:
+        problems = option_errors(known_architecture(architecture), options, adapters=False)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    if problems:
+        raise RecipeError("; ".join(problems))
     if architecture.startswith(ENCODER):
-        return encoder_with_tail(architecture.removeprefix(ENCODER), input_size, outputs, free)
+        return encoder_network(architecture.removeprefix(ENCODER), outputs, options)
     if architecture in AS_PUBLISHED:
         return AS_PUBLISHED[architecture](input_size, outputs)
-    return OPEN[architecture](input_size, outputs, free)
+    return WITH_OPTIONS[architecture](input_size, outputs, options)
 
 
-def complaint_about(architecture: str, free: Free, *, adapters: bool) -> list[str]:
-    """Say what is wrong with an architecture and what is to be decided about it; nothing when all is well."""
-    if architecture not in KNOWN and not architecture.startswith(ENCODER):
-        near = did_you_mean(architecture, KNOWN)
-        known = f"known are {', '.join(KNOWN)} and {ENCODER}NAME for an encoder of timm"
-        return [f'there is no architecture "{architecture}"{near}; {known}']
-    given, own = asdict(free), asdict(Free())
-    fixed = DECIDES.get(ENCODER if architecture.startswith(ENCODER) else architecture, ())
-    decided = tuple(own) if architecture in AS_PUBLISHED else fixed
-    complaints = [
-        f"{key} = {given[key]}, but {architecture} does not leave it open: it stays {own[key]}"
-        for key in decided
-        if given[key] != own[key]
+def known_architecture(name: str) -> str:
+    """Return the name of an architecture. Raises ValueError for an unknown one."""
+    if name in KNOWN or name.startswith(ENCODER):
+        return name
+    known = f"known are {', '.join(KNOWN)} and {ENCODER}NAME for an encoder of timm"
+    raise ValueError(f'there is no architecture "{name}"{did_you_mean(name, KNOWN)}; {known}')
+
+
+def option_errors(architecture: str, options: NetworkOptions, *, adapters: bool) -> list[str]:
+    """Return what is wrong with the options of an architecture: an empty list when nothing is."""
+    given, default = asdict(options), asdict(NetworkOptions())
+    fixed = FIXED.get(ENCODER if architecture.startswith(ENCODER) else architecture, tuple(default))
+    problems = [
+        f"{key} = {given[key]}, but {architecture} does not have this option: it stays {default[key]}"
+        for key in fixed
+        if given[key] != default[key]
     ]
-    if adapters and architecture in (*OPEN, "lab-cnn"):
-        complaints.append(f"adapter_rank: {architecture} has no encoder for adapters; {ENCODER}NAME has")
-    return complaints
+    if adapters and architecture in (*WITH_OPTIONS, "lab-cnn"):
+        problems.append(f"adapter_rank: {architecture} has no encoder for adapters; {ENCODER}NAME has")
+    return problems

@@ -1,7 +1,8 @@
-"""Networks of the timm library, without their heads."""
+"""Networks of the timm library without their heads, and the output layers that follow them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -9,9 +10,39 @@ import torch
 from torch import Tensor, nn
 
 from hubblefork.errors import DownloadError, HubbleforkError, RecipeError, did_you_mean
-from hubblefork.network.architectures.tail import Free, tail
 
 HUB = "hf_hub:"
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The options of a network.
+
+    `width`: channels of the first convolution, the others in proportion (0: the default); `dropout`: the
+    dropout rate inside the network (encoders: of the features); `hidden_layers` fully connected layers of
+    `hidden_units` with ReLU and `hidden_dropout` before the output; `drop_path`: the rate of stochastic depth
+    in the residual blocks of an encoder (Huang et al. 2016, arXiv:1603.09382).
+    """
+
+    width: int = 0
+    dropout: float = 0.0
+    hidden_layers: int = 0
+    hidden_units: int = 512
+    hidden_dropout: float = 0.0
+    drop_path: float = 0.0
+
+
+def output_layers(features: int, outputs: int, options: NetworkOptions) -> list[nn.Module]:
+    """Build the fully connected layers from (galaxy, features) to scores (galaxy, outputs)."""
+    layers: list[nn.Module] = []
+    for _ in range(options.hidden_layers):
+        layers += [
+            nn.Linear(features, options.hidden_units),
+            nn.ReLU(),
+            nn.Dropout(options.hidden_dropout),
+        ]
+        features = options.hidden_units
+    return [*layers, nn.Linear(features, outputs)]
 
 
 class Encoder(nn.Module):
@@ -57,14 +88,14 @@ class Encoder(nn.Module):
         return sum(layer.out_channels for layer in convolutions if layer.bias is None)
 
 
-def encoder_with_tail(name: str, input_size: int, outputs: int, free: Free) -> nn.Sequential:
-    """Build a network of timm with a tail: (galaxy, 3, y, x) in, scores (galaxy, outputs) out.
+def encoder_network(name: str, outputs: int, options: NetworkOptions) -> nn.Sequential:
+    """Build a network of timm with output layers: (galaxy, 3, y, x) to scores (galaxy, outputs).
 
-    timm's networks take any size that their strides divide into at least one pixel.
+    timm's networks accept every size that leaves at least one pixel after their strides.
     """
-    encoder = Encoder(name, pooled=True, drop_path=free.drop_path)
-    dropout = [nn.Dropout(free.dropout)] if free.dropout else []
-    return nn.Sequential(encoder, *dropout, *tail(encoder.features, outputs, free))
+    encoder = Encoder(name, pooled=True, drop_path=options.drop_path)
+    dropout = [nn.Dropout(options.dropout)] if options.dropout else []
+    return nn.Sequential(encoder, *dropout, *output_layers(encoder.features, outputs, options))
 
 
 def _created(name: str, how: dict[str, Any]) -> Any:

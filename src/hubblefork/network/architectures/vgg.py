@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from hubblefork.errors import RecipeError
-from hubblefork.network.architectures.tail import Free, tail
+from hubblefork.network.architectures.encoder import NetworkOptions, output_layers
 
 Blocks = Sequence[Sequence[float]]  # the channels of each block's convolutions, in units of the first width
 
@@ -21,22 +21,22 @@ COLUMN_D: Blocks = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
 SEVEN: Blocks = ((1, 1), (2, 2), (4, 4), (4, 4), (8, 8), (8, 8), (16, 16))
 
 
-def vgg11(input_size: int, outputs: int, free: Free) -> nn.Sequential:
-    """Build VGG-11 with batch normalisation; `free.width` is 64 by itself. Raises RecipeError."""
-    return _vgg(COLUMN_A, 64, input_size, outputs, free)
+def vgg11(input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
+    """Build VGG-11 with batch normalisation; `options.width` is 64 by itself. Raises RecipeError."""
+    return _vgg(COLUMN_A, 64, input_size, outputs, options)
 
 
-def vgg16(input_size: int, outputs: int, free: Free) -> nn.Sequential:
-    """Build VGG-16 with batch normalisation; `free.width` is 64 by itself. Raises RecipeError."""
-    return _vgg(COLUMN_D, 64, input_size, outputs, free)
+def vgg16(input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
+    """Build VGG-16 with batch normalisation; `options.width` is 64 by itself. Raises RecipeError."""
+    return _vgg(COLUMN_D, 64, input_size, outputs, options)
 
 
-def vgg7(input_size: int, outputs: int, free: Free) -> nn.Sequential:
-    """Build seven blocks of two convolutions; `free.width` is 32 by itself. Raises RecipeError."""
-    return _vgg(SEVEN, 32, input_size, outputs, free)
+def vgg7(input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
+    """Build seven blocks of two convolutions; `options.width` is 32 by itself. Raises RecipeError."""
+    return _vgg(SEVEN, 32, input_size, outputs, options)
 
 
-def _vgg(blocks: Blocks, width: int, input_size: int, outputs: int, free: Free) -> nn.Sequential:
+def _vgg(blocks: Blocks, width: int, input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
     if input_size < 16:
         raise RecipeError(
             f"VGG networks: input_size = {input_size}, at least 16 for their pooling to leave a map"
@@ -45,14 +45,14 @@ def _vgg(blocks: Blocks, width: int, input_size: int, outputs: int, free: Free) 
     side, channels = input_size, 3
     for block in blocks:
         for multiple in block:
-            wanted = max(1, round(multiple * (free.width or width)))
+            wanted = max(1, round(multiple * (options.width or width)))
             layers += _convolution(channels, wanted)
             channels = wanted
         if side >= 4:
             layers.append(nn.MaxPool2d(2))
             side //= 2
-        layers.append(nn.Dropout(free.dropout))
-    return nn.Sequential(*layers, nn.Flatten(), *tail(channels * side**2, outputs, free))
+        layers.append(nn.Dropout(options.dropout))
+    return nn.Sequential(*layers, nn.Flatten(), *output_layers(channels * side**2, outputs, options))
 
 
 def _convolution(channels: int, wanted: int) -> list[nn.Module]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from hubblefork.errors import RecipeError
-from hubblefork.network.architectures.tail import Free
+from hubblefork.network.architectures.encoder import NetworkOptions
 
 WIDTH, HIDDEN = 32, 2048
 PART, WHOLE = 45, 69
@@ -72,15 +72,15 @@ class Maxout(nn.Module):
         return features.unflatten(1, (-1, POOL)).amax(dim=2)
 
 
-def views(input_size: int, outputs: int, free: Free) -> nn.Sequential:
+def views(input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
     """Build the winner's largest network: (galaxy, 3, input_size, input_size) in, scores out.
 
-    42 million parameters at 99 pixels. `free.width` is 32 by itself, and the dense layers are in proportion
+    42 million parameters at 99 pixels. `options.width` is 32 by default, the dense layers in proportion
     to it. As published but for the initial weights (He's here); the input is as large as turning by
     45° needs. Raises RecipeError for a fully connected tail, since it has its own, or too small an input.
     """
     corners = Corners(input_size)
-    width = free.width or WIDTH
+    width = options.width or WIDTH
     hidden = HIDDEN * width // WIDTH
     layers: list[nn.Module] = [corners]
     side, channels = corners.side, 3
@@ -93,14 +93,18 @@ def views(input_size: int, outputs: int, free: Free) -> nn.Sequential:
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
             side = -(-side // 2)
         layers.append(nn.ReLU())
-    layers += [Together(), *_dense(VIEWS * channels * side**2, hidden, free), *_dense(hidden, hidden, free)]
+    layers += [
+        Together(),
+        *_dense(VIEWS * channels * side**2, hidden, options),
+        *_dense(hidden, hidden, options),
+    ]
     scores = nn.Linear(hidden, outputs)
     nn.init.constant_(scores.bias, 0.1)
-    return nn.Sequential(*layers, nn.Dropout(free.dropout), scores)
+    return nn.Sequential(*layers, nn.Dropout(options.dropout), scores)
 
 
-def _dense(features: int, hidden: int, free: Free) -> list[nn.Module]:
-    return [nn.Dropout(free.dropout), nn.Linear(features, POOL * hidden), Maxout()]
+def _dense(features: int, hidden: int, options: NetworkOptions) -> list[nn.Module]:
+    return [nn.Dropout(options.dropout), nn.Linear(features, POOL * hidden), Maxout()]
 
 
 def _convolution(channels: int, wanted: int, kernel: int) -> nn.Conv2d:

@@ -162,7 +162,7 @@ def find_runs(trainings: Sequence[Training], sky: Sky, folders: Sequence[Path]) 
 
 
 def _computed_alike(recipe: Recipe) -> Recipe:
-    return replace(recipe, about="", precision="auto", compile=False)
+    return replace(recipe, description="", precision="auto", compile=False)
 
 
 def _has_galaxies_of(run: Path, sky: Sky) -> bool:

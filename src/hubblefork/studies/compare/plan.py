@@ -112,6 +112,6 @@ def _seeds(name: str, seeds: Sequence[str]) -> int:
 
 def _training(recipe: Recipe, share: float, galaxies: int) -> Training:
     smaller = "" if share == 1 else f"/share-{share:.4g}"
-    if share < 1 and not recipe.steps:
-        recipe = replace(recipe, steps=math.ceil(math.sqrt(share) * galaxies / recipe.batch_size))
+    if share < 1 and not recipe.steps_per_epoch:
+        recipe = replace(recipe, steps_per_epoch=math.ceil(math.sqrt(share) * galaxies / recipe.batch_size))
     return Training(f"{recipe.name}{smaller}/seed-{recipe.seed}", recipe, bool(recipe.pretrained), share)

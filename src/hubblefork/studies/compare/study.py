@@ -30,7 +30,7 @@ FROM_THE_HUB = (
     "resnet50",
     "resnet50-lora",
 )
-QUICK = ("epochs=3", "steps=8", "batch_size=16", *(f"{name}:pretrained=" for name in FROM_THE_HUB))
+QUICK = ("epochs=3", "steps_per_epoch=8", "batch_size=16", *(f"{name}:pretrained=" for name in FROM_THE_HUB))
 
 
 @dataclass(frozen=True)

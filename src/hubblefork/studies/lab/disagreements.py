@@ -36,7 +36,7 @@ SMALLER = (
     f"{paper.parameters('lab-resnet50') / paper.parameters('lab-cnn'):.0f} times the parameters of the "
     "custom CNN, not 20. Galaxy Zoo 2 reaches a redshift of 0.25 (Willett et al. 2013), not 0. Training is "
     "watched by the validation RMSE here, by the validation accuracy in the report: --set "
-    "watch=validation_agreement is its way."
+    "monitor=validation_agreement is its way."
 )
 
 

@@ -49,8 +49,8 @@ class Network:
     @property
     def best_epoch(self) -> int:
         """The epoch whose weights were kept."""
-        best = min if MODES[self.recipe.watch] == "min" else max
-        return int(best(self.rows, key=lambda row: row[self.recipe.watch])["epoch"])
+        best = min if MODES[self.recipe.monitor] == "min" else max
+        return int(best(self.rows, key=lambda row: row[self.recipe.monitor])["epoch"])
 
     @property
     def seconds(self) -> float:
@@ -71,8 +71,8 @@ class Network:
     def shortened(self) -> bool:
         """Whether it was given fewer batches than its recipe, as it comes, allows."""
         whole = load_recipe(self.recipe.name)
-        given = self.recipe.epochs * (self.recipe.steps or self.steps // len(self.rows))
-        return given < whole.epochs * whole.steps
+        given = self.recipe.epochs * (self.recipe.steps_per_epoch or self.steps // len(self.rows))
+        return given < whole.epochs * whole.steps_per_epoch
 
 
 @dataclass(frozen=True)

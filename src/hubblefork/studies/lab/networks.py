@@ -174,7 +174,7 @@ def _gates(tree: DecisionTree) -> Table:
 def _training_facts(network: Network) -> dict[str, str]:
     notes, recipe, galaxies = network.notes, network.recipe, network.notes.get("galaxies", {})
     device = notes.get("device", {})
-    steps = f"{recipe.steps} steps" if recipe.steps else "one pass over the galaxies"
+    steps = f"{recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else "one pass over the galaxies"
     speed = float(np.median([row["galaxies_per_second"] for row in network.rows]))
     facts = {
         "Trained on": f"{galaxies.get(TRAIN, 0):,} galaxies (the report: {paper.TRAINING:,})",
@@ -182,7 +182,7 @@ def _training_facts(network: Network) -> dict[str, str]:
         "Schedule": (
             f"batches of {recipe.batch_size}, epochs of {steps}, at most {recipe.epochs}; Adam at "
             f"{recipe.learning_rate:g}, times {recipe.plateau_factor:g} after {recipe.plateau_patience} "
-            f"epochs without progress; watched is {recipe.watch.replace('_', ' ')}"
+            f"epochs without progress; watched is {recipe.monitor.replace('_', ' ')}"
         ),
         "Augmentation": _moves(recipe),
         "Epochs": f"{len(network.rows)}, the weights are those of epoch {network.best_epoch} (from 0)",

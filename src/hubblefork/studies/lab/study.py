@@ -66,7 +66,7 @@ MARGIN, CAPTION_LETTERS = 0.3, 118  # of figures.pdf: inches, letters to a line
 CAPTION_LINE = 1.6 * SMALL / POINTS
 MOCK_GALAXIES, MOCK_SPLIT = 480, Split(salt="demo", test=20, validation=20)
 QUICK = (
-    *("steps=0", "batch_size=16", "plateau_patience=4", "pretrained="),
+    *("steps_per_epoch=0", "batch_size=16", "plateau_patience=4", "pretrained="),
     *("epochs=2", "lab-cnn:epochs=20", "lab-cnn-augmented:epochs=8", "heads:epochs=8"),
 )
 WITH_IMAGES = ("figure-01", "figure-03", "figure-07", *(f"figure-{number}" for number in range(14, 19)))

@@ -18,7 +18,7 @@ TUNED, TUNING, FOLDS = "vgg7-tuned", "tuning", "folds"
 SIMPLE = "vgg7"
 SHARES = {**dict.fromkeys((*NETWORKS, TUNED), 0.13), TUNING: 0.12, FOLDS: 0.10}
 LONG = 10_000  # epochs: the time ends a training, not their number
-COMMON = (f"epochs={LONG}", f"patience={LONG}", "steps=20")
+COMMON = (f"epochs={LONG}", f"patience={LONG}", "steps_per_epoch=20")
 TRIAL_EPOCHS = 6
 
 
@@ -35,11 +35,13 @@ class Plan:
     def of_tuned(self, best: Recipe) -> Recipe:
         """Return the recipe that tuning found, for as long a training as the others have."""
         like = self.recipes[SIMPLE]
-        return replace(best, name=TUNED, epochs=like.epochs, minutes=like.minutes, patience=like.patience)
+        return replace(
+            best, name=TUNED, epochs=like.epochs, max_minutes=like.max_minutes, patience=like.patience
+        )
 
     def of_fold(self, recipe: Recipe) -> Recipe:
         """Return a recipe for the time that a fold has."""
-        return replace(recipe, minutes=self.seconds[FOLDS] / self.folds / 60)
+        return replace(recipe, max_minutes=self.seconds[FOLDS] / self.folds / 60)
 
 
 def make_plan(*, budget: float, trials: int, folds: int, settings: Sequence[str] = ()) -> Plan:
@@ -53,7 +55,7 @@ def make_plan(*, budget: float, trials: int, folds: int, settings: Sequence[str]
     check_addresses(settings, (*NETWORKS, TUNING))
     seconds = {name: share * budget for name, share in SHARES.items()}
     recipes = {
-        name: load_recipe(name, [*COMMON, f"minutes={seconds[name] / 60}", *settings_of(name, settings)])
+        name: load_recipe(name, [*COMMON, f"max_minutes={seconds[name] / 60}", *settings_of(name, settings)])
         for name in NETWORKS
     }
     own = settings_of(SIMPLE, settings) + settings_of(TUNING, settings)

@@ -29,12 +29,12 @@ from hubblefork.studies.soft_target.plan import FOLDS, SIMPLE, TUNED, TUNING, Pl
 MOCK_GALAXIES, MOCK_SPLIT = 240, Split(salt="demo", test=25, validation=20)
 HOURS_2, SECONDS_90 = 7200.0, 90.0
 QUICK = (
-    "steps=4",
+    "steps_per_epoch=4",
     "batch_size=16",
     "pretrained=",
     "tuning:epochs=2",
-    "vgg11:tail_width=256",
-    "vgg16:tail_width=256",
+    "vgg11:hidden_units=256",
+    "vgg16:hidden_units=256",
 )
 
 
