@@ -99,9 +99,8 @@ def test_the_generator_decides():
 @pytest.mark.parametrize("transform", [{"rotation": 180.0}, {"zoom": 1.3}, {"shift": 5.0}])
 def test_each_transform_comes_with_its_chance(transform):
     (name,) = transform
-    moves = random_moves(
-        4000, 96, 64, Augmentation(**transform, **{f"{name}_probability": 0.3}), torch.Generator().manual_seed(0)
-    )
+    by = Augmentation(**transform, **{f"{name}_probability": 0.3})
+    moves = random_moves(4000, 96, 64, by, torch.Generator().manual_seed(0))
     unmoved = torch.tensor([[64 / 96, 0, 0], [0, 64 / 96, 0]])
     moved = ((moves - unmoved).abs() > 1e-6).flatten(1).any(dim=1).float().mean()
     assert float(moved) == pytest.approx(0.3, abs=0.03)
