@@ -10,7 +10,7 @@ from hubblefork.report.figures import fractions as figures
 from hubblefork.report.figures.recovery import bias_of_estimators, coverage_of_intervals, degraded_surveys
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import Unavailable
-from hubblefork.stats.prevalence import Wanted, criteria, measure, sweep
+from hubblefork.stats.prevalence import fraction, sweep
 from hubblefork.stats.rates import Rate
 from hubblefork.studies.injection import Pools, Scenario, recovered, summary
 
@@ -24,9 +24,7 @@ def catalogue(tree, predicted):
 
 @pytest.fixture(scope="module")
 def found(tree, catalogue):
-    return measure(
-        catalogue, tree, Wanted(*criteria(tree, "merger", 0.1)), NONE, rng=np.random.default_rng(0)
-    )
+    return fraction(catalogue, "merger >= 0.1", tree=tree)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +32,9 @@ def recovery():
     rng = np.random.default_rng(1)
     pools = Pools(rng.uniform(0.2, 0.6, 100), rng.uniform(0, 0.3, 300))
     scenario = Scenario("test", "", pools, None, survey_galaxies=200, calibration_galaxies=150)
-    columns = {fraction: recovered(scenario, fraction, 3, seed=0) for fraction in (0.05, 0.2)}
+    columns = {share: recovered(scenario, share, 3, seed=0) for share in (0.05, 0.2)}
     names = columns[0.05]
-    return {name: [summary(fraction, columns[fraction][name]) for fraction in columns] for name in names}
+    return {name: [summary(share, columns[share][name]) for share in columns] for name in names}
 
 
 def test_side_by_side_shows_what_is_missing(found):
@@ -47,7 +45,7 @@ def test_side_by_side_shows_what_is_missing(found):
     assert numbers["samples"]["votes"]["estimators"]["corrected"]["value"] is None
     assert numbers["samples"]["votes"]["default"]["estimator"] == "count"
     assert [label.get_text() for label in panel.get_yticklabels()] == [
-        figures.LABELS[name] for name in found.estimators
+        figures.LABELS[name] for name in found.estimates
     ]
 
 
@@ -64,7 +62,7 @@ def test_the_sweep_ends_where_nobody_is_left(tree, catalogue, predicted):
 def test_bins_and_published_fractions(found):
     _, numbers = figures.fraction_in_bins({(0.0, 0.1): found, (0.1, 0.2): None}, name="redshift")
     assert numbers["bins"][1] == {"low": 0.1, "high": 0.2}
-    assert numbers["bins"][0]["default"]["value"] == pytest.approx(found.default()[1].value)
+    assert numbers["bins"][0]["default"]["value"] == pytest.approx(found.value)
     figure, numbers = figures.beside_published(found)
     assert len(numbers["fractions"]) == 2 + len(figures.PUBLISHED)
     assert "merger fraction" in figure.axes[0].get_xlabel()

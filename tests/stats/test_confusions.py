@@ -19,8 +19,7 @@ from hubblefork.stats.detection import (
 )
 from hubblefork.stats.estimators import Estimate, Unavailable
 from hubblefork.stats.held_out import HeldOut
-from hubblefork.stats.prevalence import Wanted, criteria, measure
-from hubblefork.stats.query import parse_where
+from hubblefork.stats.prevalence import fraction
 
 
 @pytest.fixture
@@ -45,37 +44,31 @@ def catalogue(tree):
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.7])
-def test_numbers_correct_as_the_galaxies_do(tree, held_out, known, catalogue, threshold):
-    wanted = Wanted(*criteria(tree, "merger", threshold), resamples=5)
-    by_galaxies, by_numbers = (
-        measure(catalogue, tree, wanted, one, rng=np.random.default_rng(0)) for one in (held_out, known)
-    )
+def test_numbers_correct_as_the_galaxies_do(held_out, known, catalogue, threshold):
+    query = f"merger >= {threshold}"
+    by_galaxies, by_numbers = (fraction(catalogue, query, one, resamples=5) for one in (held_out, known))
     for name in ("corrected", "bayesian", "rogan_gladen"):
-        assert isinstance(by_numbers.estimators[name], Estimate)
-        assert by_numbers.estimators[name] == by_galaxies.estimators[name]
-    assert len(by_numbers.known.truth) == 580
-    assert by_numbers.estimators["isotonic"].reason == "needs the calibration galaxies themselves"
+        assert isinstance(by_numbers.estimates[name], Estimate)
+        assert by_numbers.estimates[name] == by_galaxies.estimates[name]
+    assert len(by_numbers.calibration.truth) == 580
+    assert by_numbers.estimates["isotonic"].reason == "needs the calibration galaxies themselves"
 
 
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"where": "merger >= 0.35"}, "in tenths"),
-        ({"where": "merger > 0.3"}, "in tenths"),
-        ({"where": "merger >= 0.3 & odd > 0.5"}, "not of merger"),
+        ({"query": "merger >= 0.35"}, "in tenths"),
+        ({"query": "merger > 0.3"}, "in tenths"),
+        ({"query": "merger >= 0.3 & something_odd > 0.5"}, "not of merger"),
         (
-            {"predicted_threshold": 0.2},
+            {"query": "merger >= 0.2", "truth": "merger >= 0.3"},
             "alike for predictions and votes, not of merger ≥ 0.2 for merger ≥ 0.3",
         ),
         ({"clean": True}, "not of those that were well asked"),
     ],
 )
-def test_other_criteria_have_no_numbers(tree, known, catalogue, asked, reason):
-    where = asked.pop("where", "").replace("odd", "something_odd")
-    clean = asked.pop("clean", False)
-    both = (parse_where(where, tree),) * 2 if where else criteria(tree, "merger", 0.3, **asked)
-    found = measure(catalogue, tree, Wanted(*both, clean=clean), known, rng=np.random.default_rng(0))
-    lost = found.estimators["corrected"]
+def test_other_criteria_have_no_numbers(known, catalogue, asked, reason):
+    lost = fraction(catalogue, judged=known, **asked).estimates["corrected"]
     assert isinstance(lost, Unavailable) and reason in lost.reason and "--calibrate-on" in lost.remedy
 
 

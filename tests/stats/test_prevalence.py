@@ -21,18 +21,8 @@ from hubblefork.stats.held_out import (
     trained_on,
     views_of,
 )
-from hubblefork.stats.prevalence import (
-    Sample,
-    Wanted,
-    as_json,
-    criteria,
-    default,
-    measure,
-    measure_bins,
-    side_by_side,
-    sweep,
-)
-from hubblefork.stats.query import Bins, parse_bins, parse_where
+from hubblefork.stats.prevalence import Sample, estimate_all, fraction, quoted, sweep
+from hubblefork.stats.query import Bins, parse_bins
 from hubblefork.zoo import to_joint
 
 GALAXIES = 900
@@ -70,11 +60,11 @@ def test_everything_is_there_or_said_to_be_missing(rng):
     truth = rng.random(500) < 0.2
     score = np.where(truth, 0.4, 0.1) + rng.normal(0, 0.08, 500)
     known = Calibration(score >= 0.3, truth, score)
-    whole = side_by_side(Sample(score >= 0.3, score), known, rng=rng, resamples=10)
+    whole = estimate_all(Sample(score >= 0.3, score), known, rng=rng, resamples=10)
     assert all(isinstance(one, Estimate) for one in whole.values())
-    assert default(whole) == ("corrected", whole["corrected"])
-    bare = side_by_side(Sample(score >= 0.3), NO_CALIBRATION, rng=rng)
-    assert default(bare) == ("count", bare["count"])
+    assert quoted(whole) == "corrected"
+    bare = estimate_all(Sample(score >= 0.3), NO_CALIBRATION, rng=rng)
+    assert quoted(bare) == "count"
     assert set(bare) == set(whole)
     for name in ("corrected", "bayesian", "rogan_gladen", "isotonic", "quantile"):
         assert bare[name] == NO_CALIBRATION
@@ -84,10 +74,10 @@ def test_everything_is_there_or_said_to_be_missing(rng):
 def test_calibration_galaxies_that_tell_nothing(rng):
     none, some = np.zeros(40, bool), np.arange(40) < 4
     blind = Calibration(none, some, np.linspace(0, 0.2, 40))
-    found = side_by_side(Sample(np.ones(3, bool), np.ones(3)), blind, rng=rng, resamples=5)
+    found = estimate_all(Sample(np.ones(3, bool), np.ones(3)), blind, rng=rng, resamples=5)
     assert "of 4 true calibration galaxies 0 are counted" in found["corrected"].reason
     assert isinstance(found["isotonic"], Estimate)
-    found = side_by_side(Sample(some, np.ones(40)), Calibration(some, none, np.ones(40)), rng=rng)
+    found = estimate_all(Sample(some, np.ones(40)), Calibration(some, none, np.ones(40)), rng=rng)
     assert "none of the 40 calibration galaxies" in found["isotonic"].reason
     with pytest.raises(CatalogueError, match="no galaxies are left"):
         Sample(np.zeros(0, bool))
@@ -189,19 +179,20 @@ def test_the_correction_finds_the_votes_fraction_the_count_does_not(tree, sky, r
     folder, guesses, _, parts = sky
     held = held_out_of_run(folder / "run", tree)
     training = guesses.filter(parts == "train")
-    found = measure(training, tree, Wanted(*criteria(tree, "merger", 0.35)), held, rng=rng)
-    name, one = found.default()
+    found = fraction(training, "merger >= 0.35", held, rng=rng)
+    one = found.estimate
+    assert (found.value, found.low, found.high) == (one.value, one.low, one.high)
     truth = np.mean(training.column("merger").to_numpy() > 0.2)
-    assert name == "corrected" and one.low <= truth <= one.high
-    assert found.estimators["count"].high < truth
-    told = json.loads(json.dumps(as_json(found)))
+    assert found.estimator == "corrected" and one.low <= truth <= one.high
+    assert found.estimates["count"].high < truth
+    told = json.loads(json.dumps(found.as_json()))
     assert told["default"] == {
         "estimator": "corrected",
         "value": one.value,
         "interval": [one.low, one.high],
         "level": 0.95,
     }
-    assert set(told["estimators"]) == set(found.estimators)
+    assert set(told["estimators"]) == set(found.estimates)
     assert all(set(entry) >= {"value", "interval", "level"} for entry in told["estimators"].values())
     drawn = found.draws(4000, rng=rng)
     assert np.quantile(drawn, 0.025) == pytest.approx(one.low, abs=0.01)
@@ -212,27 +203,25 @@ def test_galaxies_of_the_catalogue_do_not_calibrate_it(tree, sky, rng):
     folder, guesses, _, parts = sky
     held = held_out_of_run(folder / "run", tree)
     test = guesses.filter(parts == "test")
-    found = measure(test, tree, Wanted(*criteria(tree, "merger", 0.3)), held, rng=rng)
+    found = fraction(test, judged=held, rng=rng)
     labelled_validation = len(held.apart_from(test).ids)
-    assert len(found.known.truth) == labelled_validation < len(held.ids)
+    assert len(found.calibration.truth) == labelled_validation < len(held.ids)
     assert len(held.apart_from(pa.table({"galaxy_id": held.ids})).ids) == len(held.ids)
 
 
 def test_debiased_columns_are_used_and_said(tree, sky, rng):
     _, guesses, _, _ = sky
     debiased = guesses.append_column("merger_debiased", pa.array(np.full(GALAXIES, 0.9)))
-    found = measure(debiased, tree, Wanted(*criteria(tree, "merger", 0.3)), NO_CALIBRATION, rng=rng)
-    assert found.estimators["count"].value == 1
+    found = fraction(debiased, rng=rng)
+    assert found.estimates["count"].value == 1
     assert "merger_debiased" in found.notes[0]
 
 
 def test_clean_weights_and_expressions(tree, sky, rng):
     _, guesses, _, _ = sky
-    spiral = parse_where("spiral > 0.2", tree)
-    found = measure(guesses, tree, Wanted(spiral, spiral, clean=True), NO_CALIBRATION, rng=rng)
+    found = fraction(guesses, "spiral > 0.2", tree=tree, clean=True, rng=rng)
     assert 0 < found.galaxies < GALAXIES and found.left_out == GALAXIES - found.galaxies
-    plain = Wanted(*criteria(tree, "merger", 0.3), weights="z")
-    weighted = measure(guesses, tree, plain, NO_CALIBRATION, rng=rng).estimators["count"]
+    weighted = fraction(guesses, weights="z", rng=rng).estimates["count"]
     z, counts = guesses.column("z").to_numpy(), guesses.column("merger").to_numpy() >= 0.3
     assert weighted.value == pytest.approx(np.average(counts, weights=z))
     assert f"{z.sum() ** 2 / (z**2).sum():.1f}" in weighted.note
@@ -240,13 +229,14 @@ def test_clean_weights_and_expressions(tree, sky, rng):
 
 def test_bins_count_every_galaxy_once(tree, sky, rng):
     folder, guesses, _, _ = sky
-    held, wanted = held_out_of_run(folder / "run", tree), Wanted(*criteria(tree, "merger", 0.3), resamples=5)
-    bins = parse_bins("redshift", guesses, "z")
-    found = measure_bins(guesses, tree, wanted, held, bins, rng=rng)
+    held = held_out_of_run(folder / "run", tree)
+    whole = fraction(guesses, judged=held, bins="redshift", column="z", resamples=5, rng=rng)
+    found = list(whole.bins.values())
     assert sum(one.galaxies for one in found) == GALAXIES
-    assert len({len(one.known.truth) for one in found}) > 1  # calibrated bin by bin
-    empty = measure_bins(guesses, tree, wanted, held, Bins("z", "z", (0.5, 0.6)), rng=rng)
-    assert empty == [None]
+    assert len({len(one.calibration.truth) for one in found}) > 1  # calibrated bin by bin
+    assert whole.as_json()["bins"][1]["galaxies"] == found[1].galaxies
+    empty = fraction(guesses, judged=held, bins=Bins("z", "z", (0.5, 0.6)), resamples=5, rng=rng)
+    assert empty.bins == {(0.5, 0.6): None}
 
 
 def test_edges_are_half_open_but_for_the_last():
@@ -266,6 +256,6 @@ def test_edges_are_half_open_but_for_the_last():
 def test_a_sweep_has_a_measurement_at_every_threshold(tree, sky, rng):
     _, guesses, _, _ = sky
     swept = sweep(guesses, tree, "merger", NO_CALIBRATION, rng=rng, thresholds=(0.1, 0.5))
-    assert [one.wanted.true.threshold for one in swept] == [0.1, 0.5]
-    counts = [one.estimators["count"].value for one in swept]
+    assert [one.truth.threshold for one in swept] == [0.1, 0.5]
+    counts = [one.estimates["count"].value for one in swept]
     assert counts == [np.mean(guesses.column("merger").to_numpy() >= t) for t in (0.1, 0.5)]

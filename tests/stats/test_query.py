@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import CatalogueError, UnknownAnswer
-from hubblefork.stats.query import at_least, parse_where
+from hubblefork.stats.query import at_least, parse_query
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def joint(tree):
 
 
 def test_and_binds_less_tightly_than_a_comparison(tree, joint):
-    found = parse_where("spiral > 0.5 & barred > 0.3", tree).holds(joint)
+    found = parse_query("spiral > 0.5 & barred > 0.3", tree).holds(joint)
     expected = (joint["spiral"] > 0.5) & (joint["barred"] > 0.3)
     assert 0 < expected.sum() < 200
     np.testing.assert_array_equal(found, expected)
@@ -25,41 +25,41 @@ def test_and_binds_less_tightly_than_a_comparison(tree, joint):
 def test_or_not_and_parentheses(tree, joint, text):
     ring, merger, smooth = (joint[name] for name in ("ring", "merger", "smooth"))
     np.testing.assert_array_equal(
-        parse_where(text, tree).holds(joint), (ring > 0.2) | (~(merger > 0.3) & (smooth <= 0.6))
+        parse_query(text, tree).holds(joint), (ring > 0.2) | (~(merger > 0.3) & (smooth <= 0.6))
     )
 
 
 def test_sums_and_chains(tree, joint):
     disturbed, irregular = joint["disturbed"], joint["irregular"]
     np.testing.assert_array_equal(
-        parse_where("0.4 < disturbed + irregular <= 0.9", tree).holds(joint),
+        parse_query("0.4 < disturbed + irregular <= 0.9", tree).holds(joint),
         (disturbed + irregular > 0.4) & (disturbed + irregular <= 0.9),
     )
 
 
 def test_an_answer_may_be_named_by_its_text(tree):
-    assert parse_where("spiral > 0.5 & bar > 0.3", tree).answers == ("barred", "spiral")
+    assert parse_query("spiral > 0.5 & bar > 0.3", tree).answers == ("barred", "spiral")
 
 
 def test_the_plain_criterion_keeps_answer_and_threshold(tree, joint):
-    for criterion in (at_least(tree, "Class8.6", 0.3), parse_where("merger ≥ 0.3", tree)):
+    for criterion in (at_least(tree, "Class8.6", 0.3), parse_query("merger ≥ 0.3", tree)):
         assert (criterion.answer, criterion.threshold, criterion.text) == ("merger", 0.3, "merger ≥ 0.3")
         np.testing.assert_array_equal(criterion.holds(joint), joint["merger"] >= 0.3)
-    assert parse_where("merger > 0.3", tree).answer is None
+    assert parse_query("merger > 0.3", tree).answer is None
 
 
 def test_the_threshold_itself_counts_only_with_at_least(tree, joint):
     joint["merger"][0] = 0.3
-    assert parse_where("merger >= 0.3", tree).holds(joint)[0]
-    assert not parse_where("merger > 0.3", tree).holds(joint)[0]
-    assert parse_where("merger <= 0.3", tree).holds(joint)[0]
-    assert not parse_where("merger < 0.3", tree).holds(joint)[0]
+    assert parse_query("merger >= 0.3", tree).holds(joint)[0]
+    assert not parse_query("merger > 0.3", tree).holds(joint)[0]
+    assert parse_query("merger <= 0.3", tree).holds(joint)[0]
+    assert not parse_query("merger < 0.3", tree).holds(joint)[0]
 
 
 def test_what_is_missing_is_not_known_and_does_not_count(tree, joint):
     joint["barred"][3] = np.nan
     joint["ring"][4] = np.nan
-    criterion = parse_where("~(barred > 2e-1)", tree)
+    criterion = parse_query("~(barred > 2e-1)", tree)
     assert np.flatnonzero(~criterion.known(joint)).tolist() == [3]
     assert not criterion.holds(joint)[3]
 
@@ -73,7 +73,7 @@ def test_what_is_missing_is_not_known_and_does_not_count(tree, joint):
 )
 def test_unknown_answers_come_with_the_nearest(tree, text, said):
     with pytest.raises(UnknownAnswer, match=said):
-        parse_where(text, tree)
+        parse_query(text, tree)
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def test_unknown_answers_come_with_the_nearest(tree, text, said):
 )
 def test_what_is_no_comparison_of_fractions(tree, text):
     with pytest.raises((CatalogueError, UnknownAnswer)):
-        parse_where(text, tree)
+        parse_query(text, tree)

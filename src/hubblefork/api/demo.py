@@ -21,7 +21,7 @@ from hubblefork.network.training import train
 from hubblefork.report import write_report
 from hubblefork.stats.estimators import Count, Estimate, count_above
 from hubblefork.stats.held_out import held_out_of_run
-from hubblefork.stats.prevalence import Wanted, criteria, measure
+from hubblefork.stats.prevalence import fraction
 from hubblefork.zoo import load_tree
 
 SETTINGS = ("steps_per_epoch=0", "batch_size=32", "epochs=36", "plateau_patience=4")
@@ -88,10 +88,8 @@ def _mergers(predictions: Path, truth: Path) -> tuple[Count, Count, float]:
 
 def _corrected(run: Path, predictions: Path) -> Estimate:
     tree, table = load_tree(), read_catalogue(predictions)
-    wanted = Wanted(*criteria(tree, "merger", 0.3))
-    measured = measure(table, tree, wanted, held_out_of_run(run, tree), rng=np.random.default_rng(0))
-    return measured.default()[1]
+    return fraction(table, judged=held_out_of_run(run, tree), tree=tree).estimate
 
 
-def _text(fraction: Count | Estimate) -> str:
-    return f"{fraction.value:.4f} ({fraction.low:.4f}–{fraction.high:.4f})"
+def _text(one: Count | Estimate) -> str:
+    return f"{one.value:.4f} ({one.low:.4f}–{one.high:.4f})"

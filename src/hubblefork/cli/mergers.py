@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from hubblefork.errors import HubbleforkError
     from hubblefork.stats.estimators import Unavailable
-    from hubblefork.stats.prevalence import Known, Measurement, Wanted
+    from hubblefork.stats.prevalence import Fraction, Judged
     from hubblefork.stats.rates import Rate
     from hubblefork.zoo import DecisionTree
 
@@ -74,29 +74,30 @@ def mergers(
 
     from hubblefork.data.catalogue import read_catalogue, read_head
     from hubblefork.stats.held_out import tree_of
-    from hubblefork.stats.prevalence import Wanted, check_columns, criteria, measure
-    from hubblefork.stats.query import parse_where
+    from hubblefork.stats.prevalence import columns_to_read, fraction
+    from hubblefork.stats.query import at_least, parse_query
 
     _check_together(where, predicted_threshold, time, density)
     head, rng = read_head(catalogue), np.random.default_rng(SEED)
     tree = tree_of(head)
-    counted, true = (
-        (parse_where(where, tree),) * 2 if where else criteria(tree, answer, threshold, predicted_threshold)
-    )
-    wanted = Wanted(counted, true, clean=clean, weights=weights, level=level)
+    truth = parse_query(where, tree) if where else at_least(tree, answer, threshold)
+    query = truth if predicted_threshold is None else at_least(tree, answer, predicted_threshold)
     named = [name for name in (weights, column or bins.partition(":")[0]) if name]
-    check_columns(head, tree, wanted, named)
-    table = read_catalogue(catalogue, {*wanted.columns(tree), *named})
-    held_out = _held_out(table, tree, calibrate_on, labels)
-    found = measure(table, tree, wanted, held_out, rng=rng)
-    binned = _binned(table, tree, wanted, held_out, bins, column, rng) if bins else {}
-    rates = _rates(found, time, density, rng) if time else {}
+    table = read_catalogue(
+        catalogue, columns_to_read(head, tree, query, truth=truth, clean=clean, others=named)
+    )
+    judged = _held_out(table, tree, calibrate_on, labels)
+    found = fraction(
+        table, query, judged, truth=truth, tree=tree, clean=clean, weights=weights, bins=bins, column=column,
+        level=level, rng=rng,
+    )  # fmt: skip
+    rates = found.rates(time, density) if time else {}
     if json:
-        _print_json(found, binned, rates)
+        _print_json(found, rates)
     else:
-        _show(catalogue, table, tree, found, binned, rates, time, bins)
+        _show(catalogue, table, tree, found, rates, time, bins)
     if figures:
-        _draw(figures, table, tree, held_out, found, binned, bins, rates, rng)
+        _draw(figures, table, tree, judged, found, bins, rates, rng)
 
 
 def _check_together(where: str, predicted_threshold: float | None, time: str, density: str) -> None:
@@ -106,7 +107,7 @@ def _check_together(where: str, predicted_threshold: float | None, time: str, de
         raise typer.BadParameter("--density makes a rate by volume, which needs --time as well")
 
 
-def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, labels: Path | None) -> Known:
+def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, labels: Path | None) -> Judged:
     """Return the calibration galaxies: those asked for must be there, the run's own may be missing."""
     from hubblefork.errors import HubbleforkError
     from hubblefork.stats.held_out import (
@@ -136,7 +137,7 @@ def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, la
         return _numbers_known(table, views, error)
 
 
-def _numbers_known(table: pa.Table, views: int, lost: HubbleforkError) -> Known:
+def _numbers_known(table: pa.Table, views: int, lost: HubbleforkError) -> Judged:
     """Return the numbers beside the weights that predicted; `lost` is why their galaxies are not at hand."""
     from hubblefork.api.beside import confusions_beside
     from hubblefork.errors import HubbleforkError
@@ -158,51 +159,10 @@ def _nothing_known(lost: HubbleforkError, views: int, more: str = "") -> Unavail
     return Unavailable(f"no calibration galaxies: {lost}{more}", remedy)
 
 
-def _binned(
-    table: pa.Table,
-    tree: DecisionTree,
-    wanted: Wanted,
-    held_out: Known,
-    text: str,
-    column: str,
-    rng: np.random.Generator,
-) -> dict[tuple[float, float], Measurement | None]:
-    from hubblefork.stats.prevalence import measure_bins
-    from hubblefork.stats.query import parse_bins
-
-    bins = parse_bins(text, table, column)
-    found = measure_bins(table, tree, wanted, held_out, bins, rng=rng)
-    return dict(zip(zip(bins.edges[:-1], bins.edges[1:], strict=True), found, strict=True))
-
-
-def _rates(found: Measurement, time: str, density: str, rng: np.random.Generator) -> dict[str, Rate]:
-    from hubblefork.stats.rates import DRAWS, parse_density, parse_time, per_galaxy, per_volume
-
-    draws, seen, level = found.draws(DRAWS, rng=rng), parse_time(time), found.wanted.level
-    rates = {"per_galaxy": per_galaxy(draws, seen, rng=rng, level=level)}
-    if density:
-        rates["per_volume"] = per_volume(draws, seen, parse_density(density), rng=rng, level=level)
-    return rates
-
-
-def _print_json(
-    found: Measurement, binned: dict[tuple[float, float], Measurement | None], rates: dict[str, Rate]
-) -> None:
+def _print_json(found: Fraction, rates: dict[str, Rate]) -> None:
     import json
 
-    from hubblefork.stats.prevalence import as_json
-
-    told: dict[str, Any] = as_json(found)
-    if binned:
-        told["bins"] = [
-            {
-                "low": low,
-                "high": high,
-                "galaxies": one.galaxies if one else 0,
-                **(as_json(one) if one else {}),
-            }
-            for (low, high), one in binned.items()
-        ]
+    told = found.as_json()
     if rates:
         told["rates"] = {
             name: {
@@ -220,8 +180,7 @@ def _show(
     catalogue: Path,
     table: pa.Table,
     tree: DecisionTree,
-    found: Measurement,
-    binned: dict[tuple[float, float], Measurement | None],
+    found: Fraction,
     rates: dict[str, Rate],
     time: str,
     bins: str,
@@ -230,8 +189,8 @@ def _show(
     from hubblefork.cli.tables import show
 
     show(estimator_table(catalogue, found), *origin_lines(found))
-    if binned:
-        show(bin_table(binned, bins))
+    if found.bins:
+        show(bin_table(found.bins, bins))
     show(*rate_lines(rates, time), *warnings(table, found, tree))
 
 
@@ -239,9 +198,8 @@ def _draw(
     folder: Path,
     table: pa.Table,
     tree: DecisionTree,
-    held_out: Known,
-    found: Measurement,
-    binned: dict[tuple[float, float], Measurement | None],
+    judged: Judged,
+    found: Fraction,
     bins: str,
     rates: dict[str, Rate],
     rng: np.random.Generator,
@@ -251,12 +209,12 @@ def _draw(
     from hubblefork.stats.prevalence import sweep
 
     save(draw.estimators_side_by_side({"this catalogue": found})[0], folder / "estimators")
-    true = found.wanted.true
+    true = found.truth
     if true.answer is not None:
-        swept = sweep(table, tree, true.answer, held_out, rng=rng, level=found.wanted.level)
+        swept = sweep(table, tree, true.answer, judged, rng=rng, level=found.level)
         save(draw.estimates_against_threshold(swept, marked=true.threshold)[0], folder / "thresholds")
     if true.answer == "merger":
         save(draw.beside_published(found, rate=rates.get("per_volume"))[0], folder / "published")
-    if binned:
-        save(draw.fraction_in_bins(binned, name=bins.partition(":")[0])[0], folder / "bins")
+    if found.bins:
+        save(draw.fraction_in_bins(found.bins, name=bins.partition(":")[0])[0], folder / "bins")
     typer.echo(f"figures in {folder}", err=True)

@@ -12,36 +12,24 @@ from rich.table import Table
 
 from hubblefork.errors import HubbleforkError
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimate, Unavailable
+from hubblefork.stats.estimators import LABELS, Estimate, Unavailable
 from hubblefork.stats.held_out import named_run, trained_on
-from hubblefork.stats.prevalence import Measurement
+from hubblefork.stats.prevalence import Fraction
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED, Rate
 from hubblefork.zoo import DecisionTree
 
-NAMES = {
-    "corrected": "corrected count",
-    "bayesian": "corrected, Bayesian",
-    "rogan_gladen": "corrected, normal interval",
-    "isotonic": "recalibrated, isotonic",
-    "quantile": "recalibrated, quantile mapping",
-    "count": "count, Wilson",
-    "count_jeffreys": "count, Jeffreys",
-    "sum": "sum of fractions",
-}
 
-
-def estimator_table(catalogue: Path, found: Measurement) -> Table:
+def estimator_table(catalogue: Path, found: Fraction) -> Table:
     """Return the estimators side by side, the default first and marked."""
-    name, _ = found.default()
-    criterion = found.wanted.counted.text
+    criterion = found.criterion.text
     table = Table(
         "estimator", title=f"{escape(criterion)}: {found.galaxies:,} galaxies of {escape(str(catalogue))}"
     )
     table.add_column("fraction", justify="right")
-    table.add_column(f"{found.wanted.level:.0%} interval", justify="right", no_wrap=True)
+    table.add_column(f"{found.level:.0%} interval", justify="right", no_wrap=True)
     table.add_column("")
-    for key, one in found.estimators.items():
-        label = f"[bold]{NAMES[key]}[/] ←" if key == name else NAMES[key]
+    for key, one in found.estimates.items():
+        label = f"[bold]{LABELS[key]}[/] ←" if key == found.estimator else LABELS[key]
         if isinstance(one, Estimate):
             table.add_row(label, f"{one.value:.4f}", f"{one.low:.4f} to {one.high:.4f}", escape(one.note))
         else:
@@ -53,16 +41,16 @@ def _briefly(lost: Unavailable) -> str:
     return lost.reason.split(":")[0] if lost.reason.startswith("no calibration") else lost.reason
 
 
-def origin_lines(found: Measurement) -> list[str]:
+def origin_lines(found: Fraction) -> list[str]:
     """Say what was counted, what true means, and on which galaxies the corrections rest."""
     count = int(np.count_nonzero(found.sample.counts))
-    lines = [f"counted: {count} of {found.galaxies} galaxies have a predicted {found.wanted.counted.text}"]
-    if found.wanted.clean:
+    lines = [f"counted: {count} of {found.galaxies} galaxies have a predicted {found.criterion.text}"]
+    if found.clean:
         lines.append("sample: only galaxies that were well asked (Willett et al. 2013, table 3, 20 votes)")
     if found.left_out:
         lines.append(f"left out: {found.left_out} galaxies that lack a fraction or were not well asked")
-    lines.append(f"true: the volunteers' joint fractions have {found.wanted.true.text}")
-    return [escape(line) for line in [*lines, *_calibration_lines(found.known), *found.notes]]
+    lines.append(f"true: the volunteers' joint fractions have {found.truth.text}")
+    return [escape(line) for line in [*lines, *_calibration_lines(found.calibration), *found.notes]]
 
 
 def _calibration_lines(known: Calibration | Unavailable) -> list[str]:
@@ -77,7 +65,7 @@ def _calibration_lines(known: Calibration | Unavailable) -> list[str]:
     ]
 
 
-def bin_table(binned: Mapping[tuple[float, float], Measurement | None], bins: str) -> Table:
+def bin_table(binned: Mapping[tuple[float, float], Fraction | None], bins: str) -> Table:
     """Return count and default of each bin; `bins` as it was asked for."""
     table = Table(escape(bins.partition(":")[0]))
     for name in ("galaxies", "counted", "default", "interval"):
@@ -86,9 +74,9 @@ def bin_table(binned: Mapping[tuple[float, float], Measurement | None], bins: st
         if found is None:
             table.add_row(f"{low:g} to {high:g}", "0", "–", "–", "–")
             continue
-        estimator, one = found.default()
+        one = found.estimate
         counted = f"{np.count_nonzero(found.sample.counts)}"
-        shown = f"{one.value:.4f}" + (" (count)" if estimator == "count" else "")
+        shown = f"{one.value:.4f}" + (" (count)" if found.estimator == "count" else "")
         table.add_row(
             f"{low:g} to {high:g}", f"{found.galaxies:,}", counted, shown, f"{one.low:.4f} to {one.high:.4f}"
         )
@@ -112,13 +100,15 @@ def rate_lines(rates: Mapping[str, Rate], time: str) -> list[str]:
     return [escape(line) for line in [*lines, f"⟨T_obs⟩ = {time}{source}", UNCALIBRATED]]
 
 
-def warnings(table: pa.Table, found: Measurement, tree: DecisionTree) -> list[str]:
+def warnings(table: pa.Table, found: Fraction, tree: DecisionTree) -> list[str]:
     """Say what speaks against the numbers."""
     lines = []
-    if found.default()[0] == "count":
+    if found.estimator == "count":
         lines.append("the default is the count, not corrected: fine for votes, too low for predictions")
-    if isinstance(found.known, Calibration) and found.known.truth.sum() < 10:
-        lines.append(f"only {int(found.known.truth.sum())} true calibration galaxies: the correction is weak")
+    if isinstance(found.calibration, Calibration) and found.calibration.truth.sum() < 10:
+        lines.append(
+            f"only {int(found.calibration.truth.sum())} true calibration galaxies: the correction is weak"
+        )
     seen = _trained(table, tree)
     if seen:
         lines.append(f"{seen} of the galaxies were trained on: the network knows their votes")

@@ -24,8 +24,8 @@ from hubblefork.report.inputs import Galaxies, Inputs
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import MERGER, THRESHOLD, Estimate, Unavailable, binomial_interval
 from hubblefork.stats.held_out import HeldOut, held_out_of_run
-from hubblefork.stats.prevalence import Measurement, Wanted, as_json, criteria, measure, sweep
-from hubblefork.stats.rates import DRAWS, PUBLISHED, UNCALIBRATED, per_galaxy
+from hubblefork.stats.prevalence import Fraction, fraction, sweep
+from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED
 from hubblefork.zoo import DecisionTree
 
 SEED = 0
@@ -40,11 +40,10 @@ def merger_fraction(inputs: Inputs) -> Section:
     held_outs = {name: _held_out(inputs, galaxies.views) for name, galaxies in samples.items()}
     held_out = next(iter(held_outs.values()))  # that of the judged galaxies where there are any
     rng = np.random.default_rng(SEED)
-    wanted = Wanted(*criteria(inputs.tree, MERGER, THRESHOLD))
     tables = {name: _table(galaxies, inputs.tree) for name, galaxies in samples.items()}
     try:
         found = {
-            name: measure(table, inputs.tree, wanted, held_outs[name], rng=rng)
+            name: fraction(table, judged=held_outs[name], tree=inputs.tree, rng=rng)
             for name, table in tables.items()
         }
     except HubbleforkError as error:
@@ -52,8 +51,8 @@ def merger_fraction(inputs: Inputs) -> Section:
     truths = {name: _truth(galaxies, inputs.tree) for name, galaxies in samples.items()}
     blocks: list[Block] = [*_about(inputs, found, held_out), _estimators(found, truths)]
     blocks += [_estimator_table(found, truths), _swept(inputs, tables, samples, held_out, rng)]
-    blocks += _regression(inputs, wanted, held_out)
-    return Section("merger-fraction", TITLE, [*blocks, *_rates(found, rng)])
+    blocks += _regression(inputs, held_out)
+    return Section("merger-fraction", TITLE, [*blocks, *_rates(found)])
 
 
 def _nothing(inputs: Inputs) -> Missing:
@@ -95,7 +94,7 @@ def _votes(galaxies: Galaxies, tree: DecisionTree) -> NDArray[np.float64]:
     return votes[~np.isnan(votes)]
 
 
-def _about(inputs: Inputs, found: Mapping[str, Measurement], held_out: HeldOut | Unavailable) -> list[Block]:
+def _about(inputs: Inputs, found: Mapping[str, Fraction], held_out: HeldOut | Unavailable) -> list[Block]:
     text = (
         "A true merger is a galaxy whose joint fraction of “merger” is at least "
         f"{THRESHOLD:g} by the volunteers. "
@@ -107,7 +106,11 @@ def _about(inputs: Inputs, found: Mapping[str, Measurement], held_out: HeldOut |
     )
     if isinstance(held_out, Unavailable):
         return [Paragraph(text), Missing(held_out.reason, held_out.remedy)]
-    lines = [_measured(name, one.known) for name, one in found.items() if isinstance(one.known, Calibration)]
+    lines = [
+        _measured(name, one.calibration)
+        for name, one in found.items()
+        if isinstance(one.calibration, Calibration)
+    ]
     return [Paragraph(text), *(Paragraph(line) for line in lines)]
 
 
@@ -120,7 +123,7 @@ def _measured(name: str, known: Calibration) -> str:
     )
 
 
-def _estimators(found: Mapping[str, Measurement], truths: Mapping[str, tuple[int, int] | None]) -> Picture:
+def _estimators(found: Mapping[str, Fraction], truths: Mapping[str, tuple[int, int] | None]) -> Picture:
     shares = {name: truth[0] / truth[1] for name, truth in truths.items() if truth}
     caption = (
         "Every estimator with its 95% interval, the default in black; the dashed line is what the volunteers "
@@ -129,14 +132,14 @@ def _estimators(found: Mapping[str, Measurement], truths: Mapping[str, tuple[int
     return Picture("estimators", estimators_side_by_side(found, truths=shares), caption)
 
 
-def _estimator_table(found: Mapping[str, Measurement], truths: Mapping[str, tuple[int, int] | None]) -> Table:
+def _estimator_table(found: Mapping[str, Fraction], truths: Mapping[str, tuple[int, int] | None]) -> Table:
     names = list(found)
     rows = [
-        [LABELS[key], *(_cell(found[name].estimators[key]) for name in names)]
-        for key in next(iter(found.values())).estimators
+        [LABELS[key], *(_cell(found[name].estimates[key]) for name in names)]
+        for key in next(iter(found.values())).estimates
     ]
     rows.append(["volunteers' own", *(_truth_cell(truths[name]) for name in names)])
-    numbers: dict[str, Any] = {name: as_json(one) for name, one in found.items()}
+    numbers: dict[str, Any] = {name: one.as_json() for name, one in found.items()}
     numbers["volunteers"] = {name: list(truth) if truth else None for name, truth in truths.items()}
     header = ["estimator", *(f"{name} ({found[name].galaxies:,})" for name in names)]
     return Table("estimators-table", header, rows, "Fractions with their 95% intervals.", numbers)
@@ -174,7 +177,7 @@ def _swept(
     return Picture("fraction-thresholds", drawing, caption)
 
 
-def _regression(inputs: Inputs, wanted: Wanted, held_out: HeldOut | Unavailable) -> list[Block]:
+def _regression(inputs: Inputs, held_out: HeldOut | Unavailable) -> list[Block]:
     if isinstance(held_out, Unavailable):
         return []
     column = inputs.tree.column(MERGER)
@@ -193,10 +196,10 @@ def _regression(inputs: Inputs, wanted: Wanted, held_out: HeldOut | Unavailable)
     return [Picture("regression", regression_to_the_mean(known, votes, threshold=THRESHOLD), caption)]
 
 
-def _rates(found: Mapping[str, Measurement], rng: np.random.Generator) -> list[Block]:
+def _rates(found: Mapping[str, Fraction]) -> list[Block]:
     name, one = list(found.items())[-1]
     time = PUBLISHED["lotz-gm20"]
-    rate = per_galaxy(one.draws(DRAWS, rng=rng), time, rng=rng, level=one.wanted.level)
+    rate = one.rate(time)
     text = (
         f"With ⟨T_obs⟩ = {time.first:g} to {time.second:g} Gyr ({time.source}), {name} has "
         f"R = f/⟨T_obs⟩ = {rate.value.value:.3g} mergers a galaxy and Gyr (95%: {rate.low.value:.3g} to "

@@ -91,6 +91,9 @@ def quantile(
     return _estimated(values, level, "threshold moved by quantile mapping, bootstrap interval")
 
 
+RECALIBRATIONS = {"isotonic": isotonic, "quantile": quantile}
+
+
 @dataclass(frozen=True)
 class _Groups:
     """The galaxies of a sample between neighbouring calibration galaxies, by predicted fraction.

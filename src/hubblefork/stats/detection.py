@@ -231,6 +231,9 @@ def _check(count: float, total: float, measured: Confusion) -> None:
         )
 
 
+CORRECTIONS = {"corrected": lang_reiczigel, "bayesian": bayesian, "rogan_gladen": rogan_gladen}
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Labelled galaxies that the network did not train on: which count by prediction, which are true ones.

@@ -17,6 +17,18 @@ from scipy import stats
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree
 
+DEFAULT, UNCORRECTED = "corrected", "count"
+LABELS = {
+    "corrected": "corrected count",
+    "bayesian": "corrected, Bayesian",
+    "rogan_gladen": "corrected, normal interval",
+    "isotonic": "recalibrated, isotonic",
+    "quantile": "recalibrated, quantile mapping",
+    "count": "count, Wilson",
+    "count_jeffreys": "count, Jeffreys",
+    "sum": "sum of fractions",
+}
+"""What tables and figures call each estimator, in their order."""
 MERGER = "merger"
 THRESHOLD = 0.3
 INTERVALS = ("wilson", "jeffreys", "flat", "wald")

@@ -1,41 +1,58 @@
-"""Every estimator of a fraction side by side, each there or said to be unavailable, and the default.
+"""The fraction of galaxies in a catalogue that meet a criterion, by every estimator, with intervals.
 
-What is true is said by the calibration galaxies: with volunteers' labels, that the volunteers' own fractions
-meet the criterion; on a mock sky it may also be the truth itself.
+A galaxy is true when the volunteers' fractions meet the criterion. Equations and sources are in
+docs/merger-fraction.md.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from astropy import units
+from astropy.table import Table
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import columns_of, fractions_by_answer
 from hubblefork.errors import CatalogueError
 from hubblefork.stats import calibration, detection
-from hubblefork.stats.calibration import RESAMPLES
 from hubblefork.stats.detection import THRESHOLDS, Calibration, Confusions
-from hubblefork.stats.estimators import LEVEL, Estimate, Unavailable, counted, effective_count, summed
-from hubblefork.stats.held_out import HeldOut
-from hubblefork.stats.query import Bins, Criterion, Joint, at_least, numbers_of
+from hubblefork.stats.estimators import (
+    DEFAULT,
+    LABELS,
+    LEVEL,
+    UNCORRECTED,
+    Estimate,
+    Unavailable,
+    counted,
+    effective_count,
+    summed,
+)
+from hubblefork.stats.held_out import HeldOut, tree_of
+from hubblefork.stats.query import Bins, Criterion, Joint, at_least, numbers_of, parse_bins, parse_query
+from hubblefork.stats.rates import DRAWS, Rate, Time, rates_of
 from hubblefork.stats.samples import well_asked
 from hubblefork.zoo import DecisionTree
 
-DEFAULT = "corrected"
-UNCORRECTED = "count"
+MERGERS = "merger >= 0.3"
+SUFFIX = "_debiased"
+NO_GALAXIES = Unavailable("no calibration galaxies: none were given", "give galaxies with labels")
+
+Judged = HeldOut | Confusions | Unavailable
+"""Labelled galaxies that the network did not train on, or their numbers alone, or why there are none."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Galaxies whose share is sought: which count by prediction (galaxy,), and the predicted fraction itself.
+    """Galaxies of which a fraction is estimated, arrays (galaxy,): `counts` is true where one is counted.
 
-    `score` is None for a criterion without a single fraction. Raises CatalogueError for no galaxies or
-    arrays of different lengths.
+    `score` is the predicted fraction, None for a criterion of several answers. Raises CatalogueError for no
+    galaxies or arrays of different lengths.
     """
 
     counts: NDArray[np.bool_]
@@ -49,39 +66,179 @@ class Sample:
         if len(lengths) > 1:
             raise CatalogueError(f"a sample of {sorted(lengths)} galaxies: its columns differ in length")
 
-    def chosen(self, which: NDArray) -> Sample:
-        """Return some of the galaxies."""
-        score, weights = (None if part is None else part[which] for part in (self.score, self.weights))
-        return Sample(self.counts[which], score, weights)
 
+@dataclass(frozen=True, eq=False)
+class Fraction:
+    """The fraction of a catalogue's galaxies that meet a criterion, and how it was estimated.
 
-def sample_of(joint: Joint, criterion: Criterion, *, weights: NDArray | None = None) -> Sample:
-    """Return a sample of joint fractions by answer, none of those that `criterion` needs missing."""
-    return Sample(criterion.holds(joint), criterion.score(joint), weights)
-
-
-def calibration_of(
-    predicted: Joint,
-    volunteers: Joint,
-    criterion: Criterion,
-    *,
-    true: Criterion | None = None,
-    origin: str = "",
-) -> Calibration:
-    """Return calibration galaxies of predicted and volunteers' joint fractions, both by answer.
-
-    By prediction those count that meet `criterion`, in truth those whose votes meet `true`, which is the
-    same unless given. Galaxies without the fractions that are needed are left out.
+    `value`, `low` and `high` are those of the estimator to be quoted: the corrected count, or the plain count
+    where no correction is available. `estimates` has all estimators by name, `table` shows them. A galaxy
+    counts when its predictions meet `criterion`, and is true when its votes meet `truth`. `left_out` galaxies
+    lack a fraction or were not asked often enough (`clean`). `bins` has the fraction in each bin (low, high)
+    of a column, None for a bin without galaxies. `notes` are for the reader.
     """
-    true = true or criterion
-    known = true.known(volunteers) & criterion.known(predicted)
-    found = Calibration(
-        criterion.holds(predicted), true.holds(volunteers), criterion.score(predicted), origin
-    )
-    return found.chosen(known)
+
+    criterion: Criterion
+    truth: Criterion
+    sample: Sample
+    calibration: Calibration | Unavailable
+    estimates: Mapping[str, Estimate | Unavailable]
+    level: float
+    clean: bool
+    left_out: int
+    notes: tuple[str, ...]
+    rng: np.random.Generator = field(repr=False)
+    bins: Mapping[tuple[float, float], Fraction | None] = field(default_factory=dict)
+
+    @property
+    def galaxies(self) -> int:
+        """How many galaxies the sample has."""
+        return len(self.sample.counts)
+
+    @property
+    def estimator(self) -> str:
+        """The name of the estimator to be quoted."""
+        return quoted(self.estimates)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The estimate to be quoted."""
+        estimate = self.estimates[self.estimator]
+        assert isinstance(estimate, Estimate)
+        return estimate
+
+    value = property(lambda self: self.estimate.value, doc="The fraction.")
+    low = property(lambda self: self.estimate.low, doc="The lower end of its interval.")
+    high = property(lambda self: self.estimate.high, doc="The upper end of its interval.")
+
+    @property
+    def table(self) -> Table:
+        """All estimators: label, value, low, high (NaN where unavailable), method, note, reason."""
+        names = ("value", "low", "high"), ("method", "note", "reason")
+        rows = [
+            [key, LABELS[key], *(getattr(one, name, np.nan) for name in names[0]),
+             *(getattr(one, name, "") for name in names[1])]
+            for key, one in self.estimates.items()
+        ]  # fmt: skip
+        meta = {"quoted": self.estimator, "level": self.level, "criterion": self.criterion.text}
+        return Table(rows=rows, names=("estimator", "label", *names[0], *names[1]), meta=meta)
+
+    def draws(self, number: int = DRAWS, *, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw fractions (number,) as uncertain as the quoted one; the count's are from its posterior."""
+        count, total = effective_count(self.sample.counts, self.sample.weights)
+        if self.estimator == DEFAULT and isinstance(self.calibration, Calibration):
+            measured = self.calibration.confusion()
+            return detection.lang_reiczigel_draws(count, total, measured, number, rng=rng)
+        return rng.beta(count + 0.5, total - count + 0.5, number)
+
+    def rates(self, t_obs: str | float | Time, density: str | units.Quantity = "") -> dict[str, Rate]:
+        """Return the rate "per_galaxy" (1/Gyr) and, with a number density, "per_volume" (1/(Mpc³ Gyr)).
+
+        `t_obs` is how long a merger can be seen, in Gyr or as for `rates.parse_time`; `density` is as for
+        `rates.parse_density`. The same fraction gives the same rates again. Raises CatalogueError.
+        """
+        rng = copy.deepcopy(self.rng)
+        return rates_of(self.draws(rng=rng), t_obs, density, rng=rng, level=self.level)
+
+    def rate(self, t_obs: str | float | Time, density: str | units.Quantity = "") -> Rate:
+        """Return the rate per galaxy, or per volume with a number density; see `rates`."""
+        return list(self.rates(t_obs, density).values())[-1]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the quoted and every estimator in the shape that `hubblefork mergers --json` prints."""
+        estimators = {name: _entry(one, self.level) for name, one in self.estimates.items()}
+        quoted_one = {"estimator": self.estimator, **_interval(self.estimate)}
+        entries: dict[str, Any] = {"default": quoted_one, "estimators": estimators}
+        if self.bins:
+            entries["bins"] = [
+                {"low": low, "high": high, "galaxies": one.galaxies if one else 0}
+                | (one.as_json() if one else {})
+                for (low, high), one in self.bins.items()
+            ]
+        return entries
 
 
-def side_by_side(
+def fraction(
+    table: pa.Table,
+    query: str | Criterion = MERGERS,
+    judged: Judged = NO_GALAXIES,
+    *,
+    truth: str | Criterion | None = None,
+    tree: DecisionTree | None = None,
+    clean: bool = False,
+    weights: str = "",
+    bins: str | Bins = "",
+    column: str = "",
+    level: float = LEVEL,
+    resamples: int = calibration.RESAMPLES,
+    rng: np.random.Generator | None = None,
+) -> Fraction:
+    """Estimate the fraction of a catalogue's galaxies that meet a query, by every estimator.
+
+    `table` has joint fractions; columns `<answer>_debiased` are used instead where it has them for all
+    answers of the query. `judged` are calibration galaxies; those that the table has itself are not used,
+    unless there are no others. `truth` is the criterion on the votes; the same as `query` unless given. With
+    `clean` only galaxies asked often enough are in the sample (Willett et al. 2013, table 3). `weights` names
+    a column. `bins` ("redshift" or "redshift:0.02,0.05") also gives the fraction in bins of that column, or
+    of `column`; calibration galaxies are binned too where they have the column. Raises UnknownAnswer, and
+    CatalogueError for a wrong query, column or level, or where no galaxy is left.
+    """
+    if not 0 < level < 1:
+        raise CatalogueError(f"a level of {level}: it lies between 0 and 1, as 0.95")
+    tree, rng = tree or tree_of(table), np.random.default_rng(0) if rng is None else rng
+    criterion = parse_query(query, tree)
+    true = criterion if truth is None else parse_query(truth, tree)
+    measure = partial(
+        _measure, tree=tree, criterion=criterion, truth=true, clean=clean, weights=weights, level=level,
+        resamples=resamples, rng=rng,
+    )  # fmt: skip
+    whole = measure(table, judged)
+    if whole is None:
+        raise CatalogueError(
+            f"none of the {len(table)} galaxies is left: they lack fractions or were not well asked"
+        )
+    return replace(whole, bins=_in_bins(table, judged, bins, column, measure)) if bins else whole
+
+
+def columns_to_read(
+    head: pa.Table,
+    tree: DecisionTree,
+    query: str | Criterion,
+    *,
+    truth: str | Criterion | None = None,
+    clean: bool = False,
+    others: Sequence[str] = (),
+) -> set[str]:
+    """Return the columns of a catalogue that `fraction` needs for a query, and `others` (weights, bins).
+
+    `head` has all columns of the catalogue and need have no rows. Raises UnknownAnswer, and
+    CatalogueError for a missing column, with the nearest name.
+    """
+    criteria = [parse_query(text, tree) for text in (query, query if truth is None else truth)]
+    answers = {name for criterion in criteria for name in criterion.answers}
+    needed = _needed(tree, answers, clean)
+    fractions_by_answer(head, tree, needed)
+    for name in others:
+        numbers_of(head, name)
+    return {*columns_of(tree, needed), *(name + SUFFIX for name in answers), *others}
+
+
+def sweep(
+    table: pa.Table,
+    tree: DecisionTree,
+    answer: str,
+    judged: Judged,
+    *,
+    rng: np.random.Generator,
+    thresholds: Sequence[float] = THRESHOLDS,
+    level: float = LEVEL,
+) -> list[Fraction]:
+    """Return the fraction at every threshold on one answer, the same threshold on predictions and votes."""
+    criteria = [at_least(tree, answer, threshold) for threshold in thresholds]
+    return [fraction(table, one, judged, tree=tree, level=level, resamples=100, rng=rng) for one in criteria]
+
+
+def estimate_all(
     sample: Sample,
     known: Calibration | Unavailable,
     *,
@@ -89,47 +246,44 @@ def side_by_side(
     level: float = LEVEL,
     resamples: int = calibration.RESAMPLES,
 ) -> dict[str, Estimate | Unavailable]:
-    """Return what each estimator makes of a sample, by its name; the one to be quoted is `default`.
+    """Return every estimate of a sample's fraction by the names of `LABELS`, or why it is unavailable.
 
     `known` are the calibration galaxies, or why there are none. `rng` draws the bootstrap.
     """
-    corrected = _corrected(sample, known, level)
-    mapped = _recalibrated(sample, known, rng=rng, level=level, resamples=resamples)
-    plain: dict[str, Estimate | Unavailable] = {
-        UNCORRECTED: counted(sample.counts, weights=sample.weights, level=level),
-        "count_jeffreys": counted(sample.counts, weights=sample.weights, interval="jeffreys", level=level),
-        "sum": _summed(sample, level),
-    }
-    return corrected | mapped | plain
-
-
-def default(estimators: Mapping[str, Estimate | Unavailable]) -> tuple[str, Estimate]:
-    """Return name and estimate of the default: the corrected one, or the count where that cannot be had."""
-    for name in (DEFAULT, UNCORRECTED):
-        found = estimators[name]
-        if isinstance(found, Estimate):
-            return name, found
-    raise CatalogueError("not even the count can be had")
-
-
-def _corrected(
-    sample: Sample, known: Calibration | Unavailable, level: float
-) -> dict[str, Estimate | Unavailable]:
-    methods = {
-        DEFAULT: detection.lang_reiczigel,
-        "bayesian": detection.bayesian,
-        "rogan_gladen": detection.rogan_gladen,
-    }
-    lost = known if isinstance(known, Unavailable) else _uncorrectable(known)
-    if lost is not None:
-        return {name: lost for name in methods}  # noqa: C420 - the values differ in type otherwise
-    assert isinstance(known, Calibration)
     count, total = effective_count(sample.counts, sample.weights)
-    measured = known.confusion()
-    return {name: method(count, total, measured, level=level) for name, method in methods.items()}
+    estimates: dict[str, Estimate | Unavailable] = {}
+    lost = _uncorrectable(known)
+    for name, correct in detection.CORRECTIONS.items():
+        estimates[name] = lost or correct(count, total, known.confusion(), level=level)  # type: ignore[union-attr]
+    lost = _unfitted(sample, known)
+    for name, recalibrate in calibration.RECALIBRATIONS.items():
+        estimates[name] = lost or recalibrate(
+            sample.score, known.score, known.truth,  # type: ignore[union-attr]
+            rng=rng, weights=sample.weights, level=level, resamples=resamples,
+        )  # fmt: skip
+    plain = partial(counted, sample.counts, weights=sample.weights, level=level)
+    estimates |= {UNCORRECTED: plain(), "count_jeffreys": plain(interval="jeffreys")}
+    estimates["sum"] = (
+        _SEVERAL if sample.score is None else summed(sample.score, weights=sample.weights, level=level)
+    )
+    return estimates
 
 
-def _uncorrectable(known: Calibration) -> Unavailable | None:
+def quoted(estimates: Mapping[str, Estimate | Unavailable]) -> str:
+    """Return the name of the estimator to be quoted: the corrected count, or the count without it."""
+    return next(name for name in (DEFAULT, UNCORRECTED) if isinstance(estimates[name], Estimate))
+
+
+_LABELLED = "labelled galaxies (--calibrate-on … --labels …)"
+_SEVERAL = Unavailable(
+    "an expression of several answers has no single predicted fraction",
+    "--answer with --threshold for one answer",
+)
+
+
+def _uncorrectable(known: Calibration | Unavailable) -> Unavailable | None:
+    if isinstance(known, Unavailable):
+        return known
     measured = known.confusion()
     if measured.separates:
         return None
@@ -137,285 +291,125 @@ def _uncorrectable(known: Calibration) -> Unavailable | None:
         f"of {measured.positives} true calibration galaxies {measured.true_positives} are counted, of "
         f"{measured.negatives} others {measured.false_positives}: completeness and false-positive rate "
         "cannot be told apart",
-        "a lower --threshold, more labelled galaxies (--calibrate-on … --labels …), or a better network",
+        f"a lower --threshold, more {_LABELLED}, or a better network",
     )
-
-
-def _recalibrated(
-    sample: Sample,
-    known: Calibration | Unavailable,
-    *,
-    rng: np.random.Generator,
-    level: float,
-    resamples: int,
-) -> dict[str, Estimate | Unavailable]:
-    methods: dict[str, Callable[..., Estimate]] = {
-        "isotonic": calibration.isotonic,
-        "quantile": calibration.quantile,
-    }
-    lost = _unfitted(sample, known)
-    if lost is not None:
-        return {name: lost for name in methods}  # noqa: C420 - as above
-    assert isinstance(known, Calibration)
-    fit = partial(_fit, sample, known, rng=rng, level=level, resamples=resamples)
-    return {name: fit(method) for name, method in methods.items()}
-
-
-def _fit(sample: Sample, known: Calibration, method: Callable[..., Estimate], **how: object) -> Estimate:
-    return method(sample.score, known.score, known.truth, weights=sample.weights, **how)
 
 
 def _unfitted(sample: Sample, known: Calibration | Unavailable) -> Unavailable | None:
     if isinstance(known, Unavailable):
         return known
     if sample.score is None:
-        return _unscored()
+        return _SEVERAL
     if known.score is None:
         remedy = "labelled galaxies, not numbers of them (--calibrate-on … --labels …)"
         return Unavailable("needs the calibration galaxies themselves", remedy)
     if not known.truth.any():
-        why = f"none of the {len(known.truth)} calibration galaxies is a true one"
-        return Unavailable(
-            why, "a lower --threshold, or more labelled galaxies (--calibrate-on … --labels …)"
-        )
+        reason = f"none of the {len(known.truth)} calibration galaxies is a true one"
+        return Unavailable(reason, f"a lower --threshold, or more {_LABELLED}")
     return None
 
 
-def _summed(sample: Sample, level: float) -> Estimate | Unavailable:
-    return _unscored() if sample.score is None else summed(sample.score, weights=sample.weights, level=level)
-
-
-def _unscored() -> Unavailable:
-    return Unavailable(
-        "an expression of several answers has no single predicted fraction",
-        "--answer with --threshold for one answer",
-    )
-
-
-SUFFIX = "_debiased"
-
-Known = HeldOut | Confusions | Unavailable
-"""Labelled galaxies that the network did not train on, or their numbers alone, or why there are none."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of a catalogue: by prediction a galaxy counts when it meets `counted`, in truth `true`.
-
-    With `clean` only galaxies that were well asked (Willett et al. 2013, table 3) are in the sample.
-    `weights` names a column; empty for none. Raises CatalogueError for a level outside (0, 1).
-    """
-
-    counted: Criterion
-    true: Criterion
-    clean: bool = False
-    weights: str = ""
-    level: float = LEVEL
-    resamples: int = RESAMPLES
-
-    def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise CatalogueError(f"a level of {self.level}: it lies between 0 and 1, as 0.95")
-
-    @property
-    def answers(self) -> set[str]:
-        """The answers that count or are true."""
-        return {*self.counted.answers, *self.true.answers}
-
-    def needed(self, tree: DecisionTree) -> tuple[str, ...]:
-        """Return the answers whose fractions decide: of all where galaxies are to be well asked."""
-        return tree.columns if self.clean else tuple(name for name in tree.columns if name in self.answers)
-
-    def columns(self, tree: DecisionTree) -> set[str]:
-        """Return the names that the columns with these fractions, or debiased ones, may have."""
-        return {*columns_of(tree, self.needed(tree)), *(name + SUFFIX for name in self.answers)}
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The estimators of one sample, and what they rest on; `notes` are for the reader.
-
-    `estimators` are as from `side_by_side`, `left_out` galaxies lack a fraction or were not well asked.
-    """
-
-    wanted: Wanted
-    sample: Sample
-    known: Calibration | Unavailable
-    estimators: Mapping[str, Estimate | Unavailable]
-    left_out: int
-    notes: tuple[str, ...] = ()
-
-    @property
-    def galaxies(self) -> int:
-        """How many galaxies the sample has."""
-        return len(self.sample.counts)
-
-    def default(self) -> tuple[str, Estimate]:
-        """Return name and estimate of the estimator to be quoted."""
-        return default(self.estimators)
-
-    def draws(self, number: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw fractions as uncertain as the default; by the count's posterior where that is it."""
-        count, total = effective_count(self.sample.counts, self.sample.weights)
-        if self.default()[0] == DEFAULT and isinstance(self.known, Calibration):
-            measured = self.known.confusion()
-            return detection.lang_reiczigel_draws(count, total, measured, number, rng=rng)
-        return rng.beta(count + 0.5, total - count + 0.5, number)
-
-
-def criteria(
-    tree: DecisionTree, answer: str, threshold: float, predicted_threshold: float | None = None
-) -> tuple[Criterion, Criterion]:
-    """Return what counts by prediction and what is true, for one answer. Raises as `at_least` does."""
-    true = at_least(tree, answer, threshold)
-    return (true if predicted_threshold is None else at_least(tree, answer, predicted_threshold)), true
-
-
-def check_columns(head: pa.Table, tree: DecisionTree, wanted: Wanted, named: Sequence[str]) -> None:
-    """Raise CatalogueError, with the nearest name, unless a catalogue has what is wanted and `named` columns.
-
-    `head` has all of its columns, and need have no rows.
-    """
-    fractions_by_answer(head, tree, wanted.needed(tree))
-    for name in named:
-        numbers_of(head, name)
-
-
-def measure(
+def _measure(
     table: pa.Table,
-    tree: DecisionTree,
-    wanted: Wanted,
-    held_out: Known,
+    judged: Judged,
     *,
+    tree: DecisionTree,
+    criterion: Criterion,
+    truth: Criterion,
+    clean: bool,
+    weights: str,
+    level: float,
+    resamples: int,
     rng: np.random.Generator,
-) -> Measurement:
-    """Measure the fraction of a catalogue by every estimator.
-
-    `table` is a catalogue of predictions; columns `<answer>_debiased` are used where it has them for all
-    answers wanted. Calibration galaxies that are in the catalogue themselves are not used, unless there
-    are no others. Raises CatalogueError for a catalogue in which no galaxy is left.
-    """
-    joint, notes = _joint(table, tree, wanted)
-    keep = _kept(tree, joint, wanted)
+) -> Fraction | None:
+    """Return the fraction of a table; None where no galaxy is left."""
+    joint, notes = _joint(table, tree, {*criterion.answers, *truth.answers}, clean)
+    keep = _kept(tree, joint, criterion, clean)
     if not keep.any():
-        raise CatalogueError(
-            f"none of the {len(table)} galaxies is left: they lack fractions or were not well asked"
-        )
-    weights = numbers_of(table, wanted.weights) if wanted.weights else None
-    sample = sample_of(joint, wanted.counted, weights=weights).chosen(keep)
-    known = _calibration(tree, wanted, held_out, table)
-    found = side_by_side(sample, known, rng=rng, level=wanted.level, resamples=wanted.resamples)
+        return None
+    score = criterion.score(joint)
+    sample = Sample(
+        criterion.holds(joint)[keep],
+        None if score is None else score[keep],
+        numbers_of(table, weights)[keep] if weights else None,
+    )
+    known = _calibration(tree, criterion, truth, clean, judged, table)
+    estimates = estimate_all(sample, known, rng=rng, level=level, resamples=resamples)
     left_out = int(np.count_nonzero(~keep))
-    return Measurement(wanted, sample, known, found, left_out, notes)
+    return Fraction(criterion, truth, sample, known, estimates, level, clean, left_out, notes, rng)
 
 
-def measure_bins(
+def _in_bins(
     table: pa.Table,
-    tree: DecisionTree,
-    wanted: Wanted,
-    held_out: Known,
-    bins: Bins,
-    *,
-    rng: np.random.Generator,
-) -> list[Measurement | None]:
-    """Measure the fraction in each bin; None for one without galaxies.
-
-    Calibration galaxies are binned too where their labels have the column; else all of them serve in every
-    bin, which takes completeness and false-positive rate to be the same in all (a note says so).
-    """
+    judged: Judged,
+    bins: str | Bins,
+    column: str,
+    measure: Callable[[pa.Table, Judged], Fraction | None],
+) -> dict[tuple[float, float], Fraction | None]:
+    if isinstance(bins, str):
+        bins = parse_bins(bins, table, column)
     place = bins.place(numbers_of(table, bins.column))
-    found: list[Measurement | None] = []
-    for number in range(len(bins.edges) - 1):
-        inside = table.filter(place == number)
-        near = _in_bin(held_out, bins, number) if isinstance(held_out, HeldOut) else held_out
-        some = len(inside) and _kept(tree, _joint(inside, tree, wanted)[0], wanted).any()
-        found.append(measure(inside, tree, wanted, near, rng=rng) if some else None)
-    return found
+    near = [judged] * (len(bins.edges) - 1)
+    if isinstance(judged, HeldOut) and bins.column in judged.columns.column_names:
+        places = bins.place(numbers_of(judged.columns, bins.column))
+        near = [judged.chosen(places == number) for number in range(len(near))]
+    fractions = [measure(table.filter(place == number), galaxies) for number, galaxies in enumerate(near)]
+    return dict(zip(zip(bins.edges[:-1], bins.edges[1:], strict=True), fractions, strict=True))
 
 
-def sweep(
-    table: pa.Table,
-    tree: DecisionTree,
-    answer: str,
-    held_out: Known,
-    *,
-    rng: np.random.Generator,
-    thresholds: Sequence[float] = THRESHOLDS,
-    level: float = LEVEL,
-) -> list[Measurement]:
-    """Measure the fraction at every threshold, the same one on predictions and on votes."""
-    pairs = [criteria(tree, answer, threshold) for threshold in thresholds]
-    wanted = [Wanted(counted, true, level=level, resamples=100) for counted, true in pairs]
-    return [measure(table, tree, one, held_out, rng=rng) for one in wanted]
+def _needed(tree: DecisionTree, answers: set[str], clean: bool) -> tuple[str, ...]:
+    """Return the answers whose fractions decide: all where galaxies must be asked often enough."""
+    return tree.columns if clean else tuple(name for name in tree.columns if name in answers)
 
 
-def as_json(measured: Measurement) -> dict[str, Any]:
-    """Return the default and every estimator in the shape that `hubblefork mergers --json` prints."""
-    name, value = measured.default()
-    return {
-        "default": {"estimator": name, **_value(value)},
-        "estimators": {
-            name: _entry(found, measured.wanted.level) for name, found in measured.estimators.items()
-        },
-    }
-
-
-def _entry(found: Estimate | Unavailable, level: float) -> dict[str, Any]:
-    if isinstance(found, Unavailable):
-        missing = {"value": None, "interval": None, "level": level}
-        return {**missing, "reason": found.reason, "remedy": found.remedy}
-    return {**_value(found), "method": found.method, "note": found.note}
-
-
-def _value(found: Estimate) -> dict[str, Any]:
-    return {"value": found.value, "interval": [found.low, found.high], "level": found.level}
-
-
-def _joint(table: pa.Table, tree: DecisionTree, wanted: Wanted) -> tuple[Joint, tuple[str, ...]]:
-    """Return the fractions that are needed, debiased where the catalogue has all that are wanted."""
-    joint = fractions_by_answer(table, tree, wanted.needed(tree))
-    names = sorted(wanted.answers)
-    if not all(name + SUFFIX in table.column_names for name in names):
+def _joint(
+    table: pa.Table, tree: DecisionTree, answers: set[str], clean: bool
+) -> tuple[Joint, tuple[str, ...]]:
+    """Return the fractions that are needed, debiased where the table has all those of the criteria."""
+    joint = fractions_by_answer(table, tree, _needed(tree, answers, clean))
+    debiased = {name: name + SUFFIX for name in sorted(answers)}
+    if not set(debiased.values()) <= set(table.column_names):
         return joint, ()
-    joint |= {name: numbers_of(table, name + SUFFIX) for name in names}
-    columns = ", ".join(name + SUFFIX for name in names)
-    return joint, (f"debiased fractions are used: {columns}",)
+    joint |= {name: numbers_of(table, column) for name, column in debiased.items()}
+    return joint, (f"debiased fractions are used: {', '.join(debiased.values())}",)
 
 
-def _kept(tree: DecisionTree, joint: Joint, wanted: Wanted) -> NDArray[np.bool_]:
-    keep = wanted.counted.known(joint)
-    if wanted.clean:
+def _kept(tree: DecisionTree, joint: Joint, criterion: Criterion, clean: bool) -> NDArray[np.bool_]:
+    keep = criterion.known(joint)
+    if clean:
         array = np.stack([joint[name] for name in tree.columns], axis=1)
-        for number in sorted({tree.question_of[tree.column(name)] for name in wanted.counted.answers}):
+        for number in sorted({tree.question_of[tree.column(name)] for name in criterion.answers}):
             keep &= well_asked(tree, array, tree.questions[number].name)
     return keep
 
 
 def _calibration(
-    tree: DecisionTree, wanted: Wanted, held_out: Known, table: pa.Table
+    tree: DecisionTree, criterion: Criterion, truth: Criterion, clean: bool, judged: Judged, table: pa.Table
 ) -> Calibration | Unavailable:
-    if isinstance(held_out, Unavailable):
-        return held_out
-    if isinstance(held_out, Confusions):
-        return _counted(wanted, held_out)
-    apart = held_out.apart_from(table)
-    apart = apart.chosen(_kept(tree, _by_answer(tree, apart.predicted), wanted))
-    predicted, volunteers = (_by_answer(tree, joint) for joint in (apart.predicted, apart.volunteers))
-    return calibration_of(predicted, volunteers, wanted.counted, true=wanted.true, origin=apart.origin)
-
-
-def _counted(wanted: Wanted, known: Confusions) -> Calibration | Unavailable:
-    if wanted.clean:
+    if isinstance(judged, Unavailable):
+        return judged
+    if isinstance(judged, Confusions) and clean:
         reason = "beside the weights are numbers of all galaxies, not of those that were well asked"
-        return Unavailable(reason, "labelled galaxies (--calibrate-on … --labels …)")
-    return known.calibration(wanted.counted, wanted.true)
+        return Unavailable(reason, _LABELLED)
+    if isinstance(judged, Confusions):
+        return judged.calibration(criterion, truth)
+    apart = judged.apart_from(table)
+    predicted, votes = (
+        dict(zip(tree.columns, joint.T, strict=True)) for joint in (apart.predicted, apart.volunteers)
+    )
+    keep = _kept(tree, predicted, criterion, clean) & truth.known(votes)
+    galaxies = Calibration(
+        criterion.holds(predicted), truth.holds(votes), criterion.score(predicted), apart.origin
+    )
+    return galaxies.chosen(keep)
 
 
-def _by_answer(tree: DecisionTree, joint: NDArray) -> Joint:
-    return dict(zip(tree.columns, joint.T, strict=True))
+def _entry(one: Estimate | Unavailable, level: float) -> dict[str, Any]:
+    if isinstance(one, Unavailable):
+        missing = {"value": None, "interval": None, "level": level}
+        return {**missing, "reason": one.reason, "remedy": one.remedy}
+    return {**_interval(one), "method": one.method, "note": one.note}
 
 
-def _in_bin(held_out: HeldOut, bins: Bins, number: int) -> HeldOut:
-    if bins.column not in held_out.columns.column_names:
-        return held_out
-    return held_out.chosen(bins.place(numbers_of(held_out.columns, bins.column)) == number)
+def _interval(one: Estimate) -> dict[str, Any]:
+    return {"value": one.value, "interval": [one.low, one.high], "level": one.level}

@@ -77,15 +77,17 @@ def at_least(tree: DecisionTree, answer: str, threshold: float) -> Criterion:
     """
     if not 0 < threshold <= 1:
         raise CatalogueError(f"a threshold of {threshold}: it must be above 0 and at most 1")
-    return parse_where(f"{tree.columns[tree.column(answer)]} >= {threshold!r}", tree)
+    return parse_query(f"{tree.columns[tree.column(answer)]} >= {threshold!r}", tree)
 
 
-def parse_where(text: str, tree: DecisionTree) -> Criterion:
-    """Turn an expression into a criterion (grammar: see the module).
+def parse_query(text: str | Criterion, tree: DecisionTree) -> Criterion:
+    """Turn an expression into a criterion (grammar: see the module); a criterion is returned as it is.
 
     Raises UnknownAnswer that names the nearest answer, and CatalogueError for what is no comparison of
     fractions.
     """
+    if isinstance(text, Criterion):
+        return text
     expression = _resolved(_parsed(text), tree, text)
     _check_truth(expression, text)
     used = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}

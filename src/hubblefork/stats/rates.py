@@ -101,7 +101,7 @@ def parse_time(text: str) -> Time:
     return Time("uniform", first, float(found[2]) * scale if found[2] else first)
 
 
-def parse_density(text: str) -> units.Quantity:
+def parse_density(text: str | units.Quantity) -> units.Quantity:
     """Read a number density of galaxies with its unit, as "1.2e-2 Mpc-3". Raises CatalogueError."""
     try:
         density = units.Quantity(text).to(units.Mpc**-3)
@@ -128,6 +128,22 @@ def per_volume(
     """Return Γ = n f / ⟨T_obs⟩ in 1/(Mpc³ Gyr) out of draws of the fraction, shape (draw,)."""
     unit = units.Mpc**-3 / units.Gyr
     return _rate(density * fractions / time.draws(len(fractions), rng=rng), level, unit)
+
+
+def rates_of(
+    fractions: NDArray,
+    t_obs: str | float | Time,
+    density: str | units.Quantity = "",
+    *,
+    rng: np.random.Generator,
+    level: float = LEVEL,
+) -> dict[str, Rate]:
+    """Return the rate "per_galaxy" and, with a number density, "per_volume", from draws of the fraction."""
+    time = t_obs if isinstance(t_obs, Time) else parse_time(str(t_obs))
+    rates = {"per_galaxy": per_galaxy(fractions, time, rng=rng, level=level)}
+    if str(density):
+        rates["per_volume"] = per_volume(fractions, time, parse_density(density), rng=rng, level=level)
+    return rates
 
 
 def _rate(draws: units.Quantity, level: float, unit: units.UnitBase) -> Rate:

@@ -22,7 +22,7 @@ from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import Estimate
-from hubblefork.stats.prevalence import Sample, side_by_side
+from hubblefork.stats.prevalence import Sample, estimate_all
 
 FRACTIONS = (0.005, 0.01, 0.03, 0.08, 0.2)
 LEVELS = (0.68, 0.95)
@@ -82,7 +82,7 @@ def recovered(
         rng = np.random.default_rng([seed, round(1e6 * fraction), number])
         sample, known = _drawn(scenario, fraction, rng)
         for level in LEVELS:
-            estimators = side_by_side(sample, known, rng=rng, level=level, resamples=BOOTSTRAPS)
+            estimators = estimate_all(sample, known, rng=rng, level=level, resamples=BOOTSTRAPS)
             for name, one in estimators.items():
                 _note(found.setdefault(name, {}), one, level, fraction)
     return found
@@ -138,7 +138,7 @@ def halved(
         rng = np.random.default_rng([seed, number])
         here, there = np.array_split(rng.permutation(len(score)), 2)
         known = Calibration(score[there] >= threshold, truth[there], score[there])
-        found = side_by_side(Sample(score[here] >= threshold, score[here]), known, rng=rng, resamples=1)
+        found = estimate_all(Sample(score[here] >= threshold, score[here]), known, rng=rng, resamples=1)
         for name, one in found.items():
             if isinstance(one, Estimate):
                 apart.setdefault(name, []).append(one.value - truth[here].mean())

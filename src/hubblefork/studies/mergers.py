@@ -31,7 +31,7 @@ from hubblefork.report.oldpage import write_page
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import Estimate, Unavailable
 from hubblefork.stats.held_out import held_out_of_run
-from hubblefork.stats.prevalence import Sample, side_by_side
+from hubblefork.stats.prevalence import Sample, estimate_all
 from hubblefork.stats.shift import compare
 from hubblefork.studies.injection import Pools, Scenario, run_scenario
 from hubblefork.studies.mergers_page import Findings, sections
@@ -240,7 +240,7 @@ def _calibration(skies: _Skies) -> Calibration:
 
 def _fractions(sky: Truth, known: Calibration) -> dict[str, Any]:
     sample = Sample(sky.score >= THRESHOLD, sky.score)
-    estimators = side_by_side(sample, known, rng=np.random.default_rng(0), resamples=50)
+    estimators = estimate_all(sample, known, rng=np.random.default_rng(0), resamples=50)
     here = Calibration(sample.counts, sky.is_merger).confusion()
     return {
         "true": float(sky.is_merger.mean()),

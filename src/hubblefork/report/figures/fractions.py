@@ -25,20 +25,10 @@ from hubblefork.report.figures.style import (
 )
 from hubblefork.stats.calibration import fitted_chance
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimate
-from hubblefork.stats.prevalence import Measurement, as_json
+from hubblefork.stats.estimators import LABELS, Estimate
+from hubblefork.stats.prevalence import Fraction
 from hubblefork.stats.rates import Rate
 
-LABELS = {
-    "corrected": "corrected, Lang & Reiczigel",
-    "bayesian": "corrected, Bayesian",
-    "rogan_gladen": "corrected, Rogan & Gladen",
-    "isotonic": "recalibrated, isotonic",
-    "quantile": "recalibrated, quantile",
-    "count": "count, Wilson",
-    "count_jeffreys": "count, Jeffreys",
-    "sum": "sum of fractions",
-}
 PUBLISHED: tuple[tuple[str, float, float], ...] = (
     ("Darg et al. 2010, Galaxy Zoo 1, C = 1.5", 0.015, 0.045),
     ("Casteels et al. 2014, major, 10⁹·⁵–10¹¹·⁵ M☉", 0.013, 0.020),
@@ -57,13 +47,13 @@ PUBLISHED_RATES: tuple[tuple[str, float, float, float], ...] = (
 
 @in_house_style
 def estimators_side_by_side(
-    samples: Mapping[str, Measurement], *, truths: Mapping[str, float] | None = None
+    samples: Mapping[str, Fraction], *, truths: Mapping[str, float] | None = None
 ) -> Drawing:
     """Draw every estimator of one or several samples with its interval, the default in ink.
 
     `truths` maps a sample's name to what its volunteers say, drawn as a line. Returns the numbers of all.
     """
-    rows = list(next(iter(samples.values())).estimators)
+    rows = list(next(iter(samples.values())).estimates)
     figure = new_figure(PAGE, 0.21 * len(rows) + 0.75)
     panels = figure.subplots(1, len(samples), sharey=True, squeeze=False)[0]
     for panel, (name, found) in zip(panels, samples.items(), strict=True):
@@ -73,18 +63,18 @@ def estimators_side_by_side(
             panel.axvline(truth, color=GREY, linestyle="--", linewidth=1, zorder=0, label="volunteers")
             panel.legend(loc="lower right")
         panel.set_title(f"{name} ({found.galaxies:,} galaxies)")
-        panel.set_xlabel(f"fraction with {found.wanted.true.text}")
+        panel.set_xlabel(f"fraction with {found.truth.text}")
         panel.set_xlim(left=0)
     panels[0].set_yticks(range(len(rows)), [LABELS[row] for row in rows])
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    numbers = {name: as_json(found) for name, found in samples.items()}
+    numbers = {name: found.as_json() for name, found in samples.items()}
     return figure, plain({"samples": numbers, "volunteers": dict(truths or {})})
 
 
-def _interval_rows(panel: Axes, rows: Sequence[str], found: Measurement) -> None:
-    quoted, _ = found.default()
+def _interval_rows(panel: Axes, rows: Sequence[str], found: Fraction) -> None:
+    quoted = found.estimator
     for place, name in enumerate(rows):
-        one = found.estimators[name]
+        one = found.estimates[name]
         if not isinstance(one, Estimate):
             panel.text(
                 0.02, place, "not available", transform=panel.get_yaxis_transform(), color=GREY, va="center",
@@ -101,20 +91,20 @@ def _interval_rows(panel: Axes, rows: Sequence[str], found: Measurement) -> None
 
 @in_house_style
 def estimates_against_threshold(
-    swept: Sequence[Measurement], *, marked: float | None = None, votes: NDArray | None = None
+    swept: Sequence[Fraction], *, marked: float | None = None, votes: NDArray | None = None
 ) -> Drawing:
     """Draw count, default and quantile-mapped fraction against the threshold, logarithmically.
 
     `swept` are measurements at rising thresholds; `votes` the volunteers' fractions of the same galaxies
     where they are known, shape (galaxy,). Bands are intervals. Returns the curves.
     """
-    thresholds = [found.wanted.true.threshold or 0.0 for found in swept]
+    thresholds = [found.truth.threshold or 0.0 for found in swept]
     names = {"count": "counted above the threshold", "corrected": "corrected", "quantile": "quantile mapping"}
     figure = new_figure(PAGE * 0.72, 3.1)
     panel = figure.add_subplot()
     floor = 0.4 / swept[0].galaxies
     for line, (name, label) in zip(SERIES, names.items(), strict=False):
-        _swept_curve(panel, line, label, [found.estimators[name] for found in swept], thresholds, floor)
+        _swept_curve(panel, line, label, [found.estimates[name] for found in swept], thresholds, floor)
     if votes is not None:
         shares = np.array([np.mean(votes >= threshold) for threshold in thresholds])
         panel.plot(thresholds, np.where(shares > 0, shares, np.nan), label="volunteers", **SERIES[4])
@@ -123,10 +113,10 @@ def estimates_against_threshold(
     panel.set_yscale("log")
     panel.set_ylim(floor, 1)
     panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:g}"))
-    panel.set_xlabel(f"threshold on the joint fraction of “{swept[0].wanted.true.answer}”")
+    panel.set_xlabel(f"threshold on the joint fraction of “{swept[0].truth.answer}”")
     panel.set_ylabel("fraction of galaxies")
     panel.legend()
-    estimators = [as_json(found)["estimators"] for found in swept]
+    estimators = [found.as_json()["estimators"] for found in swept]
     return figure, plain({"thresholds": thresholds, "estimators": estimators})
 
 
@@ -146,7 +136,7 @@ def _swept_curve(
 
 
 @in_house_style
-def fraction_in_bins(binned: Mapping[tuple[float, float], Measurement | None], *, name: str = "") -> Drawing:
+def fraction_in_bins(binned: Mapping[tuple[float, float], Fraction | None], *, name: str = "") -> Drawing:
     """Draw count and default in each bin with their intervals. Returns both by bin."""
     figure = new_figure(PAGE * 0.72, 2.8)
     panel = figure.add_subplot()
@@ -154,7 +144,7 @@ def fraction_in_bins(binned: Mapping[tuple[float, float], Measurement | None], *
     centres = np.array([(low + high) / 2 for low, high in there])
     widths = np.array([(high - low) / 2 for low, high in there])
     for line, (label, pick) in zip(SERIES, (("count", False), ("default", True)), strict=False):
-        ones = [found.default()[1] if pick else _count(found) for found in there.values()]
+        ones = [found.estimate if pick else _count(found) for found in there.values()]
         values, low, high = (_side(ones, side) for side in ("value", "low", "high"))
         errors = [values - low, high - values]
         shifted = centres + (0.12 * widths if pick else -0.12 * widths)
@@ -167,7 +157,7 @@ def fraction_in_bins(binned: Mapping[tuple[float, float], Measurement | None], *
     panel.set_ylabel("fraction")
     panel.legend()
     numbers = [
-        {"low": low, "high": high, **(as_json(found) if found else {})}
+        {"low": low, "high": high, **(found.as_json() if found else {})}
         for (low, high), found in binned.items()
     ]
     return figure, plain({"bins": numbers})
@@ -177,20 +167,20 @@ def _side(ones: Sequence[Any], side: str) -> NDArray[np.float64]:
     return np.array([getattr(one, side) if isinstance(one, Estimate) else np.nan for one in ones])
 
 
-def _count(found: Measurement) -> Estimate:
-    count = found.estimators["count"]
+def _count(found: Fraction) -> Estimate:
+    count = found.estimates["count"]
     assert isinstance(count, Estimate)
     return count
 
 
 @in_house_style
-def beside_published(found: Measurement, *, rate: Rate | None = None) -> Drawing:
+def beside_published(found: Fraction, *, rate: Rate | None = None) -> Drawing:
     """Draw the default merger fraction and the count beside published local ones, logarithmically.
 
     With a `rate` by volume, the rates below. Published values: see `PUBLISHED` and `PUBLISHED_RATES`.
     Returns all of them.
     """
-    quoted = {"this catalogue, default": found.default()[1], "this catalogue, count": _count(found)}
+    quoted = {"this catalogue, default": found.estimate, "this catalogue, count": _count(found)}
     rows = {
         "fractions": [
             *((name, one.value, one.low, one.high) for name, one in quoted.items()),
