@@ -21,7 +21,7 @@ def test_a_loss_is_the_square_of_the_rmse(curves):
     figure, numbers = training_of_networks(curves, best={"lab-cnn": 5, "lab-resnet50": 2})
     for row, (name, rows) in enumerate(curves.items()):
         loss, agreement = figure.axes[2 * row : 2 * row + 2]
-        assert loss.get_title(loc="left") == name
+        assert loss.get_title() == name
         lines = {line.get_label(): line.get_ydata() for line in loss.lines}
         assert lines["training"] == pytest.approx([one["train_rmse"] ** 2 for one in rows])
         assert lines["validation"] == pytest.approx([one["validation_rmse"] ** 2 for one in rows])

@@ -40,9 +40,10 @@ def test_coverage_has_a_mark_an_answer_hollow_where_intervals_are_single(tree, v
     found = coverage_of(tree, intervals, predicted, asked, draws)["coverages"][:2]
     figure, numbers = coverage_per_answer(tree, found, tolerance=0.02)
     marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert len(marks) == len(tree.columns)
-    hollow = [mark.get_ydata()[0] for mark in marks if mark.get_markerfacecolor() == "white"]
-    assert len(hollow) == sum(one["single"] > 0.5 for one in found[0]["answers"].values()) > 0
-    drawn = [mark.get_xdata()[0] for mark in marks]
+    places = {row: x for mark in marks for row, x in zip(mark.get_ydata(), mark.get_xdata(), strict=True)}
+    assert len(places) == len(tree.columns)
+    hollow = [mark.get_ydata() for mark in marks if mark.get_markerfacecolor() == "white"]
+    assert len(hollow[0]) == sum(one["single"] > 0.5 for one in found[0]["answers"].values()) > 0
+    drawn = [places[row] for row in sorted(places)]
     np.testing.assert_allclose(drawn, [one["found"]["value"] for one in found[0]["answers"].values()])
     assert numbers["coverages"][1]["stated"] == 0.9

@@ -6,8 +6,8 @@ import pytest
 
 from hubblefork.errors import DiskError
 from hubblefork.report.figures.numbers import plain
-from hubblefork.report.figures.panels import places
 from hubblefork.report.figures.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
+from hubblefork.report.panels import places_of as places
 
 
 @in_house_style

@@ -38,7 +38,7 @@ def test_a_history_of_one_trial_can_be_drawn():
 def test_what_matters_most_is_on_top():
     figure, numbers = importances({"zoom": 0.1, "learning_rate": 0.7, "dropout": 0.2})
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == ["zoom", "dropout", "learning rate"]
+    assert names == ["learning rate", "dropout", "zoom"]
     assert numbers["learning_rate"] == 0.7
 
 

@@ -42,6 +42,8 @@ SERIES: tuple[dict[str, Any], ...] = (  # colour, line style and marker together
     {"color": GREEN, "linestyle": "-.", "marker": "^"},
     {"color": PURPLE, "linestyle": ":", "marker": "D"},
     {"color": INK, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+    {"color": ORANGE, "linestyle": (0, (1, 1)), "marker": "P"},
+    {"color": SKY, "linestyle": (0, (3, 1)), "marker": "*"},
 )
 DENSITY = "cividis_r"  # sequential, dark is much: also in grey
 SIGNED = "RdBu_r"  # diverging around 0; negative cells are marked as well

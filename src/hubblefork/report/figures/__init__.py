@@ -1,1 +1,1 @@
-"""One function per published figure; each draws numbers and also returns them."""
+"""Moved to report.answers, report.fractions, report.comparisons."""
