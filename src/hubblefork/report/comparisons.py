@@ -199,17 +199,11 @@ def _law(name: str, curve: LearningCurve, line: Mapping[str, Any], at: int) -> l
     spread, (low, high) = np.nan_to_num(curve.sd), curve.interval_95(at)
     points = {**line, "linestyle": "none", "markersize": 5}
     solid = {"color": line["color"], "marker": "", "linestyle": "-"}
+    dotted, band = {**solid, "linestyle": ":"}, curve.interval_95(beyond)
     return [
         Series(name, curve.galaxies, curve.rmse, curve.rmse - spread, curve.rmse + spread, points),
         Series("_", inside, curve.law.at(inside), style=solid),
-        Series(
-            "_",
-            beyond,
-            curve.law.at(beyond),
-            *curve.interval_95(beyond),
-            {**solid, "linestyle": ":"},
-            band=True,
-        ),
+        Series("_", beyond, curve.law.at(beyond), band[0], band[1], dotted, band=True),
         Series("_", at, float(curve.law.at(at)), low, high, {**points, "markerfacecolor": "white"}),
     ]
 
