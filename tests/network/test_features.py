@@ -12,7 +12,7 @@ from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError
 from hubblefork.network import runs
 from hubblefork.network.augment import central_views
-from hubblefork.network.features import features_of_images, features_of_part
+from hubblefork.network.predict import features_of_images, features_of_part
 
 
 def test_the_last_layer_makes_of_them_what_the_network_answers(trained, data):

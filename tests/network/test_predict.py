@@ -17,7 +17,7 @@ from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.network import parts, runs
 from hubblefork.network import predict as prediction
 from hubblefork.network.augment import central_views
-from hubblefork.network.predict import Predictor, predict, predict_part
+from hubblefork.network.predict import Predictor, predict, predict_part, predicted_table, predictions
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 
@@ -107,6 +107,86 @@ def png(side):
     file = io.BytesIO()
     Image.new("RGB", (side, side)).save(file, "PNG")
     return file.getvalue()
+
+
+def test_text_ids_stay_text_and_meet_no_number(trained, tmp_path):
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("007.jpg", "7.jpg", "8.jpg"):
+            file.writestr(name, blob(0.5))
+    made = predict(trained, archive, tmp_path / "out.parquet", device="cpu")
+    assert galaxy_ids(read_catalogue(made.path)).tolist() == ["007", "7", "8"]
+    assert not made.rejects
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory):
+    """One image as a file, bytes, an array, in a list, in a folder, in a zip and in a tar."""
+    folder = tmp_path_factory.mktemp("forms")
+    pixels = np.asarray(Image.open(io.BytesIO(blob(0.3))))
+    (folder / "folder").mkdir()
+    file = folder / "folder" / "7.png"
+    Image.fromarray(pixels).save(file)
+    with zipfile.ZipFile(folder / "7.zip", "w") as archive:
+        archive.write(file, "7.png")
+    with tarfile.open(folder / "7.tar", "w") as archive:
+        archive.add(file, "7.png")
+    return {
+        "file": file,
+        "text": str(file),
+        "bytes": file.read_bytes(),
+        "array": pixels[None],
+        "list": [file],
+        "folder": folder / "folder",
+        "zip": folder / "7.zip",
+        "tar": folder / "7.tar",
+    }
+
+
+@pytest.mark.parametrize("form", ["text", "bytes", "array", "list", "folder", "zip", "tar"])
+def test_an_image_has_the_same_fractions_in_every_form(trained, tree, forms, form, tmp_path):
+    predictor = Predictor(runs.load_weights(trained), device="cpu", views=4)
+    (expected,) = predictions(predictor, forms["file"])
+    (batch,) = predictions(predictor, forms[form])
+    assert batch.fractions.shape == (1, 37) and not batch.rejects
+    np.testing.assert_array_equal(batch.fractions, expected.fractions)
+    assert batch.ids == (["0"] if form in ("bytes", "array") else ["7"])
+    made = predict(trained, forms[form], tmp_path / "out.parquet", views=4, device="cpu")
+    written = fractions(read_catalogue(made.path), tree).astype(np.float32)
+    np.testing.assert_array_equal(written, expected.fractions)
+    table, _ = predicted_table(predictor, forms[form])
+    assert table.select(["galaxy_id"]).equals(read_catalogue(made.path).select(["galaxy_id"]))
+
+
+def test_an_array_of_jpegs_pixels_is_near_the_jpeg(trained):
+    predictor = Predictor(runs.load_weights(trained), device="cpu")
+    image = blob(0.3)
+    [[*_, jpeg, _], [*_, array, _]] = (
+        next(predictions(predictor, form))
+        for form in (image, np.asarray(Image.open(io.BytesIO(image)))[None])
+    )
+    np.testing.assert_allclose(array, jpeg, atol=0.02)
+
+
+def test_images_in_memory_that_are_none_are_refused(trained, tmp_path):
+    predictor = Predictor(runs.load_weights(trained), device="cpu")
+    with pytest.raises(ImageError, match=r"float64 with the shape \(2, 64, 64, 3\).*give uint8"):
+        next(predictions(predictor, np.zeros((2, 64, 64, 3))))
+    with pytest.raises(ImageError, match="give uint8"):
+        next(predictions(predictor, np.zeros((64, 64, 3), np.uint8)))
+    (batch,) = predictions(predictor, np.zeros((2, 20, 64, 3), np.uint8))
+    assert [name for name, _ in batch.rejects] == ["0", "1"] and batch.fractions.shape == (0, 37)
+    assert "smaller than the crop" in batch.rejects[0][1]
+    with pytest.raises(ImageError, match="images in memory: none of its 1 images could be read"):
+        predict(trained, b"no image", tmp_path / "out.parquet", device="cpu")
+
+
+def test_a_data_folder_is_predicted_in_the_order_of_its_catalogue(trained, data, tree, tmp_path):
+    predictor = Predictor(runs.load_weights(trained), device="cpu")
+    table, rejects = predicted_table(predictor, data)
+    made = read_catalogue(predict(trained, data, tmp_path / "out.parquet", device="cpu").path)
+    assert galaxy_ids(table).tolist() == galaxy_ids(made).tolist() and not rejects
+    np.testing.assert_array_equal(fractions(table, tree), fractions(made, tree))
 
 
 def test_nothing_readable_is_an_error(trained, tmp_path):

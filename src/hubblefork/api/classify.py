@@ -6,10 +6,9 @@ Without a run the weights that come with hubblefork classify, `hubblefork/networ
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.api.beside import intervals_of
-from hubblefork.data.archives import Source, galaxy_id_of, is_image, open_files, open_source
-from hubblefork.data.catalogue import ID, with_fractions, write_catalogue
-from hubblefork.data.stamps import stream_opened
+from hubblefork.data.catalogue import ID, id_column, with_fractions, write_catalogue
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, silent
-from hubblefork.network.parts import as_integers
-from hubblefork.network.predict import BATCH, Predictor, kaggle_names, predict_members
+from hubblefork.network.predict import Predictor, kaggle_names, predictions
 from hubblefork.network.runs import EMBEDDED, Weights, load_weights
 from hubblefork.stats.conformal import Intervals
 from hubblefork.zoo import DecisionTree, Question, reach
@@ -130,17 +126,10 @@ def classify_all(
     predictor = Predictor(weights, device=device, views=views)
     intervals, remark = _intervals(run or EMBEDDED, views)
     galaxies, rejects = [], []
-    with ExitStack() as opened:
-        sources = list(_sources(places, opened))
-        rejects += [(defect.member, str(defect)) for source in sources for defect in source.defects]
-        with progress("classifying", sum(len(source.names()) for source in sources)) as advance:
-            for source in sources:
-                stamps = stream_opened(source, weights.recipe.stamps)
-                while some := list(islice(stamps, BATCH)):
-                    names, values, bad = predict_members(predictor, some)
-                    galaxies += _galaxies(names, values, weights.tree, intervals) if names else []
-                    rejects += bad
-                    advance(len(some))
+    for batch in predictions(predictor, places, what="classifying", progress=progress):
+        rejects += batch.rejects
+        if batch.ids:
+            galaxies += _galaxies(batch.ids, batch.fractions, weights.tree, intervals)
     return Classified(galaxies, rejects, remark)
 
 
@@ -154,7 +143,7 @@ def write_classified(found: Classified, out: Path) -> None:
             f"{out}: none of the {len(found.rejects)} images could be read: nothing to write"
         )
     tree = found.galaxies[0].tree
-    ids = as_integers(pa.array([galaxy.galaxy_id for galaxy in found.galaxies]))
+    ids = id_column([galaxy.galaxy_id for galaxy in found.galaxies])
     values = np.stack([galaxy.fractions for galaxy in found.galaxies])
     write_catalogue(kaggle_names(with_fractions(pa.table({ID: ids}), values, tree), tree), out)
 
@@ -162,16 +151,6 @@ def write_classified(found: Classified, out: Path) -> None:
 @lru_cache(maxsize=2)
 def _loaded(place: Path) -> Weights:
     return load_weights(place)
-
-
-def _sources(places: Sequence[Path], opened: ExitStack) -> Iterator[Source]:
-    """Open image files as one source, and each folder and archive as another."""
-    boxes = [place for place in places if place.is_dir() or not is_image(place.name)]
-    files = [place for place in places if is_image(place.name) and not place.is_dir()]
-    if files or not places:
-        yield open_files(files)
-    for box in boxes:
-        yield opened.enter_context(open_source(box))
 
 
 def _intervals(place: Path, views: int) -> tuple[Intervals | None, str]:
@@ -183,8 +162,8 @@ def _intervals(place: Path, views: int) -> tuple[Intervals | None, str]:
 
 
 def _galaxies(
-    names: Sequence[str], values: NDArray[np.float32], tree: DecisionTree, intervals: Intervals | None
+    ids: Sequence[str], values: NDArray[np.float32], tree: DecisionTree, intervals: Intervals | None
 ) -> list[Galaxy]:
     low, high = intervals.bounds(values, COVERAGE) if intervals else (repeat(None), repeat(None))
-    rows = zip(names, values, low, high, strict=False)
-    return [Galaxy(galaxy_id_of(name), tree, row, *bounds) for name, row, *bounds in rows]
+    rows = zip(ids, values, low, high, strict=False)
+    return [Galaxy(galaxy_id, tree, row, *bounds) for galaxy_id, row, *bounds in rows]

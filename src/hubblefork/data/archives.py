@@ -23,6 +23,9 @@ from pathlib import Path, PurePosixPath
 from posixpath import basename, splitext
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hubblefork.errors import ImageError, did_you_mean
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -41,7 +44,8 @@ UNREADABLE = (
 )
 REPLACE = "replace it with a whole copy or leave it out"
 
-Entry = tuple[str, int, Callable[[], bytes]]
+ImageData = bytes | NDArray[np.uint8]
+Entry = tuple[str, int, Callable[[], ImageData]]
 
 
 class MemberError(ImageError):
@@ -63,22 +67,23 @@ class MemberError(ImageError):
 
 @dataclass(frozen=True)
 class Source:
-    """The images of one archive or folder, read one after the other; for one thread at a time.
+    """The images of an archive, a folder, files or an array, one after the other; for one thread at a time.
 
     `defects` says what is wrong with the source beyond its members: where a truncated tar ends,
-    which name stands twice (its first member counts).
+    which name stands twice (its first member counts). `key` tells an archive or folder from others.
     """
 
     path: Path
     defects: tuple[MemberError, ...]
     _names: tuple[str, ...]
     _entries: Callable[[], Iterable[Entry]]
+    key: str = ""
 
     def names(self) -> list[str]:
         """Return the names of the image members, each once, in archive order (a folder: sorted)."""
         return list(self._names)
 
-    def stream(self, names: Collection[str] | None = None) -> Iterator[tuple[str, bytes | MemberError]]:
+    def stream(self, names: Collection[str] | None = None) -> Iterator[tuple[str, ImageData | MemberError]]:
         """Yield the bytes of the named members (default: all) in archive order.
 
         A member that cannot be read, is larger than `LARGEST_MEMBER` or has a name that points
@@ -102,7 +107,7 @@ class Source:
             )
         return set(names)
 
-    def _attempt(self, name: str, size: int, read: Callable[[], bytes]) -> bytes | MemberError:
+    def _attempt(self, name: str, size: int, read: Callable[[], ImageData]) -> ImageData | MemberError:
         refusal = _refusal(name, size)
         if refusal:
             return MemberError(self.path, name, *refusal)
@@ -134,9 +139,25 @@ def open_files(paths: Sequence[Path]) -> Source:
     missing = [str(path) for path in paths if not path.is_file()]
     if missing or not paths:
         raise ImageError(f"{', '.join(missing) or 'no image'}: there is no such file; give {SUFFIXES} files")
-    return _indexed(
-        Path(commonpath([path.resolve().parent for path in paths])), partial(_file_entries, paths)
-    )
+    folder = Path(commonpath([path.resolve().parent for path in paths]))
+    return _indexed(folder, partial(_file_entries, paths), key="\n".join(map(_key, paths)))
+
+
+def open_memory(images: bytes | NDArray[np.uint8]) -> Source:
+    """Return an encoded image, or an array uint8 (galaxy, y, x, 3), as a source with the names "0", "1", …
+
+    Raises ImageError for another array.
+    """
+    if isinstance(images, bytes):
+        entries: list[Entry] = [("0", len(images), lambda: images)]
+    elif images.dtype == np.uint8 and images.shape[3:] == (3,):
+        entries = [(str(row), 0, partial(images.__getitem__, row)) for row in range(len(images))]
+    else:
+        raise ImageError(
+            f"an array of {images.dtype} with the shape {images.shape} holds no images: "
+            "give uint8 with the shape (galaxy, y, x, 3), red, green and blue from 0 to 255"
+        )
+    return Source(Path("memory"), (), tuple(name for name, _, _ in entries), lambda: entries)
 
 
 def _file_entries(paths: Sequence[Path]) -> Iterator[Entry]:
@@ -163,7 +184,11 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _indexed(path: Path, entries: Callable[[], Iterable[Entry]]) -> Source:
+def _key(path: Path) -> str:
+    return f"{path.resolve()} {path.stat().st_size}"
+
+
+def _indexed(path: Path, entries: Callable[[], Iterable[Entry]], key: str = "") -> Source:
     names: dict[str, None] = {}
     defects = []
     try:
@@ -174,7 +199,7 @@ def _indexed(path: Path, entries: Callable[[], Iterable[Entry]]) -> Source:
                 names[name] = None
     except UNREADABLE as error:
         defects.append(MemberError(path, "", "archive is damaged", f"{error} after {len(names)} images"))
-    return Source(path, tuple(defects), tuple(names), entries)
+    return Source(path, tuple(defects), tuple(names), entries, key or _key(path))
 
 
 def _refusal(name: str, size: int) -> tuple[str, str] | None:

@@ -184,6 +184,19 @@ def galaxy_ids(table: pa.Table) -> NDArray:
     return table.column(ID).to_numpy(zero_copy_only=False)
 
 
+def id_column(ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return ids that are text as 64-bit integers if all are written as integers are; else as they are.
+
+    7 is an integer, "007" is not: it is another galaxy.
+    """
+    column = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
+    try:
+        integers = column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column
+    return integers if integers.cast(pa.string()).equals(column) else column
+
+
 def ids_among(table: pa.Table, ids: NDArray) -> NDArray[np.bool_]:
     """Say of each of some ids whether a catalogue has it; 7 and "7" are one id, "007" is another."""
     column, texts = table.column(ID), ids.astype(str).tolist()
@@ -315,16 +328,8 @@ def _read_csv(path: Path, columns: _Columns) -> pa.Table:
     table = pa.csv.read_csv(path, convert_options=convert)
     for place, name in enumerate(table.column_names):
         if name in IDS:
-            table = table.set_column(place, name, _integers_if_exact(table.column(place)))
+            table = table.set_column(place, name, id_column(table.column(place)))
     return table
-
-
-def _integers_if_exact(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    try:
-        integers = column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return column
-    return integers if integers.cast(pa.string()).equals(column) else column
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from hubblefork.data.archives import MemberError, Source, galaxy_id_of, open_source
+from hubblefork.data.archives import ImageData, MemberError, Source, galaxy_id_of, open_source
 from hubblefork.data.catalogue import ID, fractions, with_fractions, with_metadata
 from hubblefork.data.cutouts import Cutout, inspect_cutout
 from hubblefork.data.inputs import find_inputs
@@ -229,11 +229,11 @@ def _inspected(
         yield name, future.result()
 
 
-def _look(source: Path, member: str, data: bytes | MemberError) -> Cutout | MemberError:
+def _look(source: Path, member: str, data: ImageData | MemberError) -> Cutout | MemberError:
     if isinstance(data, MemberError):
         return data
     try:
-        return inspect_cutout(source, member, data)
+        return inspect_cutout(source, member, bytes(data))
     except MemberError as error:
         return error
 

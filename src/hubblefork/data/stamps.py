@@ -25,7 +25,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from PIL import Image
 
-from hubblefork.data.archives import MemberError, Source, open_source
+from hubblefork.data.archives import ImageData, MemberError, Source, open_source
 from hubblefork.data.cutouts import EIGHT_BIT_MODES, MOST_PIXELS, SIGNATURES
 from hubblefork.data.jpeg import BANDS, decode_jpeg, jpeg_sides
 from hubblefork.data.resample import resample, taps
@@ -79,8 +79,8 @@ class _Fault(Exception):
     """What is wrong with an image, before it is known where it stands: reason, value, remedy."""
 
 
-def stamp(data: bytes, spec: StampSpec) -> NDArray[np.uint8]:
-    """Return the stamp, uint8 (size, size, 3), of one encoded JPEG or PNG.
+def stamp(data: ImageData, spec: StampSpec) -> NDArray[np.uint8]:
+    """Return the stamp, uint8 (size, size, 3), of one encoded JPEG or PNG, or of pixels uint8 (y, x, 3).
 
     A JPEG is decoded at half scale where the crop has at least two pixels a stamp pixel, else at
     full scale. Raises ImageError for an image that is damaged, too large to be true, or smaller
@@ -92,14 +92,18 @@ def stamp(data: bytes, spec: StampSpec) -> NDArray[np.uint8]:
         raise ImageError("{}: {}; {}".format(*fault.args)) from fault.__cause__
 
 
-def _stamp(data: bytes, spec: StampSpec) -> NDArray[np.uint8]:
+def _stamp(data: ImageData, spec: StampSpec) -> NDArray[np.uint8]:
     pixels, height, width, reduced = _decoded(data, spec)
     rows, columns = (taps(side, spec.crop, spec.size, reduced) for side in (height, width))
     return resample(pixels, rows, columns)
 
 
-def _decoded(data: bytes, spec: StampSpec) -> tuple[NDArray[np.uint8], int, int, int]:
+def _decoded(data: ImageData, spec: StampSpec) -> tuple[NDArray[np.uint8], int, int, int]:
     """Return pixels, the original's height and width, and how many times smaller it was decoded."""
+    if isinstance(data, np.ndarray):
+        height, width, _ = data.shape
+        _check_sides(height, width, spec)
+        return data, height, width, 1
     try:
         if data.startswith(SIGNATURES["JPEG"]):
             return _decoded_jpeg(data, spec)
@@ -183,13 +187,13 @@ def _stamped_in_threads(
 
 
 def _stamped(
-    group: Sequence[tuple[str, bytes | ImageError]], spec: StampSpec, source: Path
+    group: Sequence[tuple[str, ImageData | ImageError]], spec: StampSpec, source: Path
 ) -> list[tuple[str, NDArray[np.uint8] | ImageError]]:
     return [(name, _stamp_or_error(data, spec, source, name)) for name, data in group]
 
 
 def _stamp_or_error(
-    data: bytes | ImageError, spec: StampSpec, source: Path, name: str
+    data: ImageData | ImageError, spec: StampSpec, source: Path, name: str
 ) -> NDArray[np.uint8] | ImageError:
     if isinstance(data, ImageError):
         return data

@@ -21,7 +21,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hubblefork.data.archives import galaxy_id_of
-from hubblefork.data.catalogue import ID, with_fractions
+from hubblefork.data.catalogue import ID, id_column, with_fractions
 from hubblefork.io import replacing, write_text
 from hubblefork.zoo import DecisionTree
 
@@ -30,7 +30,7 @@ TOGETHER = 32
 
 @dataclass(frozen=True)
 class Parts:
-    """The finished parts of one prediction."""
+    """The finished parts of one prediction. A source is named by its `key`."""
 
     folder: Path
 
@@ -43,16 +43,16 @@ class Parts:
             write_text(folder / "origin", origin)
         return cls(folder)
 
-    def done(self, source: Path) -> set[str]:
+    def done(self, source: str) -> set[str]:
         """Return the members of an archive or folder that need not be predicted again."""
         tables = (pa.parquet.read_table(path, columns=["member"]) for path in self._files([source]))
         return {name for table in tables for name in table.column("member").to_pylist()}
 
     def add(
-        self, source: Path, names: list[str], values: NDArray[np.float32], rejects: list[tuple[str, str]]
+        self, source: str, names: list[str], values: NDArray[np.float32], rejects: list[tuple[str, str]]
     ) -> None:
         """Keep members with values (galaxy, answer), and the others with the reason. Raises DiskError."""
-        kind = pa.list_(pa.float32(), values.shape[1] or 1)
+        kind = pa.list_(pa.float32(), values.shape[1])
         columns = {
             "member": [*names, *(name for name, _ in rejects)],
             "values": pa.chunked_array(
@@ -61,10 +61,10 @@ class Parts:
             "reason": pa.array([*(None for _ in names), *(reason for _, reason in rejects)], pa.string()),
         }
         number = len(self._files([source]))
-        with replacing(self.folder / f"{_key(source)}-{number:06d}.parquet") as temporary:
+        with replacing(self.folder / f"{_digest(source)}-{number:06d}.parquet") as temporary:
             pa.parquet.write_table(pa.table(columns), temporary)
 
-    def whole(self, sources: Sequence[Path]) -> Whole:
+    def whole(self, sources: Sequence[str]) -> Whole:
         """Return all that was predicted of some sources; of the members with one id the first is kept."""
         files = self._files(sources)
         listed = pa.concat_tables(pa.parquet.read_table(path, columns=["member", "reason"]) for path in files)
@@ -80,8 +80,10 @@ class Parts:
         """Remove them: the catalogue is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _files(self, sources: Sequence[Path]) -> list[Path]:
-        return [path for source in sources for path in sorted(self.folder.glob(f"{_key(source)}-*.parquet"))]
+    def _files(self, sources: Sequence[str]) -> list[Path]:
+        return [
+            path for source in sources for path in sorted(self.folder.glob(f"{_digest(source)}-*.parquet"))
+        ]
 
 
 @dataclass(frozen=True)
@@ -110,17 +112,9 @@ class Whole:
             start += len(values)
 
 
-def as_integers(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Return ids as 64-bit integers where all of them are, else as they were."""
-    try:
-        return ids.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return ids
-
-
 def _ids(members: pa.ChunkedArray) -> pa.ChunkedArray:
     chunks = ([galaxy_id_of(name) for name in chunk.to_pylist()] for chunk in members.chunks)
-    return as_integers(pa.chunked_array([pa.array(chunk, pa.string()) for chunk in chunks], pa.string()))
+    return id_column(pa.chunked_array([pa.array(chunk, pa.string()) for chunk in chunks], pa.string()))
 
 
 def _first_of_each(ids: pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -143,5 +137,5 @@ def _repeated(
     return [(name, f"galaxy_id {one} stands more than once; kept is {first[one]}") for one, name in pairs]
 
 
-def _key(source: Path) -> str:
-    return hashlib.sha256(f"{source.resolve()} {source.stat().st_size}".encode()).hexdigest()[:16]
+def _digest(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -1,16 +1,22 @@
-"""Prediction: a trained network and images in, a catalogue of joint fractions out.
+"""Prediction: a trained network and images in, joint fractions out, a batch at a time.
 
-From a data folder the stamps are taken (made when missing); from archives and folders of images
-they stream past, nothing kept, and finished parts of the catalogue lie beside the output until it is
-whole, so that an interrupted prediction goes on where it stopped.
+    for batch in predictions(Predictor(load_weights(Path("fork")), views=16), "tiles/"):
+        batch.ids, batch.fractions            # ids (galaxy,), fractions float32 (galaxy, answer)
+
+`predict` writes a catalogue of any size. Finished parts of it lie beside the output until it is whole, so
+that an interrupted prediction goes on where it stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
+from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +26,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hubblefork import __version__
-from hubblefork.data.archives import open_source
+from hubblefork.data.archives import (
+    Source,
+    galaxy_id_of,
+    is_image,
+    open_files,
+    open_memory,
+    open_source,
+)
 from hubblefork.data.catalogue import (
     ID,
     check_format,
     galaxy_ids,
+    id_column,
     read_catalogue,
     with_fractions,
     with_metadata,
@@ -32,7 +46,7 @@ from hubblefork.data.catalogue import (
     write_pieces,
 )
 from hubblefork.data.split import VIEWING, predictions_file, read_split
-from hubblefork.data.stamps import prepare, stream
+from hubblefork.data.stamps import prepare, stream_opened
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.network import runs
@@ -47,12 +61,16 @@ from hubblefork.zoo import DecisionTree
 BATCH = 256
 PART = 4096
 
+Place = str | PathLike[str]
+Images = Place | Sequence[Place] | bytes | NDArray[np.uint8]
+Reject = tuple[str, str]
+
 
 class Predictor:
-    """Trained networks on a device: stamps (galaxy, y, x, band) uint8 in, joint fractions out.
+    """Trained networks on a device: stamps uint8 (galaxy, y, x, band) to joint fractions (galaxy, answer).
 
     The fractions are the mean over all networks and over `views` of each galaxy: rotations around the
-    circle, every other one mirrored; a network that never saw a galaxy unturned does not see one now.
+    circle, every other one mirrored. A network that was trained on turned galaxies only is shown them turned.
     Raises RunError for networks that need other stamps or answer another tree than the first, and for a
     number of views that is neither 1 nor even.
     """
@@ -62,23 +80,45 @@ class Predictor:
         check_views(views)
         _check_members(members)
         self.device = torch.device(device) if device else best_device()
-        self.views = views
-        self.members = [(self._made_ready(member), member.recipe) for member in members]
+        self.views, self.tree, self.stamps = views, members[0].tree, members[0].recipe.stamps
+        self.members = [(self._prepared(member), member.recipe) for member in members]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a galaxy gets."""
+        return len(self.tree.columns)
 
     @torch.inference_mode()
     def __call__(self, stamps: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the joint fractions (galaxy, answer) of one batch of stamps."""
         pixels = torch.from_numpy(np.ascontiguousarray(stamps)).to(self.device)
-        fractions = [self._seen(network, recipe, pixels) for network, recipe in self.members]
-        return torch.stack(fractions).mean(dim=0).cpu().numpy()
+        values = [self._mean_over_views(network, recipe, pixels) for network, recipe in self.members]
+        return torch.stack(values).mean(dim=0).cpu().numpy()
 
-    def _made_ready(self, member: runs.Weights) -> VoteFractions:
+    def _prepared(self, member: runs.Weights) -> VoteFractions:
         return folded(member.network.to(self.device).eval(), member.recipe.input_size)
 
-    def _seen(self, network: VoteFractions, recipe: Recipe, pixels: Tensor) -> Tensor:
+    def _mean_over_views(self, network: VoteFractions, recipe: Recipe, pixels: Tensor) -> Tensor:
         with autocast(self.device, precision_of(recipe.precision, self.device).name):
             views = even_views(pixels, recipe.input_size, self.views, recipe.augmentation)
-            return torch.stack([network(view) for view in views]).mean(dim=0)
+            return torch.stack([self._values(network, view) for view in views]).mean(dim=0)
+
+    def _values(self, network: VoteFractions, view: Tensor) -> Tensor:
+        return network(view)
+
+
+class FeaturePredictor(Predictor):
+    """A predictor of the inputs of a network's last layer: (galaxy, feature)."""
+
+    @property
+    def width(self) -> int:
+        """How many features a galaxy has."""
+        last = self.members[0][0].features[-1]
+        assert isinstance(last, torch.nn.Linear)
+        return last.in_features
+
+    def _values(self, network: VoteFractions, view: Tensor) -> Tensor:
+        return network.features[:-1](view).float()
 
 
 def check_views(views: int) -> None:
@@ -98,13 +138,132 @@ def _check_members(members: Sequence[runs.Weights]) -> None:
             )
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """What a prediction came to: where it was written, of how many galaxies, what was unreadable."""
+# The loop
 
-    path: Path
-    galaxies: int
-    rejects: list[tuple[str, str]] = field(default_factory=list)
+
+class Batch(NamedTuple):
+    """Predicted images: names and ids (galaxy,), fractions (galaxy, answer); of others name and reason."""
+
+    names: list[str]
+    ids: list[str]
+    fractions: NDArray[np.float32]
+    rejects: list[Reject]
+
+
+def predictions(
+    predictor: Predictor, images: Images, *, what: str = "predicting", progress: Progress = silent
+) -> Iterator[Batch]:
+    """Predict images a batch at a time, in their order (image files before folders and archives).
+
+    `images` is an image file, a folder, an archive or a data folder, a list of files, folders and archives,
+    one encoded image (bytes), or an array uint8 (galaxy, y, x, 3), whose ids are the numbers of its rows.
+    What is wrong with an archive itself is a reject of its first batch. JPEGs are decoded at half scale where
+    that is enough for a stamp, which moves a fraction a little from that of an array. Raises ImageError where
+    a source cannot be opened or has no images.
+    """
+    if data := data_folder(images):
+        rows = np.arange(len(read_catalogue(data / "catalogue.parquet", only=[])))
+        yield from _of_rows(predictor, data, rows, what, progress)
+        return
+    for opened in _opened(images):
+        with opened as source:
+            if source.defects:
+                yield Batch([], [], np.empty((0, predictor.width), np.float32), _defects(source))
+            yield from _of_source(predictor, source, what=what, progress=progress)
+
+
+def predict_rows(
+    predictor: Predictor, data: Path, rows: NDArray[np.intp], what: str, progress: Progress = silent
+) -> NDArray[np.float32]:
+    """Predict the galaxies in some rows of a data folder's catalogue: (galaxy, answer)."""
+    return np.concatenate([batch.fractions for batch in _of_rows(predictor, data, rows, what, progress)])
+
+
+def data_folder(images: Images) -> Path | None:
+    """Return the data folder that is to be predicted, None for other images.
+
+    Raises ImageError for a data folder among other images.
+    """
+    places = _places(images)
+    data = [place for place in places if (place / "catalogue.parquet").exists()]
+    if data and len(places) > 1:
+        raise ImageError(f"{data[0]} is a data folder: it is predicted by itself, without other sources")
+    return data[0] if data else None
+
+
+def _places(images: Images) -> list[Path]:
+    if isinstance(images, bytes | np.ndarray):
+        return []
+    return [Path(images)] if isinstance(images, str | PathLike) else [Path(place) for place in images]
+
+
+def _opened(images: Images) -> Iterator[AbstractContextManager[Source]]:
+    """Open image files as one source, and each folder and archive as another."""
+    if isinstance(images, bytes | np.ndarray):
+        yield nullcontext(open_memory(images))
+        return
+    places = _places(images)
+    if not places:
+        raise ImageError("no image, archive or folder of images was named: name at least one")
+    files = [place for place in places if is_image(place.name) and not place.is_dir()]
+    if files:
+        yield nullcontext(open_files(files))
+    yield from (open_source(place) for place in places if place not in files)
+
+
+def _defects(source: Source) -> list[Reject]:
+    return [(defect.member, str(defect)) for defect in source.defects]
+
+
+def _of_source(
+    predictor: Predictor,
+    source: Source,
+    *,
+    done: Collection[str] = (),
+    size: int = BATCH,
+    what: str = "predicting",
+    progress: Progress = silent,
+) -> Iterator[Batch]:
+    names = source.names()
+    if not names:
+        raise ImageError(f"{source.path}: there are no images in it (.jpg, .jpeg, .png)")
+    left = [name for name in names if name not in done]
+    stamps = stream_opened(source, predictor.stamps, names=left)
+    with progress(f"{what} {source.path.name}", len(names), len(names) - len(left)) as advance:
+        for batch in _batches(predictor, stamps, size):
+            yield batch
+            advance(len(batch.names) + len(batch.rejects))
+
+
+def _of_rows(
+    predictor: Predictor, data: Path, rows: NDArray[np.intp], what: str, progress: Progress
+) -> Iterator[Batch]:
+    ids = galaxy_ids(read_catalogue(data / "catalogue.parquet", only=[])).astype(str)
+    pixels = prepare(data, predictor.stamps, progress=progress).pixels
+    with progress(what, len(rows)) as advance:
+        for batch in _batches(predictor, ((ids[row], pixels[row]) for row in rows)):
+            yield batch._replace(ids=batch.names)
+            advance(len(batch.names))
+
+
+def _batches(
+    predictor: Predictor, stamps: Iterable[tuple[str, NDArray[np.uint8] | ImageError]], size: int = BATCH
+) -> Iterator[Batch]:
+    """Predict named stamps, `size` of them in a batch, at most `BATCH` at once."""
+    stamps = iter(stamps)
+    while members := list(islice(stamps, size)):
+        readable = [(name, stamp) for name, stamp in members if not isinstance(stamp, ImageError)]
+        rejects = [(name, str(stamp)) for name, stamp in members if isinstance(stamp, ImageError)]
+        pixels = [stamp for _, stamp in readable]
+        values = [np.empty((0, predictor.width), np.float32)]
+        values += [
+            predictor(np.stack(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)
+        ]
+        names = [name for name, _ in readable]
+        yield Batch(names, [galaxy_id_of(name) for name in names], np.concatenate(values), rejects)
+
+
+# A part of a run's own data
 
 
 def predict_part(
@@ -116,32 +275,68 @@ def predict_part(
     each galaxy are averaged) and returns its path. Raises CatalogueError when the part is empty.
     """
     weights = runs.load_weights(run)
-    ids, rows, pixels = stamps_of_part(run, part, weights, progress=progress)
-    predictor = Predictor(weights, device=device, views=views)
-    values = in_batches(predictor, pixels, rows, f"predicting {part}", progress)
+    data, ids, rows = _galaxies_of_part(run, part)
+    values = predict_rows(
+        Predictor(weights, device=device, views=views), data, rows, f"predicting {part}", progress
+    )
     path = predictions_file(run, part, views)
-    write_catalogue(_signed(with_fractions(ids, values, weights.tree), [weights], [run], views), path)
+    write_catalogue(signed(with_fractions(ids, values, weights.tree), [weights], [run], views), path)
     return path
 
 
-def stamps_of_part(
-    run: Path, part: str, weights: runs.Weights, *, progress: Progress = silent
-) -> tuple[pa.Table, NDArray[np.intp], NDArray[np.uint8]]:
-    """Return ids and rows of the galaxies of one part, and the stamps of all galaxies of the run's data.
+def features_of_part(
+    run: Path, part: str, *, device: str = "", progress: Progress = silent
+) -> tuple[NDArray, NDArray[np.float32]]:
+    """Return ids (galaxy,) and features (galaxy, feature) of one part of a run's own split and data.
 
-    Raises CatalogueError when the part is empty.
+    Features are the inputs of the network's last layer. Raises RunError, and CatalogueError when the part is
+    empty.
     """
+    predictor = FeaturePredictor(runs.load_weights(run), device=device)
+    data, ids, rows = _galaxies_of_part(run, part)
+    return galaxy_ids(ids), predict_rows(predictor, data, rows, f"features, {part}", progress)
+
+
+def features_of_images(
+    run: Path, images: Images, *, device: str = "", progress: Progress = silent
+) -> tuple[NDArray, NDArray[np.float32]]:
+    """Return ids (galaxy,), as text, and features (galaxy, feature) of images.
+
+    Images that cannot be read are left out. Raises RunError, ImageError.
+    """
+    predictor = FeaturePredictor(runs.load_weights(run), device=device)
+    batches = list(predictions(predictor, images, what="features", progress=progress))
+    ids = [galaxy_id for batch in batches for galaxy_id in batch.ids]
+    if not ids:
+        raise _none_readable(images, [reject for batch in batches for reject in batch.rejects])
+    return np.array(ids, dtype=object), np.concatenate([batch.fractions for batch in batches])
+
+
+def _galaxies_of_part(run: Path, part: str) -> tuple[Path, pa.Table, NDArray[np.intp]]:
+    """Return a run's data folder, ids and rows of the galaxies of a part. Raises CatalogueError for none."""
     data = Path(runs.read_notes(run)["data"])
-    ids = read_catalogue(data / "catalogue.parquet").select([ID])
+    ids = read_catalogue(data / "catalogue.parquet", only=[])
     rows = np.flatnonzero(read_split(run).assign(galaxy_ids(ids)) == part)
     if not len(rows):
         raise CatalogueError(f"{run}: no galaxy of {data} is in its {part} part")
-    return ids.take(rows), rows, prepare(data, weights.recipe.stamps, progress=progress).pixels
+    return data, ids.take(rows), rows
+
+
+# A catalogue
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A written catalogue: where it is, its number of galaxies, name and reason of unreadable images."""
+
+    path: Path
+    galaxies: int
+    rejects: list[Reject] = field(default_factory=list)
 
 
 def predict(
     run: Path,
-    source: Path | str | Sequence[Path],
+    images: Images,
     out: Path,
     *,
     others: Sequence[Path] = (),
@@ -151,124 +346,84 @@ def predict(
     device: str = "",
     progress: Progress = silent,
 ) -> Predicted:
-    """Predict every image of a data folder, or of some archives and folders of images, into a catalogue.
+    """Predict images (as in `predictions`) into a catalogue; an interrupted prediction goes on.
 
     `run` is a run folder or a .safetensors file; with `others` their mean is predicted, and with `views` the
     mean over so many views of each galaxy. The format follows the suffix of `out` (.parquet,
     .csv, .fits, .vot); `kaggle` names the columns as Kaggle's submissions do (GalaxyID, Class1.1 …).
-    `adding` is given the catalogue, a piece at a time, and returns it with more columns
-    (`judging.adding_bounds`). Images that cannot be read are listed in `<out>.rejects.csv`. Raises RunError,
+    `adding` is given the catalogue, a piece at a time, and returns it with more columns. Of images with one
+    id the first is kept. Images that cannot be read are listed in `<out>.rejects.csv`. Raises RunError,
     ImageError, CatalogueError, DiskError.
     """
     check_format(out)
     if kaggle and adding:
         raise CatalogueError("Kaggle's submissions have no columns for intervals: ask for one or the other")
-    sources = [Path(source)] if isinstance(source, str | Path) else list(source)
-    if not sources:
-        raise ImageError("no archive or folder of images was named: name at least one")
     members = [runs.load_weights(place) for place in (run, *others)]
     predictor, tree = Predictor(*members, device=device, views=views), members[0].tree
 
     def finished(table: pa.Table) -> pa.Table:
         if kaggle:
             return kaggle_names(table, tree)
-        signed = _signed(table, members, [run, *others], views)
-        return adding(signed) if adding else signed
+        table = signed(table, members, [run, *others], views)
+        return adding(table) if adding else table
 
-    if _is_data(sources):
-        table = _predict_data(predictor, members[0], sources[0], progress)
-        return _written(iter([finished(table)]), out, len(table), [])
-    parts = Parts.opened(out, [*(member.digest for member in members), str(views), VIEWING])
-    defects = [
-        defect
-        for place in sources
-        for defect in _predict_images(predictor, members[0], place, parts, progress)
-    ]
+    if data := data_folder(images):
+        ids = read_catalogue(data / "catalogue.parquet", only=[])
+        values = predict_rows(predictor, data, np.arange(len(ids)), "predicting", progress)
+        return _written(iter([finished(with_fractions(ids, values, tree))]), out, len(ids), [])
+    parts = Parts.opened(out, [*(member.digest for member in members), str(views), VIEWING, *_digest(images)])
+    sources, defects = [], []
+    for opened in _opened(images):
+        with opened as source:
+            for batch in _of_source(
+                predictor, source, done=parts.done(source.key), size=PART, progress=progress
+            ):
+                parts.add(source.key, batch.names, batch.fractions, batch.rejects)
+            sources.append(source.key)
+            defects += _defects(source)
     whole = parts.whole(sources)
     rejects = whole.rejects + defects
     if not len(whole):
-        raise ImageError(
-            f"{sources[0]}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
-        )
+        raise _none_readable(images, rejects)
     made = _written(map(finished, whole.tables(tree)), out, len(whole), rejects)
     parts.remove()
     return made
 
 
-def _is_data(sources: Sequence[Path]) -> bool:
-    """Say whether it is a data folder that is to be predicted. Raises ImageError for one among others."""
-    data = [place for place in sources if (place / "catalogue.parquet").exists()]
-    if data and len(sources) > 1:
-        raise ImageError(f"{data[0]} is a data folder: it is predicted by itself, without other sources")
-    return bool(data)
+def predicted_table(
+    predictor: Predictor, images: Images, *, what: str = "predicting", progress: Progress = silent
+) -> tuple[pa.Table, list[Reject]]:
+    """Return ids and joint fractions of images (as in `predictions`) in memory, and those without any."""
+    batches = list(predictions(predictor, images, what=what, progress=progress))
+    ids = id_column([galaxy_id for batch in batches for galaxy_id in batch.ids])
+    values = np.concatenate([batch.fractions for batch in batches])
+    rejects = [reject for batch in batches for reject in batch.rejects]
+    return with_fractions(pa.table({ID: ids}), values, predictor.tree), rejects
 
 
-def _written(
-    tables: Iterator[pa.Table], out: Path, galaxies: int, rejects: list[tuple[str, str]]
-) -> Predicted:
+def _digest(images: Images) -> list[str]:
+    """Return the SHA-256 of images in memory; nothing of files, which their paths and sizes tell apart."""
+    if isinstance(images, bytes | np.ndarray):
+        content = images if isinstance(images, bytes) else np.ascontiguousarray(images).data
+        return [hashlib.sha256(content).hexdigest()]
+    return []
+
+
+def _none_readable(images: Images, rejects: Sequence[Reject]) -> ImageError:
+    source = next(map(str, _places(images)), "images in memory")
+    return ImageError(
+        f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
+    )
+
+
+def _written(tables: Iterator[pa.Table], out: Path, galaxies: int, rejects: list[Reject]) -> Predicted:
     write_pieces(tables, out)
     _write_rejects(out, rejects)
     return Predicted(out, galaxies, rejects)
 
 
-def _predict_data(predictor: Predictor, weights: runs.Weights, data: Path, progress: Progress) -> pa.Table:
-    catalogue = read_catalogue(data / "catalogue.parquet")
-    pixels = prepare(data, weights.recipe.stamps, progress=progress).pixels
-    values = in_batches(predictor, pixels, np.arange(len(catalogue)), "predicting", progress)
-    return with_fractions(catalogue.select([ID]), values, weights.tree)
-
-
-def in_batches(
-    compute: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-    pixels: NDArray[np.uint8],
-    rows: NDArray[np.intp],
-    what: str,
-    progress: Progress,
-) -> NDArray[np.float32]:
-    """Compute something of the stamps in some rows, a batch at a time: (galaxy, …)."""
-    values = []
-    with progress(what, len(rows)) as advance:
-        for start in range(0, len(rows), BATCH):
-            chosen = rows[start : start + BATCH]
-            values.append(compute(pixels[chosen]))
-            advance(len(chosen))
-    return np.concatenate(values)
-
-
-def _predict_images(
-    predictor: Predictor, weights: runs.Weights, source: Path, parts: Parts, progress: Progress
-) -> list[tuple[str, str]]:
-    """Predict what is left of an archive or a folder into parts; return what is wrong with it as a whole."""
-    with open_source(source) as images:
-        names, defects = images.names(), [(defect.member, str(defect)) for defect in images.defects]
-    if not names:
-        raise ImageError(f"{source}: there are no images in it (.jpg, .jpeg, .png)")
-    done = parts.done(source)
-    left = [name for name in names if name not in done]
-    with progress(f"predicting {source.name}", len(names), len(names) - len(left)) as advance:
-        stamps = stream(source, weights.recipe.stamps, names=left)
-        while some := list(islice(stamps, PART)):
-            parts.add(source, *predict_members(predictor, some))
-            advance(len(some))
-    return defects
-
-
-def predict_members(
-    predictor: Predictor, members: list[tuple[str, NDArray[np.uint8] | ImageError]]
-) -> tuple[list[str], NDArray[np.float32], list[tuple[str, str]]]:
-    """Predict the images that gave stamps; return their names and fractions, and the others with the reason.
-
-    The fractions have the shape (galaxy, answer); (0, 0) where no image gave a stamp.
-    """
-    good = [(name, stamp) for name, stamp in members if not isinstance(stamp, ImageError)]
-    rejects = [(name, str(stamp)) for name, stamp in members if isinstance(stamp, ImageError)]
-    batches = (good[start : start + BATCH] for start in range(0, len(good), BATCH))
-    values = [predictor(np.stack([stamp for _, stamp in batch])) for batch in batches]
-    none = np.empty((0, 0), np.float32)
-    return [name for name, _ in good], np.concatenate(values) if values else none, rejects
-
-
-def _signed(table: pa.Table, members: Sequence[runs.Weights], places: Sequence[Path], views: int) -> pa.Table:
+def signed(table: pa.Table, members: Sequence[runs.Weights], places: Sequence[Place], views: int) -> pa.Table:
+    """Return a catalogue with metadata that say which networks predicted it, and how."""
     weights = members[0]
     return with_metadata(
         table,
@@ -289,7 +444,7 @@ def kaggle_names(table: pa.Table, tree: DecisionTree) -> pa.Table:
     return table.rename_columns(["GalaxyID", *tree.source_columns])
 
 
-def _write_rejects(out: Path, rejects: list[tuple[str, str]]) -> None:
+def _write_rejects(out: Path, rejects: list[Reject]) -> None:
     path = out.with_name(f"{out.name}.rejects.csv")
     if rejects:
         members, reasons = zip(*rejects, strict=True)

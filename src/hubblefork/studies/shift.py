@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hubblefork.data.catalogue import ID, with_metadata, write_catalogue
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.io import Progress, silent
-from hubblefork.network.features import features_of_images, features_of_part
+from hubblefork.network.predict import features_of_images, features_of_part
 from hubblefork.stats.shift import Comparison, Familiar, compare, familiar
 
 

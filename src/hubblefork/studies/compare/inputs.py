@@ -27,12 +27,11 @@ from hubblefork.data.catalogue import (
     write_catalogue,
 )
 from hubblefork.data.split import VIEWING, Split, read_split
-from hubblefork.data.stamps import prepare
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network import runs
 from hubblefork.network.galaxies import labelled_rows
-from hubblefork.network.predict import Predictor, in_batches
+from hubblefork.network.predict import Predictor, predict_rows
 from hubblefork.network.recipe import Recipe
 from hubblefork.stats import metrics
 from hubblefork.studies.compare.plan import Plan
@@ -231,8 +230,8 @@ class _Judge:
             if np.array_equal(galaxy_ids(table), galaxy_ids(ids)):
                 return fractions(table, self.sky.tree)
         weights = runs.load_weights(run)
-        pixels = prepare(self.sky.data, weights.recipe.stamps, progress=self.progress).pixels
         predictor = Predictor(weights, device=self.device, views=views)
-        values = in_batches(predictor, pixels, rows, f"predicting with {weights.recipe.name}", self.progress)
+        what = f"predicting with {weights.recipe.name}"
+        values = predict_rows(predictor, self.sky.data, rows, what, self.progress)
         write_catalogue(with_fractions(ids, values, self.sky.tree), path)
         return values.astype(float)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import tomli_w
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import galaxy_id_of, open_source
+from hubblefork.data.archives import ImageData, galaxy_id_of, open_source
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.cutouts import inspect_cutout
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split
@@ -266,10 +266,10 @@ def unlabelled_cutouts(
     return [found[members[str(galaxy_id)]] for galaxy_id in ids]
 
 
-def _side(source: Path, name: str, data: bytes | ImageError) -> int:
+def _side(source: Path, name: str, data: ImageData | ImageError) -> int:
     if isinstance(data, ImageError):
         raise data
-    found = inspect_cutout(source, name, data)
+    found = inspect_cutout(source, name, bytes(data))
     return min(found.width, found.height)
 
 
