@@ -36,7 +36,7 @@ from hubblefork.data.stamps import prepare
 from hubblefork.io import write_text
 from hubblefork.network import runs
 from hubblefork.network.callbacks import Target
-from hubblefork.network.device import Machine, precision_of
+from hubblefork.network.device import Hardware, precision_of
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_text
 from hubblefork.network.training import train
 from hubblefork.studies.settings import check_addresses, settings_of
@@ -75,7 +75,7 @@ class Time:
 
 def main(words: Sequence[str] | None = None) -> None:
     asked = _arguments(words)
-    where = Machine(asked.device).where
+    where = Hardware(asked.device).where
     names = {text: load_recipe(text).name for text in asked.recipe}
     check_addresses(asked.set, tuple(names.values()))
     for seed in range(asked.seeds):

@@ -49,10 +49,9 @@ from hubblefork.data.split import TRAIN, Split, read_split, write_split
 from hubblefork.io import write_text
 from hubblefork.mock import write_mock_sky
 from hubblefork.network.augment import central_views, moved_views, random_moves
-from hubblefork.network.batches import LabelledStamps
-from hubblefork.network.device import Machine, best_device, wait_for
-from hubblefork.network.galaxies import GalaxyData
-from hubblefork.network.losses import masked_rmse
+from hubblefork.network.batches import GalaxyData, LabelledStamps
+from hubblefork.network.device import Hardware, best_device, wait_for
+from hubblefork.network.heads import masked_rmse
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_names
 from hubblefork.network.training import train
@@ -151,7 +150,7 @@ def seconds(step: Step, device: torch.device, arguments: argparse.Namespace) -> 
 def of_recipe(
     recipe: Recipe, data: Path, device: torch.device, peak: Found, arguments: argparse.Namespace
 ) -> Found:
-    galaxies = GalaxyData(data, recipe, load_tree(), split=read_split(data), machine=Machine(device.type))
+    galaxies = GalaxyData(data, recipe, load_tree(), split=read_split(data), hardware=Hardware(device.type))
     galaxies.setup("fit")
     operations, stamps = operations_per_image(recipe), galaxies.parts[TRAIN]
     rows = [by_train(recipe, way, data, device, arguments) for way in TRAININGS if way in arguments.ways]

@@ -79,8 +79,8 @@ def ours(arguments: argparse.Namespace) -> dict[str, float]:
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         limit_val_batches=0,
     )  # fmt: skip
-    lesson = training.Lesson(recipe, load_tree(), steps=arguments.steps + WARM_UP)
-    trainer.fit(lesson, train_dataloaders=batches)
+    module = training.VoteFractionsModule(recipe, load_tree(), steps=arguments.steps + WARM_UP)
+    trainer.fit(module, train_dataloaders=batches)
     loading = _seconds_a_batch(batches, arguments.steps)
     step = (clock.times[-1] - clock.times[WARM_UP]) / (len(clock.times) - 1 - WARM_UP)
     return {"galaxies_per_second": BATCH / step, "data_share": loading / step}

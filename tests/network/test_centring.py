@@ -12,8 +12,8 @@ from hubblefork.data.catalogue import fractions, read_catalogue, write_catalogue
 from hubblefork.data.split import TRAIN, Split, read_split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.network import runs
+from hubblefork.network.batches import labelled_rows
 from hubblefork.network.centring import centre
-from hubblefork.network.galaxies import labelled_rows
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.predict import Predictor
 from hubblefork.network.training import train

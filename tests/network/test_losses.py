@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import distributed
 
-from hubblefork.network.losses import masked_rmse, over_processes, squared_error
+from hubblefork.network.heads import masked_rmse, rmse_over_processes, squared_error
 
 
 def pair(rows=50):
@@ -63,6 +63,6 @@ def test_the_loss_over_processes_is_the_loss_and_so_is_its_gradient(alone):
     volunteers = torch.rand(4, 37, generator=torch.Generator().manual_seed(4))
     volunteers[0, :5] = torch.nan
     (expected,) = torch.autograd.grad(masked_rmse(predicted, volunteers), predicted)
-    found = over_processes(*squared_error(predicted, volunteers))
+    found = rmse_over_processes(*squared_error(predicted, volunteers))
     assert float(found.detach()) == pytest.approx(float(masked_rmse(predicted, volunteers).detach()))
     torch.testing.assert_close(torch.autograd.grad(found, predicted)[0], expected)

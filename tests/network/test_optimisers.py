@@ -9,9 +9,8 @@ from timm.optim.muon import Muon
 from torch import nn
 
 from hubblefork.network import runs
-from hubblefork.network.optimisers import optimisation, schedule_factor
 from hubblefork.network.recipe import load_recipe
-from hubblefork.network.training import train
+from hubblefork.network.training import optimisation, schedule_factor, train
 
 STEPS = 40
 

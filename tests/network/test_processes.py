@@ -13,7 +13,7 @@ from hubblefork.errors import RunError
 from hubblefork.network import runs
 from hubblefork.network.augment import Augmentation, moved_views, random_moves
 from hubblefork.network.batches import LabelledStamps, Share, ShuffledBatches
-from hubblefork.network.device import Machine
+from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import load_recipe, recipe_text
 from hubblefork.network.training import train
 
@@ -21,9 +21,9 @@ TRAIN = """
 import sys
 from pathlib import Path
 from hubblefork.network.recipe import load_recipe
-from hubblefork.network.device import Machine
+from hubblefork.network.device import Hardware
 from hubblefork.network.training import train
-train(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), machine=Machine("cpu", devices=2))
+train(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), hardware=Hardware("cpu", devices=2))
 """
 SETTINGS = [
     *(
@@ -81,7 +81,7 @@ def test_processes_that_do_not_know_of_each_other_are_refused(data, quick, tmp_p
 
 def test_a_batch_has_a_galaxy_for_each_process(data, quick, tmp_path):
     with pytest.raises(RunError, match="batch_size = 1, at least one galaxy for each of 2 processes"):
-        train(data, replace(quick, batch_size=1), tmp_path / "run", machine=Machine("cpu", devices=2))
+        train(data, replace(quick, batch_size=1), tmp_path / "run", hardware=Hardware("cpu", devices=2))
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network import runs
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import recipe_text
-from hubblefork.network.training import Tally, train
+from hubblefork.network.training import EpochErrors, train
 from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder
@@ -108,8 +108,8 @@ class Recorder(Callback):
     def __init__(self):
         self.steps = []
 
-    def on_train_batch_end(self, trainer, lesson, *_):
-        state = lesson.network.state_dict()
+    def on_train_batch_end(self, trainer, module, *_):
+        state = module.network.state_dict()
         self.steps.append({name: tensor.detach().clone().double() for name, tensor in state.items()})
 
 
@@ -168,9 +168,9 @@ def test_tally_is_the_formula():
     rng = np.random.default_rng(0)
     predicted, volunteers = rng.random((2, 30, 37)).astype(np.float32)
     volunteers[:5, 3:5] = np.nan
-    tally = Tally()
+    errors = EpochErrors()
     for part in np.array_split(np.arange(30), 4):
-        tally.add(torch.from_numpy(predicted[part]), torch.from_numpy(volunteers[part]))
-    rmse, agreement = tally.result()
+        errors.add(torch.from_numpy(predicted[part]), torch.from_numpy(volunteers[part]))
+    rmse, agreement = errors.result()
     assert rmse == pytest.approx(np.sqrt(np.nanmean((predicted - volunteers) ** 2)), rel=1e-5)
     assert agreement == pytest.approx(np.mean(predicted[5:].argmax(1) == volunteers[5:].argmax(1)))

@@ -24,7 +24,7 @@ from hubblefork.data.split import Fold, read_split
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network import runs
-from hubblefork.network.device import Machine
+from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.training import train
 from hubblefork.stats.evaluation import read_evaluation
@@ -42,7 +42,7 @@ def crossval(
     folds: int = 5,
     salt: str = SALT,
     weights: Path | None = None,
-    machine: Machine | None = None,
+    hardware: Hardware | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train a recipe once for each fold and judge it on that fold; return what `crossval.json` holds.
@@ -58,9 +58,9 @@ def crossval(
     _check_same_folds(out, folds)
     for number, part in enumerate(parts):
         run = out / f"fold-{number}"
-        train(data, recipe, run, weights=weights, machine=machine, split=part, progress=progress)
+        train(data, recipe, run, weights=weights, hardware=hardware, split=part, progress=progress)
         if not (run / "evaluation.json").exists():
-            evaluate_run(run, device=machine.device if machine else "", progress=progress)
+            evaluate_run(run, device=hardware.device if hardware else "", progress=progress)
     judged = [out / f"fold-{number}" for number in range(folds)]
     table = _out_of_fold(data, judged)
     write_catalogue(with_metadata(table, {"recipe": recipe.name, "salt": salt}), out / "out_of_fold.parquet")

@@ -19,7 +19,7 @@ from hubblefork.cli.options import (
     Run,
     Settings,
     Weights,
-    machine_of,
+    hardware_of,
     recipe_of,
 )
 from hubblefork.cli.search import crossval, merge, tune
@@ -174,9 +174,9 @@ def train(
     from hubblefork.network.training import is_first
     from hubblefork.network.training import train as run
 
-    machine = machine_of(device, memory, devices=devices, nodes=nodes)
+    hardware = hardware_of(device, memory, devices=devices, nodes=nodes)
     chosen, shown = recipe_of(recipe, settings, precision), bar if is_first() else silent
-    run(data, chosen, out, weights=weights, machine=machine, progress=shown)
+    run(data, chosen, out, weights=weights, hardware=hardware, progress=shown)
     if is_first():
         typer.echo(trained_text(out))
 

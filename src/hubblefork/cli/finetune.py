@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hubblefork.cli.options import Device, Settings, machine_of
+from hubblefork.cli.options import Device, Settings, hardware_of
 
 
 def finetune(
@@ -46,7 +46,7 @@ def finetune(
         columns=[name.strip() for name in columns.split(",") if name.strip()],
         settings=settings or [],
         split=Split(SALT, test, validation),
-        machine=machine_of(device, ""),
+        hardware=hardware_of(device, ""),
         progress=bar,
     )
     typer.echo(trained_text(out))

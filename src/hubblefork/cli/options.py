@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hubblefork.network.device import Machine
+    from hubblefork.network.device import Hardware
     from hubblefork.network.recipe import Recipe
 
 Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubblefork ingest`.")]
@@ -47,9 +47,9 @@ def recipe_of(name: str, settings: list[str] | None, precision: str) -> Recipe:
     return load_recipe(name, [*(settings or []), *([f"precision={precision}"] if precision else [])])
 
 
-def machine_of(device: str, memory: str, *, devices: int = 1, nodes: int = 1) -> Machine:
-    """Return the machine that the options name. Raises RecipeError for an amount that is none."""
+def hardware_of(device: str, memory: str, *, devices: int = 1, nodes: int = 1) -> Hardware:
+    """Return the hardware that the options name. Raises RecipeError for an amount that is none."""
     from hubblefork.io import bytes_of
-    from hubblefork.network.device import Machine
+    from hubblefork.network.device import Hardware
 
-    return Machine(device, devices, nodes, bytes_of(memory) if memory else None)
+    return Hardware(device, devices, nodes, bytes_of(memory) if memory else None)

@@ -15,7 +15,7 @@ from hubblefork.cli.options import (
     RecipeName,
     Settings,
     Weights,
-    machine_of,
+    hardware_of,
     recipe_of,
 )
 from hubblefork.io import seconds
@@ -60,7 +60,7 @@ def tune(
         storage=storage,
         name=name,
         weights=weights,
-        machine=machine_of(device, memory),
+        hardware=hardware_of(device, memory),
         progress=bar,
     )
     page = write_tuning_page(found, out / "report")
@@ -89,9 +89,9 @@ def crossval(
     from hubblefork.cli.bars import bar
     from hubblefork.cli.tables import folds_table, show
 
-    machine = machine_of(device, memory)
+    hardware = hardware_of(device, memory)
     chosen = recipe_of(recipe, settings, precision)
-    found = run(data, chosen, out, folds=folds, salt=salt, weights=weights, machine=machine, progress=bar)
+    found = run(data, chosen, out, folds=folds, salt=salt, weights=weights, hardware=hardware, progress=bar)
     show(folds_table(found))
     typer.echo(f"{out / 'out_of_fold.parquet'}: {found['galaxies']} galaxies")
 

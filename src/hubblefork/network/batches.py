@@ -1,7 +1,7 @@
-"""Stamps to batches: one uint8 tensor on the device where it fits, a stream from the disk where it does not.
+"""Batches of labelled stamps: a uint8 tensor on the device if it fits, else a stream from the disk.
 
-No worker processes: a batch is one gather and, for training, one resampling, both on the device. The order
-of the galaxies is sent there once an epoch, so that no step waits for the host, nor the host for a step.
+There are no worker processes: a batch is one gather and, for training, one resampling, both on the device.
+The order of the galaxies is sent to the device once an epoch, so that no step waits for the host.
 """
 
 from __future__ import annotations
@@ -10,10 +10,23 @@ import mmap
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import lightning
 import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.data.split import SPLITS, TRAIN, VALIDATION, Split
+from hubblefork.data.stamps import prepare
+from hubblefork.errors import CatalogueError
+from hubblefork.network.augment import central_views, moved_views, random_moves, still_views
+from hubblefork.network.device import Hardware
+from hubblefork.network.recipe import Recipe
+from hubblefork.zoo import DecisionTree
 
 SHARE_OF_DEVICE = 0.5
 
@@ -22,13 +35,13 @@ View = Callable[[Tensor, Tensor], Tensor]
 
 
 def no_moves(galaxies: int, generator: torch.Generator) -> Tensor:
-    """Draw nothing for each galaxy."""
+    """Return no random numbers, (galaxy, 0)."""
     return torch.empty(galaxies, 0, device=generator.device)
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which galaxies of each batch this process takes: every `processes`-th, from `number` on."""
+    """The part of each batch that a process takes: every `processes`-th galaxy, beginning with `number`."""
 
     number: int = 0
     processes: int = 1
@@ -40,30 +53,26 @@ class Share:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Stamps that stay on the disk, (galaxy, y, x, band) uint8: only a batch of them is in memory."""
+    """Stamps that stay on the disk, (galaxy, y, x, band) uint8: only one batch is in memory."""
 
     pixels: np.memmap
-
-    @property
-    def device(self) -> torch.device:
-        """Where a batch is read to."""
-        return torch.device("cpu")
+    device = torch.device("cpu")
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """Read some stamps and let go of the pages of the file."""
-        chosen = torch.from_numpy(np.asarray(self.pixels[rows.numpy()]))
+        """Read some stamps and release the pages of the file."""
+        stamps = torch.from_numpy(np.asarray(self.pixels[rows.numpy()]))
         mapped = getattr(self.pixels, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
-        return chosen
+        return stamps
 
 
 @dataclass(frozen=True)
 class LabelledStamps:
-    """Stamps of a set of galaxies with their labels.
+    """A set of galaxies: the `rows` of `pixels` (any galaxy, y, x, band) uint8, with their labels.
 
-    `pixels` (any galaxy, y, x, band) uint8, of which `rows`, where the pixels are, are this set's; `labels`
-    (galaxy, answer) on the device, NaN where nobody was asked.
+    `rows` are on the device of the pixels; `labels` (galaxy, answer), NaN where nobody was asked, on the
+    training device.
     """
 
     pixels: Tensor | Streamed
@@ -73,20 +82,17 @@ class LabelledStamps:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the stamps and labels of some galaxies of the set, on the device of the labels.
-
-        `chosen` are numbers in the set, where the pixels are.
-        """
-        stamps, where = self.pixels[self.rows[chosen]], self.labels.device
-        return stamps.to(where, non_blocking=True), self.labels[chosen.to(where, non_blocking=True)]
+    def batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return stamps and labels of the galaxies with these numbers in the set, on the training device."""
+        stamps, device = self.pixels[self.rows[numbers]], self.labels.device
+        return stamps.to(device, non_blocking=True), self.labels[numbers.to(device, non_blocking=True)]
 
 
 def place(pixels: np.memmap, device: torch.device, memory: int | None = None) -> Tensor | Streamed:
-    """Put stamps on the device when they take at most `memory` bytes; else stream them from the disk.
+    """Put stamps on the device if they take at most `memory` bytes; else stream them from the disk.
 
-    Without a budget: half of a CUDA device's free memory. A CPU then uses the memory map as its tensor: the
-    system's page cache holds what is used, and takes it back when memory is short.
+    The default limit is half of a CUDA device's free memory. On a CPU the memory map itself is the tensor:
+    the operating system keeps in memory what is used.
     """
     if memory is None and device.type == "cuda":
         memory = int(SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0])
@@ -101,10 +107,10 @@ def place(pixels: np.memmap, device: torch.device, memory: int | None = None) ->
 class ShuffledBatches:
     """One epoch of training batches: views and labels of galaxies in random order.
 
-    `steps` batches drawn from as many shuffles of the set as it takes (0: one shuffle, the last batch short,
-    or joined to the one before where it has no galaxy for each process). `draw` draws how the galaxies of a
-    batch are moved, `view` moves them. Order and moves depend on `seed` and `epoch` alone, so that a resumed
-    run sees what an uninterrupted one would have seen, and processes that share a batch what one would.
+    The set is shuffled as often as `steps` batches need (0: once; a last batch with fewer galaxies than
+    processes is joined to the batch before). `draw` makes the random numbers of a batch and `view` applies
+    them. Both depend on `seed` and `epoch` alone: a resumed run sees the same batches, and so do processes
+    that share them.
     """
 
     stamps: LabelledStamps
@@ -121,18 +127,17 @@ class ShuffledBatches:
 
     @property
     def galaxies(self) -> int:
-        """How many galaxies the epoch shows, repetitions counted."""
+        """The number of galaxies in the epoch, repetitions included."""
         return self.steps * self.batch_size or len(self.stamps)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
-        moves = torch.Generator(self.stamps.labels.device).manual_seed(_mixed(self.seed, self.epoch))
-        shuffles = [
-            torch.randperm(len(self.stamps), generator=order)
-            for _ in range(-(-self.galaxies // len(self.stamps)))
-        ]
-        numbers = torch.cat(shuffles)[: self.galaxies].to(self.stamps.pixels.device)
-        for chosen in numbers.split(self._sizes()):
+        entropy = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
+        seed = int(entropy >> np.uint64(1))
+        order = torch.Generator().manual_seed(seed)
+        moves = torch.Generator(self.stamps.labels.device).manual_seed(seed)
+        shuffles = -(-self.galaxies // len(self.stamps))
+        numbers = torch.cat([torch.randperm(len(self.stamps), generator=order) for _ in range(shuffles)])
+        for chosen in numbers[: self.galaxies].to(self.stamps.pixels.device).split(self._sizes()):
             drawn = self.share.of(self.draw(len(chosen), moves))
             stamps, labels = self.stamps.batch(self.share.of(chosen))
             yield self.view(stamps, drawn), labels
@@ -147,7 +152,7 @@ class ShuffledBatches:
 
 @dataclass(frozen=True)
 class OrderedBatches:
-    """All galaxies of a set once, in order, shared between the processes: views and labels."""
+    """All galaxies of a set once, in order: views and labels, this process's share of them."""
 
     stamps: LabelledStamps
     view: Callable[[Tensor], Tensor]
@@ -155,16 +160,104 @@ class OrderedBatches:
     share: Share = Share()
 
     def __len__(self) -> int:
-        return -(-len(self._rows()) // self.batch_size)
-
-    def _rows(self) -> Tensor:
-        return self.share.of(torch.arange(len(self.stamps), device=self.stamps.pixels.device))
+        return -(-len(self._numbers()) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for chosen in self._rows().split(self.batch_size):
-            stamps, labels = self.stamps.batch(chosen)
+        for numbers in self._numbers().split(self.batch_size):
+            stamps, labels = self.stamps.batch(numbers)
             yield self.view(stamps), labels
 
+    def _numbers(self) -> Tensor:
+        return self.share.of(torch.arange(len(self.stamps), device=self.stamps.pixels.device))
 
-def _mixed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+
+class GalaxyData(lightning.LightningDataModule):
+    """The labelled galaxies of a data folder, split, with their stamps on the device.
+
+    Raises CatalogueError if there is no galaxy for training or for validation.
+    """
+
+    def __init__(
+        self, data: Path, recipe: Recipe, tree: DecisionTree, *, split: Split, hardware: Hardware
+    ) -> None:
+        super().__init__()
+        self.data, self.recipe, self.split, self.hardware = data, recipe, split, hardware
+        catalogue = read_catalogue(data / "catalogue.parquet")
+        self.ids = galaxy_ids(catalogue).astype(str)
+        self.rows = labelled_rows(catalogue, tree, split)
+        self.labels = fractions(catalogue, tree).astype(np.float32)
+        self.parts: dict[str, LabelledStamps] = {}
+        for part in (TRAIN, VALIDATION):
+            if not len(self.rows[part]):
+                raise CatalogueError(f"{data}: no labelled galaxy is in the {part} part of {split}")
+
+    def setup(self, stage: str) -> None:
+        """Put stamps and labels on the device of this process."""
+        device = self.trainer.strategy.root_device if self.trainer else self.hardware.where
+        pixels = place(prepare(self.data, self.recipe.stamps).pixels, device, self.hardware.memory)
+        self.parts = {part: self._labelled(pixels, rows, device) for part, rows in self.rows.items()}
+
+    def _labelled(
+        self, pixels: Tensor | Streamed, rows: NDArray[np.intp], device: torch.device
+    ) -> LabelledStamps:
+        labels = torch.from_numpy(self.labels[rows]).to(device)
+        return LabelledStamps(pixels, torch.from_numpy(rows).to(pixels.device), labels)
+
+    @property
+    def steps(self) -> int:
+        """The number of batches in an epoch."""
+        return self.recipe.steps_per_epoch or max(1, -(-len(self.rows[TRAIN]) // self.recipe.batch_size))
+
+    @property
+    def share(self) -> Share:
+        """The share of a batch that this process takes."""
+        return Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share()
+
+    def train_dataloader(self) -> ShuffledBatches:
+        """Return the batches of the current epoch."""
+        recipe, size = self.recipe, self.recipe.input_size
+
+        def draw(galaxies: int, generator: torch.Generator) -> Tensor:
+            return random_moves(galaxies, recipe.stamp_size, size, recipe.augmentation, generator)
+
+        def view(stamps: Tensor, moves: Tensor) -> Tensor:
+            return moved_views(stamps, size, moves) if recipe.augments else central_views(stamps, size)
+
+        return ShuffledBatches(
+            self.parts[TRAIN],
+            view,
+            recipe.batch_size,
+            recipe.steps_per_epoch,
+            recipe.seed,
+            epoch=self.trainer.current_epoch if self.trainer else 0,
+            draw=draw if recipe.augments else no_moves,
+            share=self.share,
+        )
+
+    def val_dataloader(self) -> OrderedBatches:
+        """Return this process's share of the validation galaxies, in order."""
+        return self._in_order(self.parts[VALIDATION], self.share)
+
+    def validation_batches(self) -> OrderedBatches:
+        """Return all validation galaxies, in order."""
+        return self._in_order(self.parts[VALIDATION], Share())
+
+    def unselected_batches(self) -> OrderedBatches:
+        """Return the training galaxies of the split's `judge_on` list, in order; without a list none."""
+        train, rows = self.parts[TRAIN], self.rows[TRAIN]
+        listed = np.isin(self.ids[rows], list(self.split.judge_on or ()))
+        return self._in_order(self._labelled(train.pixels, rows[listed], train.labels.device), Share())
+
+    def _in_order(self, stamps: LabelledStamps, share: Share) -> OrderedBatches:
+        size, augmentation = self.recipe.input_size, self.recipe.augmentation
+
+        def view(stamps: Tensor) -> Tensor:
+            return still_views(stamps, size, augmentation)
+
+        return OrderedBatches(stamps, view, self.recipe.batch_size, share)
+
+
+def labelled_rows(catalogue: pa.Table, tree: DecisionTree, split: Split) -> dict[str, NDArray[np.intp]]:
+    """Return the rows of the galaxies with at least one label, for each part of the split."""
+    parts, known = split.assign(galaxy_ids(catalogue).tolist()), labelled(catalogue, tree)
+    return {part: np.flatnonzero(known & (parts == part)) for part in SPLITS}

@@ -1,6 +1,7 @@
-"""What happens after each epoch: log, best weights, their average, learning rate, time limit, bar.
+"""After each epoch: the log, the best weights, their average, the learning rate, the time limit, the bar.
 
-All of it is part of the checkpoint, so that an interrupted run goes on as if nothing had been.
+Every callback saves its state in the checkpoint: an interrupted run continues as if it had not been
+interrupted. The names of the classes are keys in checkpoints.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hubblefork.data.split import TRAIN, VALIDATION
@@ -26,26 +28,41 @@ from hubblefork.zoo import DecisionTree
 MODES: dict[str, Literal["min", "max"]] = {"validation_rmse": "min", "validation_agreement": "max"}
 
 
-class EpochLog(Callback):
-    """Writes `metrics.csv`, whole, after each epoch; its rows are part of the checkpoint."""
+class StatefulCallback(Callback):
+    """A callback whose attributes named in `kept` are part of the checkpoint."""
+
+    kept: tuple[str, ...] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for the checkpoint."""
+        return {name: getattr(self, name) for name in self.kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of the checkpoint."""
+        for name in self.kept:
+            setattr(self, name, state[name])
+
+
+class EpochLog(StatefulCallback):
+    """Writes `metrics.csv`, whole, after each epoch."""
+
+    kept = ("rows",)
 
     def __init__(self, out: Path) -> None:
-        self.out = out
-        self.rows: list[dict[str, float]] = []
-        self.started = 0.0
-        self.seconds = 0.0
+        self.out, self.rows = out, list[dict[str, float]]()
+        self.started = self.seconds = 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
         """Start the clock."""
         self.started = time.perf_counter()
 
     def on_validation_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Stop the clock when the last step is done: validation is not training."""
+        """Stop the clock after the last training step: validation is not training."""
         wait_for(trainer.strategy.root_device)
         self.seconds = time.perf_counter() - self.started
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Add the epoch's row."""
+        """Add the row of the epoch."""
         names = [f"{part}_{what}" for what in ("rmse", "agreement") for part in (TRAIN, VALIDATION)]
         row = {
             "epoch": trainer.current_epoch,
@@ -59,97 +76,83 @@ class EpochLog(Callback):
         if trainer.is_global_zero:
             runs.write_metrics(self.out, self.rows)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the rows so far."""
-        return {"rows": self.rows}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the rows of the checkpoint."""
-        self.rows = state["rows"]
+class BestWeights(StatefulCallback):
+    """Writes `weights.safetensors` after the epochs with the best monitored value until then."""
 
-
-class BestWeights(Callback):
-    """Writes `weights.safetensors` whenever the watched value is the best so far."""
+    kept = ("best",)
 
     def __init__(self, out: Path, recipe: Recipe, tree: DecisionTree) -> None:
         self.out, self.recipe, self.tree = out, recipe, tree
         self.best = math.inf
 
-    def on_validation_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Compare, and write."""
         value = float(trainer.callback_metrics[self.recipe.monitor])
         loss = value if MODES[self.recipe.monitor] == "min" else -value
         if loss < self.best:
             self.best = loss
-            if not trainer.is_global_zero:
-                return
-            runs.write_weights(self.out, lesson.network, self.recipe, self.tree, epoch=trainer.current_epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the best value of the checkpoint."""
-        self.best = state["best"]
+            if trainer.is_global_zero:
+                epoch = trainer.current_epoch
+                runs.write_weights(self.out, module.network, self.recipe, self.tree, epoch=epoch)
 
 
 class Average(WeightAveraging):
-    """Keeps an exponential moving average of the weights, which is what is validated and written.
+    """The exponential moving average of the weights (EMA), which is validated and written.
 
-    Tarvainen & Valpola 2017 (arXiv:1703.01780). The decay of step n is at most (1 + n) / (10 + n): the first
-    weights, which have learned nothing, are soon forgotten. Lightning swaps the average out before
-    `on_validation_end`; here it stays in place through that call, and this callback stands behind the one
-    that writes the weights. `where` the training is, the average is too.
+    Tarvainen & Valpola 2017 (arXiv:1703.01780). The decay of step n is at most (1 + n) / (10 + n), so that
+    the first weights are soon forgotten. Lightning removes the average before `on_validation_end`; here it
+    stays during that call, and this callback comes after the one that writes the weights.
     """
 
-    def __init__(self, decay: float, where: torch.device) -> None:
-        super().__init__(device=where)
+    def __init__(self, decay: float, device: torch.device) -> None:
+        super().__init__(device=device)
         self.decay = decay
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, lesson: lightning.LightningModule, *_: Any
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any
     ) -> None:
-        """Move the average, all weights at once.
+        """Update the average of all weights at once.
 
-        PyTorch's own way asks the device at every step whether it is the first, and waits for the answer.
+        PyTorch's own update asks the device at every step whether it is the first, and waits for the answer.
         """
         if trainer.global_step == 1:
-            super().on_train_batch_end(trainer, lesson, *_)
+            super().on_train_batch_end(trainer, module, *_)
             return
         assert self._average_model is not None
-        decay = min(self.decay, trainer.global_step / (9 + trainer.global_step))
-        move = get_ema_multi_avg_fn(decay)
-        move(_averaged(self._average_model.module), _averaged(lesson), None)
+        update = get_ema_multi_avg_fn(min(self.decay, trainer.global_step / (9 + trainer.global_step)))
+        update(_averaged(self._average_model.module), _averaged(module), None)
 
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
-        """Leave the average in place."""
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Keep the average in place."""
 
-    def on_validation_end(self, trainer: lightning.Trainer, lesson: lightning.LightningModule) -> None:
-        """Go on training with the weights that gradients move."""
-        super().on_validation_epoch_end(trainer, lesson)
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Continue training with the weights that the optimiser changes."""
+        super().on_validation_epoch_end(trainer, module)
 
 
 def _averaged(module: nn.Module) -> list[Tensor]:
-    return [one.detach() for one in (*module.parameters(), *module.buffers()) if one.is_floating_point()]
+    tensors = (*module.parameters(), *module.buffers())
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
 
 
 class LowerOnPlateau(Callback):
-    """Lowers the learning rate when the watched value stands still, where that is the recipe's schedule.
+    """Lowers the learning rate when the monitored value does not improve, if the schedule is "plateau".
 
-    PyTorch's ReduceLROnPlateau, stepped right after validation: Lightning steps its own after the
-    checkpoint is written, so that a resumed run would miss a step.
+    PyTorch's ReduceLROnPlateau, right after validation: Lightning's comes after the checkpoint is written, so
+    that a resumed run would miss a step.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.plateau: ReduceLROnPlateau | None = None
         self.state: dict[str, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Watch the optimiser, from the state of the checkpoint if there is one."""
+        """Begin, with the state of the checkpoint if there is one."""
         if self.recipe.schedule != "plateau":
             return
-        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        self.plateau = ReduceLROnPlateau(
             trainer.optimizers[0],
             mode=MODES[self.recipe.monitor],
             factor=self.recipe.plateau_factor,
@@ -163,22 +166,23 @@ class LowerOnPlateau(Callback):
             self.plateau.load_state_dict(self.state)
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Take a step."""
-        if self.recipe.schedule != "plateau":
-            return
-        self.plateau.step(float(trainer.callback_metrics[self.recipe.monitor]))
+        """Compare, and lower."""
+        if self.plateau is not None:
+            self.plateau.step(float(trainer.callback_metrics[self.recipe.monitor]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the schedule."""
-        return self.plateau.state_dict() if self.recipe.schedule == "plateau" else {}
+        return self.plateau.state_dict() if self.plateau is not None else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep the checkpoint's state until training starts."""
         self.state = state
 
 
-class Deadline(Callback):
-    """Stops a training before an epoch that would end after the recipe's `minutes`, validation counted in."""
+class Deadline(StatefulCallback):
+    """Stops training before an epoch that would end after the recipe's `max_minutes`, validation included."""
+
+    kept = ("spent",)
 
     def __init__(self, recipe: Recipe) -> None:
         self.seconds = 60 * recipe.max_minutes or math.inf
@@ -189,25 +193,17 @@ class Deadline(Callback):
         self.began = time.perf_counter()
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Stop when another epoch as long as this one would be too much."""
+        """Stop if another epoch of this length would end too late."""
         epoch = time.perf_counter() - self.began
         self.spent += epoch
         late = torch.tensor(float(self.spent + epoch > self.seconds))
         trainer.should_stop |= bool(trainer.strategy.broadcast(late) > 0)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the seconds so far."""
-        return {"spent": self.spent}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the seconds of the checkpoint."""
-        self.spent = state["spent"]
-
 
 class Target(Callback):
-    """Stops a training once the validation RMSE is at most `rmse`; `seconds` from its own birth until then.
+    """Stops training when the validation RMSE is at most `rmse`.
 
-    These are of the whole of it, setting up and validation included; None as long as it is not reached.
+    `seconds` is the time from the creation of this object until then; None if the RMSE was not reached.
     """
 
     def __init__(self, rmse: float) -> None:
@@ -223,11 +219,11 @@ class Target(Callback):
 
 
 class Bar(Callback):
-    """Tells a progress bar of each step."""
+    """Moves a progress bar by one after each step."""
 
     def __init__(self, advance: Advance) -> None:
         self.advance = advance
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Move the bar by a step."""
+        """Move the bar."""
         self.advance(1)

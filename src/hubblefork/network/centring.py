@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from hubblefork.network import runs
+from hubblefork.network.batches import GalaxyData
 from hubblefork.network.device import autocast, precision_of
-from hubblefork.network.galaxies import GalaxyData
-from hubblefork.network.losses import squared_error
+from hubblefork.network.heads import squared_error
 from hubblefork.network.model import VoteFractions
 
 RESIDUAL, EXPECTED, ITERATIONS = 0.12, 0.1, 200
@@ -33,7 +33,7 @@ def centre_weights(out: Path, galaxies: GalaxyData) -> dict[str, float]:
     batches = galaxies.unselected_batches()
     if not len(batches):
         return {}
-    weights, where = runs.load_weights(out), galaxies.machine.where
+    weights, where = runs.load_weights(out), galaxies.hardware.where
     network, precision = weights.network.to(where), precision_of(weights.recipe.precision, where).name
     with torch.no_grad(), autocast(where, precision):
         scores, labels = zip(*[(network.scores(views), known) for views, known in batches], strict=True)

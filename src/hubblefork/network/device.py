@@ -27,7 +27,7 @@ def wait_for(device: torch.device) -> None:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Hardware:
     """Where a training runs, which the recipe does not decide.
 
     `device`: "cpu", "cuda" or "mps"; empty chooses. `devices` on each of `nodes` share every batch, started

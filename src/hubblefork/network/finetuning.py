@@ -30,8 +30,8 @@ from hubblefork.errors import CatalogueError, RecipeError, RunError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network import runs
 from hubblefork.network.augment import still_views
-from hubblefork.network.device import Machine
-from hubblefork.network.galaxies import labelled_rows
+from hubblefork.network.batches import labelled_rows
+from hubblefork.network.device import Hardware
 from hubblefork.network.heads import build_head
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.pretrained import go_on_from
@@ -77,7 +77,7 @@ def finetune(
     columns: Sequence[str] = (),
     settings: Sequence[str] = (),
     split: Split,
-    machine: Machine | None = None,
+    hardware: Hardware | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Fine-tune a run (a folder or its .safetensors file) to labels of cutouts; return the run folder `out`.
@@ -91,7 +91,7 @@ def finetune(
     tree = tree or tree_of_columns(labels, columns)
     recipe = recipe_for(weights, tree, settings)
     check_labels(cutouts, labels, tree)
-    machine, data = machine or Machine(), out / "data"
+    hardware, data = hardware or Hardware(), out / "data"
     origin = {
         "start": weights.digest,
         "cutouts": str(cutouts.resolve()),
@@ -103,7 +103,7 @@ def finetune(
         write_split(split, data)
         _write_start(out, weights, recipe, tree, split, progress)
         write_text(out / ORIGIN, tomli_w.dumps(origin))
-    return train(data, recipe, out, weights=out / START, machine=machine, split=split, progress=progress)
+    return train(data, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress)
 
 
 def recipe_for(weights: runs.Weights, tree: DecisionTree, settings: Sequence[str] = ()) -> Recipe:

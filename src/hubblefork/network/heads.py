@@ -1,21 +1,53 @@
-"""Heads: joint fractions out of scores, one for each answer (37 of Galaxy Zoo 2).
+"""Heads turn scores into joint vote fractions; the loss compares these with the volunteers'.
 
-Each maps scores of shape (galaxy, answer) to joint fractions of the same shape, in the order
-of `tree.columns`.
+Scores and fractions have the shape (galaxy, answer), in the order of `tree.columns` (37 in Galaxy Zoo 2). A
+missing label is NaN and is ignored.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.functional import logsigmoid
 
 from hubblefork.errors import RecipeError
 from hubblefork.zoo import DecisionTree
 
 
+def squared_error(predicted: Tensor, volunteers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of squared differences over the known labels, and the number of known labels."""
+    known = ~torch.isnan(volunteers)
+    difference = torch.where(known, predicted.float() - torch.nan_to_num(volunteers), 0.0)
+    return difference.square().sum(), known.sum()
+
+
+def masked_rmse(predicted: Tensor, volunteers: Tensor) -> Tensor:
+    """Return the root mean squared error over the known labels: Kaggle's measure, as a loss.
+
+    The minimum under the root keeps the gradient finite where prediction and label are equal. Processes that
+    share a batch all get the loss of the whole batch; the mean of their gradients is its gradient.
+    """
+    total, known = squared_error(predicted, volunteers)
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        return rmse_over_processes(total, known)
+    return (total / known).clamp_min(1e-12).sqrt()
+
+
+def rmse_over_processes(total: Tensor, known: Tensor) -> Tensor:
+    """Return the RMSE of a batch from the sum of squares and the number of labels of one process's part.
+
+    The value is that of the whole batch. The gradient by a process's own sum is that of the whole batch times
+    the number of processes, because their gradients are averaged afterwards.
+    """
+    whole = torch.stack([total.detach(), known.to(total.dtype)])
+    distributed.all_reduce(whole)
+    rmse = (whole[0] / whole[1]).clamp_min(1e-12).sqrt()
+    slope = distributed.get_world_size() / (2 * rmse * whole[1])
+    return rmse + slope * (total - total.detach())
+
+
 class SigmoidHead(nn.Module):
-    """Independent sigmoids: nothing makes the fractions obey the tree (both seeds' default)."""
+    """Independent sigmoids: the fractions do not obey the tree."""
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return sigmoids of the scores."""
@@ -25,10 +57,9 @@ class SigmoidHead(nn.Module):
 class LabHead(nn.Module):
     """The lab report's re-weighting (its section 5.4.2 and table 4), kept as published.
 
-    Sigmoids, divided by their sum within each question, times the *normalised* value of the one
-    answer that gates the question: one level, not the product down the path, so children do not
-    sum to their parent's joint fraction. The division is done as a softmax of log-sigmoids, which
-    is the same quotient and never 0/0.
+    Sigmoids, divided by their sum within each question, times the *normalised* value of the one answer that
+    leads to the question. This is one level, not the product down the path: the answers of a question do not
+    sum to the joint fraction of their parent. A softmax of log-sigmoids is the same quotient and never 0/0.
     """
 
     def __init__(self, tree: DecisionTree) -> None:
@@ -46,10 +77,8 @@ class LabHead(nn.Module):
 class TreeHead(nn.Module):
     """Conditional fractions by a softmax within each question, multiplied down the whole path.
 
-    A question's only answer has a sigmoid: a softmax against a "no" whose score is 0.
-
-    The constraints of the tree hold by construction (the 2014 winner's output layer, Dieleman et
-    al. 2015, section 4.4, generalised to any tree, with a softmax where that has a normalised ReLU).
+    The constraints of the tree hold by construction (Dieleman et al. 2015, section 4.4, for any tree, with a
+    softmax instead of a normalised ReLU). The only answer of a question has a sigmoid.
     """
 
     def __init__(self, tree: DecisionTree) -> None:
@@ -72,11 +101,10 @@ class TreeHead(nn.Module):
 
 
 class DielemanHead(nn.Module):
-    """The 2014 winner's own way: a ReLU, divided by its sum within each question, multiplied down the path.
+    """ReLUs, divided by their sum within each question, multiplied down the path (Dieleman et al. 2015, 4.4).
 
-    An answer can get exactly zero, which a softmax never gives (Dieleman et al. 2015, section 4.4). A
-    question whose scores are all negative gets zeros, and no gradient; so that no question begins
-    there, nothing is divided in the first 625 steps of training, as in the winner's program.
+    An answer can get exactly zero. A question whose scores are all negative gets zeros and no gradient; to
+    prevent this nothing is divided in the first 625 training steps, as in the 2014 winner's program.
     """
 
     steps: Tensor
@@ -89,22 +117,18 @@ class DielemanHead(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         """Return the joint fractions of the scores."""
         positive = torch.relu(scores.float())
-        shares = torch.cat(
-            [part / (part.sum(dim=1, keepdim=True) + 1e-12) for part in self._questions(positive)], dim=1
-        )
+        parts = [positive[:, answers] for answers in self.tree_head.slices]
+        shares = torch.cat([part / (part.sum(dim=1, keepdim=True) + 1e-12) for part in parts], dim=1)
         joint = self.tree_head.down(torch.where(self.steps < self.undivided, positive, shares))
         if self.training:
             self.steps += 1
         return joint
 
-    def _questions(self, scores: Tensor) -> list[Tensor]:
-        return [scores[:, answers] for answers in self.tree_head.slices]
-
 
 def build_head(name: str, tree: DecisionTree) -> nn.Module:
     """Return the head of that name: "sigmoid", "lab", "tree" or "dieleman".
 
-    Raises RecipeError for "lab" and "dieleman" where a question has one answer: they divide it by itself.
+    Raises RecipeError for "lab" and "dieleman" if a question has one answer: it would be divided by itself.
     """
     alone = [question.name for question in tree.questions if len(question.answers) == 1]
     if alone and name in ("lab", "dieleman"):
@@ -112,13 +136,9 @@ def build_head(name: str, tree: DecisionTree) -> nn.Module:
             f'head = "{name}" divides answers by their sum, but {", ".join(alone)} of {tree.name} stand '
             "alone: --set head=sigmoid or head=tree"
         )
-    heads = {
-        "sigmoid": lambda tree: SigmoidHead(),
-        "lab": LabHead,
-        "tree": TreeHead,
-        "dieleman": DielemanHead,
-    }
-    return heads[name](tree)
+    if name == "sigmoid":
+        return SigmoidHead()
+    return {"lab": LabHead, "tree": TreeHead, "dieleman": DielemanHead}[name](tree)
 
 
 def _within_questions(scores: Tensor, slices: tuple[slice, ...]) -> Tensor:

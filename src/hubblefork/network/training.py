@@ -1,8 +1,8 @@
-"""Training: one recipe on one data folder, into one run folder; readable from top to bottom.
+"""Training: one recipe on one data folder, into one run folder.
 
-A run folder holds `recipe.toml`, `run.toml` (what was trained where on what), `split.toml`,
-`metrics.csv` (one row an epoch), `weights.safetensors` (the epoch with the best watched value) and
-`last.ckpt` (the state from which an interrupted run goes on).
+A run folder holds `recipe.toml`, `run.toml` (what was trained where on what), `split.toml`, `metrics.csv`
+(one row an epoch), `weights.safetensors` (the epoch with the best monitored value) and `last.ckpt` (the
+state from which an interrupted run continues).
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from hubblefork.data.split import TRAIN, VALIDATION, Split, read_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import DivergedError, RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network import runs
+from hubblefork.network.batches import GalaxyData
 from hubblefork.network.callbacks import (
     MODES,
     Average,
@@ -37,14 +40,14 @@ from hubblefork.network.callbacks import (
     LowerOnPlateau,
 )
 from hubblefork.network.centring import centre_weights
-from hubblefork.network.device import Machine, compiled, keep_freed_memory, precision_of
-from hubblefork.network.galaxies import GalaxyData
-from hubblefork.network.losses import masked_rmse, squared_error
+from hubblefork.network.device import Hardware, compiled, keep_freed_memory, precision_of
+from hubblefork.network.heads import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
-from hubblefork.network.optimisers import Optimisation, optimisation
 from hubblefork.network.pretrained import start
 from hubblefork.network.recipe import Recipe, differences
 from hubblefork.zoo import DecisionTree, read_tree
+
+ONE_CYCLE_START, ONE_CYCLE_END, ONE_CYCLE_RISE = 1 / 25, 1e-4, 0.3
 
 
 def train(
@@ -54,162 +57,123 @@ def train(
     *,
     weights: Path | None = None,
     device: str = "",
-    machine: Machine | None = None,
+    hardware: Hardware | None = None,
     split: Split | None = None,
     callbacks: Sequence[Callback] = (),
     progress: Progress = silent,
 ) -> Path:
     """Train a recipe on the labelled galaxies of a data folder; return the run folder.
 
-    Called again on the same folder it goes on where it stopped, and does nothing when the run is
-    finished. `device` is short for a `machine` of one. `weights`: see `pretrained.start`. `split` stands
-    instead of the data folder's own. `callbacks` are called after each epoch's row is written. Raises
-    RunError when the folder holds a run of another recipe, split or other data or the weights do not fit,
-    CatalogueError when there is nothing to train or judge on, DivergedError.
+    An interrupted run continues, a finished run is left as it is. `device` is short for a `hardware` with
+    one device. `weights`: see `pretrained.start`. `split` replaces that of the data folder. `callbacks` are
+    called after each epoch's row is written. Raises RunError if the folder holds a run of another recipe,
+    split or data, or the weights do not fit; CatalogueError if there is no galaxy to train or validate on;
+    DivergedError.
     """
-    machine = machine or Machine(device)
-    tree, split, where = read_tree(data), split or read_split(data), machine.where
+    hardware = hardware or Hardware(device)
+    tree, split, where = read_tree(data), split or read_split(data), hardware.where
     _check_same_run(out, recipe, tree, data, split)
     if runs.is_finished(out):
         return out
-    _check_launch(machine, recipe)
+    _check_launch(hardware, recipe)
     keep_freed_memory()
-    galaxies = GalaxyData(data, recipe, tree, split=split, machine=machine)
+    galaxies = GalaxyData(data, recipe, tree, split=split, hardware=hardware)
     lightning.seed_everything(recipe.seed, workers=False, verbose=False)
-    lesson = Lesson(recipe, tree, steps=recipe.epochs * galaxies.steps)
-    if is_first():
+    steps = recipe.epochs * galaxies.steps
+    module = VoteFractionsModule(recipe, tree, steps=steps)
+    first = rank_zero_only.rank == 0  # of the processes that share the batches, the one that writes
+    if first:
         prepare(data, recipe.stamps, progress=progress)
-        _begin(out, lesson, galaxies, weights)
-    remark = compiled(lesson.network, recipe.input_size, where) if recipe.compile else ""
-    if is_first():
+        _begin(out, module.network, galaxies, weights)
+    remark = compiled(module.network, recipe.input_size, where) if recipe.compile else ""
+    if first:
         runs.add_remarks(out, [remark, precision_of(recipe.precision, where).remark])
-    log = EpochLog(out)
-    total = None if recipe.max_minutes else recipe.epochs * galaxies.steps
-    with progress(f"training {recipe.name}", total, _steps_done(out)) as advance:
+    log, done = EpochLog(out), runs.read_metrics(out)
+    total = None if recipe.max_minutes else steps
+    with progress(f"training {recipe.name}", total, int(done[-1]["step"]) if done else 0) as advance:
         ours = [log, BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe), Bar(advance)]
         ours += [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
         with _quiet():
-            trainer = _trainer(recipe, out, machine, [*ours, *callbacks])
-            _fit(trainer, lesson, galaxies, out / "last.ckpt")
-    if is_first():
+            _fit(_trainer(recipe, out, hardware, [*ours, *callbacks]), module, galaxies, out / "last.ckpt")
+    if first:
         centred = centre_weights(out, galaxies) if recipe.fit_offsets else {}
         runs.finish(out, log.rows, MODES[recipe.monitor], recipe.monitor, centred)
     return out
 
 
-def _begin(out: Path, lesson: Lesson, galaxies: GalaxyData, weights: Path | None) -> None:
-    """Load the weights that a new run starts from, and note what is known before training."""
+def _begin(out: Path, network: VoteFractions, galaxies: GalaxyData, weights: Path | None) -> None:
+    """Load the weights that a new run starts from, and write what is known before training."""
     if (out / "last.ckpt").exists():
         return
-    recipe = lesson.recipe
-    started = start(lesson.network, recipe.pretrained, weights)
-    notes = {"start": started, **_notes(lesson.network, galaxies, recipe, galaxies.machine)}
-    runs.begin(out, recipe, lesson.network.tree, data=galaxies.data, split=galaxies.split, notes=notes)
+    recipe, where = galaxies.recipe, galaxies.hardware.where
+    started = start(network, recipe.pretrained, weights)
+    parameters = count_parameters(network)
+    notes = {
+        "start": started,
+        "galaxies": {part: len(rows) for part, rows in galaxies.rows.items()},
+        "parameters": {
+            "learned": parameters.learned,
+            "keras": parameters.keras,
+            "trained_share": parameters.trained_share,
+        },
+        "device": {
+            "kind": where.type,
+            "precision": precision_of(recipe.precision, where).name,
+            "threads": torch.get_num_threads(),
+            "processes": galaxies.hardware.processes,
+        },
+    }
+    runs.begin(out, recipe, network.tree, data=galaxies.data, split=galaxies.split, notes=notes)
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes, of those that share the batches."""
-    return bool(rank_zero_only.rank == 0)
-
-
-def _check_launch(machine: Machine, recipe: Recipe) -> None:
-    started = int(os.environ.get("WORLD_SIZE", machine.processes))
-    if started != machine.processes:
+def _check_launch(hardware: Hardware, recipe: Recipe) -> None:
+    started, processes = int(os.environ.get("WORLD_SIZE", hardware.processes)), hardware.processes
+    if started != processes:
         raise RunError(
-            f"started as {started} processes, but --devices {machine.devices} on --nodes {machine.nodes} are "
-            f"{machine.processes}: give torchrun's --nproc-per-node as --devices and its --nnodes as --nodes"
+            f"started as {started} processes, but --devices {hardware.devices} on --nodes {hardware.nodes} "
+            f"are {processes}: give torchrun's --nproc-per-node as --devices and its --nnodes as --nodes"
         )
-    if recipe.batch_size < machine.processes:
+    if recipe.batch_size < processes:
         raise RunError(
-            f"batch_size = {recipe.batch_size}, at least one galaxy for each of {machine.processes} processes"
+            f"batch_size = {recipe.batch_size}, at least one galaxy for each of {processes} processes"
         )
 
 
-def _fit(trainer: lightning.Trainer, lesson: Lesson, galaxies: GalaxyData, last: Path) -> None:
+def _check_same_run(out: Path, recipe: Recipe, tree: DecisionTree, data: Path, split: Split) -> None:
+    if not (out / "recipe.toml").exists():
+        return
+    unlike = differences(recipe, runs.read_recipe(out))
+    for name, asked, there in (
+        ("data", str(data.resolve()), runs.read_notes(out)["data"]),
+        ("split", split, read_split(out)),
+    ):
+        unlike += [f"{name}: {asked}, not {there}"] if asked != there else []
+    if read_tree(out) != tree:
+        unlike.append(f"tree: {tree.name}, not {read_tree(out).name}, or with other questions")
+    if unlike:
+        raise RunError(
+            f"{out} holds another run; asked for now, not then: {'; '.join(unlike)}. "
+            "Choose another --out, or remove the folder."
+        )
+
+
+def _fit(trainer: lightning.Trainer, module: VoteFractionsModule, galaxies: GalaxyData, last: Path) -> None:
     try:
-        trainer.fit(lesson, datamodule=galaxies, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(module, datamodule=galaxies, ckpt_path=last if last.exists() else None, weights_only=True)
     except SystemExit as ended:
         raise KeyboardInterrupt from ended
 
 
-class Lesson(lightning.LightningModule):
-    """The loss, the optimiser and what is measured in an epoch; `steps` are all of a training."""
-
-    def __init__(self, recipe: Recipe, tree: DecisionTree, *, steps: int) -> None:
-        super().__init__()
-        self.recipe, self.steps = recipe, steps
-        self.network = VoteFractions(recipe, tree)
-        self.tallies = {TRAIN: Tally(), VALIDATION: Tally()}
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Return the masked RMSE of a batch. Raises RunError when it is no longer a number."""
-        views, labels = batch
-        predicted = self.network(views)
-        self.tallies[TRAIN].add(predicted.detach(), labels)
-        return masked_rmse(predicted, labels)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Count the errors of a batch."""
-        views, labels = batch
-        self.tallies[VALIDATION].add(self.network(views), labels)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log what the epoch came to."""
-        if self.trainer.sanity_checking:
-            return
-        for part, tally in self.tallies.items():
-            tally.sums = self.trainer.strategy.reduce(tally.sums.to(self.device), reduce_op="sum")
-            rmse, agreement = tally.result()
-            agreement = math.nan if self.network.tree.is_plain else agreement
-            self.log_dict({f"{part}_rmse": rmse, f"{part}_agreement": agreement}, batch_size=1)
-            self.tallies[part] = Tally()
-            if not math.isfinite(rmse):
-                raise DivergedError(
-                    f"training diverged: the {part} RMSE of epoch {self.current_epoch} is {rmse}; "
-                    f"lower the learning rate (now {self.recipe.learning_rate}): --set learning_rate=…"
-                )
-
-    def configure_optimizers(self) -> Optimisation:
-        """Return the recipe's optimiser, with its schedule where that goes by the step."""
-        return optimisation(self.network, self.recipe, self.steps)
-
-
-class Tally:
-    """Running sums of squared errors and of agreements over the batches of an epoch, kept on the device."""
-
-    def __init__(self) -> None:
-        self.sums = torch.zeros(4)
-
-    def add(self, predicted: Tensor, volunteers: Tensor) -> None:
-        """Count one batch; agreement among the galaxies of which every answer is known."""
-        errors, known = squared_error(predicted, volunteers)
-        complete = ~torch.isnan(volunteers).any(dim=1)
-        agree = predicted.argmax(dim=1) == torch.nan_to_num(volunteers).argmax(dim=1)
-        counts = torch.stack(
-            [errors, known.float(), (agree & complete).sum().float(), complete.sum().float()]
-        )
-        self.sums = self.sums.to(counts.device) + counts
-
-    def result(self) -> tuple[float, float]:
-        """Return the RMSE and the agreement; NaN for an agreement without a complete galaxy."""
-        errors, known, agree, complete = self.sums.tolist()
-        return math.sqrt(errors / known), agree / complete if complete else math.nan
-
-
-def _trainer(recipe: Recipe, out: Path, machine: Machine, callbacks: list[Callback]) -> lightning.Trainer:
-    where, several = machine.where, machine.processes > 1
+def _trainer(recipe: Recipe, out: Path, hardware: Hardware, callbacks: list[Callback]) -> lightning.Trainer:
+    where, several, monitor = hardware.where, hardware.processes > 1, recipe.monitor
     stop = EarlyStopping(
-        recipe.monitor,
-        mode=MODES[recipe.monitor],
-        patience=recipe.patience,
-        min_delta=recipe.min_delta,
-        verbose=False,
+        monitor, mode=MODES[monitor], patience=recipe.patience, min_delta=recipe.min_delta, verbose=False
     )
     last = ModelCheckpoint(out, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     return lightning.Trainer(
         accelerator="gpu" if where.type == "cuda" else where.type,
-        devices=machine.devices,
-        num_nodes=machine.nodes,
+        devices=hardware.devices,
+        num_nodes=hardware.nodes,
         strategy="ddp" if several else "auto",
         sync_batchnorm=several and where.type == "cuda",
         precision=precision_of(recipe.precision, where).name,
@@ -224,49 +188,9 @@ def _trainer(recipe: Recipe, out: Path, machine: Machine, callbacks: list[Callba
     )
 
 
-def _steps_done(out: Path) -> int:
-    rows = runs.read_metrics(out)
-    return int(rows[-1]["step"]) if rows else 0
-
-
-def _notes(network: VoteFractions, galaxies: GalaxyData, recipe: Recipe, machine: Machine) -> dict[str, Any]:
-    parameters, where = count_parameters(network), machine.where
-    return {
-        "galaxies": {part: len(rows) for part, rows in galaxies.rows.items()},
-        "parameters": {
-            "learned": parameters.learned,
-            "keras": parameters.keras,
-            "trained_share": parameters.trained_share,
-        },
-        "device": {
-            "kind": where.type,
-            "precision": precision_of(recipe.precision, where).name,
-            "threads": torch.get_num_threads(),
-            "processes": machine.processes,
-        },
-    }
-
-
-def _check_same_run(out: Path, recipe: Recipe, tree: DecisionTree, data: Path, split: Split) -> None:
-    if not (out / "recipe.toml").exists():
-        return
-    unlike = differences(recipe, runs.read_recipe(out))
-    if runs.read_notes(out)["data"] != str(data.resolve()):
-        unlike.append(f"data: {data.resolve()}, not {runs.read_notes(out)['data']}")
-    if read_tree(out) != tree:
-        unlike.append(f"tree: {tree.name}, not {read_tree(out).name}, or of other questions")
-    if read_split(out) != split:
-        unlike.append(f"split: {split}, not {read_split(out)}")
-    if unlike:
-        raise RunError(
-            f"{out} holds a run of another kind; asked for now, not then: {'; '.join(unlike)}. "
-            "Choose another --out, or remove the folder."
-        )
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning's advice about data loaders, devices and services off the terminal."""
+    """Suppress Lightning's advice about data loaders, devices and services."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -274,3 +198,137 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", module="lightning")
         yield
     logger.setLevel(level)
+
+
+class VoteFractionsModule(lightning.LightningModule):
+    """The loss, the optimiser and the metrics of a training of `steps` steps in all."""
+
+    def __init__(self, recipe: Recipe, tree: DecisionTree, *, steps: int) -> None:
+        super().__init__()
+        self.recipe, self.steps = recipe, steps
+        self.network = VoteFractions(recipe, tree)
+        self.errors = {TRAIN: EpochErrors(), VALIDATION: EpochErrors()}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Return the masked RMSE of a batch."""
+        views, labels = batch
+        predicted = self.network(views)
+        self.errors[TRAIN].add(predicted.detach(), labels)
+        return masked_rmse(predicted, labels)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Add the errors of a batch."""
+        views, labels = batch
+        self.errors[VALIDATION].add(self.network(views), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the epoch. Raises DivergedError if the RMSE is not finite."""
+        for part, errors in self.errors.items():
+            errors.sums = self.trainer.strategy.reduce(errors.sums.to(self.device), reduce_op="sum")
+            rmse, agreement = errors.result()
+            agreement = math.nan if self.network.tree.is_plain else agreement
+            self.log_dict({f"{part}_rmse": rmse, f"{part}_agreement": agreement}, batch_size=1)
+            self.errors[part] = EpochErrors()
+            if not math.isfinite(rmse):
+                raise DivergedError(
+                    f"training diverged: the {part} RMSE of epoch {self.current_epoch} is {rmse}; "
+                    f"lower the learning rate (now {self.recipe.learning_rate}): --set learning_rate=…"
+                )
+
+    def configure_optimizers(self) -> Optimizer | dict[str, Any]:
+        """Return the recipe's optimiser, with its schedule if that goes by the step."""
+        return optimisation(self.network, self.recipe, self.steps)
+
+
+class EpochErrors:
+    """Sums of squared errors and of agreements over the batches of an epoch, kept on the device."""
+
+    def __init__(self) -> None:
+        self.sums = torch.zeros(4)
+
+    def add(self, predicted: Tensor, volunteers: Tensor) -> None:
+        """Add one batch, both (galaxy, answer); the agreement is that of galaxies without a missing label."""
+        errors, known = squared_error(predicted, volunteers)
+        complete = ~torch.isnan(volunteers).any(dim=1)
+        agree = predicted.argmax(dim=1) == torch.nan_to_num(volunteers).argmax(dim=1)
+        counts = [errors, known.float(), (agree & complete).sum().float(), complete.sum().float()]
+        self.sums = self.sums.to(errors.device) + torch.stack(counts)
+
+    def result(self) -> tuple[float, float]:
+        """Return the RMSE and the agreement; the latter NaN if every galaxy has a missing label."""
+        errors, known, agree, complete = self.sums.tolist()
+        return math.sqrt(errors / known), agree / complete if complete else math.nan
+
+
+def optimisation(network: nn.Module, recipe: Recipe, steps: int) -> Optimizer | dict[str, Any]:
+    """Return the optimiser of a network, with its schedule if that goes by the step, in Lightning's form.
+
+    `steps` is the number of steps of the whole training.
+    """
+    optimiser = _optimiser(network, recipe)
+    if recipe.schedule == "plateau":  # a callback: it waits for the validation
+        return optimiser
+    rise = recipe.warmup_epochs / recipe.epochs
+
+    def factor(step: int) -> float:
+        return schedule_factor(recipe.schedule, (step + 0.5) / steps, rise)
+
+    schedule = {"scheduler": LambdaLR(optimiser, factor), "interval": "step"}
+    return {"optimizer": optimiser, "lr_scheduler": schedule}
+
+
+def schedule_factor(schedule: str, done: float, rise: float) -> float:
+    """Return the factor of the learning rate when a fraction `done` of the training is over.
+
+    "cosine" (Loshchilov & Hutter 2016, arXiv:1608.03983, without restarts) rises linearly for the fraction
+    `rise`, then falls to zero. "one-cycle" (Smith & Topin 2017, arXiv:1708.07120, with cosines as in fastai)
+    rises from 1/25 for the fraction `rise` (0: 0.3), then falls to 1/10,000.
+    """
+    done = min(done, 1.0)
+    if schedule == "cosine":
+        return done / rise if done < rise else _half_cosine(1.0, 0.0, (done - rise) / (1 - rise))
+    rise = rise or ONE_CYCLE_RISE
+    if done < rise:
+        return _half_cosine(ONE_CYCLE_START, 1.0, done / rise)
+    return _half_cosine(1.0, ONE_CYCLE_END, (done - rise) / (1 - rise))
+
+
+def _half_cosine(begin: float, end: float, fraction: float) -> float:
+    return end + (begin - end) * (1 + math.cos(math.pi * fraction)) / 2
+
+
+def _optimiser(network: nn.Module, recipe: Recipe) -> Optimizer:
+    """Return the optimiser. Biases and normalisations have no weight decay."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": trained}]
+    if recipe.weight_decay:
+        matrices = [parameter for parameter in trained if parameter.ndim > 1]
+        others = [parameter for parameter in trained if parameter.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+    if recipe.optimiser == "muon":
+        return _muon(groups, recipe.learning_rate)
+    if recipe.optimiser == "sgd":
+        return SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return {"adam": Adam, "adamw": AdamW}[recipe.optimiser](groups, lr=recipe.learning_rate, weight_decay=0)
+
+
+def _muon(groups: list[dict[str, Any]], learning_rate: float) -> Optimizer:
+    """Return Muon (Jordan 2024, kellerjordan.github.io/posts/muon) for the matrices of the hidden layers.
+
+    Its steps have the size of AdamW's (Liu et al. 2025, arXiv:2502.16982, eq. 4), so that learning rates can
+    be compared. AdamW updates the rest: biases, normalisations, depthwise filters, and the last layer.
+    """
+    from timm.optim.muon import Muon  # takes seconds to import
+
+    *hidden, _last = [weight for group in groups for weight in group["params"] if weight.ndim > 1]
+    muon = {id(weight) for weight in hidden if not (weight.ndim == 4 and weight.shape[1] == 1)}
+    split = []
+    for group in groups:
+        for fallback in (False, True):
+            weights = [weight for weight in group["params"] if (id(weight) not in muon) == fallback]
+            if weights:
+                split.append({**group, "params": weights, "use_fallback": fallback})
+    return Muon(split, lr=learning_rate, betas=(0.9, 0.999))

@@ -35,7 +35,7 @@ from hubblefork.errors import DivergedError, ExtraMissing, RecipeError, RunError
 from hubblefork.io import Advance, Progress, silent, write_text
 from hubblefork.network import runs
 from hubblefork.network.callbacks import MODES
-from hubblefork.network.device import Machine
+from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text
 from hubblefork.network.space import Dial, with_values
 from hubblefork.network.training import train
@@ -102,7 +102,7 @@ def tune(
     storage: str = "",
     name: str = "",
     weights: Path | None = None,
-    machine: Machine | None = None,
+    hardware: Hardware | None = None,
     progress: Progress = silent,
 ) -> Tuned:
     """Work on a study until it has its trials or this worker's time is spent; return what it came to.
@@ -117,7 +117,7 @@ def tune(
         study = _opened(library, storage or _sqlite(out), name or recipe.name, recipe)
         _check_same_study(study, data, recipe, space)
         worker = _Worker(
-            study, data, recipe, out, space, budget, weights, machine or Machine(), time.monotonic()
+            study, data, recipe, out, space, budget, weights, hardware or Hardware(), time.monotonic()
         )
         with progress(f"tuning {recipe.name}", budget.trials, worker.counted()) as advance:
             worker.work(advance)
@@ -141,7 +141,7 @@ class _Worker:
     space: Sequence[Dial]
     budget: Budget
     weights: Path | None
-    machine: Machine
+    hardware: Hardware
     began: float
 
     def work(self, advance: Advance) -> None:
@@ -188,7 +188,7 @@ class _Worker:
         values = {dial.field: dial.turned(trial) for dial in self.space}
         recipe = replace(with_values(self.recipe, values), name=f"{self.recipe.name}-trial")
         watcher = Watcher(trial, recipe, self._has_time)
-        train(self.data, recipe, run, weights=self.weights, machine=self.machine, callbacks=[watcher])
+        train(self.data, recipe, run, weights=self.weights, hardware=self.hardware, callbacks=[watcher])
         return float(runs.read_notes(run)["best"][recipe.monitor])
 
     def _note(self, trial: optuna.Trial, run: Path) -> None:

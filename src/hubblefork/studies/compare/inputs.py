@@ -30,7 +30,7 @@ from hubblefork.data.split import VIEWING, Split, read_split
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network import runs
-from hubblefork.network.galaxies import labelled_rows
+from hubblefork.network.batches import labelled_rows
 from hubblefork.network.predict import Predictor, predict_rows
 from hubblefork.network.recipe import Recipe
 from hubblefork.stats import metrics

@@ -16,7 +16,7 @@ from hubblefork.api.folds import crossval
 from hubblefork.api.runs import evaluate_run
 from hubblefork.data.split import Split
 from hubblefork.io import Progress, silent, write_text
-from hubblefork.network.device import Machine
+from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.space import load_space
 from hubblefork.network.training import train
@@ -91,8 +91,8 @@ def _train_all(plan: Plan, data: Path, out: Path, ways: Ways, progress: Progress
     if best is not None:
         _trained(data, plan.of_tuned(best), out / "runs" / TUNED, ways, progress)
     folded = plan.of_fold(plan.recipes[SIMPLE] if best is None else plan.of_tuned(best))
-    machine = Machine(ways.device)
-    crossval(data, folded, out / FOLDS, folds=plan.folds, machine=machine, progress=progress)
+    hardware = Hardware(ways.device)
+    crossval(data, folded, out / FOLDS, folds=plan.folds, hardware=hardware, progress=progress)
 
 
 def _trained(
@@ -113,7 +113,7 @@ def _tuned(plan: Plan, data: Path, out: Path, ways: Ways, progress: Progress) ->
             folder,
             space=load_space(plan.tuned_from),
             budget=Budget(plan.trials, plan.seconds[TUNING]),
-            machine=Machine(ways.device),
+            hardware=Hardware(ways.device),
             progress=progress,
         )
         write_text(folder / "spent", "")
