@@ -71,7 +71,9 @@ def test_numbers_are_those_of_the_test_galaxies(tree, votes, volunteers, predict
     per_answer = [found["answers"][name]["rmse"]["value"] for name in tree.columns]
     np.testing.assert_allclose(per_answer, metrics.rmse_per_answer(joint[test], votes[test]))
     per_question = [found["questions"][q.name]["rmse"]["value"] for q in tree.questions]
-    np.testing.assert_allclose(per_question, metrics.rmse_per_question(tree, joint[test], votes[test]))
+    np.testing.assert_allclose(
+        per_question, metrics.per_question(tree, metrics.error_terms(joint[test], votes[test])).values()
+    )
     expected = metrics.constraint_violation(tree, joint[test])
     assert found["constraint_violation"] == pytest.approx(expected)
 

@@ -55,7 +55,9 @@ def test_rmse_per_question_pools_its_answers(tree, sides, rng):
     for number, answers in enumerate(tree.slices):
         known = ~np.isnan(votes[:, answers])
         expected = root_mean_squared_error(votes[:, answers][known], predicted[:, answers][known])
-        assert metrics.rmse_per_question(tree, predicted, votes)[number] == pytest.approx(expected)
+        assert metrics.per_question(tree, metrics.error_terms(predicted, votes)).values()[
+            number
+        ] == pytest.approx(expected)
 
 
 def test_an_answer_nobody_has_is_nan_alone_and_an_error_in_total(tree, sides):
@@ -107,7 +109,7 @@ def test_agreement_counts_complete_galaxies_only(sides):
 def test_agreement_within_a_question_by_a_loop(tree, sides):
     predicted, votes = sides
     votes[::7, tree.slices[4]] = np.nan
-    found = metrics.agreement_per_question(tree, predicted, votes)
+    found = metrics.agreement_terms_per_question(tree, predicted, votes).values()
     for number, answers in enumerate(tree.slices):
         hits = []
         for p, v in zip(predicted, votes, strict=True):

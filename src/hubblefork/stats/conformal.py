@@ -1,19 +1,18 @@
-"""Intervals around predicted fractions that hold the volunteers' fraction as often as they say.
+"""Conformal intervals: bounds of predicted fractions that hold the volunteers' fraction at a stated coverage.
 
 Split conformal prediction (Vovk, Gammerman & Shafer 2005, "Algorithmic Learning in a Random World"; Lei
-et al. 2018, JASA 113, 1094): how far the volunteers were from the predictions on calibration galaxies, which
-the network did not train on, says how far they will be on galaxies alike. Three refinements, each of which
-the fractions ask for (docs/uncertainty.md has the measurements):
+et al. 2018, JASA 113, 1094): the distances of votes from predictions on calibration galaxies, which the
+network did not train on, bound the distances of similar galaxies. Three refinements (measured in
+docs/uncertainty.md):
 
 - Residuals are divided by a learned scale (Papadopoulos et al. 2002, ECML, 345).
 - Quantiles are taken within categories of the predicted value (Vovk et al. 2003, "Mondrian confidence
-  machine"), so that the promise also holds among the galaxies that look most like an answer.
-- Lower and upper residuals have quantiles of their own (Romano, Patterson & Candès 2019, NeurIPS 32). A
-  fraction of 0 or 1 is a point that many galaxies share: an interval that reaches it misses none on that
-  side, and leaves all that it may miss to the other.
+  machine"), so that the coverage also holds among the galaxies with the highest predictions.
+- Lower and upper residuals have quantiles of their own (Romano, Patterson & Candès 2019, NeurIPS 32). Many
+  galaxies share the fractions 0 and 1: an interval that reaches one of them misses no galaxy on that side.
 
-Arrays have shape (galaxy, answer) in the order of the tree's columns; NaN among the volunteers' fractions
-means that nobody was asked, and such pairs say nothing.
+Arrays have shape (galaxy, answer) in the order of the tree's columns; NaN among the votes means that nobody
+was asked, and such pairs are left out.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ class AnswerIntervals:
     """The intervals of one answer, from so many calibration galaxies.
 
     The scale at a predicted fraction p with a spread s is √(v₀ + v₁ p(1−p) + v₂ s²), `variance` being v. A
-    galaxy's category is the number of `edges` below its p; `low` and `high` bound the volunteers' fraction
-    minus p in units of the scale, for each coverage and each category; infinite where the interval goes to
-    0 or to 1. Raises CatalogueError for numbers that contradict each other.
+    galaxy's category is the number of `edges` below its p. `low` and `high` (coverage, category) bound the
+    volunteers' fraction minus p in units of the scale; infinite where the interval goes to 0 or to 1.
+    Raises CatalogueError for numbers that contradict each other.
     """
 
     galaxies: int
@@ -81,9 +80,9 @@ class AnswerIntervals:
 class Intervals:
     """The intervals of every answer of a tree, at some coverages; `origin` says which galaxies calibrate.
 
-    With `spread` they were fitted to predictions with a spread, and need one. `weights` is the SHA-256 of the
-    weights that predicted, where it is known, from so many `views` of each galaxy, in the manner of
-    `viewing`. Raises CatalogueError for coverages that do not rise in (0, 1).
+    With `spread` they are for predictions with a spread. `weights` is the SHA-256 of the weights that
+    predicted, from so many `views` of each galaxy, in the manner of `viewing`. Raises CatalogueError for
+    coverages that do not rise in (0, 1).
     """
 
     tree: str
@@ -110,27 +109,28 @@ class Intervals:
         """Return the lower and the upper bound of each fraction, in [0, 1], both (galaxy, answer).
 
         Raises CatalogueError for a coverage that these intervals do not have, predictions of other answers or
-        that are no numbers, and a spread that is missing or not wanted.
+        that are no numbers, and a spread that is missing or has no use here.
         """
         self.check(coverage)
-        _check(predicted, spread, answers=len(self.answers), wanted=self.spread)
-        level, apart = self.coverages.index(coverage), _spread(predicted, spread)
-        sides = [
-            answer.of(predicted[:, column], apart[:, column], level)
-            for column, answer in enumerate(self.answers.values())
-        ]
+        spread = _checked(predicted, spread, answers=len(self.answers), needed=self.spread)
+        level, columns = self.coverages.index(coverage), zip(predicted.T, spread.T, strict=True)
+        answers = zip(self.answers.values(), columns, strict=True)
+        sides = [answer.of(*column, level) for answer, column in answers]
         low, high = (np.stack(side, axis=1) for side in zip(*sides, strict=True))
         return low, high
 
     def check(self, coverage: float) -> None:
         """Raise CatalogueError for a coverage that these intervals do not have."""
         if coverage not in self.coverages:
-            known = ", ".join(f"{one:g}" for one in self.coverages)
-            raise CatalogueError(f"no intervals of coverage {coverage:g}; these have {known}")
+            coverages = ", ".join(f"{one:g}" for one in self.coverages)
+            raise CatalogueError(f"no intervals of coverage {coverage:g}; these have {coverages}")
 
     def to_json(self) -> str:
-        """Return all of it as text; what is infinite stands as "inf", since JSON has no such number."""
-        return json.dumps(_written(asdict(self)), indent=1, allow_nan=False) + "\n"
+        """Return the intervals as JSON; infinite bounds are written as "inf" and "-inf"."""
+        entries = asdict(self)
+        for answer in entries["answers"].values():
+            answer |= {side: _texts(answer[side]) for side in ("low", "high")}
+        return json.dumps(entries, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Intervals:
@@ -158,9 +158,9 @@ def fit_intervals(
 ) -> Intervals:
     """Fit intervals to calibration galaxies, arrays all of shape (galaxy, answer).
 
-    `spread` is how far the predictions of one galaxy are apart (the standard deviation over views, or over
-    networks). An answer that fewer than 50 galaxies have a fraction of takes the intervals that all answers
-    together have. Raises CatalogueError for fewer than 50 galaxies, or predictions that are no numbers.
+    `spread` is the standard deviation of several predictions of a galaxy (over views, or over networks). An
+    answer with votes of fewer than 50 galaxies takes the intervals of all answers together. Raises
+    CatalogueError for fewer than 50 galaxies, or predictions that are no numbers.
     """
     known = ~np.isnan(volunteers)
     galaxies = int(np.count_nonzero(known.any(axis=1)))
@@ -170,15 +170,15 @@ def fit_intervals(
             "split with a larger validation part"
         )
     _check_coverages(coverages)
-    _check(predicted, spread, answers=len(answers), wanted=spread is not None)
-    columns = np.stack([predicted, _spread(predicted, spread), volunteers])
-    found = {}
+    has_spread = spread is not None
+    spread = _checked(predicted, spread, answers=len(answers), needed=has_spread)
+    columns = np.stack([predicted, spread, volunteers])
+    fitted = {}
     for column, name in enumerate(answers):
         own = known[:, column]
         enough = np.count_nonzero(own) >= LEAST
-        found[name] = _fitted(columns[:, own, column] if enough else columns[:, known], coverages)
-    rising, has_spread = tuple(coverages), spread is not None
-    return Intervals(tree, rising, galaxies, found, origin, weights, views, has_spread, VIEWING)
+        fitted[name] = _fitted(columns[:, own, column] if enough else columns[:, known], coverages)
+    return Intervals(tree, tuple(coverages), galaxies, fitted, origin, weights, views, has_spread, VIEWING)
 
 
 def write_intervals(intervals: Intervals, path: Path) -> None:
@@ -197,12 +197,11 @@ def read_intervals(path: Path) -> Intervals:
 
 
 def score_bounds(scores: NDArray, coverage: float) -> tuple[float, float]:
-    """Return the bounds that hold the score of one galaxy more with at least that probability.
+    """Return the bounds that hold the score of one more galaxy with at least that probability.
 
-    `scores` of calibration galaxies, shape (galaxy,), may be infinite. Of n + 1 galaxies alike, each is as
-    likely as any other to be the new one, so that it lies between the i-th and the (i + m)-th score of the n
-    with probability m / (n + 1): m is the least that suffices, i leaves half of the rest below. A bound that
-    is infinite can miss nothing, so that the other side then has all of the rest.
+    `scores` of calibration galaxies, shape (galaxy,), may be infinite. One more galaxy like these n lies
+    between the i-th and the (i + m)-th score with probability m / (n + 1): m is the least that suffices, i
+    leaves half of the rest below. Nothing lies beyond an infinite bound: the other side has all the rest.
     """
     galaxies = len(scores)
     inside = math.ceil(round(coverage * (galaxies + 1), 9))
@@ -226,22 +225,18 @@ def _fitted(columns: NDArray, coverages: Sequence[float]) -> AnswerIntervals:
     scores[volunteers <= 0], scores[volunteers >= 1] = -np.inf, np.inf
     edges = _edges(predicted)
     category = np.searchsorted(edges, predicted)
-    sides = np.array(
-        [
-            [score_bounds(scores[category == number], coverage) for number in range(len(edges) + 1)]
-            for coverage in coverages
-        ]
-    )
+    parts = [scores[category == number] for number in range(len(edges) + 1)]
+    sides = np.array([[score_bounds(part, coverage) for part in parts] for coverage in coverages])
     low = np.minimum.accumulate(sides[..., 0])  # a wider coverage is nowhere narrower
     high = np.maximum.accumulate(sides[..., 1])
-    return AnswerIntervals(len(predicted), _three(variance), tuple(edges.tolist()), _rows(low), _rows(high))
+    return AnswerIntervals(len(predicted), *map(_tuples, (variance, edges, low, high)))
 
 
 def _edges(predicted: NDArray) -> NDArray[np.float64]:
     """Return where the categories meet: the top tenth, two fifths below it, the rest.
 
-    One galaxy fewer than a multiple of 50 is in each but the last: then no coverage of whole per cents that
-    are even is rounded up (see `score_bounds`).
+    Each but the last has one galaxy fewer than a multiple of 50: then `score_bounds` rounds up no coverage of
+    an even number of per cent.
     """
     ordered, edges, above = np.sort(predicted)[::-1], [], 0
     for part in SHARES:
@@ -261,10 +256,6 @@ def _scale(predicted: NDArray, spread: NDArray, variance: Sequence[float] | NDAr
     return np.maximum(np.sqrt(_features(predicted, spread) @ np.asarray(variance)), SMALLEST_SCALE)
 
 
-def _spread(predicted: NDArray, spread: NDArray | None) -> NDArray[np.float64]:
-    return np.zeros(predicted.shape) if spread is None else spread
-
-
 def _check_coverages(coverages: Sequence[float]) -> None:
     inside = all(0 < coverage < 1 for coverage in coverages)
     if not len(coverages) or not inside or not np.all(np.diff(coverages) > 0):
@@ -273,44 +264,40 @@ def _check_coverages(coverages: Sequence[float]) -> None:
         )
 
 
-def _check(predicted: NDArray, spread: NDArray | None, *, answers: int, wanted: bool) -> None:
+def _checked(
+    predicted: NDArray, spread: NDArray | None, *, answers: int, needed: bool
+) -> NDArray[np.float64]:
+    """Return the spread, 0 where there is none. Raises CatalogueError for arrays that do not fit."""
     if predicted.ndim != 2 or predicted.shape[1] != answers or not np.isfinite(predicted).all():
         raise CatalogueError(
             f"predictions of shape {predicted.shape} for {answers} answers: allowed are finite numbers of "
             f"shape (galaxy, {answers})"
         )
-    if wanted != (spread is not None):
-        raise CatalogueError(
-            "these intervals are for predictions with a spread, and there is none"
-            if wanted
-            else "these intervals are for predictions without a spread"
-        )
-    if spread is not None and (
-        spread.shape != predicted.shape or not np.all((spread >= 0) & (spread < np.inf))
-    ):
+    if needed and spread is None:
+        raise CatalogueError("these intervals are for predictions with a spread, and there is none")
+    if not needed and spread is not None:
+        raise CatalogueError("these intervals are for predictions without a spread")
+    if spread is None:
+        return np.zeros(predicted.shape)
+    if spread.shape != predicted.shape or not np.all((spread >= 0) & (spread < np.inf)):
         raise CatalogueError(
             f"a spread of shape {spread.shape}: it is as large as the predictions and not negative"
         )
+    return spread
 
 
-def _three(values: NDArray) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
-    return first, second, third
+def _tuples(values: NDArray) -> Any:
+    """Return an array as a tuple of numbers, or of tuples of them."""
+    return tuple(tuple(row) if isinstance(row, list) else row for row in values.tolist())
 
 
-def _rows(values: NDArray) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in values.tolist())
+def _texts(rows: Sequence[Sequence[float]]) -> list[list[float | str]]:
+    """Return the rows with infinite numbers as text: JSON has none."""
+    return [[str(value) if math.isinf(value) else value for value in row] for row in rows]
 
 
 def _read(answer: Mapping[str, Any]) -> AnswerIntervals:
-    plain = {key: tuple(float(value) for value in answer[key]) for key in ("variance", "edges")}
-    sides = {key: _rows(np.array(answer[key], dtype=float)) for key in ("low", "high")}
-    return AnswerIntervals(galaxies=int(answer["galaxies"]), **plain, **sides)  # type: ignore[arg-type]
-
-
-def _written(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _written(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_written(entry) for entry in value]
-    return str(value) if isinstance(value, float) and math.isinf(value) else value
+    keys = ("variance", "edges", "low", "high")
+    return AnswerIntervals(
+        int(answer["galaxies"]), *(_tuples(np.array(answer[key], dtype=float)) for key in keys)
+    )
