@@ -39,7 +39,7 @@ from hubblefork.network.callbacks import Target
 from hubblefork.network.device import Hardware, precision_of
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_text
 from hubblefork.network.training import train
-from hubblefork.studies.settings import check_addresses, settings_of
+from hubblefork.studies.study import check_addresses, settings_of
 
 TARGET = 0.119  # what lab-cnn just reaches on real galaxies (records/2026-11-22-speed-run-2-cores)
 CATALOGUE = ("catalogue.parquet", "split.toml", "judge_on.txt", "tree.toml")

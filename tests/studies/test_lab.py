@@ -12,7 +12,7 @@ from hubblefork.errors import RunError
 from hubblefork.studies.lab import Ways, run_lab, write_record
 from hubblefork.studies.lab.study import SECTIONS, WITH_IMAGES
 from hubblefork.studies.lab.trainings import ALL, plan
-from hubblefork.studies.trainings import train_all
+from hubblefork.studies.study import train_all
 
 TOUR = (Path(__file__).parents[2] / "docs" / "tour.md").read_text(encoding="utf-8")
 (COMMAND,) = re.findall(r"^hubblefork (study lab .+)$", TOUR, re.MULTILINE)

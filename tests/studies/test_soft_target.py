@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import CatalogueError, RecipeError
-from hubblefork.studies.settings import check_addresses, settings_of
 from hubblefork.studies.soft_target import Ways, run_soft_target
 from hubblefork.studies.soft_target.page import judge_claim
 from hubblefork.studies.soft_target.plan import NETWORKS, SHARES, make_plan
+from hubblefork.studies.study import check_addresses, settings_of
 
 
 def network(parameters, error, seed=0, galaxies=300):

@@ -95,7 +95,7 @@ def compare(
     """
     from hubblefork.cli.bars import bar
     from hubblefork.studies.compare import Wanted, Ways, run_compare
-    from hubblefork.studies.record import copy_record
+    from hubblefork.studies.study import copy_record
 
     wanted = Wanted(
         recipes=recipes or Wanted.recipes,
@@ -166,8 +166,8 @@ def soft_target(
     """
     from hubblefork.cli.bars import bar
     from hubblefork.io import seconds
-    from hubblefork.studies.record import copy_record
     from hubblefork.studies.soft_target import Ways, run_soft_target
+    from hubblefork.studies.study import copy_record
 
     ways = Ways(
         budget=seconds(budget) if budget else None,

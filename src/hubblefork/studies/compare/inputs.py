@@ -35,8 +35,7 @@ from hubblefork.network.predict import Predictor, predict_rows
 from hubblefork.network.recipe import Recipe
 from hubblefork.stats import metrics
 from hubblefork.studies.compare.plan import Plan
-from hubblefork.studies.speed import predicting_speed
-from hubblefork.studies.trainings import Training
+from hubblefork.studies.study import Training, predicting_speed
 from hubblefork.zoo import DecisionTree, read_tree
 
 

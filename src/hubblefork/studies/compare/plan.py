@@ -9,8 +9,7 @@ from fractions import Fraction
 
 from hubblefork.errors import RecipeError, did_you_mean
 from hubblefork.network.recipe import Recipe, load_recipe
-from hubblefork.studies.settings import check_addresses, settings_of
-from hubblefork.studies.trainings import Training
+from hubblefork.studies.study import Training, check_addresses, settings_of
 
 RECIPES = ("lab-cnn", "lab-resnet50", "vgg7", "views", "fork")
 

@@ -18,8 +18,7 @@ from hubblefork.network.predict import check_views
 from hubblefork.studies.compare.inputs import find_runs, read_sky, read_study
 from hubblefork.studies.compare.page import write_study_page
 from hubblefork.studies.compare.plan import Wanted, make_plan
-from hubblefork.studies.mock import mock_data
-from hubblefork.studies.trainings import train_all
+from hubblefork.studies.study import mock_data, train_all
 
 VIEWS = 16
 MOCK_GALAXIES, MOCK_SPLIT = 360, Split(salt="demo", test=25, validation=20)

@@ -36,9 +36,7 @@ from hubblefork.studies.lab import (
 )
 from hubblefork.studies.lab.inputs import Lab, read_lab
 from hubblefork.studies.lab.trainings import plan
-from hubblefork.studies.mock import mock_data
-from hubblefork.studies.record import copy_record
-from hubblefork.studies.trainings import train_all
+from hubblefork.studies.study import copy_record, mock_data, train_all
 
 SECTIONS: tuple[Callable[[Lab], Section], ...] = (
     summary.headline,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from hubblefork.errors import RecipeError
 from hubblefork.network.recipe import HEADS, load_recipe
-from hubblefork.studies.settings import check_addresses, settings_of
-from hubblefork.studies.trainings import Training
+from hubblefork.studies.study import Training, check_addresses, settings_of
 
 NETWORKS = ("lab-cnn", "lab-resnet50", "lab-resnet50-reweighted")
 CURES = {"lab-resnet50": "lab-resnet50-augmented", "lab-cnn": "lab-cnn-augmented"}

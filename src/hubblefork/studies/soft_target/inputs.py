@@ -20,7 +20,7 @@ from hubblefork.network.tuning import Tuned, read_tuned
 from hubblefork.report.blocks import Missing
 from hubblefork.stats.evaluation import read_evaluation
 from hubblefork.studies.soft_target.plan import FOLDS, TUNED, TUNING, Plan
-from hubblefork.studies.speed import predicting_speed
+from hubblefork.studies.study import predicting_speed
 from hubblefork.zoo import load_tree
 
 

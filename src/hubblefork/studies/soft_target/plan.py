@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from hubblefork.errors import RecipeError
 from hubblefork.network.recipe import Recipe, load_recipe
-from hubblefork.studies.settings import check_addresses, settings_of
+from hubblefork.studies.study import check_addresses, settings_of
 
 NETWORKS = ("vgg11", "vgg16", "resnet50", "resnet50-lora", "vgg7")
 TUNED, TUNING, FOLDS = "vgg7-tuned", "tuning", "folds"

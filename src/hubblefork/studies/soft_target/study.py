@@ -21,10 +21,10 @@ from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.space import load_space
 from hubblefork.network.training import train
 from hubblefork.network.tuning import Budget, tune
-from hubblefork.studies.mock import mock_data
 from hubblefork.studies.soft_target.inputs import read_study
 from hubblefork.studies.soft_target.page import write_study_page
 from hubblefork.studies.soft_target.plan import FOLDS, SIMPLE, TUNED, TUNING, Plan, make_plan
+from hubblefork.studies.study import mock_data
 
 MOCK_GALAXIES, MOCK_SPLIT = 240, Split(salt="demo", test=25, validation=20)
 HOURS_2, SECONDS_90 = 7200.0, 90.0
