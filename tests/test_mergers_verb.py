@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.split import VIEWING, Split, write_split
+from hubblefork.data.folders import VIEWING
+from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.zoo import to_joint
 

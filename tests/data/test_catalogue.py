@@ -22,12 +22,14 @@ from hubblefork.data.catalogue import (
     fractions,
     fractions_by_answer,
     galaxy_ids,
+    id_column,
     ids_among,
     labelled,
     matched,
     metadata_of,
     read_catalogue,
     read_head,
+    rows_of,
     with_fractions,
     with_metadata,
     write_catalogue,
@@ -385,11 +387,34 @@ def test_matching_agrees_with_sets(left: list[int], right: list[int]) -> None:
             matched(*tables)
 
 
-def test_ids_of_different_kinds_cannot_be_joined() -> None:
-    with pytest.raises(
-        CatalogueError, match="int64 in one catalogue and string in the other: they cannot be joined"
-    ):
-        matched(catalogue([1]), catalogue(["1"]))
+def test_ids_of_integers_and_of_text_meet_as_they_are_written() -> None:
+    whole, texts = catalogue([7, BIG, -1]), catalogue(["x", "007", str(BIG), "-1", "7"])
+    left, right = matched(whole, texts)
+    assert galaxy_ids(left).tolist() == [7, BIG, -1]
+    assert galaxy_ids(right).tolist() == ["7", str(BIG), "-1"]
+    assert galaxy_ids(matched(texts, whole)[0]).tolist() == [str(BIG), "-1", "7"]
+    with pytest.raises(CatalogueError, match=r"int64 ids.* string\) have no galaxy_id in common"):
+        matched(catalogue([7]), catalogue(["007"]))
+
+
+def test_rows_of_ids() -> None:
+    assert rows_of(np.array([3, 1, 9]), np.array([1, 2, 3])).tolist() == [2, 0, -1]
+    assert rows_of(np.array(["1", "01", "a"], object), np.array([1, 2, 3])).tolist() == [0, -1, -1]
+    assert rows_of(np.array([1, 2]), np.array(["01", "2", "1" * 30])).tolist() == [-1, 1]
+    assert rows_of(np.array([]), np.array([1])).tolist() == []
+    assert rows_of(np.array([1]), np.array([], dtype=object)).tolist() == [-1]
+    with pytest.raises(CatalogueError, match="float64: galaxies are joined by"):
+        rows_of(np.array([1.0]), np.array([1]))
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [(["7", "-3", "0"], pa.int64()), (["7", "007"], pa.string()), (["9" * 20], pa.string())],
+)
+def test_a_column_of_ids_is_of_integers_only_where_all_are_written_as_such(texts: list[str], kind) -> None:
+    column = id_column(texts)
+    assert column.type == kind
+    assert [str(value) for value in column.to_pylist()] == texts
 
 
 def test_metadata_is_added_to_not_replaced(tree: DecisionTree) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hubblefork.data.split import VIEWING
+from hubblefork.data.folders import VIEWING
 from hubblefork.network.augment import (
     Augmentation,
     augmented_views,

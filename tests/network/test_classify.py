@@ -13,7 +13,7 @@ import hubblefork
 from hubblefork.api.classify import Classified, Galaxy, classify_all, write_classified
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, read_catalogue
-from hubblefork.data.split import named_by_views
+from hubblefork.data.folders import named_by_views
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
 from hubblefork.network.predict import predict
 from hubblefork.network.runs import load_weights

@@ -13,12 +13,12 @@ from hubblefork.api.runs import evaluate_run
 from hubblefork.cli import app
 from hubblefork.cli.tables import evaluation_tables
 from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
-from hubblefork.data.split import VIEWING, Split, write_split
+from hubblefork.data.folders import VIEWING, RunFolder
+from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network import runs
 from hubblefork.network.model import VoteFractions
 from hubblefork.stats.detection import confusion
-from hubblefork.stats.held_out import held_out_of_run
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_views_have_intervals_of_their_own(copied):
 
 
 def test_completeness_lies_beside_the_weights(copied, tree):
-    held_out = held_out_of_run(copied, tree)
+    held_out = RunFolder(copied).judged(tree=tree)
     found = confusions_beside(copied, views=1)
     merger = tree.column("merger")
     counts, truth = held_out.predicted[:, merger] >= 0.1, held_out.volunteers[:, merger] >= 0.1

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from hubblefork.data.catalogue import with_fractions
-from hubblefork.data.split import VIEWING
+from hubblefork.data.folders import VIEWING, JudgedGalaxies
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.stats.detection import (
     THRESHOLDS,
@@ -18,7 +18,6 @@ from hubblefork.stats.detection import (
     write_confusions,
 )
 from hubblefork.stats.estimators import Estimate, Unavailable
-from hubblefork.stats.held_out import HeldOut
 from hubblefork.stats.prevalence import fraction
 
 
@@ -29,7 +28,9 @@ def held_out(tree):
     predicted = np.clip(votes + rng.normal(0, 0.1, votes.shape), 0, 1)
     votes[:20, tree.column("merger")] = np.nan
     ids = np.arange(600)
-    return HeldOut(ids, predicted, votes, pa.table({"galaxy_id": ids}), "validation and test galaxies of it")
+    return JudgedGalaxies(
+        ids, predicted, votes, pa.table({"galaxy_id": ids}), "validation and test galaxies of it", ids
+    )
 
 
 @pytest.fixture

@@ -9,18 +9,18 @@ import pytest
 import tomli_w
 
 from hubblefork.data.catalogue import fractions, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.split import VIEWING, Split, write_split
+from hubblefork.data.folders import (
+    VIEWING,
+    RunFolder,
+    check_viewing,
+    judged_in_catalogue,
+    named_run,
+    views_of,
+)
+from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import Estimate, Unavailable
-from hubblefork.stats.held_out import (
-    check_viewing,
-    held_out_of_catalogue,
-    held_out_of_run,
-    named_run,
-    trained_on,
-    views_of,
-)
 from hubblefork.stats.prevalence import Sample, estimate_all, fraction, quoted, sweep
 from hubblefork.stats.query import Bins, parse_bins
 from hubblefork.zoo import to_joint
@@ -87,7 +87,7 @@ def test_calibration_galaxies_that_tell_nothing(rng):
 
 def test_a_run_hands_over_its_labelled_galaxies_off_training(tree, sky):
     folder, guesses, labels, parts = sky
-    held = held_out_of_run(folder / "run", tree)
+    held = RunFolder(folder / "run").judged(tree=tree)
     expected = (parts != "train") & ~np.isnan(labels).all(axis=1)
     assert sorted(held.ids.tolist()) == guesses.column("galaxy_id").to_numpy()[expected].tolist()
     order = np.argsort(held.ids)
@@ -95,33 +95,33 @@ def test_a_run_hands_over_its_labelled_galaxies_off_training(tree, sky):
     assert "z" in held.columns.column_names
     assert named_run(guesses) == folder / "run"
     trained = (parts == "train") & ~np.isnan(labels).all(axis=1)
-    assert trained_on(folder / "run", guesses, tree) == trained.sum() > 0
-    assert trained_on(folder / "run", guesses.filter(~trained), tree) == 0
+    assert RunFolder(folder / "run").trained_on(guesses, tree) == trained.sum() > 0
+    assert RunFolder(folder / "run").trained_on(guesses.filter(~trained), tree) == 0
 
 
 def test_training_galaxies_never_calibrate_even_where_they_were_predicted(tree, sky, tmp_path):
     folder, guesses, _, parts = sky
     shutil.copytree(folder / "run", tmp_path / "run")
     write_catalogue(guesses.filter(parts != "test"), tmp_path / "run/predictions/validation.parquet")
-    again, before = (held_out_of_run(run, tree) for run in (tmp_path / "run", folder / "run"))
+    again, before = (RunFolder(run).judged(tree=tree) for run in (tmp_path / "run", folder / "run"))
     assert sorted(again.ids.tolist()) == sorted(before.ids.tolist())
 
 
 def test_a_catalogue_with_labels_is_as_good(tree, sky, tmp_path):
     folder, guesses, labels, _ = sky
     write_catalogue(guesses, tmp_path / "all.parquet")
-    held = held_out_of_catalogue(tmp_path / "all.parquet", tree, folder / "data" / "catalogue.parquet")
+    held = judged_in_catalogue(tmp_path / "all.parquet", tree, folder / "data" / "catalogue.parquet")
     assert len(held.ids) == np.count_nonzero(~np.isnan(labels).all(axis=1))
     rng = np.random.default_rng(2)
     votes = to_joint(tree, np.hstack([rng.dirichlet(np.ones(len(q.answers)), 8) for q in tree.questions]))
     table = with_fractions(pa.table({"galaxy_id": np.arange(1895, 1903)}), votes, tree)
     write_catalogue(table, tmp_path / "few.csv")
-    few = held_out_of_catalogue(tmp_path / "all.parquet", tree, tmp_path / "few.csv")
+    few = judged_in_catalogue(tmp_path / "all.parquet", tree, tmp_path / "few.csv")
     assert few.ids.tolist() == list(range(1895, 1900))
     np.testing.assert_allclose(few.volunteers, votes[:5])
     with pytest.raises(CatalogueError, match="labels of none of the 900"):
         write_catalogue(table.slice(5), tmp_path / "others.csv")
-        held_out_of_catalogue(tmp_path / "all.parquet", tree, tmp_path / "others.csv")
+        judged_in_catalogue(tmp_path / "all.parquet", tree, tmp_path / "others.csv")
 
 
 def test_a_mean_over_views_is_calibrated_by_means_over_as_many(tree, sky, tmp_path):
@@ -129,11 +129,11 @@ def test_a_mean_over_views_is_calibrated_by_means_over_as_many(tree, sky, tmp_pa
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)
     with pytest.raises(RunError, match="not predicted yet from 16 views"):
-        held_out_of_run(run, tree, views=16)
+        RunFolder(run).judged(tree=tree, views=16)
     rows = np.flatnonzero(parts == "test")
     surer = with_fractions(guesses.take(rows), fractions(guesses, tree)[rows] ** 2, tree)
     write_catalogue(surer, run / "predictions" / "test-16-views.parquet")
-    held = held_out_of_run(run, tree, views=16)
+    held = RunFolder(run).judged(tree=tree, views=16)
     kept = ~np.isnan(labels[rows]).all(axis=1)
     np.testing.assert_allclose(held.predicted, fractions(surer, tree)[kept])
     assert "test-16-views galaxies" in held.origin
@@ -147,9 +147,9 @@ def test_predictions_of_galaxies_seen_otherwise_are_not_taken(tree, sky, tmp_pat
     earlier = with_metadata(guesses.take(np.flatnonzero(parts == "test")), {"views": "1", "viewing": "1"})
     write_catalogue(earlier, own)
     with pytest.raises(CatalogueError, match=r"test\.parquet: .* in another way: hubblefork evaluate "):
-        held_out_of_run(run, tree)
+        RunFolder(run).judged(tree=tree)
     write_catalogue(with_metadata(earlier, {"viewing": VIEWING}), own)
-    assert len(held_out_of_run(run, tree).ids)
+    assert len(RunFolder(run).judged(tree=tree).ids)
     with pytest.raises(CatalogueError, match=r"the catalogue: .* in another way: predict anew"):
         check_viewing(earlier, "the catalogue", "predict anew")
 
@@ -167,17 +167,17 @@ def test_a_catalogue_says_of_how_many_views_it_is(said, views):
 
 def test_what_a_run_lacks_is_said(tree, sky, tmp_path):
     with pytest.raises(RunError, match="not the folder of a run"):
-        held_out_of_run(tmp_path, tree)
+        RunFolder(tmp_path).judged(tree=tree)
     (tmp_path / "run.toml").write_text('data = "nowhere"')
     with pytest.raises(RunError, match="not predicted yet"):
-        held_out_of_run(tmp_path, tree)
+        RunFolder(tmp_path).judged(tree=tree)
     with pytest.raises(CatalogueError, match="names no run"):
         named_run(pa.table({"galaxy_id": [1]}))
 
 
 def test_the_correction_finds_the_votes_fraction_the_count_does_not(tree, sky, rng):
     folder, guesses, _, parts = sky
-    held = held_out_of_run(folder / "run", tree)
+    held = RunFolder(folder / "run").judged(tree=tree)
     training = guesses.filter(parts == "train")
     found = fraction(training, "merger >= 0.35", held, rng=rng)
     one = found.estimate
@@ -201,7 +201,7 @@ def test_the_correction_finds_the_votes_fraction_the_count_does_not(tree, sky, r
 
 def test_galaxies_of_the_catalogue_do_not_calibrate_it(tree, sky, rng):
     folder, guesses, _, parts = sky
-    held = held_out_of_run(folder / "run", tree)
+    held = RunFolder(folder / "run").judged(tree=tree)
     test = guesses.filter(parts == "test")
     found = fraction(test, judged=held, rng=rng)
     labelled_validation = len(held.apart_from(test).ids)
@@ -229,7 +229,7 @@ def test_clean_weights_and_expressions(tree, sky, rng):
 
 def test_bins_count_every_galaxy_once(tree, sky, rng):
     folder, guesses, _, _ = sky
-    held = held_out_of_run(folder / "run", tree)
+    held = RunFolder(folder / "run").judged(tree=tree)
     whole = fraction(guesses, judged=held, bins="redshift", column="z", resamples=5, rng=rng)
     found = list(whole.bins.values())
     assert sum(one.galaxies for one in found) == GALAXIES

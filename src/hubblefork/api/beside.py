@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from hubblefork.data.catalogue import with_metadata
-from hubblefork.data.split import VIEWING, evaluate_command, named_by_views
+from hubblefork.data.folders import VIEWING, evaluate_command, named_by_views
 from hubblefork.errors import RunError
 from hubblefork.network.runs import EMBEDDED, digest_of, weights_file
 from hubblefork.stats.conformal import INTERVALS, Intervals, read_intervals

@@ -11,6 +11,7 @@ import numpy as np
 
 from hubblefork.api.runs import evaluate_run
 from hubblefork.data.catalogue import fractions, matched, read_catalogue
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import Split, write_split
 from hubblefork.io import Progress, silent
@@ -20,7 +21,6 @@ from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.report import write_report
 from hubblefork.stats.estimators import Count, Estimate, count_above
-from hubblefork.stats.held_out import held_out_of_run
 from hubblefork.stats.prevalence import fraction
 from hubblefork.zoo import load_tree
 
@@ -88,7 +88,7 @@ def _mergers(predictions: Path, truth: Path) -> tuple[Count, Count, float]:
 
 def _corrected(run: Path, predictions: Path) -> Estimate:
     tree, table = load_tree(), read_catalogue(predictions)
-    return fraction(table, judged=held_out_of_run(run, tree), tree=tree).estimate
+    return fraction(table, judged=RunFolder(run).judged(tree=tree), tree=tree).estimate
 
 
 def _text(one: Count | Estimate) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from hubblefork.data.catalogue import read_catalogue
-from hubblefork.data.split import TEST, VALIDATION, Split, named_by_views, read_split
+from hubblefork.data.folders import RunFolder, named_by_views
+from hubblefork.data.split import TEST, VALIDATION, Split, read_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network.predict import predict_part
@@ -17,7 +18,6 @@ from hubblefork.stats.conformal import INTERVALS, Intervals, write_intervals
 from hubblefork.stats.detection import COMPLETENESS, confusions_of, write_confusions
 from hubblefork.stats.estimators import Unavailable
 from hubblefork.stats.evaluation import calibrate, evaluate, evaluate_baselines, write_evaluation
-from hubblefork.stats.held_out import held_out_of_run
 from hubblefork.zoo import read_tree
 
 SAME_GALAXIES = Unavailable(
@@ -51,7 +51,7 @@ def evaluate_run(
     calibrating = read_catalogue(paths[VALIDATION])
     intervals = calibrate(tree, calibrating, volunteers, split, VALIDATION, weights=weights, views=views)
     _keep(intervals, run / named_by_views(INTERVALS, views))
-    held_out, origin = held_out_of_run(run, tree, views=views), f"{' and '.join(split.judges)} galaxies"
+    held_out, origin = RunFolder(run).judged(tree=tree, views=views), f"{' and '.join(split.judges)} galaxies"
     known = confusions_of(held_out, tree, weights=weights, views=views, origin=origin)
     write_confusions(known, run / named_by_views(COMPLETENESS, views))
     judged = intervals if part == TEST or isinstance(intervals, Unavailable) else SAME_GALAXIES

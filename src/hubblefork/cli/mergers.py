@@ -73,7 +73,7 @@ def mergers(
     import numpy as np
 
     from hubblefork.data.catalogue import read_catalogue, read_head
-    from hubblefork.stats.held_out import tree_of
+    from hubblefork.data.folders import tree_of
     from hubblefork.stats.prevalence import columns_to_read, fraction
     from hubblefork.stats.query import at_least, parse_query
 
@@ -109,19 +109,13 @@ def _check_together(where: str, predicted_threshold: float | None, time: str, de
 
 def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, labels: Path | None) -> Judged:
     """Return the calibration galaxies: those asked for must be there, the run's own may be missing."""
+    from hubblefork.data.folders import RunFolder, check_viewing, judged_in_catalogue, named_run, views_of
     from hubblefork.errors import HubbleforkError
-    from hubblefork.stats.held_out import (
-        check_viewing,
-        held_out_of_catalogue,
-        held_out_of_run,
-        named_run,
-        views_of,
-    )
 
     if calibrate_on is not None and calibrate_on.is_file():
         if labels is None:
             raise typer.BadParameter("a catalogue to calibrate on needs --labels, the votes of its galaxies")
-        return held_out_of_catalogue(calibrate_on, tree, labels)
+        return judged_in_catalogue(calibrate_on, tree, labels)
     views = views_of(table)
     try:
         check_viewing(table, "the catalogue", "predict anew")
@@ -130,7 +124,7 @@ def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, la
             raise
         return _nothing_known(error, views)
     try:
-        return held_out_of_run(calibrate_on or named_run(table), tree, labels, views=views)
+        return RunFolder(calibrate_on or named_run(table)).judged(tree=tree, labels=labels, views=views)
     except HubbleforkError as error:
         if calibrate_on is not None or labels is not None:
             raise
@@ -140,8 +134,8 @@ def _held_out(table: pa.Table, tree: DecisionTree, calibrate_on: Path | None, la
 def _numbers_known(table: pa.Table, views: int, lost: HubbleforkError) -> Judged:
     """Return the numbers beside the weights that predicted; `lost` is why their galaxies are not at hand."""
     from hubblefork.api.beside import confusions_beside
+    from hubblefork.data.folders import named_run
     from hubblefork.errors import HubbleforkError
-    from hubblefork.stats.held_out import named_run
 
     try:
         return confusions_beside(named_run(table), views=views)
@@ -152,7 +146,7 @@ def _numbers_known(table: pa.Table, views: int, lost: HubbleforkError) -> Judged
 
 
 def _nothing_known(lost: HubbleforkError, views: int, more: str = "") -> Unavailable:
-    from hubblefork.data.split import evaluate_command
+    from hubblefork.data.folders import evaluate_command
     from hubblefork.stats.estimators import Unavailable
 
     remedy = f"{evaluate_command('RUN', views)}, then --calibrate-on RUN (or CATALOGUE with --labels TABLE)"

@@ -10,10 +10,10 @@ import pyarrow as pa
 from rich.markup import escape
 from rich.table import Table
 
+from hubblefork.data.folders import RunFolder, named_run
 from hubblefork.errors import HubbleforkError
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import LABELS, Estimate, Unavailable
-from hubblefork.stats.held_out import named_run, trained_on
 from hubblefork.stats.prevalence import Fraction
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED, Rate
 from hubblefork.zoo import DecisionTree
@@ -117,6 +117,6 @@ def warnings(table: pa.Table, found: Fraction, tree: DecisionTree) -> list[str]:
 
 def _trained(table: pa.Table, tree: DecisionTree) -> int:
     try:
-        return trained_on(named_run(table), table, tree)
+        return RunFolder(named_run(table)).trained_on(table, tree)
     except HubbleforkError:
         return 0

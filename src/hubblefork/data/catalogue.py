@@ -197,42 +197,51 @@ def id_column(ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> pa.Array | pa.
     return integers if integers.cast(pa.string()).equals(column) else column
 
 
+def rows_of(ids: NDArray, others: NDArray) -> NDArray[np.int64]:
+    """Return where each id stands among others, shape (galaxy,); -1 where it does not.
+
+    The one rule of ids: integers and text meet where the text is the integer as it is written, so 7 is "7"
+    but not "007". Raises CatalogueError for ids that are neither integers nor text.
+    """
+    left, right = _as_ids(ids), _as_ids(others)
+    if left.type != right.type:
+        left, right = left.cast(pa.string()), right.cast(pa.string())
+    return (
+        pa.compute.index_in(left, value_set=right)
+        .fill_null(-1)
+        .to_numpy(zero_copy_only=False)
+        .astype(np.int64)
+    )
+
+
+def _as_ids(ids: NDArray) -> pa.Array:
+    """Return ids as 64-bit integers or as text."""
+    kind = np.asarray(ids).dtype.kind
+    if kind in "iu":
+        return pa.array(ids, pa.int64())
+    if kind in "OUS" or not len(ids):
+        return pa.array([str(value) for value in ids], pa.string())
+    raise CatalogueError(f"{ID} is {np.asarray(ids).dtype}: galaxies are joined by 64-bit integers or text")
+
+
 def ids_among(table: pa.Table, ids: NDArray) -> NDArray[np.bool_]:
-    """Say of each of some ids whether a catalogue has it; 7 and "7" are one id, "007" is another."""
-    column, texts = table.column(ID), ids.astype(str).tolist()
-    alike = texts if pa.types.is_string(column.type) else [_integer_if_exact(text) for text in texts]
-    asked = pa.array([value for value in alike if value is not None], column.type)
-    found = set(column.filter(pa.compute.is_in(column, value_set=asked)).to_pylist())
-    return np.array([value in found for value in alike], dtype=bool)
-
-
-def _integer_if_exact(text: str) -> int | None:
-    """Return the 64-bit integer that is written so, None for other text."""
-    try:
-        number = int(text)
-    except ValueError:
-        return None
-    return number if str(number) == text and -(2**63) <= number < 2**63 else None
+    """Say of each of some ids whether a catalogue has it, by the rule of `rows_of`; shape (galaxy,)."""
+    return rows_of(ids, galaxy_ids(table)) >= 0
 
 
 def matched(left: pa.Table, right: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Return the rows of both tables whose `galaxy_id` stands in both, in the order of the left.
 
-    Raises CatalogueError when the ids are of different kinds or none match.
+    Ids meet by the rule of `rows_of`. Raises CatalogueError when none match.
     """
-    kinds = left.schema.field(ID).type, right.schema.field(ID).type
-    if kinds[0] != kinds[1]:
+    rows = rows_of(galaxy_ids(left), galaxy_ids(right))
+    if not (rows >= 0).any():
+        kinds = [table.schema.field(ID).type for table in (left, right)]
         raise CatalogueError(
-            f"{ID} is {kinds[0]} in one catalogue and {kinds[1]} in the other: they cannot be joined"
+            f"the two catalogues ({len(left)} galaxies with {kinds[0]} ids, {len(right)} with {kinds[1]}) "
+            f"have no {ID} in common"
         )
-    place = {galaxy_id: row for row, galaxy_id in enumerate(galaxy_ids(right).tolist())}
-    pairs = [(row, place[i]) for row, i in enumerate(galaxy_ids(left).tolist()) if i in place]
-    if not pairs:
-        raise CatalogueError(
-            f"the two catalogues ({len(left)} and {len(right)} galaxies) have no {ID} in common"
-        )
-    rows_left, rows_right = zip(*pairs, strict=True)
-    return left.take(list(rows_left)), right.take(list(rows_right))
+    return left.filter(pa.array(rows >= 0)), right.take(rows[rows >= 0])
 
 
 def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:

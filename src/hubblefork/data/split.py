@@ -22,8 +22,6 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 LEFT_OUT = "left out"
 HASHES = 16**8
-VIEWING = "2"
-"""How galaxies are seen at prediction (`network.augment.even_views`); any other number is made anew."""
 
 
 @dataclass(frozen=True)
@@ -138,22 +136,6 @@ def read_split(folder: Path) -> Split:
             f"{path}: not a split ({type(error).__name__}: {error}): it needs salt, test, validation and "
             "judge_on; write it anew with `hubblefork split`, or remove it for the default split"
         ) from error
-
-
-def named_by_views(name: str, views: int) -> str:
-    """Return a file's name for predictions from so many views: "test.csv" is "test-16-views.csv" for 16."""
-    stem, dot, suffix = name.partition(".")
-    return name if views == 1 else f"{stem}-{views}-views{dot}{suffix}"
-
-
-def predictions_file(run: Path, part: str, views: int = 1) -> Path:
-    """Return where a run keeps its predictions of a part, made from so many views of each galaxy."""
-    return run / "predictions" / named_by_views(f"{part}.parquet", views)
-
-
-def evaluate_command(run: Path | str, views: int = 1) -> str:
-    """Return the command that makes a run's predictions from so many views, and its intervals for them."""
-    return f"hubblefork evaluate {run}{f' --views {views}' if views > 1 else ''}"
 
 
 def _hashed(salt: str, galaxy_id: int | str) -> int:

@@ -62,7 +62,7 @@ def still_views(stamps: Tensor, size: int, by: Augmentation) -> Tensor:
 def even_views(stamps: Tensor, size: int, views: int, by: Augmentation) -> Iterator[Tensor]:
     """Yield so many views of all galaxies, turned as by `even_moves`; shapes as `central_views`.
 
-    A change of what is seen here makes other predictions: it raises `sky.split.VIEWING`.
+    A change of what is seen here makes other predictions: it raises `data.folders.VIEWING`.
     """
     if views == 1 and not by.first_angle:
         yield central_views(stamps, size)

@@ -45,7 +45,8 @@ from hubblefork.data.catalogue import (
     write_catalogue,
     write_pieces,
 )
-from hubblefork.data.split import VIEWING, predictions_file, read_split
+from hubblefork.data.folders import VIEWING, RunFolder
+from hubblefork.data.split import read_split
 from hubblefork.data.stamps import prepare, stream_opened
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, replacing, silent
@@ -279,7 +280,7 @@ def predict_part(
     values = predict_rows(
         Predictor(weights, device=device, views=views), data, rows, f"predicting {part}", progress
     )
-    path = predictions_file(run, part, views)
+    path = RunFolder(run).predictions(part, views)
     write_catalogue(signed(with_fractions(ids, values, weights.tree), [weights], [run], views), path)
     return path
 

@@ -6,31 +6,25 @@ file alone is enough to predict. No pickle is read from it.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import platform
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tomli_w
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hubblefork import __version__
-from hubblefork.data.split import Split, write_split
+from hubblefork.data.folders import DataFolder, RunFolder
+from hubblefork.data.split import Split
 from hubblefork.errors import RunError
-from hubblefork.io import replacing, write_text
+from hubblefork.io import replacing
 from hubblefork.network.adapters import frozen_names, merged
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, parse_recipe, recipe_text
-from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_text, write_tree
+from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_text
 
 BASE = "base.safetensors"
 PACKAGED = Path(__file__).with_name("weights")
@@ -53,80 +47,39 @@ def begin(
     out: Path, recipe: Recipe, tree: DecisionTree, *, data: Path, split: Split, notes: Mapping[str, Any]
 ) -> None:
     """Write what is known before training. A resumed run keeps the notes of its beginning."""
-    if (out / "run.toml").exists():
-        return
-    write_split(split, out)
-    write_tree(tree, out)
-    write_text(out / "recipe.toml", recipe_text(recipe))
-    versions = {"hubblefork": __version__, "python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in PACKAGES}
-    entries = {"data": str(data.resolve()), "recipe": recipe.name, "seed": recipe.seed, "finished": False}
-    write_text(out / "run.toml", tomli_w.dumps({**entries, **notes, "versions": versions}))
+    known = {"recipe": recipe.name, "seed": recipe.seed, **notes}
+    RunFolder(out).begin(recipe_text(recipe), tree, DataFolder(data), split, known)
 
 
 def add_remarks(out: Path, remarks: Sequence[str]) -> None:
     """Add to `run.toml` what did not go as the recipe asks; empty remarks are none, and none stands twice."""
-    notes = read_notes(out)
-    fresh = [remark for remark in remarks if remark and remark not in notes.get("remarks", [])]
-    if fresh:
-        write_text(out / "run.toml", tomli_w.dumps({**notes, "remarks": [*notes.get("remarks", []), *fresh]}))
-
-
-def finish(
-    out: Path, rows: Sequence[Mapping[str, float]], mode: str, watch: str, centred: Mapping[str, float]
-) -> None:
-    """Add to `run.toml` how the run ended, and what centring its weights afterwards came to."""
-    best = (min if mode == "min" else max)(rows, key=lambda row: row[watch])
-    ended = {
-        "finished": True,
-        "epochs": len(rows),
-        "best_epoch": int(best["epoch"]),
-        "best": {watch: best[watch]},
-        **centred,
-        "training_seconds": sum(row["seconds"] for row in rows),
-        "galaxies_per_second": float(np.median([row["galaxies_per_second"] for row in rows])),
-    }
-    write_text(out / "run.toml", tomli_w.dumps({**read_notes(out), **ended}))
+    RunFolder(out).add_remarks(remarks)
 
 
 def is_finished(out: Path) -> bool:
     """Whether the folder holds a run that has ended by itself."""
-    return (out / "run.toml").exists() and bool(read_notes(out).get("finished"))
+    return RunFolder(out).is_finished()
 
 
 def read_notes(out: Path) -> dict[str, Any]:
     """Return the contents of `run.toml`. Raises RunError."""
-    try:
-        return tomllib.loads((out / "run.toml").read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise RunError(f"{out} is not the folder of a run: run.toml cannot be read: {error}") from error
+    return RunFolder(out).notes()
 
 
 def read_recipe(out: Path) -> Recipe:
     """Return the recipe of a run folder. Raises RunError, RecipeError."""
-    try:
-        text = (out / "recipe.toml").read_text(encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{out} is not the folder of a run: recipe.toml cannot be read: {error}") from error
-    return parse_recipe(text, origin=str(out / "recipe.toml"))
+    run = RunFolder(out)
+    return parse_recipe(run.recipe_text(), origin=str(run.recipe_file))
 
 
 def write_metrics(out: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """Write `metrics.csv`, one row an epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(out / "metrics.csv", text.getvalue())
+    RunFolder(out).write_metrics(rows)
 
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
     """Return the rows of `metrics.csv`; none before the first epoch has ended."""
-    path = out / "metrics.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return RunFolder(out).metrics()
 
 
 def write_weights(

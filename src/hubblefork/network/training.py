@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION, Split, read_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import DivergedError, RunError
@@ -97,7 +98,7 @@ def train(
             _fit(_trainer(recipe, out, hardware, [*ours, *callbacks]), module, galaxies, out / "last.ckpt")
     if first:
         centred = centre_weights(out, galaxies) if recipe.fit_offsets else {}
-        runs.finish(out, log.rows, MODES[recipe.monitor], recipe.monitor, centred)
+        RunFolder(out).finish(MODES[recipe.monitor], recipe.monitor, **centred)
     return out
 
 

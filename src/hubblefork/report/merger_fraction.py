@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, with_fractions
-from hubblefork.data.split import evaluate_command
+from hubblefork.data.folders import JudgedGalaxies, RunFolder, evaluate_command
 from hubblefork.errors import HubbleforkError
 from hubblefork.report.blocks import Block, Missing, Paragraph, Picture, Section, Table, bounds, decimal
 from hubblefork.report.figures.fractions import (
@@ -23,7 +23,6 @@ from hubblefork.report.figures.fractions import (
 from hubblefork.report.inputs import Galaxies, Inputs
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import MERGER, THRESHOLD, Estimate, Unavailable, binomial_interval
-from hubblefork.stats.held_out import HeldOut, held_out_of_run
 from hubblefork.stats.prevalence import Fraction, fraction, sweep
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED
 from hubblefork.zoo import DecisionTree
@@ -72,9 +71,9 @@ def _samples(inputs: Inputs) -> dict[str, Galaxies]:
     return found
 
 
-def _held_out(inputs: Inputs, views: int) -> HeldOut | Unavailable:
+def _held_out(inputs: Inputs, views: int) -> JudgedGalaxies | Unavailable:
     try:
-        return held_out_of_run(inputs.run, inputs.tree, views=views)
+        return RunFolder(inputs.run).judged(tree=inputs.tree, views=views)
     except HubbleforkError as error:
         return Unavailable(f"no calibration galaxies: {error}", evaluate_command(inputs.run, views))
 
@@ -94,7 +93,9 @@ def _votes(galaxies: Galaxies, tree: DecisionTree) -> NDArray[np.float64]:
     return votes[~np.isnan(votes)]
 
 
-def _about(inputs: Inputs, found: Mapping[str, Fraction], held_out: HeldOut | Unavailable) -> list[Block]:
+def _about(
+    inputs: Inputs, found: Mapping[str, Fraction], held_out: JudgedGalaxies | Unavailable
+) -> list[Block]:
     text = (
         "A true merger is a galaxy whose joint fraction of “merger” is at least "
         f"{THRESHOLD:g} by the volunteers. "
@@ -162,7 +163,7 @@ def _swept(
     inputs: Inputs,
     tables: Mapping[str, pa.Table],
     samples: Mapping[str, Galaxies],
-    held_out: HeldOut | Unavailable,
+    held_out: JudgedGalaxies | Unavailable,
     rng: np.random.Generator,
 ) -> Picture:
     name = next(iter(tables))  # the judged galaxies where there are any: their votes are known
@@ -177,7 +178,7 @@ def _swept(
     return Picture("fraction-thresholds", drawing, caption)
 
 
-def _regression(inputs: Inputs, held_out: HeldOut | Unavailable) -> list[Block]:
+def _regression(inputs: Inputs, held_out: JudgedGalaxies | Unavailable) -> list[Block]:
     if isinstance(held_out, Unavailable):
         return []
     column = inputs.tree.column(MERGER)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hubblefork.data.split import evaluate_command
+from hubblefork.data.folders import evaluate_command
 from hubblefork.report.blocks import (
     Block,
     Missing,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.split import TRAIN, VALIDATION, Split, evaluate_command
+from hubblefork.data.folders import evaluate_command
+from hubblefork.data.split import TRAIN, VALIDATION, Split
 from hubblefork.report.blocks import (
     Block,
     Missing,

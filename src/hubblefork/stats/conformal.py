@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from hubblefork.data.split import VIEWING
+from hubblefork.data.folders import VIEWING
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import write_text
 

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.stats import qmc
 
-from hubblefork.data.split import VIEWING
+from hubblefork.data.folders import VIEWING, JudgedGalaxies
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import write_text
 from hubblefork.stats.estimators import LEVEL, Estimate, Unavailable
-from hubblefork.stats.held_out import HeldOut
 from hubblefork.stats.query import Criterion
 from hubblefork.zoo import DecisionTree
 
@@ -296,7 +295,7 @@ class Confusions:
 
 
 def confusions_of(
-    held_out: HeldOut, tree: DecisionTree, *, weights: str, views: int, origin: str
+    held_out: JudgedGalaxies, tree: DecisionTree, *, weights: str, views: int, origin: str
 ) -> Confusions:
     """Count calibration galaxies, of each answer those that have a fraction of it."""
     found = {

@@ -19,6 +19,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import columns_of, fractions_by_answer
+from hubblefork.data.folders import JudgedGalaxies, tree_of
 from hubblefork.errors import CatalogueError
 from hubblefork.stats import calibration, detection
 from hubblefork.stats.detection import THRESHOLDS, Calibration, Confusions
@@ -33,7 +34,6 @@ from hubblefork.stats.estimators import (
     effective_count,
     summed,
 )
-from hubblefork.stats.held_out import HeldOut, tree_of
 from hubblefork.stats.query import Bins, Criterion, Joint, at_least, numbers_of, parse_bins, parse_query
 from hubblefork.stats.rates import DRAWS, Rate, Time, rates_of
 from hubblefork.stats.samples import well_asked
@@ -43,7 +43,7 @@ MERGERS = "merger >= 0.3"
 SUFFIX = "_debiased"
 NO_GALAXIES = Unavailable("no calibration galaxies: none were given", "give galaxies with labels")
 
-Judged = HeldOut | Confusions | Unavailable
+Judged = JudgedGalaxies | Confusions | Unavailable
 """Labelled galaxies that the network did not train on, or their numbers alone, or why there are none."""
 
 
@@ -350,7 +350,7 @@ def _in_bins(
         bins = parse_bins(bins, table, column)
     place = bins.place(numbers_of(table, bins.column))
     near = [judged] * (len(bins.edges) - 1)
-    if isinstance(judged, HeldOut) and bins.column in judged.columns.column_names:
+    if isinstance(judged, JudgedGalaxies) and bins.column in judged.columns.column_names:
         places = bins.place(numbers_of(judged.columns, bins.column))
         near = [judged.chosen(places == number) for number in range(len(near))]
     fractions = [measure(table.filter(place == number), galaxies) for number, galaxies in enumerate(near)]

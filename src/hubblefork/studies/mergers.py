@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import fractions, matched, read_catalogue
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import Split, write_split
 from hubblefork.io import Progress, silent
@@ -30,7 +31,6 @@ from hubblefork.network.training import train
 from hubblefork.report.oldpage import write_page
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import Estimate, Unavailable
-from hubblefork.stats.held_out import held_out_of_run
 from hubblefork.stats.prevalence import Sample, estimate_all
 from hubblefork.stats.shift import compare
 from hubblefork.studies.injection import Pools, Scenario, run_scenario
@@ -192,7 +192,7 @@ def _mock_scenarios(skies: _Skies) -> list[Scenario]:
 
 def _labelled_scenarios(run: Path) -> list[Scenario]:
     tree = load_tree()
-    column, held = tree.column("merger"), held_out_of_run(run, tree)
+    column, held = tree.column("merger"), RunFolder(run).judged(tree=tree)
     score, votes = held.predicted[:, column], held.volunteers[:, column]
     true = votes >= THRESHOLD
     pools = Pools(score[true], score[~np.isnan(votes) & ~true])
@@ -267,7 +267,7 @@ def _known(mock: Path, run: Path | None) -> Mapping[str, tuple[NDArray, NDArray]
     column = tree.column("merger")
     found = {}
     for title, folder in {"mock sky": mock, **({} if run is None else {"labelled galaxies": run})}.items():
-        held = held_out_of_run(folder, tree)
+        held = RunFolder(folder).judged(tree=tree)
         there = ~np.isnan(held.volunteers[:, column])
         found[title] = held.predicted[there, column], held.volunteers[there, column]
     return found

@@ -26,7 +26,8 @@ from hubblefork.data.catalogue import (
     with_fractions,
     write_catalogue,
 )
-from hubblefork.data.split import VIEWING, Split, read_split
+from hubblefork.data.folders import VIEWING
+from hubblefork.data.split import Split, read_split
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network import runs

@@ -1,0 +1,442 @@
+"""Data folders and run folders: the only place that knows the names of their files.
+
+A data folder is written by `ingest`, a run folder by `train`. A run names the data that it was trained on;
+its predictions of the validation and test galaxies are joined with their votes here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tomli_w
+from numpy.typing import NDArray
+
+from hubblefork import __version__
+from hubblefork.data.catalogue import (
+    ID,
+    fractions,
+    galaxy_ids,
+    ids_among,
+    labelled,
+    metadata_of,
+    read_catalogue,
+    rows_of,
+    with_metadata,
+)
+from hubblefork.data.labels import read_labels
+from hubblefork.data.rejects import Reject, read_rejects
+from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
+from hubblefork.data.stamps import Stamps, StampSpec, open_stamps
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.io import write_text
+from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names, write_tree
+from hubblefork.zoo.tree import DEFAULT
+
+PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")
+VIEWING = "2"
+"""How galaxies are seen at prediction (`network.augment.even_views`); any other number is made anew."""
+
+
+@dataclass(frozen=True)
+class JudgedGalaxies:
+    """Predicted galaxies beside their votes: the only join of the two.
+
+    `ids` (galaxy,); `predicted`, `volunteers`: joint fractions (galaxy, answer), NaN where nobody was asked.
+    `columns` are the other columns of the table of the votes and `rows` (galaxy,) the places in it, -1 and
+    null for a galaxy that it does not have. `views`: how many views of each galaxy the predictions are the
+    mean of. `origin` names the galaxies.
+    """
+
+    ids: NDArray
+    predicted: NDArray[np.float64]
+    volunteers: NDArray[np.float64]
+    columns: pa.Table
+    origin: str
+    rows: NDArray[np.int64]
+    views: int = 1
+
+    def chosen(self, which: NDArray) -> JudgedGalaxies:
+        """Return some of the galaxies, by a mask (galaxy,) or by their places."""
+        rows = np.flatnonzero(which) if which.dtype == bool else which
+        arrays = self.ids[rows], self.predicted[rows], self.volunteers[rows]
+        return JudgedGalaxies(*arrays, self.columns.take(rows), self.origin, self.rows[rows], self.views)
+
+    def labelled(self) -> NDArray[np.bool_]:
+        """Say of each galaxy whether it has any votes, shape (galaxy,)."""
+        return np.any(~np.isnan(self.volunteers), axis=1)
+
+    def apart_from(self, table: pa.Table) -> JudgedGalaxies:
+        """Return those that a catalogue does not have; all of them where none would be left."""
+        apart = ~ids_among(table, self.ids)
+        return self.chosen(apart) if apart.any() else self
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The folder of a catalogue, its tree, its split, what was refused, and stamps."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def catalogue_file(self) -> Path:
+        """The catalogue: one row a galaxy."""
+        return self.path / "catalogue.parquet"
+
+    def exists(self) -> bool:
+        """Whether the folder holds a catalogue."""
+        return self.catalogue_file.exists()
+
+    def catalogue(self, only: Sequence[str] | None = None) -> pa.Table:
+        """Read the catalogue; with `only`, the ids and these columns. Raises CatalogueError."""
+        return read_catalogue(self.catalogue_file, only)
+
+    def tree(self) -> DecisionTree:
+        """Read the decision tree of the labels. Raises TreeError."""
+        return read_tree(self.path)
+
+    def split(self) -> Split:
+        """Read the split. Raises CatalogueError."""
+        return read_split(self.path)
+
+    @property
+    def rejects_file(self) -> Path:
+        """What was refused, and why."""
+        return self.path / "rejects.csv"
+
+    def rejects(self) -> list[Reject]:
+        """Read what was refused. Raises OSError, ValueError for a file that is not there or damaged."""
+        return read_rejects(self.rejects_file)
+
+    def stamps(self, spec: StampSpec) -> Stamps:
+        """Open the finished stamps of all galaxies, in the catalogue's order. Raises StampError."""
+        return open_stamps(self.path, spec)
+
+    @property
+    def ingest_command(self) -> str:
+        """The command that makes the folder."""
+        return f"hubblefork ingest … --out {self.path}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a training: recipe, notes, split, metrics, weights, predictions, evaluation."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def opened(cls, path: Path | str) -> RunFolder:
+        """Return the folder of a run that has begun. Raises RunError where `run.toml` cannot be read."""
+        run = cls(Path(path))
+        run.notes()
+        return run
+
+    def exists(self) -> bool:
+        """Whether a training began in the folder."""
+        return (self.path / "run.toml").exists()
+
+    def begin(
+        self, recipe: str, tree: DecisionTree, data: DataFolder, split: Split, notes: Mapping[str, Any]
+    ) -> None:
+        """Write what is known before training, `recipe` as TOML; a resumed run keeps its first notes."""
+        if self.exists():
+            return
+        write_split(split, self.path)
+        write_tree(tree, self.path)
+        write_text(self.recipe_file, recipe)
+        versions = {"hubblefork": __version__, "python": platform.python_version()}
+        versions |= {name: metadata.version(name) for name in PACKAGES}
+        entries = {"data": str(data.path.resolve()), **notes, "versions": versions}
+        self._write_notes({"finished": False, **entries})
+
+    def finish(self, mode: str, monitor: str, **notes: float) -> None:
+        """Note how the training ended: its best epoch has the least (mode "min") or most `monitor`."""
+        rows = self.metrics()
+        best = (min if mode == "min" else max)(rows, key=lambda row: row[monitor])
+        self.update_notes(
+            finished=True,
+            epochs=len(rows),
+            best_epoch=int(best["epoch"]),
+            best={monitor: best[monitor]},
+            **notes,
+            training_seconds=sum(row["seconds"] for row in rows),
+            galaxies_per_second=float(np.median([row["galaxies_per_second"] for row in rows])),
+        )
+
+    def notes(self) -> dict[str, Any]:
+        """Read `run.toml`: what is known of the training. Raises RunError."""
+        try:
+            return tomllib.loads((self.path / "run.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.path} is not the folder of a run: run.toml cannot be read: {error}; "
+                "train one with `hubblefork train`"
+            ) from error
+
+    def update_notes(self, **entries: Any) -> None:
+        """Add entries to `run.toml`. Raises RunError, DiskError."""
+        self._write_notes({**self.notes(), **entries})
+
+    def add_remarks(self, remarks: Sequence[str]) -> None:
+        """Add what did not go as the recipe asks; an empty remark is none, and none is added twice."""
+        before = self.notes().get("remarks", [])
+        new = [remark for remark in remarks if remark and remark not in before]
+        if new:
+            self.update_notes(remarks=[*before, *new])
+
+    def _write_notes(self, notes: Mapping[str, Any]) -> None:
+        write_text(self.path / "run.toml", tomli_w.dumps(notes))
+
+    def is_finished(self) -> bool:
+        """Whether the training ended by itself."""
+        return self.exists() and bool(self.notes().get("finished"))
+
+    @property
+    def data(self) -> DataFolder:
+        """The data folder that the run was trained on. Raises RunError where `run.toml` cannot be read."""
+        return DataFolder(Path(str(self.notes().get("data", ""))))
+
+    def tree(self) -> DecisionTree:
+        """Read the decision tree. Raises TreeError."""
+        return read_tree(self.path)
+
+    def split(self) -> Split:
+        """Read the split. Raises CatalogueError."""
+        return read_split(self.path)
+
+    @property
+    def recipe_file(self) -> Path:
+        """The recipe as TOML."""
+        return self.path / "recipe.toml"
+
+    def recipe_text(self) -> str:
+        """Read the recipe as TOML. Raises RunError."""
+        try:
+            return self.recipe_file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"{self.path} is not the folder of a run: recipe.toml cannot be read: {error}"
+            ) from error
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Read `metrics.csv`, one row an epoch; none before the first epoch has ended."""
+        path = self.metrics_file
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write `metrics.csv`. Raises DiskError."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.metrics_file, text.getvalue())
+
+    @property
+    def weights(self) -> Path:
+        """The file of the weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def evaluation_file(self) -> Path:
+        """What the predictions of a part are worth against its votes."""
+        return self.path / "evaluation.json"
+
+    def evaluation(self) -> dict[str, Any]:
+        """Read `evaluation.json`. Raises RunError."""
+        path = self.evaluation_file
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{path}: no readable evaluation: {error}; run `{self.evaluate_command()}` first"
+            ) from error
+
+    def predictions(self, part: str, views: int = 1) -> Path:
+        """Return the file of the predictions of a part, made from so many views of each galaxy."""
+        return self.path / "predictions" / named_by_views(f"{part}.parquet", views)
+
+    def intervals(self, views: int = 1) -> Path:
+        """Return the file of the conformal intervals for predictions from so many views."""
+        return self.path / named_by_views("intervals.json", views)
+
+    def confusions(self, views: int = 1) -> Path:
+        """Return the file of completeness and false-positive rate, for predictions from so many views."""
+        return self.path / named_by_views("completeness.json", views)
+
+    def evaluate_command(self, views: int = 1) -> str:
+        """Return the command that makes the predictions from so many views, and the intervals for them."""
+        return evaluate_command(self.path, views)
+
+    def judged(
+        self,
+        parts: str | Sequence[str] = (VALIDATION, TEST),
+        *,
+        views: int = 1,
+        labels: Path | None = None,
+        tree: DecisionTree | None = None,
+    ) -> JudgedGalaxies:
+        """Return the labelled galaxies of some parts with their predictions from so many views.
+
+        What one view misses is not what the mean of several misses: a catalogue is calibrated by predictions
+        made like its own. Labels are those of the run's data, or of a table `labels`. Training galaxies are
+        never taken. Raises RunError where the folder is no run or no part is predicted, CatalogueError for
+        tables that cannot be read or have no galaxy in common.
+        """
+        data, tree = self.data, tree or self.tree()
+        parts = (parts,) if isinstance(parts, str) else parts
+        paths = [path for part in parts if (path := self.predictions(part, views)).exists()]
+        if not paths:
+            manner = f" from {views} views of each, as the catalogue is" if views > 1 else ""
+            raise RunError(f"{self.path}: its {' and '.join(parts)} galaxies are not predicted yet{manner}")
+        tables = [self._predicted(path, views, tree) for path in paths]
+        predicted = pa.concat_tables(table.replace_schema_metadata() for table in tables)
+        predicted = with_metadata(predicted, {"views": str(views)})
+        trained = self.split().assign(galaxy_ids(predicted).tolist()) == TRAIN
+        origin = f"{' and '.join(path.stem for path in paths)} galaxies of {self.path}"
+        return joined(predicted.filter(~trained), labels or data.catalogue_file, tree, origin)
+
+    def _predicted(self, path: Path, views: int, tree: DecisionTree) -> pa.Table:
+        table = read_catalogue(path)
+        check_viewing(table, str(path), self.evaluate_command(views))
+        return table.select([ID, *tree.columns])
+
+    def trained_on(self, table: pa.Table, tree: DecisionTree) -> int:
+        """Return how many of a catalogue's galaxies trained the run. Raises RunError, CatalogueError."""
+        data = self.data.catalogue()
+        ids = galaxy_ids(data)[labelled(data, tree)]
+        return int(ids_among(table, ids[self.split().assign(ids.tolist()) == TRAIN]).sum())
+
+
+def judged_in_catalogue(catalogue: Path, tree: DecisionTree, labels: Path) -> JudgedGalaxies:
+    """Return the galaxies of a catalogue of predictions that have labels in a table.
+
+    Whether the network trained on them is for the caller to know. Raises CatalogueError.
+    """
+    return joined(read_catalogue(catalogue), labels, tree, f"galaxies of {catalogue} labelled in {labels}")
+
+
+def joined(
+    predicted: pa.Table, labels: Path | pa.Table, tree: DecisionTree, origin: str, *, unlabelled: bool = False
+) -> JudgedGalaxies:
+    """Join predictions with the votes of a label table or a catalogue, by the rule of `rows_of`.
+
+    Only the labelled galaxies are kept; with `unlabelled` all are. Raises CatalogueError where none of the
+    galaxies has labels and they are needed, and for tables that cannot be read.
+    """
+    votes, columns = _votes(labels, tree)
+    ids = galaxy_ids(predicted)
+    rows = rows_of(ids, galaxy_ids(columns))
+    volunteers = np.full((len(ids), len(tree.columns)), np.nan)
+    volunteers[rows >= 0] = votes[rows[rows >= 0]]
+    others = columns.take(pa.array(rows, mask=rows < 0))
+    galaxies = JudgedGalaxies(
+        ids, fractions(predicted, tree), volunteers, others, origin, rows, views_of(predicted)
+    )
+    if unlabelled:
+        return galaxies
+    if not galaxies.labelled().any():
+        where = labels if isinstance(labels, Path) else "the table of labels"
+        raise CatalogueError(f"{where}: it has labels of none of the {len(ids)} {origin}")
+    return galaxies.chosen(galaxies.labelled())
+
+
+def _votes(labels: Path | pa.Table, tree: DecisionTree) -> tuple[NDArray, pa.Table]:
+    """Return the votes (galaxy, answer) of a table, and its ids with its other columns."""
+    if isinstance(labels, Path) and labels.suffix in (".zip", ".csv"):
+        table = read_labels([labels], tree)
+        return table.joint[list(table.row_of.values())], pa.table({ID: pa.array(table.row_of, pa.string())})
+    catalogue = read_catalogue(labels) if isinstance(labels, Path) else labels
+    others = [name for name in catalogue.column_names if name not in tree.columns]
+    return fractions(catalogue, tree), catalogue.select(others)
+
+
+def named_run(table: pa.Table) -> Path:
+    """Return the run that a catalogue of predictions names. Raises CatalogueError for one that names none."""
+    run = metadata_of(table).get("run")
+    if not run:
+        raise CatalogueError("the catalogue names no run (metadata key `run`; CSV keeps none)")
+    return Path(run)
+
+
+def tree_of(table: pa.Table) -> DecisionTree:
+    """Return the tree of a catalogue, by its name or from the run that it names; else Galaxy Zoo 2's.
+
+    Raises CatalogueError for another tree whose run is not there.
+    """
+    metadata = metadata_of(table)
+    name, run = metadata.get("tree", DEFAULT), Path(metadata.get("run", ""))
+    if name in tree_names():
+        return load_tree(name)
+    if "run" not in metadata or read_tree(run).name != name:
+        raise CatalogueError(
+            f'the catalogue is of the tree "{name}", which its run should hold; {run} does not: predict anew'
+        )
+    return read_tree(run)
+
+
+def views_of(table: pa.Table) -> int:
+    """Return of how many views of each galaxy a catalogue's predictions are the mean; 1 where it says none.
+
+    Raises CatalogueError where the metadata's `views` is no number.
+    """
+    views = metadata_of(table).get("views", "1")
+    if not views.isdecimal() or int(views) < 1:
+        raise CatalogueError(f'the catalogue\'s metadata say views = "{views}": a number, at least 1')
+    return int(views)
+
+
+def check_viewing(table: pa.Table, what: str, remedy: str) -> None:
+    """Raise CatalogueError for predictions of a version that looked at galaxies in another way than this."""
+    metadata = metadata_of(table)
+    if "views" in metadata and metadata.get("viewing") != VIEWING:
+        raise CatalogueError(
+            f"{what}: predictions of an earlier hubblefork, which looked at galaxies in another way: {remedy}"
+        )
+
+
+def named_by_views(name: str, views: int) -> str:
+    """Return a file's name for predictions from so many views: "test.csv" is "test-16-views.csv" for 16."""
+    stem, dot, suffix = name.partition(".")
+    return name if views == 1 else f"{stem}-{views}-views{dot}{suffix}"
+
+
+def evaluate_command(run: Path | str, views: int = 1) -> str:
+    """Return the command that makes a run's predictions from so many views, and its intervals for them."""
+    return f"hubblefork evaluate {run}{f' --views {views}' if views > 1 else ''}"
