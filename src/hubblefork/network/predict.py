@@ -53,9 +53,9 @@ from hubblefork.io import Progress, replacing, silent
 from hubblefork.network import runs
 from hubblefork.network.augment import even_views
 from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
-from hubblefork.network.folding import folded
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.parts import Parts
+from hubblefork.network.postprocess import folded
 from hubblefork.network.recipe import Recipe
 from hubblefork.zoo import DecisionTree
 

@@ -82,7 +82,7 @@ class Recipe:
     `momentum`; "muon" is AdamW except for the matrices of the hidden layers. With an `ema_decay` (per step;
     0: none) the exponential moving average of the weights is validated and saved. With `fit_offsets` the
     output offsets are fitted again after training, to training galaxies that were chosen at random (see
-    `centring`). `precision` "auto" is the fastest one of the device. `compile` uses torch.compile.
+    `postprocess`). `precision` "auto" is the fastest one of the device. `compile` uses torch.compile.
     """
 
     name: str

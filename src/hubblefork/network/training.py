@@ -40,10 +40,10 @@ from hubblefork.network.callbacks import (
     EpochLog,
     LowerOnPlateau,
 )
-from hubblefork.network.centring import centre_weights
 from hubblefork.network.device import Hardware, compiled, keep_freed_memory, precision_of
 from hubblefork.network.heads import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
+from hubblefork.network.postprocess import centre_weights
 from hubblefork.network.pretrained import start
 from hubblefork.network.recipe import Recipe, differences
 from hubblefork.zoo import DecisionTree, read_tree

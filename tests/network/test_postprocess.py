@@ -1,10 +1,11 @@
-"""Centring: selected galaxies teach what is seen, unselected ones how often it is said."""
+"""Centring: an offset learned from selected galaxies goes. Folding: the same fractions, no normalisations."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from hubblefork.api.runs import evaluate_run
 from hubblefork.cli.tables import trained_text
@@ -13,12 +14,16 @@ from hubblefork.data.split import TRAIN, Split, read_split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.network import runs
 from hubblefork.network.batches import labelled_rows
-from hubblefork.network.centring import centre
 from hubblefork.network.model import VoteFractions
+from hubblefork.network.postprocess import centre, folded
 from hubblefork.network.predict import Predictor
+from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
+from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder
+
+SIDE = 32
 
 
 @pytest.fixture
@@ -84,7 +89,9 @@ def validation_rmse(run):
 
 def test_a_training_ends_with_it(selected, tree, quick, tmp_path):
     plain = train(selected, replace(quick, head="tree"), tmp_path / "plain", device="cpu")
-    centred = train(selected, replace(quick, head="tree", centre=True), tmp_path / "centred", device="cpu")
+    centred = train(
+        selected, replace(quick, head="tree", fit_offsets=True), tmp_path / "centred", device="cpu"
+    )
     before, galaxies = residual(plain, selected, tree)
     after, _ = residual(centred, selected, tree)
     assert abs(after) < 0.4 * abs(before)
@@ -101,7 +108,69 @@ def test_a_training_ends_with_it(selected, tree, quick, tmp_path):
 
 def test_without_a_list_nothing_is_done(data, quick, tmp_path):
     plain = train(data, quick, tmp_path / "plain", device="cpu")
-    centred = train(data, replace(quick, centre=True), tmp_path / "centred", device="cpu")
+    centred = train(data, replace(quick, fit_offsets=True), tmp_path / "centred", device="cpu")
     assert "centred_on" not in runs.read_notes(centred)
     one, other = (runs.load_weights(run).network.state_dict() for run in (plain, centred))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def with_statistics(network):
+    """Give every normalisation statistics and weights as if it had learned something."""
+    torch.manual_seed(3)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for values in (layer.running_mean, layer.bias.data):
+                values.normal_(0, 0.2)
+            for values in (layer.running_var, layer.weight.data):
+                values.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def normalisations(network):
+    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def spoil(network):
+    """Make every normalisation that still computes return NaN."""
+    for layer in normalisations(network):
+        layer.running_mean.fill_(torch.nan)
+    return network
+
+
+@torch.no_grad()
+def test_an_encoder_needs_no_normalisation_any_more():
+    recipe = load_recipe("fork", [f"input_size={SIDE}", "stamp_size=48"])
+    network = with_statistics(VoteFractions(recipe, load_tree()))
+    views = torch.rand(4, 3, SIDE, SIDE)
+    before = network(views)
+    without = spoil(folded(network, SIDE))
+    assert len(normalisations(without)) > 40
+    torch.testing.assert_close(without(views), before, rtol=0, atol=1e-5)
+    torch.testing.assert_close(network(views), before)
+
+
+class Branching(nn.Module):
+    """A convolution whose maps are normalised and used as they are."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.normalisation = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, views):
+        maps = self.convolution(views)
+        return maps + self.normalisation(maps)
+
+
+@torch.no_grad()
+def test_a_convolution_that_is_used_twice_stays_as_it_is():
+    network = with_statistics(Branching())
+    assert folded(network, SIDE) is network
+
+
+@torch.no_grad()
+def test_a_normalisation_after_something_else_goes_on():
+    network = with_statistics(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)))
+    views = torch.rand(2, 3, SIDE, SIDE)
+    without = folded(network, SIDE)
+    torch.testing.assert_close(without(views), network(views))
+    assert torch.isnan(spoil(without)(views)).all()
