@@ -39,7 +39,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from hubblefork.network import runs  # isort: skip - before Lightning: see network/operators.py
+from hubblefork.network import runs  # isort: skip - before Lightning: see network/__init__.py
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode

@@ -48,7 +48,7 @@ def main() -> None:
 
 def ours(arguments: argparse.Namespace) -> dict[str, float]:
     """Train with hubblefork's own pieces: the loop that Lightning runs, without its epoch ends."""
-    from hubblefork.network import training  # isort: skip - before Lightning: see network/operators.py
+    from hubblefork.network import training  # isort: skip - before Lightning: see network/__init__.py
     import lightning
     import torch
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from hubblefork.cli import app
 from hubblefork.errors import RecipeError
 from hubblefork.network.architectures import build
-from hubblefork.network.own import run_networks
+from hubblefork.network.architectures.encoder import run_networks
 
 FILE = """
 from timm.models import register_model

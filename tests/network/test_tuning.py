@@ -19,8 +19,7 @@ from hubblefork.errors import CatalogueError, DivergedError, RecipeError, RunErr
 from hubblefork.io import write_text
 from hubblefork.network import runs, tuning
 from hubblefork.network.recipe import load_recipe, recipe_text
-from hubblefork.network.space import load_space, parse_space
-from hubblefork.network.tuning import Budget, tune
+from hubblefork.network.tuning import load_space, parse_space, tune
 
 from .conftest import write_data_folder
 
@@ -64,8 +63,8 @@ def trained_by(monkeypatch):
     return stand_in
 
 
-def work(data, out, trials=8, **ways):
-    return tune(data, ways.pop("recipe", RECIPE), out, **{"space": SPACE, "budget": Budget(trials), **ways})
+def work(data, out, recipe=RECIPE, **options):
+    return tune(data, recipe, out, **{"space": SPACE, "trials": 8, **options})
 
 
 def test_the_best_trial_becomes_a_recipe(data, tmp_path, trained_by):
@@ -166,10 +165,10 @@ def test_a_trial_that_outlasts_the_budget_is_queued_again(data, tmp_path, traine
     training = trained_by()
     clock = iter(range(10_000))
     monkeypatch.setattr(tuning.time, "monotonic", lambda: float(next(clock)))
-    found = work(data, tmp_path, budget=Budget(3, seconds=9))
+    found = work(data, tmp_path, trials=3, seconds=9)
     assert found.count("waiting") == found.count("queued again") == 1
     monkeypatch.setattr(tuning.time, "monotonic", lambda: 0.0)
-    found = work(data, tmp_path, budget=Budget(3, seconds=9))
+    found = work(data, tmp_path, trials=3, seconds=9)
     assert found.count("waiting") == 0
     assert found.count("complete") + found.count("pruned") == 3
     names = [name for name, _ in training.asked]
@@ -179,15 +178,13 @@ def test_a_trial_that_outlasts_the_budget_is_queued_again(data, tmp_path, traine
 def test_a_study_of_another_recipe_data_set_or_space_is_refused(data, tmp_path, trained_by, tree):
     trained_by()
     work(data, tmp_path, trials=1)
-    with pytest.raises(
-        RunError, match=r'study "lab-cnn" is one of another kind.*epochs: 4, not 5|epochs: 5, not 4'
-    ):
+    with pytest.raises(RunError, match=r'study "lab-cnn" is another one.*epochs: 4, not 5|epochs: 5, not 4'):
         work(
             data, tmp_path, recipe=load_recipe("lab-cnn", ["epochs=5", "batch_size=32", "steps_per_epoch=10"])
         )
     with pytest.raises(RunError, match="other galaxies, labels or split"):
         work(write_data_folder(tmp_path / "other", tree, galaxies=60), tmp_path)
-    with pytest.raises(RunError, match="another space to search"):
+    with pytest.raises(RunError, match="another search space"):
         work(data, tmp_path, space=SPACE[:1])
     assert len(work(data, tmp_path, trials=1).rows) == 1
 
@@ -229,7 +226,7 @@ def test_a_tuning_trains_for_real(data, tmp_path, quick):
     wanted = load_recipe(
         "vgg7", ["crop=64", "stamp_size=32", "input_size=32", "width=2", "steps_per_epoch=1", "epochs=1"]
     )
-    found = tune(data, wanted, tmp_path, space=load_space(wanted), budget=Budget(1))
+    found = tune(data, wanted, tmp_path, trials=1)
     assert found.count("complete") == 1
     assert runs.is_finished(tmp_path / "trials" / "0000")
     assert not (tmp_path / "trials" / "0000" / "last.ckpt").exists()
@@ -237,10 +234,10 @@ def test_a_tuning_trains_for_real(data, tmp_path, quick):
 
 
 def test_hubbleforks_own_space_leaves_out_what_the_network_does_not_leave_open():
-    fields = {dial.field for dial in load_space(load_recipe("lab-cnn"))}
+    fields = {entry.field for entry in load_space(load_recipe("lab-cnn"))}
     assert {"learning_rate", "zoom", "batch_size"} <= fields
     assert not fields & {"dropout", "hidden_layers", "hidden_units"}
-    assert {"dropout", "hidden_layers"} <= {dial.field for dial in load_space(load_recipe("vgg7"))}
+    assert {"dropout", "hidden_layers"} <= {entry.field for entry in load_space(load_recipe("vgg7"))}
 
 
 def test_a_table_is_checked_as_a_whole(tmp_path):
@@ -268,7 +265,7 @@ def test_a_table_is_checked_as_a_whole(tmp_path):
         ("[head]\nchoices = []", "at least one value"),
         ("zoom = 1", "nothing else"),
         ("", "there is no field in it"),
-        ("[zoom", "not a space to search"),
+        ("[zoom", "not a search space"),
     ],
 )
 def test_a_malformed_table_is_refused(text, complaint):
@@ -286,10 +283,9 @@ WORKER = """
 import sys
 from pathlib import Path
 from hubblefork.network.recipe import load_recipe
-from hubblefork.network.space import parse_space
-from hubblefork.network.tuning import Budget, tune
+from hubblefork.network.tuning import parse_space, tune
 space = parse_space("[learning_rate]\\nlow = 1e-4\\nhigh = 1e-2\\nlog = true", "tests")
-tune(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), space=space, budget=Budget(5))
+tune(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), space=space, trials=5)
 """
 
 
@@ -307,7 +303,7 @@ def test_two_workers_share_a_study_and_one_may_be_killed(data, quick, tmp_path):
     other = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     one.kill()
     assert other.wait(timeout=800) == 0
-    found = tuning.read_tuned(recipe, out)
+    found = tuning.read_tuning(recipe, out)
     assert found.count("queued again") == 1
     assert found.count("complete") + found.count("pruned") == 5
     assert found.count("running") == found.count("waiting") == 0

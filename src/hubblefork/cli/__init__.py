@@ -72,7 +72,7 @@ def common(
 ) -> None:
     """Run first what concerns all commands."""
     if networks is not None:
-        from hubblefork.network.own import run_networks
+        from hubblefork.network.architectures.encoder import run_networks
 
         run_networks(networks)
 

@@ -45,8 +45,7 @@ def tune(
     Example: hubblefork tune data/ --recipe vgg7 --trials 20 --budget 2h --out tuning/
     """
     from hubblefork.cli.bars import bar
-    from hubblefork.network.space import load_space
-    from hubblefork.network.tuning import Budget
+    from hubblefork.network.tuning import load_space
     from hubblefork.network.tuning import tune as run
     from hubblefork.studies.tuned import write_tuning_page
 
@@ -56,7 +55,8 @@ def tune(
         chosen,
         out,
         space=load_space(chosen, space),
-        budget=Budget(trials, seconds(budget) if budget else None),
+        trials=trials,
+        seconds=seconds(budget) if budget else None,
         storage=storage,
         name=name,
         weights=weights,

@@ -82,12 +82,11 @@ def train(
     lightning.seed_everything(recipe.seed, workers=False, verbose=False)
     steps = recipe.epochs * galaxies.steps
     module = VoteFractionsModule(recipe, tree, steps=steps)
-    first = rank_zero_only.rank == 0  # of the processes that share the batches, the one that writes
-    if first:
+    if is_first():
         prepare(data, recipe.stamps, progress=progress)
         _begin(out, module.network, galaxies, weights)
     remark = compiled(module.network, recipe.input_size, where) if recipe.compile else ""
-    if first:
+    if is_first():
         runs.add_remarks(out, [remark, precision_of(recipe.precision, where).remark])
     log, done = EpochLog(out), runs.read_metrics(out)
     total = None if recipe.max_minutes else steps
@@ -96,10 +95,15 @@ def train(
         ours += [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
         with _quiet():
             _fit(_trainer(recipe, out, hardware, [*ours, *callbacks]), module, galaxies, out / "last.ckpt")
-    if first:
+    if is_first():
         centred = centre_weights(out, galaxies) if recipe.fit_offsets else {}
         RunFolder(out).finish(MODES[recipe.monitor], recipe.monitor, **centred)
     return out
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes, of those that share the batches."""
+    return bool(rank_zero_only.rank == 0)
 
 
 def _begin(out: Path, network: VoteFractions, galaxies: GalaxyData, weights: Path | None) -> None:

@@ -1,12 +1,12 @@
-"""Tuning: an Optuna study over one recipe, by any number of workers on one storage.
+"""Tuning: an Optuna study over the settings of one recipe, by any number of workers on one storage.
 
     out/study.db          the study, unless another storage is named
-    out/trials/0007/      the run of a trial, as `train` leaves one
+    out/trials/0007/      the run of a trial, as `train` leaves it
     out/trials.csv        every trial: state, value, settings, seconds, why it failed
     out/best.toml         the recipe of the best trial
 
-A worker that is killed leaves its trial running; the next worker that looks marks it as failed and queues its
-settings again, and whoever takes them goes on in the same run folder.
+A worker that is killed leaves its trial in the state "running". The next worker that looks marks it as
+failed and queues its settings again; the worker that takes them continues in the same run folder.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import io
 import os
 import socket
 import time
+import tomllib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +34,11 @@ from lightning.pytorch.callbacks import Callback
 from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.data.split import read_split
 from hubblefork.errors import DivergedError, ExtraMissing, RecipeError, RunError
-from hubblefork.io import Advance, Progress, silent, write_text
+from hubblefork.io import Progress, silent, write_text
 from hubblefork.network import runs
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.device import Hardware
-from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text
-from hubblefork.network.space import Dial, with_values
+from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text, with_new_names
 from hubblefork.network.training import train
 from hubblefork.zoo import read_tree
 
@@ -45,50 +46,127 @@ if TYPE_CHECKING:
     import optuna
 
 OPTUNA_MISSING = "tuning needs the package optuna, which is not installed: pip install 'hubblefork[tune]'"
-HEARTBEAT, GRACE = 15, 60
+HEARTBEAT, GRACE = 15, 60  # seconds
 RETRIES = 5
-OTHER_CREATES = ("UNIQUE constraint", "duplicate key", "already exists", "database is locked")
+OTHER_WORKER_CREATES = ("UNIQUE constraint", "duplicate key", "already exists", "database is locked")
 
 
 class TrialFailed(Exception):
-    """A trial whose settings cannot be trained: it diverged, or took more memory than there is."""
+    """A trial whose settings cannot be trained: it diverged, or needed more memory than there is."""
 
 
 class OutOfTime(Exception):
-    """A trial broken off because the budget is spent; it is queued again."""
+    """A trial that was stopped because the time is over; it is queued again."""
 
 
 @dataclass(frozen=True)
-class Budget:
-    """At most so many trials in the study, and so many seconds for this worker (None: no limit)."""
+class SearchRange:
+    """The values of one recipe field to search: `choices`, or `low` to `high`, logarithmic if `log`."""
 
-    trials: int = 20
-    seconds: float | None = None
+    field: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0
+    high: float = 0
+    log: bool = False
 
-    def __post_init__(self) -> None:
-        if self.trials < 1 or (self.seconds is not None and not self.seconds > 0):
-            raise RecipeError(
-                f"a budget of {self.trials} trials in {self.seconds} s: at least 1, and above 0 s"
-            )
+    def suggested(self, trial: optuna.Trial) -> Any:
+        """Return the value for a trial."""
+        if self.choices:
+            return trial.suggest_categorical(self.field, self.choices)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(self.field, self.low, self.high, log=self.log)
+        return trial.suggest_float(self.field, self.low, self.high, log=self.log)
+
+    def problems(self, recipe: Recipe) -> list[str]:
+        """Say why the recipe cannot have these values; nothing if it can."""
+        problems = []
+        for value in self.choices or (self.low, self.high):
+            try:
+                replace(recipe, **{self.field: value})
+            except RecipeError as error:
+                problems.append(str(error))
+        return list(dict.fromkeys(problems))
+
+
+def load_space(recipe: Recipe, path: Path | None = None) -> tuple[SearchRange, ...]:
+    """Read the search space for a recipe from a TOML file, or the default one.
+
+    Of the default space, the fields that the recipe's network does not have are left out. Raises RecipeError
+    with all problems at once: fields that a recipe does not have, values that it cannot have.
+    """
+    if path is None:
+        text = resources.files("hubblefork.network").joinpath("space.toml").read_text(encoding="utf-8")
+        return tuple(entry for entry in parse_space(text, "space.toml") if not entry.problems(recipe))
+    try:
+        space = parse_space(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: the search space cannot be read: {error}") from error
+    problems = [problem for entry in space for problem in entry.problems(recipe)]
+    if problems:
+        raise RecipeError(f"{path}: " + "; ".join(problems))
+    return space
+
+
+def parse_space(text: str, origin: str) -> tuple[SearchRange, ...]:
+    """Read a search space from TOML. Raises RecipeError, all problems at once."""
+    try:
+        entries = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{origin}: not a search space: {error}") from error
+    problems = [problem for key, entry in entries.items() for problem in _entry_problems(key, entry)]
+    if problems or not entries:
+        raise RecipeError(f"{origin}: " + ("; ".join(problems) or "there is no field in it to search"))
+    return tuple(
+        SearchRange(key, **{**entry, "choices": tuple(entry.get("choices", ()))})
+        for key, entry in with_new_names(entries).items()
+    )
+
+
+def _entry_problems(key: str, entry: Any) -> list[str]:
+    if not isinstance(entry, dict) or set(entry) - {"choices", "low", "high", "log"}:
+        return [f"[{key}] holds choices, or low and high, and log: nothing else"]
+    if "choices" in entry:
+        valid = isinstance(entry["choices"], list) and entry["choices"] and set(entry) == {"choices"}
+        return (
+            [] if valid else [f"[{key}] choices is a list of at least one value, without low, high and log"]
+        )
+    low, high = entry.get("low"), entry.get("high")
+    if not (isinstance(low, int | float) and isinstance(high, int | float)):
+        return [f"[{key}] low and high are numbers: {low!r}, {high!r}"]
+    if not low < high or (entry.get("log") and not low > 0):
+        return [f"[{key}] low = {low}, high = {high}: low is below high, and above 0 with log"]
+    return []
+
+
+def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with these field values; an epoch shows as many galaxies as before.
+
+    Raises RecipeError.
+    """
+    changed = replace(recipe, **with_new_names(values))
+    if changed.steps_per_epoch and changed.batch_size != recipe.batch_size:
+        steps = round(recipe.steps_per_epoch * recipe.batch_size / changed.batch_size)
+        changed = replace(changed, steps_per_epoch=max(1, steps))
+    return changed
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What a tuning came to so far: one row a trial, the best trial's recipe, what mattered.
+class TuningResult:
+    """The trials until now, one row each; the recipe of the best one; the importance of the settings.
 
-    `importance` maps fields to their share of the spread of the results (Hutter et al. 2014's fANOVA); empty
-    with too few finished trials.
+    `importance` maps fields to their share of the variance of the results (fANOVA, Hutter et al. 2014); it is
+    empty if too few trials have finished. The states of trials are "complete", "pruned", "fail", "queued
+    again", "running" and "waiting".
     """
 
     name: str
     recipe: Recipe
-    watch: str
     rows: list[dict[str, Any]]
     importance: dict[str, float]
     best: Recipe | None
 
     def count(self, state: str) -> int:
-        """Return how many trials ended as "complete", "pruned" or "fail", or are "running" or "waiting"."""
+        """Return the number of trials in a state."""
         return sum(row["state"] == state for row in self.rows)
 
 
@@ -97,84 +175,111 @@ def tune(
     recipe: Recipe,
     out: Path,
     *,
-    space: Sequence[Dial],
-    budget: Budget,
+    space: Sequence[SearchRange] = (),
+    trials: int = 20,
+    seconds: float | None = None,
     storage: str = "",
     name: str = "",
     weights: Path | None = None,
     hardware: Hardware | None = None,
     progress: Progress = silent,
-) -> Tuned:
-    """Work on a study until it has its trials or this worker's time is spent; return what it came to.
+) -> TuningResult:
+    """Work on a study until it has its `trials` or this worker has used its `seconds`; return the result.
 
-    `storage` is a URL of SQLAlchemy (sqlite:///…, postgresql://…), or journal:PATH or redis://…; SQLite in
-    `out` by itself. Several workers, on one machine or many, call this with the same storage and name (the
-    recipe's by itself). Trials are pruned by the median of the others after each epoch. Raises ExtraMissing
-    without Optuna, RunError where the name belongs to a study of another recipe, data set or space, or the
-    storage cannot be opened.
+    `space` is the default one (`load_space`) if it is empty. `storage` is a URL of SQLAlchemy (sqlite:///…,
+    postgresql://…), journal:PATH or redis://…; the default is SQLite in `out`. Several workers, on one or
+    many computers, call this with the same storage and name (default: the recipe's). A trial is pruned if
+    after an epoch it is worse than the median of the others. Raises ExtraMissing without Optuna; RecipeError
+    for a budget of nothing; RunError if the name belongs to a study of another recipe, data set or space, or
+    the storage cannot be opened.
     """
+    if trials < 1 or (seconds is not None and not seconds > 0):
+        raise RecipeError(f"a budget of {trials} trials in {seconds} s: at least 1, and above 0 s")
+    space = space or load_space(recipe)
     with _quiet_optuna() as library:
         study = _opened(library, storage or _sqlite(out), name or recipe.name, recipe)
         _check_same_study(study, data, recipe, space)
-        worker = _Worker(
-            study, data, recipe, out, space, budget, weights, hardware or Hardware(), time.monotonic()
-        )
-        with progress(f"tuning {recipe.name}", budget.trials, worker.counted()) as advance:
-            worker.work(advance)
-        return _written(study, recipe, out)
+        worker = _Worker(study, recipe, out / "trials", space, trials, seconds)
+        with progress(f"tuning {recipe.name}", trials, worker.begun()) as advance:
+            for finished in worker.work(data, weights=weights, hardware=hardware):
+                advance(finished)
+        result = _result(study, recipe)
+    if result.best is not None:
+        write_text(out / "best.toml", recipe_text(result.best))
+    if result.rows:
+        text = io.StringIO()
+        fields = dict.fromkeys(key for row in result.rows for key in row)
+        writer = csv.DictWriter(text, fieldnames=list(fields), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(result.rows)
+        write_text(out / "trials.csv", text.getvalue())
+    return result
 
 
-def read_tuned(recipe: Recipe, out: Path, *, storage: str = "", name: str = "") -> Tuned:
-    """Return what a study came to, without working on it. Raises RunError."""
+def read_tuning(recipe: Recipe, out: Path, *, storage: str = "", name: str = "") -> TuningResult:
+    """Return the result of a study until now, without working on it. Raises RunError."""
     with _quiet_optuna() as library:
-        return _summary(_opened(library, storage or _sqlite(out), name or recipe.name, recipe), recipe)
+        return _result(_opened(library, storage or _sqlite(out), name or recipe.name, recipe), recipe)
 
 
-@dataclass
 class _Worker:
-    """One process that takes trials."""
+    """One process that takes trials of a study."""
 
-    study: optuna.Study
-    data: Path
-    recipe: Recipe
-    out: Path
-    space: Sequence[Dial]
-    budget: Budget
-    weights: Path | None
-    hardware: Hardware
-    began: float
+    def __init__(
+        self,
+        study: optuna.Study,
+        recipe: Recipe,
+        folder: Path,
+        space: Sequence[SearchRange],
+        trials: int,
+        seconds: float | None,
+    ) -> None:
+        self.study, self.recipe, self.folder, self.space = study, recipe, folder, space
+        self.trials, self.end = trials, None if seconds is None else time.monotonic() + seconds
 
-    def work(self, advance: Advance) -> None:
-        """Take trials until there are enough or the time is spent; Ctrl-C queues the one at hand again."""
+    def work(self, data: Path, **options: Any) -> Iterator[int]:
+        """Take trials until there are enough or the time is over; yield how many more have begun.
+
+        `options` are those of `train`. Ctrl-C queues the current trial again.
+        """
+
+        def objective(trial: optuna.Trial) -> float:
+            return self._value(trial, data, options)
+
         _queue_dead_trials(self.study)
         while self._has_time() and self._is_work_left():
-            before = self.counted()
+            before = self.begun()
             with suppress(OutOfTime):
-                self.study.optimize(self._objective, n_trials=1, catch=(TrialFailed,))
-            advance(self.counted() - before)
+                self.study.optimize(objective, n_trials=1, catch=(TrialFailed,))
+            yield self.begun() - before
             _queue_dead_trials(self.study)
 
-    def counted(self) -> int:
-        """Return how many trials of the study are done or under way."""
+    def begun(self) -> int:
+        """Return how many trials of the study are finished or running."""
         trials, again = self.study.get_trials(deepcopy=False), _queued_again(self.study)
         return sum(trial.state.name != "WAITING" and trial.number not in again for trial in trials)
 
     def _has_time(self) -> bool:
-        return self.budget.seconds is None or time.monotonic() - self.began < self.budget.seconds
+        return self.end is None or time.monotonic() < self.end
 
     def _is_work_left(self) -> bool:
         waiting = any(trial.state.name == "WAITING" for trial in self.study.get_trials(deepcopy=False))
-        return waiting or self.counted() < self.budget.trials
+        return waiting or self.begun() < self.trials
 
-    def _objective(self, trial: optuna.Trial) -> float:
+    def _value(self, trial: optuna.Trial, data: Path, options: Mapping[str, Any]) -> float:
+        """Train a trial; return its best monitored value."""
         folder = trial.user_attrs.get("folder", f"{trial.number:04d}")
         trial.set_user_attr("folder", folder)
-        trial.set_user_attr("worker", _worker_name())
-        run = self.out / "trials" / folder
+        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        run = self.folder / folder
         try:
-            return self._trained(trial, run)
+            values = {entry.field: entry.suggested(trial) for entry in self.space}
+            recipe = replace(with_values(self.recipe, values), name=f"{self.recipe.name}-trial")
+            train(data, recipe, run, callbacks=[TrialCallback(trial, recipe, self._has_time)], **options)
+            return float(runs.read_notes(run)["best"][recipe.monitor])
         except (DivergedError, RecipeError, MemoryError, RuntimeError) as error:
-            if not _is_the_trials_fault(error):
+            settings = isinstance(error, DivergedError | RecipeError | MemoryError | torch.OutOfMemoryError)
+            if not (settings or "allocate memory" in str(error)):
                 raise
             trial.set_user_attr("failure", f"{type(error).__name__}: {error}"[:500])
             raise TrialFailed from error
@@ -182,32 +287,21 @@ class _Worker:
             _queue_again(self.study, trial.number)
             raise
         finally:
-            self._note(trial, run)
-
-    def _trained(self, trial: optuna.Trial, run: Path) -> float:
-        values = {dial.field: dial.turned(trial) for dial in self.space}
-        recipe = replace(with_values(self.recipe, values), name=f"{self.recipe.name}-trial")
-        watcher = Watcher(trial, recipe, self._has_time)
-        train(self.data, recipe, run, weights=self.weights, hardware=self.hardware, callbacks=[watcher])
-        return float(runs.read_notes(run)["best"][recipe.monitor])
-
-    def _note(self, trial: optuna.Trial, run: Path) -> None:
-        """Note how far the trial got; what only going on would need is removed once it has ended."""
-        rows = runs.read_metrics(run)
-        trial.set_user_attr("epochs", len(rows))
-        trial.set_user_attr("seconds", sum(row["seconds"] for row in rows))
-        if trial.number not in _queued_again(self.study):
-            (run / "last.ckpt").unlink(missing_ok=True)
+            rows = runs.read_metrics(run)
+            trial.set_user_attr("epochs", len(rows))
+            trial.set_user_attr("seconds", sum(row["seconds"] for row in rows))
+            if trial.number not in _queued_again(self.study):
+                (run / "last.ckpt").unlink(missing_ok=True)
 
 
-class Watcher(Callback):
-    """Tells a trial what each epoch came to; ends it when others did better, or when the time is spent."""
+class TrialCallback(Callback):
+    """Reports each epoch to the trial; ends it if others were better, or if the time is over."""
 
     def __init__(self, trial: optuna.Trial, recipe: Recipe, has_time: Callable[[], bool]) -> None:
         self.trial, self.recipe, self.has_time = trial, recipe, has_time
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Break off, with all epochs before in the checkpoint, when the budget is spent."""
+        """Stop if the time is over; all epochs before are in the checkpoint."""
         if not self.has_time():
             raise OutOfTime
 
@@ -222,7 +316,7 @@ class Watcher(Callback):
 
 
 def data_digest(data: Path) -> str:
-    """Return the SHA-256 of what a data folder teaches and judges: ids, labels, the part of each galaxy."""
+    """Return the SHA-256 of the ids, the labels and the split of a data folder."""
     catalogue = read_catalogue(data / "catalogue.parquet")
     ids = galaxy_ids(catalogue).tolist()
     digest = hashlib.sha256("\n".join(map(str, ids)).encode())
@@ -231,26 +325,21 @@ def data_digest(data: Path) -> str:
     return digest.hexdigest()
 
 
-def _optuna() -> Any:
+@contextmanager
+def _quiet_optuna() -> Iterator[Any]:
+    """Import Optuna; suppress its messages about trials and experimental functions. Raises ExtraMissing."""
     try:
         import optuna
     except ImportError as error:
         raise ExtraMissing(OPTUNA_MISSING) from error
-    return optuna
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[Any]:
-    """Keep Optuna's lines about trials and its experimental parts off the terminal."""
-    library = _optuna()
-    level = library.logging.get_verbosity()
-    library.logging.set_verbosity(library.logging.CRITICAL)
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=library.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         try:
-            yield library
+            yield optuna
         finally:
-            library.logging.set_verbosity(level)
+            optuna.logging.set_verbosity(level)
 
 
 def _sqlite(out: Path) -> str:
@@ -259,33 +348,23 @@ def _sqlite(out: Path) -> str:
 
 
 def _opened(library: Any, storage: str, name: str, recipe: Recipe) -> optuna.Study:
-    """Open or create a study; where another worker is creating the same one, wait for it."""
-    for _ in range(RETRIES):
+    """Open or create a study; if another worker is creating it, wait."""
+    for attempt in range(RETRIES + 1):
         try:
-            return _study(library, storage, name, recipe)
+            return library.create_study(
+                study_name=name,
+                storage=_storage(library, storage),
+                direction={"min": "minimize", "max": "maximize"}[MODES[recipe.monitor]],
+                sampler=library.samplers.TPESampler(n_startup_trials=6),
+                pruner=library.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=recipe.epochs // 8),
+                load_if_exists=True,
+            )
         except Exception as error:
-            if not any(sign in str(error) for sign in OTHER_CREATES):
-                raise _closed(storage, error) from error
-            time.sleep(1)
-    try:
-        return _study(library, storage, name, recipe)
-    except Exception as error:
-        raise _closed(storage, error) from error
-
-
-def _closed(storage: str, error: Exception) -> RunError:
-    return RunError(f"the storage {storage} cannot be opened: {type(error).__name__}: {error}")
-
-
-def _study(library: Any, storage: str, name: str, recipe: Recipe) -> optuna.Study:
-    return library.create_study(
-        study_name=name,
-        storage=_storage(library, storage),
-        direction={"min": "minimize", "max": "maximize"}[MODES[recipe.monitor]],
-        sampler=library.samplers.TPESampler(n_startup_trials=6),
-        pruner=library.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=recipe.epochs // 8),
-        load_if_exists=True,
-    )
+            if attempt == RETRIES or not any(text in str(error) for text in OTHER_WORKER_CREATES):
+                message = f"the storage {storage} cannot be opened: {type(error).__name__}: {error}"
+                raise RunError(message) from error
+        time.sleep(1)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _storage(library: Any, storage: str) -> Any:
@@ -294,42 +373,45 @@ def _storage(library: Any, storage: str) -> Any:
         return library.storages.JournalStorage(journal.JournalFileBackend(storage.removeprefix("journal:")))
     if storage.startswith("redis"):
         return library.storages.JournalStorage(journal.JournalRedisBackend(storage))
-    patience = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
     return library.storages.RDBStorage(
         storage,
-        engine_kwargs=patience,
+        engine_kwargs={"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {},
         heartbeat_interval=HEARTBEAT,
         grace_period=GRACE,
         heartbeat_stale_trial_callback=lambda study, trial: _queue_again(study, trial.number),
     )
 
 
-def _check_same_study(study: optuna.Study, data: Path, recipe: Recipe, space: Sequence[Dial]) -> None:
-    """Sign a new study; refuse one that is signed with another recipe, data set or space."""
-    mine = {"recipe": recipe_text(recipe), "data": data_digest(data), "space": repr(tuple(space))}
-    theirs = study.user_attrs
-    if "recipe" not in theirs:
-        for key, value in mine.items():
+def _check_same_study(study: optuna.Study, data: Path, recipe: Recipe, space: Sequence[SearchRange]) -> None:
+    """Mark a new study with recipe, data and space; refuse a study that is marked with others."""
+    asked = {"recipe": recipe_text(recipe), "data": data_digest(data), "space": repr(tuple(space))}
+    there = study.user_attrs
+    if "recipe" not in there:
+        for key, value in asked.items():
             study.set_user_attr(key, value)
         return
-    unlike = differences(recipe, parse_recipe(theirs["recipe"], origin="the study"))
-    unlike += ["other galaxies, labels or split"] if theirs.get("data", mine["data"]) != mine["data"] else []
-    unlike += ["another space to search"] if theirs.get("space", mine["space"]) != mine["space"] else []
+    unlike = differences(recipe, parse_recipe(there["recipe"], origin="the study"))
+    unlike += ["other galaxies, labels or split"] if there.get("data", asked["data"]) != asked["data"] else []
+    unlike += ["another search space"] if there.get("space", asked["space"]) != asked["space"] else []
     if unlike:
         raise RunError(
-            f'the study "{study.study_name}" is one of another kind; asked for now, not then: '
+            f'the study "{study.study_name}" is another one; asked for now, not then: '
             f"{'; '.join(unlike)}. Choose another --name or --out."
         )
 
 
 def _queued_again(study: optuna.Study) -> set[int]:
-    """Return the numbers of the trials that were broken off and whose settings were queued again."""
+    """Return the numbers of the trials that were stopped and whose settings were queued again."""
     trials = study.get_trials(deepcopy=False)
     return {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
 
 
 def _queue_dead_trials(study: optuna.Study) -> None:
-    """Mark the trials of workers that are no more as failed, and queue their settings again."""
+    """Mark the trials of dead workers as failed, and queue their settings again.
+
+    Optuna's heartbeat finds workers on any computer after `GRACE` seconds; those of this computer are found
+    at once by their process, also with storages that have no heartbeat.
+    """
     import optuna
 
     optuna.storages.fail_stale_trials(study)
@@ -341,21 +423,16 @@ def _queue_dead_trials(study: optuna.Study) -> None:
 
 
 def _queue_again(study: optuna.Study, number: int) -> None:
-    """Queue a trial's settings once more, to go on in its folder; at most `RETRIES` times."""
+    """Queue a trial's settings again, to continue in its folder; at most `RETRIES` times."""
     from optuna.storages import RetryHeartbeatStaleTrialCallback
 
-    found = next(trial for trial in study.get_trials() if trial.number == number)
-    RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, found)
-
-
-def _worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+    RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, study.get_trials()[number])
 
 
 def _is_dead(worker: str) -> bool:
-    """Whether a worker was a process of this machine and is no more."""
+    """Whether a worker was a process of this computer that has ended."""
     host, _, pid = worker.rpartition(":")
-    if host != socket.gethostname() or not pid.isdigit() or int(pid) == os.getpid():
+    if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)
@@ -366,38 +443,22 @@ def _is_dead(worker: str) -> bool:
     return False
 
 
-def _is_the_trials_fault(error: Exception) -> bool:
-    known = isinstance(error, DivergedError | RecipeError | MemoryError | torch.OutOfMemoryError)
-    return known or "allocate memory" in str(error)
-
-
-def _written(study: optuna.Study, recipe: Recipe, out: Path) -> Tuned:
-    found = _summary(study, recipe)
-    if found.best is not None:
-        write_text(out / "best.toml", recipe_text(found.best))
-    if found.rows:
-        fields = list(dict.fromkeys(key for row in found.rows for key in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=fields, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found.rows)
-        write_text(out / "trials.csv", text.getvalue())
-    return found
-
-
-def _summary(study: optuna.Study, recipe: Recipe) -> Tuned:
-    trials = study.get_trials(deepcopy=False)
+def _result(study: optuna.Study, recipe: Recipe) -> TuningResult:
+    trials, best, importance = study.get_trials(deepcopy=False), None, {}
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    best = None
     if complete:
-        found = study.best_trial
-        about = f"{recipe.description}; tuned: trial {found.number} of {len(trials)}, "
-        about += f"{recipe.monitor} {found.value:.4f}"
-        best = replace(with_values(recipe, found.params), name=f"{recipe.name}-tuned", description=about)
-    importance = _importance(study) if len(complete) >= 4 else {}
+        trial = study.best_trial
+        tuned = f"tuned: trial {trial.number} of {len(trials)}, {recipe.monitor} {trial.value:.4f}"
+        best = replace(
+            with_values(recipe, trial.params),
+            name=f"{recipe.name}-tuned",
+            description=f"{recipe.description}; {tuned}",
+        )
+    if len(complete) >= 4:
+        importance = _importance(study)
     again = _queued_again(study)
-    rows = [_row(trial, again=trial.number in again) for trial in trials]
-    return Tuned(study.study_name, recipe, recipe.monitor, rows, importance, best)
+    rows = [_row(trial, queued_again=trial.number in again) for trial in trials]
+    return TuningResult(study.study_name, recipe, rows, importance, best)
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:
@@ -406,19 +467,18 @@ def _importance(study: optuna.Study) -> dict[str, float]:
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (ValueError, RuntimeError):  # all trials came to the same
+    except (ValueError, RuntimeError):  # all trials have the same value
         return {}
     return {name: float(share) for name, share in shares.items()}
 
 
-def _row(trial: optuna.trial.FrozenTrial, *, again: bool) -> dict[str, Any]:
-    seen = list(trial.intermediate_values.values())
-    noted = {key: trial.user_attrs.get(key) for key in ("folder", "epochs", "seconds", "failure")}
+def _row(trial: optuna.trial.FrozenTrial, *, queued_again: bool) -> dict[str, Any]:
+    reported = list(trial.intermediate_values.values())
     return {
         "number": trial.number,
-        "state": "queued again" if again else trial.state.name.lower(),
+        "state": "queued again" if queued_again else trial.state.name.lower(),
         "value": trial.value if trial.state.name == "COMPLETE" else None,
-        "last": seen[-1] if seen else None,
-        **noted,
-        **trial.params,
+        "last": reported[-1] if reported else None,
+        **{key: trial.user_attrs.get(key) for key in ("folder", "epochs", "seconds", "failure")},
+        **with_new_names(trial.params),
     }

@@ -9,7 +9,7 @@ from typing import Any
 from hubblefork.io import duration
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.recipe import differences
-from hubblefork.network.tuning import Tuned
+from hubblefork.network.tuning import TuningResult
 from hubblefork.report.blocks import (
     Block,
     Facts,
@@ -28,7 +28,7 @@ GO_ON = "the same command goes on"
 FIELDS_OF_ROWS = ("number", "state", "value", "last", "folder", "epochs", "seconds", "failure")
 
 
-def write_tuning_page(found: Tuned, out: Path) -> Path:
+def write_tuning_page(found: TuningResult, out: Path) -> Path:
     """Write `index.html` about a tuning into a folder and return its path."""
     sections = [Section("summary", "What came out", [Facts(_facts(found)), *_best(found)]), trials(found)]
     facts = {"study": found.name, "best": None if found.best is None else found.best.name}
@@ -37,13 +37,13 @@ def write_tuning_page(found: Tuned, out: Path) -> Path:
     return write_page(out, sections, title=title, subtitle=subtitle, facts=facts)
 
 
-def trials(found: Tuned) -> Section:
+def trials(found: TuningResult) -> Section:
     """Return the history, what mattered, and every trial."""
     blocks: list[Block] = []
     if any(row["state"] in ("complete", "pruned", "fail") for row in found.rows):
-        what = found.watch.replace("_", " ").replace("rmse", "RMSE")
+        what = found.recipe.monitor.replace("_", " ").replace("rmse", "RMSE")
         shown = [{**row, "value": _value(row)} for row in found.rows]
-        drawing = trial_history(shown, what=what, lowest=MODES[found.watch] == "min")
+        drawing = trial_history(shown, what=what, lowest=MODES[found.recipe.monitor] == "min")
         blocks.append(Picture("trial-history", drawing, _history_caption(found)))
     if found.importance:
         caption = (
@@ -57,7 +57,7 @@ def trials(found: Tuned) -> Section:
     return Section("trials", "The trials", [*blocks, _table(found)])
 
 
-def _facts(found: Tuned) -> dict[str, str]:
+def _facts(found: TuningResult) -> dict[str, str]:
     spent = sum(row["seconds"] or 0 for row in found.rows)
     states = ("complete", "pruned", "fail", "queued again", "running", "waiting")
     counts = [f"{found.count(state)} {state}" for state in states if found.count(state)]
@@ -65,11 +65,11 @@ def _facts(found: Tuned) -> dict[str, str]:
         "Recipe": f"{found.recipe.name}: {found.recipe.description}",
         "Trials": ", ".join(counts) or "none",
         "Training": f"{duration(spent)} in all trials together",
-        "Watched": f"{found.watch}; it chose, so that it flatters: the test galaxies were not looked at",
+        "Monitored": f"{found.recipe.monitor} chose the trial and is optimistic; test galaxies were not used",
     }
 
 
-def _best(found: Tuned) -> list[Block]:
+def _best(found: TuningResult) -> list[Block]:
     if found.best is None:
         return [Missing("No trial was trained to the end yet.", GO_ON)]
     unlike = differences(found.best, found.recipe)
@@ -80,11 +80,11 @@ def _best(found: Tuned) -> list[Block]:
     ]
 
 
-def _history_caption(found: Tuned) -> str:
+def _history_caption(found: TuningResult) -> str:
     done = [row for row in found.rows if row["value"] is not None]
     if not done:
         return "What the trials came to."
-    best = (min if MODES[found.watch] == "min" else max)(done, key=lambda row: row["value"])
+    best = (min if MODES[found.recipe.monitor] == "min" else max)(done, key=lambda row: row["value"])
     middle = median(row["value"] for row in done)
     return (
         f"What each trial came to. The best is trial {best['number']} with {decimal(best['value'])}, "
@@ -92,7 +92,7 @@ def _history_caption(found: Tuned) -> str:
     )
 
 
-def _table(found: Tuned) -> Table:
+def _table(found: TuningResult) -> Table:
     names = list(dict.fromkeys(key for row in found.rows for key in row if key not in FIELDS_OF_ROWS))
     rows = [
         [str(row["number"]), row["state"], decimal(_value(row)), str(row["epochs"] or "–")]
@@ -101,7 +101,7 @@ def _table(found: Tuned) -> Table:
     ]
     failures = [f"trial {row['number']}: {row['failure']}" for row in found.rows if row["failure"]]
     caption = "Every trial. The value of a pruned one is its last. " + " ".join(failures)
-    header = [text.replace("_", " ") for text in ("trial", "state", found.watch, "epochs", *names)]
+    header = [text.replace("_", " ") for text in ("trial", "state", found.recipe.monitor, "epochs", *names)]
     return Table("trials", header, rows, caption.strip(), found.rows)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -142,3 +146,22 @@ def _refused(name: str, error: Exception) -> HubbleforkError:
         f'timm has no encoder "{name}"{near}; timm.list_models() names them all. '
         "One of your own: hubblefork --networks FILE.py …"
     )
+
+
+def run_networks(path: Path) -> None:
+    """Run a Python file that registers networks (`timm.models.register_model`) as `encoder:NAME`.
+
+    A file is run only if a person names it, never because weights or a recipe do. Raises RecipeError for a
+    file that does not exist or that fails, with the line.
+    """
+    path = path.resolve()
+    spec = spec_from_file_location(f"networks_of_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise RecipeError(f"{path}: there is no Python file of networks there")
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f", line {frame.lineno}" for frame in frames if frame.filename == str(path)]
+        raise RecipeError(f"{path}{lines[-1] if lines else ''}: {type(error).__name__}: {error}") from error

@@ -16,7 +16,7 @@ from hubblefork.data.split import read_split
 from hubblefork.io import Progress, silent
 from hubblefork.network import runs
 from hubblefork.network.recipe import Recipe
-from hubblefork.network.tuning import Tuned, read_tuned
+from hubblefork.network.tuning import TuningResult, read_tuning
 from hubblefork.report.blocks import Missing
 from hubblefork.stats.evaluation import read_evaluation
 from hubblefork.studies.soft_target.plan import FOLDS, TUNED, TUNING, Plan
@@ -83,7 +83,7 @@ class Study:
     part: str
     networks: dict[str, Network | Missing]
     baselines: dict[str, Any]
-    tuned: Tuned | Missing
+    tuned: TuningResult | Missing
     folds: dict[str, Any] | Missing
 
     @property
@@ -134,8 +134,8 @@ def _network(name: str, run: Path, part: str, device: str) -> Network | Missing:
     )
 
 
-def _read_tuned(plan: Plan, folder: Path) -> Tuned | Missing:
-    return read_tuned(plan.tuned_from, folder) if (folder / "study.db").exists() else _missing(TUNING)
+def _read_tuned(plan: Plan, folder: Path) -> TuningResult | Missing:
+    return read_tuning(plan.tuned_from, folder) if (folder / "study.db").exists() else _missing(TUNING)
 
 
 def _missing(name: str) -> Missing:

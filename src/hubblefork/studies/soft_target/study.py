@@ -18,9 +18,8 @@ from hubblefork.data.split import Split
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe, load_recipe
-from hubblefork.network.space import load_space
 from hubblefork.network.training import train
-from hubblefork.network.tuning import Budget, tune
+from hubblefork.network.tuning import tune
 from hubblefork.studies.soft_target.inputs import read_study
 from hubblefork.studies.soft_target.page import write_study_page
 from hubblefork.studies.soft_target.plan import FOLDS, SIMPLE, TUNED, TUNING, Plan, make_plan
@@ -111,8 +110,8 @@ def _tuned(plan: Plan, data: Path, out: Path, ways: Ways, progress: Progress) ->
             data,
             plan.tuned_from,
             folder,
-            space=load_space(plan.tuned_from),
-            budget=Budget(plan.trials, plan.seconds[TUNING]),
+            trials=plan.trials,
+            seconds=plan.seconds[TUNING],
             hardware=Hardware(ways.device),
             progress=progress,
         )
