@@ -34,10 +34,9 @@ import numpy as np
 from PIL import Image
 
 from hubblefork.data.archives import is_image
+from hubblefork.data.images import StampSpec, decode_jpeg, jpeg_sides, taps
 from hubblefork.data.ingest import ingest
-from hubblefork.data.jpeg import decode_jpeg, jpeg_sides
-from hubblefork.data.resample import taps
-from hubblefork.data.stamps import StampSpec, prepare
+from hubblefork.data.stamps import prepare
 from hubblefork.mock import write_mock_sky
 from hubblefork.zoo import load_tree
 

@@ -7,8 +7,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from hubblefork.data import jpeg
-from hubblefork.data.jpeg import decode_jpeg, jpeg_sides
+from hubblefork.data import images
+from hubblefork.data.images import decode_jpeg, jpeg_sides
 
 
 def sky(height, width, mode="RGB"):
@@ -90,6 +90,6 @@ def test_any_other_complaint_is_not_taken_for_success(monkeypatch):
         if len(attempts) == 1:
             raise refused
 
-    monkeypatch.setattr(jpeg.simplejpeg, "decode_jpeg", decode)
+    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", decode)
     assert decode_jpeg(encoded(sky(424, 424)), rows=100, reduced=1).shape == (424, 424, 3)
     assert attempts == [(112, 424, 3), (424, 424, 3)]

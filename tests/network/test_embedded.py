@@ -12,9 +12,9 @@ from PIL import Image
 import hubblefork
 from hubblefork.api.beside import intervals_of
 from hubblefork.data.archives import galaxy_id_of, open_source
+from hubblefork.data.images import stream
 from hubblefork.data.labels import read_labels
 from hubblefork.data.split import Split, read_ids
-from hubblefork.data.stamps import stream
 from hubblefork.errors import RunError
 from hubblefork.network.predict import BATCH, Predictor
 from hubblefork.network.runs import EMBEDDED, load_weights, weights_file

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hubblefork.data.resample import resample, taps
-from hubblefork.data.stamps import StampSpec
+from hubblefork.data.images import StampSpec, resample, taps
 from hubblefork.errors import RunError, StampError
 from hubblefork.network import export as room
 from hubblefork.network import runs

@@ -10,9 +10,10 @@ import tomli_w
 from PIL import Image
 
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.data.images import StampSpec
 from hubblefork.data.rejects import Reject, write_rejects
 from hubblefork.data.split import Split, write_split
-from hubblefork.data.stamps import StampSpec, prepare
+from hubblefork.data.stamps import prepare
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.evaluation import evaluate, write_evaluation
 from hubblefork.zoo import to_joint

@@ -145,7 +145,8 @@ def stamps(
     Example: hubblefork stamps data/ --crop 212 --size 64
     """
     from hubblefork.cli.bars import bar
-    from hubblefork.data.stamps import StampSpec, prepare
+    from hubblefork.data.images import StampSpec
+    from hubblefork.data.stamps import prepare
 
     made = prepare(data, StampSpec(crop=crop, size=size), progress=bar)
     typer.echo(f"{len(made.pixels)} stamps of {size}×{size} pixels from the central {crop}×{crop}")

@@ -35,10 +35,11 @@ from hubblefork.data.catalogue import (
     rows_of,
     with_metadata,
 )
+from hubblefork.data.images import StampSpec
 from hubblefork.data.labels import read_labels
 from hubblefork.data.rejects import Reject, read_rejects
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
-from hubblefork.data.stamps import Stamps, StampSpec, open_stamps
+from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import write_text
 from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names, write_tree

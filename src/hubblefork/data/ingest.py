@@ -23,7 +23,7 @@ import pyarrow.parquet
 
 from hubblefork.data.archives import ImageData, MemberError, Source, galaxy_id_of, open_source
 from hubblefork.data.catalogue import ID, fractions, with_fractions, with_metadata
-from hubblefork.data.cutouts import Cutout, inspect_cutout
+from hubblefork.data.images import Cutout, inspect_cutout
 from hubblefork.data.inputs import find_inputs
 from hubblefork.data.labels import Labels, read_labels
 from hubblefork.data.rejects import Reject, reject_of, write_rejects

@@ -1,67 +1,54 @@
-"""From cutouts to stamps: decode, take the central square, resample; one memory-mapped file a survey.
+"""The stamps of a catalogue: one memory-mapped file, filled in any order; killed at any moment, it goes on.
 
     stamps = prepare(Path("data"), StampSpec(crop=212, size=64))
     stamps.pixels[5]                                    # uint8 (y, x, band), in the order of the catalogue
 
-`stamp` makes one, `stream` those of an archive without keeping any, `prepare` those of a catalogue.
+    folder/stamps.partial.npy    the array being filled, at its full length from the beginning
+    folder/stamps.partial.toml   how it is made, and which rows are safely on the disk
+    folder/stamps.npy, .toml     the finished array and how it was made
+
+Rows are on the disk before the journal says so. The description is written before the array takes its final
+name, so an array under its final name is whole and described.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import json
 import os
-from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+import shutil
+import tomllib
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
-from PIL import Image
 
-from hubblefork.data.archives import ImageData, MemberError, Source, open_source
-from hubblefork.data.cutouts import EIGHT_BIT_MODES, MOST_PIXELS, SIGNATURES
-from hubblefork.data.jpeg import BANDS, decode_jpeg, jpeg_sides
-from hubblefork.data.resample import resample, taps
-from hubblefork.data.store import Filling, How, alone_in, filling, is_finished, open_array, read_how
-from hubblefork.errors import CatalogueError, ImageError, StampError
-from hubblefork.io import Progress, silent
+from hubblefork.data.images import BANDS, StampSpec, stream
+from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
+from hubblefork.io import REFUSALS, Progress, disk_error, silent, write_text
 
-GROUP = 32
-GROUPS_PER_THREAD = 3
 CHECKPOINT_BYTES = 32 * 2**20
+TOGETHER = 32
 CATALOGUE = "catalogue.parquet"
+PIXELS, DESCRIPTION = "stamps.npy", "stamps.toml"
+PARTIAL, JOURNAL = "stamps.partial.npy", "stamps.partial.toml"
 IDENTITY = ("galaxy_id", "member", "width", "height", "centre_red", "centre_green", "centre_blue")
 METHOD = "JPEG decoded at half scale where crop >= 2 * size; central square; antialiased bicubic in float32"
 CHANGED = "It was whole when it was ingested: run `hubblefork ingest` again"
 LIBRARIES = ("simplejpeg", "pillow", "scipy", "numpy")
 
-
-@dataclass(frozen=True)
-class StampSpec:
-    """The central square of side `crop`, in original pixels, as `size` × `size` stamp pixels.
-
-    Raises StampError unless 1 ≤ size ≤ crop.
-    """
-
-    crop: int
-    size: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.size <= self.crop:
-            raise StampError(
-                f"stamps of size {self.size} from a crop of {self.crop} pixels: the size is at least 1 "
-                "and at most the crop (stamps are never enlarged); choose a larger crop or a smaller size"
-            )
-
-    def __str__(self) -> str:
-        return f"crop{self.crop}-size{self.size}"
+How = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -70,140 +57,6 @@ class Stamps:
 
     pixels: np.memmap
     spec: StampSpec
-
-
-# One stamp
-
-
-class _Fault(Exception):
-    """What is wrong with an image, before it is known where it stands: reason, value, remedy."""
-
-
-def stamp(data: ImageData, spec: StampSpec) -> NDArray[np.uint8]:
-    """Return the stamp, uint8 (size, size, 3), of one encoded JPEG or PNG, or of pixels uint8 (y, x, 3).
-
-    A JPEG is decoded at half scale where the crop has at least two pixels a stamp pixel, else at
-    full scale. Raises ImageError for an image that is damaged, too large to be true, or smaller
-    than the crop.
-    """
-    try:
-        return _stamp(data, spec)
-    except _Fault as fault:
-        raise ImageError("{}: {}; {}".format(*fault.args)) from fault.__cause__
-
-
-def _stamp(data: ImageData, spec: StampSpec) -> NDArray[np.uint8]:
-    pixels, height, width, reduced = _decoded(data, spec)
-    rows, columns = (taps(side, spec.crop, spec.size, reduced) for side in (height, width))
-    return resample(pixels, rows, columns)
-
-
-def _decoded(data: ImageData, spec: StampSpec) -> tuple[NDArray[np.uint8], int, int, int]:
-    """Return pixels, the original's height and width, and how many times smaller it was decoded."""
-    if isinstance(data, np.ndarray):
-        height, width, _ = data.shape
-        _check_sides(height, width, spec)
-        return data, height, width, 1
-    try:
-        if data.startswith(SIGNATURES["JPEG"]):
-            return _decoded_jpeg(data, spec)
-        if data.startswith(SIGNATURES["PNG"]):
-            return _decoded_png(data, spec)
-    except (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise _Fault("damaged image", str(error), "replace it with a whole copy or leave it out") from error
-    raise _Fault("neither a JPEG nor a PNG", f"begins with {data[:16]!r}", "convert it or leave it out")
-
-
-def _decoded_jpeg(data: bytes, spec: StampSpec) -> tuple[NDArray[np.uint8], int, int, int]:
-    height, width = jpeg_sides(data)
-    _check_sides(height, width, spec)
-    reduced = 2 if spec.crop >= 2 * spec.size else 1
-    deepest = taps(height, spec.crop, spec.size, reduced).window.stop * reduced
-    return decode_jpeg(data, rows=deepest, reduced=reduced), height, width, reduced
-
-
-def _decoded_png(data: bytes, spec: StampSpec) -> tuple[NDArray[np.uint8], int, int, int]:
-    with Image.open(BytesIO(data), formats=["PNG"]) as image:
-        width, height = image.size
-        _check_sides(height, width, spec)
-        if image.mode not in EIGHT_BIT_MODES:
-            raise _Fault("not 8 bits a band", f"Pillow mode {image.mode}", "save it as 8-bit grey or RGB")
-        return np.asarray(image.convert("RGB")), height, width, 1
-
-
-def _check_sides(height: int, width: int, spec: StampSpec) -> None:
-    if height * width > MOST_PIXELS:
-        value = f"{width} × {height}, at most {MOST_PIXELS} pixels are allowed"
-        raise _Fault("too many pixels", value, "cut it out smaller or leave it out")
-    if min(height, width) < spec.crop:
-        value = f"{width} × {height}, the crop is {spec.crop} × {spec.crop}"
-        raise _Fault("smaller than the crop", value, "choose a smaller crop or leave it out")
-
-
-# The stamps of an archive
-
-
-def stream(
-    source: Path, spec: StampSpec, *, names: Collection[str] | None = None, threads: int | None = None
-) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
-    """Yield name and stamp of the images of an archive or folder (default: all), in archive order.
-
-    An image that gives no stamp yields the ImageError that says why. `threads` (default: one a
-    core) decode while the caller works; only some dozen images for each are in memory at any time.
-    Raises ImageError when the source cannot be opened or lacks a name.
-    """
-    with open_source(source) as opened:
-        yield from stream_opened(opened, spec, names=names, threads=threads)
-
-
-def stream_opened(
-    source: Source, spec: StampSpec, *, names: Collection[str] | None = None, threads: int | None = None
-) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
-    """Yield as `stream` does, from a source that is open."""
-    threads = threads or os.cpu_count() or 1
-    members = source.stream(names)
-    groups = iter(lambda: list(islice(members, GROUP)), [])
-    if threads == 1:
-        for group in groups:
-            yield from _stamped(group, spec, source.path)
-    else:
-        yield from _stamped_in_threads(groups, spec, source.path, threads)
-
-
-def _stamped_in_threads(
-    groups: Iterator[list], spec: StampSpec, source: Path, threads: int
-) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
-    pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future] = deque()
-    try:
-        for group in groups:
-            waiting.append(pool.submit(_stamped, group, spec, source))
-            if len(waiting) >= threads * GROUPS_PER_THREAD:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _stamped(
-    group: Sequence[tuple[str, ImageData | ImageError]], spec: StampSpec, source: Path
-) -> list[tuple[str, NDArray[np.uint8] | ImageError]]:
-    return [(name, _stamp_or_error(data, spec, source, name)) for name, data in group]
-
-
-def _stamp_or_error(
-    data: ImageData | ImageError, spec: StampSpec, source: Path, name: str
-) -> NDArray[np.uint8] | ImageError:
-    if isinstance(data, ImageError):
-        return data
-    try:
-        return _stamp(data, spec)
-    except _Fault as fault:
-        return MemberError(source, name, *fault.args)
-
-
-# The stamps of a catalogue
 
 
 def stamps_folder(data: Path, spec: StampSpec) -> Path:
@@ -352,3 +205,219 @@ def _check_none_missing(galaxies: pa.Table, done: NDArray[np.bool_]) -> None:
         raise ImageError(
             f'{source}: broke off before {len(rows)} images, the first "{next(iter(rows))}". {CHANGED}'
         )
+
+
+# The array on disk
+
+
+@dataclass
+class Filling:
+    """An unfinished uint8 array: which rows are `done`, and those put since the last checkpoint (`fresh`).
+
+    Rows are brought to the disk in the background, so that nothing waits for a slow one.
+    """
+
+    folder: Path
+    how: How
+    done: NDArray[np.bool_]
+    handle: BinaryIO
+    offset: int
+    background: ThreadPoolExecutor
+    fresh: list[int] = field(default_factory=list)
+    unwritten: list[NDArray[np.uint8]] = field(default_factory=list)
+    saving: Future[int] | None = None
+
+    def put(self, row: int, values: NDArray[np.uint8]) -> None:
+        """Take one row; those that follow one another are written together."""
+        if self.unwritten and (row != self.fresh[-1] + 1 or len(self.unwritten) == TOGETHER):
+            self._write()
+        self.fresh.append(row)
+        self.unwritten.append(values)
+
+    def _write(self) -> None:
+        rows, self.unwritten = self.unwritten, []
+        length = sum(row.nbytes for row in rows)
+        start = self.offset + (self.fresh[-1] + 1 - len(rows)) * rows[0].nbytes
+        if os.pwritev(self.handle.fileno(), [row.data for row in rows], start) != length:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def checkpoint(self) -> int:
+        """Begin to bring the rows put so far to the disk; return how many of earlier ones became safe."""
+        if self.unwritten:
+            self._write()
+        safe = self.saving.result() if self.saving else 0
+        self.saving = self.background.submit(self._save, self.fresh)
+        self.fresh = []
+        return safe
+
+    def settle(self) -> int:
+        """Bring all rows put so far to the disk; return how many have become safe."""
+        return self.checkpoint() + self.checkpoint()
+
+    def _save(self, rows: list[int]) -> int:
+        if rows:
+            os.fsync(self.handle.fileno())
+            self.done[rows] = True
+            _write_journal(self.folder, self.how, self.done)
+        return len(rows)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it for this process; the system lets go of it however the process ends.
+
+    Raises StampError when another process holds it, DiskError when the disk refuses anything in the block.
+    """
+    with _refusals_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            _lock(folder, handle)
+            yield
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def filling(folder: Path, how: How) -> Iterator[Filling]:
+    """Fill the array of a folder: from where it stopped when it was made the same way, else from the start.
+
+    When the block ends well, all rows settled, the array takes its final name. Raises DiskError when
+    the disk is too full for the whole array, before the first row is made. To be called within `alone_in`.
+    """
+    done = _done_before(folder, how)
+    if done is None:
+        done = _start(folder, how)
+    with (folder / PARTIAL).open("rb+", buffering=0) as handle, ThreadPoolExecutor(1) as background:
+        yield Filling(folder, how, done, handle, len(_header(how)), background)
+    _finish(folder, how)
+
+
+def is_finished(folder: Path) -> bool:
+    """Say whether a folder holds a finished array."""
+    return (folder / PIXELS).exists() and (folder / DESCRIPTION).exists()
+
+
+def read_how(folder: Path) -> How:
+    """Return how the finished array was made. Raises StampError when its description is damaged."""
+    try:
+        return _read_toml(folder / DESCRIPTION)
+    except ValueError as error:
+        raise StampError(
+            f"{folder / DESCRIPTION}: does not say how stamps were made: {error}; "
+            f"delete the folder {folder}, then run the same command again"
+        ) from error
+
+
+def open_array(folder: Path) -> np.memmap:
+    """Return the finished array, memory-mapped for reading. Raises StampError when it is damaged."""
+    path, shape = folder / PIXELS, read_how(folder).get("shape")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if array.dtype != np.uint8 or list(array.shape) != shape:
+        raise _damaged(path, f"it holds {array.dtype} {list(array.shape)}, {DESCRIPTION} says uint8 {shape}")
+    return array
+
+
+def _damaged(path: Path, what: str) -> StampError:
+    return StampError(
+        f"{path}: damaged: {what}; delete the folder {path.parent}, then run the same command again"
+    )
+
+
+def _done_before(folder: Path, how: How) -> NDArray[np.bool_] | None:
+    """Return which rows are done; None when there is nothing to go on with."""
+    try:
+        journal = _read_toml(folder / JOURNAL)
+        whole = (folder / PARTIAL).stat().st_size == _bytes(how)
+    except (FileNotFoundError, ValueError):
+        return None
+    ranges = journal.pop("done", None)
+    if ranges is None or journal != how or not whole:
+        return None
+    done = np.zeros(how["shape"][0], dtype=bool)
+    for start, stop in ranges:
+        done[start:stop] = True
+    return done
+
+
+def _start(folder: Path, how: How) -> NDArray[np.bool_]:
+    """Remove what was there, lay out the whole file, so that a full disk shows now, and open its journal."""
+    for name in (DESCRIPTION, PIXELS, JOURNAL, PARTIAL):
+        (folder / name).unlink(missing_ok=True)
+    path = folder / PARTIAL
+    try:
+        with path.open("wb") as handle:
+            handle.write(_header(how))
+            handle.flush()
+            _allocate(handle.fileno(), _bytes(how))
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free
+        raise DiskError(
+            f"{path}: {_bytes(how)} bytes are needed and could not be had, {free} are free: "
+            f"{error.strerror or error}. Nothing was left behind; free some space or choose another folder, "
+            "then run the same command again."
+        ) from error
+    done = np.zeros(how["shape"][0], dtype=bool)
+    _write_journal(folder, how, done)
+    return done
+
+
+def _allocate(descriptor: int, length: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, length)
+    else:
+        os.ftruncate(descriptor, length)
+
+
+def _finish(folder: Path, how: How) -> None:
+    write_text(folder / DESCRIPTION, _toml(how))
+    (folder / PARTIAL).replace(folder / PIXELS)
+    (folder / JOURNAL).unlink()
+
+
+def _write_journal(folder: Path, how: How, done: NDArray[np.bool_]) -> None:
+    edges = np.flatnonzero(np.diff(done, prepend=False, append=False))
+    write_text(folder / JOURNAL, _toml({**how, "done": edges.reshape(-1, 2).tolist()}))
+
+
+def _read_toml(path: Path) -> How:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _toml(entries: How) -> str:
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in entries.items())
+
+
+def _header(how: How) -> bytes:
+    written = BytesIO()
+    described = {"descr": "|u1", "fortran_order": False, "shape": tuple(how["shape"])}
+    np.lib.format.write_array_header_1_0(written, described)
+    return written.getvalue()
+
+
+def _bytes(how: How) -> int:
+    return len(_header(how)) + int(np.prod(how["shape"]))
+
+
+@contextmanager
+def _refusals_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in REFUSALS:
+            raise disk_error(folder / PIXELS, error) from error
+        raise
+
+
+def _lock(folder: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StampError(
+            f"{folder}: another process is making these stamps; wait until it is done, "
+            "then run the same command again"
+        ) from error

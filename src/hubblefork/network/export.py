@@ -4,7 +4,7 @@
     (fractions,) = session.run(None, {"cutouts": cutouts})     # uint8 (galaxy, side, side, 3)
 
 The file's metadata name the answers in their order, the tree, the recipe and the weights' SHA-256. Cutouts
-are resampled as by `data.resample`, from their full scale; ours are decoded at half scale where that is
+are resampled as by `data.images.resample`, from full scale; ours are decoded at half scale where that is
 enough, which moves a fraction a little (the tour says by how much).
 """
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hubblefork import __version__
-from hubblefork.data.resample import taps
+from hubblefork.data.images import taps
 from hubblefork.errors import RunError, StampError
 from hubblefork.io import replacing
 from hubblefork.network import runs

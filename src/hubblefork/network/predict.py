@@ -46,8 +46,9 @@ from hubblefork.data.catalogue import (
     write_pieces,
 )
 from hubblefork.data.folders import VIEWING, RunFolder
+from hubblefork.data.images import stream_opened
 from hubblefork.data.split import read_split
-from hubblefork.data.stamps import prepare, stream_opened
+from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.network import runs

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from hubblefork.data.stamps import StampSpec
+from hubblefork.data.images import StampSpec
 from hubblefork.errors import RecipeError, did_you_mean
 from hubblefork.network.architectures import (
     ENCODER,

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from hubblefork.data.archives import ImageData, galaxy_id_of, open_source
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
-from hubblefork.data.cutouts import inspect_cutout
+from hubblefork.data.images import StampSpec, inspect_cutout, stream
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split
-from hubblefork.data.stamps import StampSpec, stream
 from hubblefork.errors import HubbleforkError, ImageError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network import runs

@@ -20,10 +20,11 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from hubblefork.data import images as decoder
 from hubblefork.data import stamps as preprocess
-from hubblefork.data import store
 from hubblefork.data.archives import MemberError
-from hubblefork.data.stamps import StampSpec, open_stamps, prepare, stamp, stamps_folder, stream
+from hubblefork.data.images import StampSpec, stamp, stream
+from hubblefork.data.stamps import open_stamps, prepare, stamps_folder
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
 
 SPEC = StampSpec(crop=64, size=24)
@@ -138,13 +139,13 @@ def test_real_galaxies_at_half_scale_agree_with_full_scale(kaggle):
 
 def test_half_scale_is_used_where_two_pixels_make_one_and_only_there(monkeypatch):
     scales = []
-    decode = preprocess.decode_jpeg
+    decode = decoder.decode_jpeg
 
     def noting(data, *, rows, reduced):
         scales.append(reduced)
         return decode(data, rows=rows, reduced=reduced)
 
-    monkeypatch.setattr(preprocess, "decode_jpeg", noting)
+    monkeypatch.setattr(decoder, "decode_jpeg", noting)
     for crop in (48, 47):
         stamp(encoded(sky(90)), StampSpec(crop=crop, size=24))
     assert scales == [2, 1]
@@ -193,7 +194,7 @@ def png_of_sides(side):
         (encoded(sky(90))[:1500], "damaged image.*whole copy"),
         (encoded(sky(90), "PNG")[:5000], "damaged image"),
         (b"GalaxyID,Class1.1\n", "neither a JPEG nor a PNG: begins with b'GalaxyID"),
-        (b"", "neither"),
+        (b"", "empty file: 0 bytes"),
         (encoded(sky(63)), "smaller than the crop: 63 × 63, the crop is 64 × 64; choose a smaller crop"),
         (encoded(sky(90, width=50)), "smaller than the crop: 50 × 90"),
         (encoded(sky(50), "PNG"), "smaller than the crop: 50 × 50"),
@@ -272,12 +273,12 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
     def endless(path):
         yield Endless()
 
-    monkeypatch.setattr(preprocess, "open_source", endless)
+    monkeypatch.setattr(decoder, "open_source", endless)
     made = stream(Path("endless.zip"), SPEC, threads=2)
     for _ in range(200):
         next(made)
     made.close()
-    assert next(read) < 200 + preprocess.GROUP * (2 * preprocess.GROUPS_PER_THREAD + 2)
+    assert next(read) < 200 + decoder.GROUP * (2 * decoder.GROUPS_PER_THREAD + 2)
 
 
 # The stamps of a catalogue
@@ -358,9 +359,9 @@ def test_other_labels_change_nothing(data, monkeypatch):
 def remade(data, monkeypatch):
     """Return how many stamps the next `prepare` makes."""
     made = []
-    original = preprocess._stamp
+    original = decoder.stamp
     with monkeypatch.context() as patch:
-        patch.setattr(preprocess, "_stamp", lambda *given: made.append(1) or original(*given))
+        patch.setattr(decoder, "stamp", lambda *given: made.append(1) or original(*given))
         prepare(data, SPEC)
     return len(made)
 
@@ -428,7 +429,7 @@ def test_an_image_gone_since_ingest_stops_the_work(data, images, monkeypatch):
 
 
 def test_two_processes_do_not_fill_one_folder(data, expected):
-    with store.alone_in(stamps_folder(data, SPEC)), pytest.raises(StampError, match="another process"):
+    with preprocess.alone_in(stamps_folder(data, SPEC)), pytest.raises(StampError, match="another process"):
         prepare(data, SPEC)
     np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected)
 
@@ -439,7 +440,7 @@ INTERRUPTED = """
 import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
-from hubblefork.data import stamps as preprocess, store
+from hubblefork.data import stamps as preprocess
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 what, moment, nth, data = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
@@ -456,7 +457,7 @@ def stopping(original):
     return stop
 
 room, name = moment.split(".")
-owner = {"store": store, "Filling": store.Filling, "preprocess": preprocess}[room]
+owner = {"Filling": preprocess.Filling, "preprocess": preprocess}[room]
 setattr(owner, name, stopping(getattr(owner, name)))
 preprocess.prepare(data, preprocess.StampSpec(64, 24), threads=2)
 """
@@ -472,9 +473,9 @@ def interrupted(data, what, moment, nth):
     "moment, nth, done",
     [
         ("Filling.put", 18, 16),  # rows put, not yet safe
-        ("store._write_journal", 4, 8),  # rows safe, the journal does not say so yet
-        ("store.write_text", 4, 12),  # the same, one call deeper; the first call opens the journal
-        ("store._finish", 1, GALAXIES),  # all there, none of it under its final name
+        ("preprocess._write_journal", 4, 8),  # rows safe, the journal does not say so yet
+        ("preprocess.write_text", 4, 12),  # the same, one call deeper; the first call opens the journal
+        ("preprocess._finish", 1, GALAXIES),  # all there, none of it under its final name
     ],
 )
 def test_kill_9_then_the_same_command_again(data, expected, moment, nth, done, monkeypatch):
@@ -483,7 +484,7 @@ def test_kill_9_then_the_same_command_again(data, expected, moment, nth, done, m
     folder = stamps_folder(data, SPEC)
     assert not (folder / "stamps.npy").exists()
     how = preprocess._how(preprocess._read_galaxies(data / "catalogue.parquet"), SPEC)
-    before = store._done_before(folder, how)
+    before = preprocess._done_before(folder, how)
     assert before.sum() in range(done - 4, done + 1)
     assert remade(data, monkeypatch) == GALAXIES - before.sum()
     np.testing.assert_array_equal(open_stamps(data, SPEC).pixels, expected)
@@ -492,11 +493,11 @@ def test_kill_9_then_the_same_command_again(data, expected, moment, nth, done, m
 
 def test_rows_are_flushed_to_the_disk_before_the_journal_says_so(data, monkeypatch):
     events = []
-    flush, note = os.fsync, store._write_journal
+    flush, note = os.fsync, preprocess._write_journal
 
     def flushing(descriptor):
         flush(descriptor)
-        if os.fstat(descriptor).st_ino == (stamps_folder(data, SPEC) / store.PARTIAL).stat().st_ino:
+        if os.fstat(descriptor).st_ino == (stamps_folder(data, SPEC) / preprocess.PARTIAL).stat().st_ino:
             events.append("flushed")
 
     def noting(folder, how, done):
@@ -504,7 +505,7 @@ def test_rows_are_flushed_to_the_disk_before_the_journal_says_so(data, monkeypat
         note(folder, how, done)
 
     monkeypatch.setattr(os, "fsync", flushing)
-    monkeypatch.setattr(store, "_write_journal", noting)
+    monkeypatch.setattr(preprocess, "_write_journal", noting)
     monkeypatch.setattr(preprocess, "CHECKPOINT_BYTES", 10 * 24 * 24 * 3)
     prepare(data, SPEC)
     assert events == [0, *(event for done in (10, 20, 30, 40) for event in ("flushed", done))]
@@ -526,9 +527,9 @@ def prepare_stopping_at_the_rename(data, monkeypatch, renamed):
     rename = Path.replace
 
     def stopping(path, target):
-        if path.name != store.PARTIAL or renamed:
+        if path.name != preprocess.PARTIAL or renamed:
             rename(path, target)
-        if path.name == store.PARTIAL:
+        if path.name == preprocess.PARTIAL:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

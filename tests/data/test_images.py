@@ -10,7 +10,7 @@ from image_boxes import picture
 from PIL import Image, ImageStat
 
 from hubblefork.data.archives import MemberError, open_source
-from hubblefork.data.cutouts import inspect_cutout
+from hubblefork.data.images import inspect_cutout
 
 SOURCE = Path("images.zip")
 
@@ -103,7 +103,7 @@ def test_what_is_not_the_image_it_says(member, data, expected):
 
 
 def test_a_pixel_bomb_is_refused_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr("hubblefork.data.cutouts._decoded", lambda kind, data: pytest.fail("decoded"))
+    monkeypatch.setattr("hubblefork.data.images._decoded", lambda *given, **named: pytest.fail("decoded"))
     for member, data in bombs(30_000, 30_000).items():
         assert len(data) < 5000
         assert fault(member, data) == "too many pixels: 30000 × 30000; at most 67108864 pixels are allowed"
