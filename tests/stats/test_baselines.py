@@ -10,11 +10,6 @@ from hubblefork.stats import baselines, metrics
 BLUE, RED, GREEN = (40, 60, 200), (200, 60, 40), (40, 200, 60)
 
 
-def test_constants():
-    assert baselines.all_zeros(2, 3).tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert baselines.all_ones(2, 3).tolist() == [[1, 1, 1], [1, 1, 1]]
-
-
 def test_mean_vote_is_the_mean_of_those_who_were_asked():
     votes = np.array([[0.2, np.nan, np.nan], [0.4, 0.8, np.nan]])
     np.testing.assert_allclose(baselines.mean_vote(votes, 3), [[0.3, 0.8, np.nan]] * 3)

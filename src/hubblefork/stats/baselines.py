@@ -18,16 +18,6 @@ CENTRE = ("centre_red", "centre_green", "centre_blue")
 CLUSTERS = 6
 
 
-def all_zeros(galaxies: int, answers: int) -> NDArray[np.float64]:
-    """Return Kaggle's "all zeros benchmark", shape (galaxy, answer)."""
-    return np.zeros((galaxies, answers))
-
-
-def all_ones(galaxies: int, answers: int) -> NDArray[np.float64]:
-    """Return Kaggle's "all ones benchmark", shape (galaxy, answer)."""
-    return np.ones((galaxies, answers))
-
-
 def mean_vote(votes: NDArray, galaxies: int) -> NDArray[np.float64]:
     """Return the mean of each answer over the training galaxies that have it, the same for every galaxy.
 
