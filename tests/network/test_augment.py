@@ -8,7 +8,6 @@ from PIL import Image
 from hubblefork.data.folders import VIEWING
 from hubblefork.network.augment import (
     Augmentation,
-    augmented_views,
     central_views,
     even_moves,
     even_views,
@@ -27,7 +26,10 @@ def sky(size=96):
 
 
 def moved(stamps, size=64, seed=0, **by):
-    return augmented_views(stamps, size, Augmentation(**by), torch.Generator().manual_seed(seed))
+    moves = random_moves(
+        len(stamps), stamps.shape[1], size, Augmentation(**by), torch.Generator().manual_seed(seed)
+    )
+    return moved_views(stamps, size, moves)
 
 
 def stamps(count=4):

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from hubblefork.api.runs import evaluate_run
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, RecipeError, RunError
 from hubblefork.network import runs
@@ -172,15 +173,15 @@ class Stop(Exception):
 
 
 def test_interrupted_it_goes_on_to_the_same_end(own, trained, sky, tmp_path, monkeypatch):
-    write = runs.write_metrics
+    write = RunFolder.write_metrics
 
-    def killed(out, rows):
-        write(out, rows)
+    def killed(run, rows):
+        write(run, rows)
         if len(rows) == 4:
             raise Stop
 
     out = tmp_path / "run"
-    monkeypatch.setattr(runs, "write_metrics", killed)
+    monkeypatch.setattr(RunFolder, "write_metrics", killed)
     with pytest.raises(Stop):
         tuned(trained, sky, out, columns=[])
     monkeypatch.setattr(runs, "write_metrics", write)

@@ -1,7 +1,7 @@
-"""Augmentation: rotation, reflection, shift and zoom of a whole batch, where the batch lives.
+"""Augmentation: rotation, reflection, shift and zoom of a whole batch, on the device of the batch.
 
-One resampling, straight from the stamp to the network's view: a stamp keeps more sky than the
-view needs, so that corners are never black (the lab report rotates before it crops: same effect).
+The view of the network is resampled once from the stamp, which has more sky than the view needs: corners are
+not black.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ TILT = 360 / 32
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far stamps are moved: degrees, stamp pixels and a zoom factor either way; a flip probability.
+    """The ranges of random changes: ± `rotation` degrees, ± `shift` stamp pixels, `zoom` from 1/zoom to zoom.
 
-    A galaxy is rotated, shifted and zoomed each with its own chance, drawn apart from the others.
+    `flip` is the probability of a reflection; the other probabilities say how often each change is made.
+    Changes are drawn independently: the zoom log-uniform, the others uniform.
     """
 
     rotation: float = 0.0
@@ -34,9 +35,9 @@ class Augmentation:
 
     @property
     def first_angle(self) -> float:
-        """Degrees by which a galaxy is turned to be judged: `TILT` where none was seen unturned, else 0.
+        """The rotation of a galaxy at prediction: `TILT` degrees if training rotated every galaxy, else 0.
 
-        Turning resamples, and a resampled galaxy is smoother than its stamp (docs/log.md has the price).
+        A rotated galaxy is resampled, and therefore smoother than its stamp (docs/log.md).
         """
         return TILT if self.rotation >= TILT and self.rotation_probability == 1 else 0.0
 
@@ -44,7 +45,7 @@ class Augmentation:
 def central_views(stamps: Tensor, size: int) -> Tensor:
     """Cut the central `size` pixels: (galaxy, y, x, 3) uint8 to (galaxy, 3, size, size) floats in [0, 1].
 
-    The result has channels-last strides, since the stamps have their bands last.
+    The result has channels-last strides.
     """
     start = (stamps.shape[1] - size) // 2
     central = stamps[:, start : start + size, start : start + size]
@@ -52,17 +53,14 @@ def central_views(stamps: Tensor, size: int) -> Tensor:
 
 
 def still_views(stamps: Tensor, size: int, by: Augmentation) -> Tensor:
-    """Cut one view of each galaxy to judge it by; shapes as `central_views`.
-
-    It is the centre of the stamp, turned by `by.first_angle` for a network that learned from `by`.
-    """
+    """Cut the centre of each stamp, rotated by `by.first_angle`; shapes as `central_views`."""
     return next(even_views(stamps, size, 1, by))
 
 
 def even_views(stamps: Tensor, size: int, views: int, by: Augmentation) -> Iterator[Tensor]:
-    """Yield so many views of all galaxies, turned as by `even_moves`; shapes as `central_views`.
+    """Yield so many views of all galaxies, rotated as by `even_moves`; shapes as `central_views`.
 
-    A change of what is seen here makes other predictions: it raises `data.folders.VIEWING`.
+    If the views change, predictions change: increase `data.folders.VIEWING`.
     """
     if views == 1 and not by.first_angle:
         yield central_views(stamps, size)
@@ -71,20 +69,11 @@ def even_views(stamps: Tensor, size: int, views: int, by: Augmentation) -> Itera
         yield moved_views(stamps, size, move.unsqueeze(0))
 
 
-def augmented_views(
-    stamps: Tensor, size: int, augmentation: Augmentation, generator: torch.Generator
-) -> Tensor:
-    """Cut views of `size` pixels moved at random, each galaxy in its own way; shapes as `central_views`.
-
-    Zoom is log-uniform, the others uniform; bilinear; beyond the stamp its edge is mirrored.
-    """
-    return moved_views(
-        stamps, size, random_moves(len(stamps), stamps.shape[1], size, augmentation, generator)
-    )
-
-
 def moved_views(stamps: Tensor, size: int, moves: Tensor) -> Tensor:
-    """Cut views of `size` pixels moved by affine maps, (galaxy, 2, 3) or one for all; as `central_views`."""
+    """Cut views of `size` pixels by affine maps, (galaxy, 2, 3) or one for all; shapes as `central_views`.
+
+    Bilinear; beyond its edge a stamp is mirrored.
+    """
     grid = affine_grid(moves, [len(moves), 3, size, size], align_corners=False)
     grid = grid.expand(stamps.shape[0], -1, -1, -1)
     whole = stamps.permute(0, 3, 1, 2).float().div_(255)
@@ -112,10 +101,10 @@ def random_moves(
 
 
 def even_moves(views: int, stamp: int, size: int, first_angle: float = 0.0) -> Tensor:
-    """Return affine maps (view, 2, 3) that turn a galaxy evenly, every other view mirrored.
+    """Return affine maps (view, 2, 3) with evenly spaced rotations, every second view mirrored.
 
-    `views` is 1 or even: views / 2 angles around the circle from `first_angle`, in degrees. Maps go from
-    views of `size` pixels to stamps of `stamp` pixels.
+    `views` is 1 or even: views / 2 angles, the first is `first_angle` degrees. Maps go from views of `size`
+    pixels to stamps of `stamp` pixels.
     """
     numbers = torch.arange(views)
     angle = math.radians(first_angle) + (numbers // 2) * (2 * math.pi / max(1, views // 2))

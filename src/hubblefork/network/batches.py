@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.data.catalogue import fractions, galaxy_ids, labelled
+from hubblefork.data.folders import DataFolder
 from hubblefork.data.split import SPLITS, TRAIN, VALIDATION, Split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError
@@ -182,7 +183,7 @@ class GalaxyData(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self.data, self.recipe, self.split, self.hardware = data, recipe, split, hardware
-        catalogue = read_catalogue(data / "catalogue.parquet")
+        catalogue = DataFolder(data).catalogue()
         self.ids = galaxy_ids(catalogue).astype(str)
         self.rows = labelled_rows(catalogue, tree, split)
         self.labels = fractions(catalogue, tree).astype(np.float32)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.io import Advance
 from hubblefork.network import runs
@@ -74,7 +75,7 @@ class EpochLog(StatefulCallback):
         }
         self.rows = [*self.rows[: trainer.current_epoch], row]
         if trainer.is_global_zero:
-            runs.write_metrics(self.out, self.rows)
+            RunFolder(self.out).write_metrics(self.rows)
 
 
 class BestWeights(StatefulCallback):

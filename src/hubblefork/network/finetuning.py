@@ -1,9 +1,9 @@
-"""Fine-tuning: a trained network and a few hundred galaxies with labels of one's own, into a run of these.
+"""Fine-tuning: train a trained network on a few hundred galaxies with labels of your own.
 
-The network keeps its stamps, its architecture and all its layers but the last. A new last layer is fitted to
-what the others make of the galaxies, as a regression; then everything is trained a little, galaxies turned
-every way (first the last layer, then all: Kumar et al. 2022, arXiv:2202.10054). The result is a run folder as
-any other, with its data in `data/` and what it began from in `start.safetensors`.
+The network keeps its stamps, its architecture and all layers except the last. A new last layer is fitted to
+the features of the galaxies as a regression; then all layers are trained a little, with rotated galaxies
+(first the last layer, then all: Kumar et al. 2022, arXiv:2202.10054). The result is a normal run folder,
+with its data in `data/` and the weights that it began from in `start.safetensors`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tomli_w
 import torch
 from torch import Tensor, nn
 
-from hubblefork.data.catalogue import fractions, read_catalogue
+from hubblefork.data.catalogue import fractions
 from hubblefork.data.columns import FEWEST, check_labels, tree_of_columns
+from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.inputs import find_inputs
 from hubblefork.data.split import TRAIN, Split, write_split
@@ -37,32 +37,16 @@ from hubblefork.network.model import VoteFractions
 from hubblefork.network.pretrained import go_on_from
 from hubblefork.network.recipe import Recipe, override
 from hubblefork.network.training import train
-from hubblefork.zoo import DecisionTree, read_tree
+from hubblefork.zoo import DecisionTree
 
 START, ORIGIN = "start.safetensors", "finetune.toml"
 SALT = "finetune"
-SETTINGS: dict[
-    str, Any
-] = {  # of a training that begins with what another has learned, from a few hundred galaxies
-    "pretrained": "",
-    **{"rotation": 180.0, "rotation_probability": 1.0, "flip": 0.5},
-    **{
-        "batch_size": 32,
-        "epochs": 60,
-        "steps_per_epoch": 0,
-        "patience": 15,
-        "min_delta": 0.0,
-        "max_minutes": 0.0,
-    },
-    **{
-        "optimiser": "adamw",
-        "learning_rate": 2e-5,
-        "weight_decay": 0.0,
-        "schedule": "cosine",
-        "warmup_epochs": 0.0,
-    },
-    **{"ema_decay": 0.0, "monitor": "validation_rmse", "compile": False},
-}
+SETTINGS = (  # for a training from learned weights with a few hundred galaxies
+    *("pretrained=", "rotation=180", "rotation_probability=1", "flip=0.5", "batch_size=32", "epochs=60"),
+    *("steps_per_epoch=0", "max_minutes=0", "monitor=validation_rmse", "patience=15", "min_delta=0"),
+    *("optimiser=adamw", "learning_rate=2e-5", "weight_decay=0", "schedule=cosine", "warmup_epochs=0"),
+    *("ema_decay=0", "compile=false"),
+)
 PENALTY, ITERATIONS, LEAST = 10 / 64, 300, 1e-6
 BATCH = 256
 
@@ -82,86 +66,87 @@ def finetune(
 ) -> Path:
     """Fine-tune a run (a folder or its .safetensors file) to labels of cutouts; return the run folder `out`.
 
-    `labels` is a CSV or Parquet with `galaxy_id` (the images' names) and the columns of `tree`, or without
-    one plain columns of numbers from 0 to 1: those named in `columns`, or all. Only labelled images are read.
-    Called again it goes on where it stopped. Raises RunError for a run with adapters and for a folder that
-    holds something else, CatalogueError and ImageError as `sky.columns` does, RecipeError for `settings`.
+    `labels` is a CSV or Parquet with `galaxy_id` (the names of the images) and the columns of `tree`;
+    without a tree, columns of numbers from 0 to 1: those in `columns`, or all. Only labelled images are
+    read. An interrupted fine-tuning continues. Raises RunError for a run with adapters and for a folder that
+    holds another run; CatalogueError and ImageError for labels and cutouts that cannot be used (see
+    `data.columns`); RecipeError for `settings`.
     """
-    weights = _whole(run)
-    tree = tree or tree_of_columns(labels, columns)
-    recipe = recipe_for(weights, tree, settings)
-    check_labels(cutouts, labels, tree)
-    hardware, data = hardware or Hardware(), out / "data"
-    origin = {
-        "start": weights.digest,
-        "cutouts": str(cutouts.resolve()),
-        "labels": hashlib.sha256(labels.read_bytes()).hexdigest(),
-    }
-    if not _begun(out, origin, tree):
-        sources = find_inputs([cutouts], [labels]).sources
-        ingest(sources, data, labels=[labels], tree=tree, only_labelled=True, progress=progress)
-        write_split(split, data)
-        _write_start(out, weights, recipe, tree, split, progress)
-        write_text(out / ORIGIN, tomli_w.dumps(origin))
-    return train(data, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress)
-
-
-def recipe_for(weights: runs.Weights, tree: DecisionTree, settings: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a fine-tuning: network and stamps of the weights, the rest for a few galaxies.
-
-    A tree of questions has the head that obeys it, plain columns have sigmoids; labels of the weights' own
-    tree keep their head. Raises RecipeError, also for a head that divides and a watch that compares answers
-    where a column stands alone.
-    """
-    base = weights.recipe
-    head = base.head if tree == weights.tree else "sigmoid" if tree.is_plain else "tree"
-    named = replace(
-        base, name=f"{base.name}-finetuned", description=f"{base.name}, fine-tuned to {tree.name}"
-    )
-    recipe = override(replace(named, **SETTINGS, head=head), settings)
-    build_head(recipe.head, tree)
-    if tree.is_plain and recipe.monitor != SETTINGS["monitor"]:
-        raise RecipeError(
-            f"monitor = {recipe.monitor}, but plain columns have no highest answer to agree on; "
-            f"leave it at {SETTINGS['monitor']}"
-        )
-    return recipe
-
-
-def _whole(run: Path) -> runs.Weights:
-    """Load the weights to begin with. Raises RunError for adapters: they stand beside others."""
     weights = runs.load_weights(run)
     if weights.recipe.adapter_rank:
         raise RunError(
             f"{run}: a run with adapters; make one network of it first: "
             f"hubblefork merge {run} --out merged.safetensors, and fine-tune that"
         )
-    return weights
+    tree = tree or tree_of_columns(labels, columns)
+    recipe = recipe_for(weights, tree, settings)
+    check_labels(cutouts, labels, tree)
+    data = DataFolder(out / "data")
+    origin = {
+        "start": weights.digest,
+        "cutouts": str(cutouts.resolve()),
+        "labels": hashlib.sha256(labels.read_bytes()).hexdigest(),
+    }
+    if not _has_begun(out, origin, data, tree):
+        sources = find_inputs([cutouts], [labels]).sources
+        ingest(sources, data.path, labels=[labels], tree=tree, only_labelled=True, progress=progress)
+        write_split(split, data.path)
+        network = _first_network(data, weights, recipe, tree, split, progress)
+        runs.save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
+        write_text(out / ORIGIN, tomli_w.dumps(origin))
+    return train(
+        data.path, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress
+    )
 
 
-def _begun(out: Path, origin: dict[str, str], tree: DecisionTree) -> bool:
-    """Whether the folder holds this fine-tuning already. Raises RunError where it holds another run."""
+def recipe_for(weights: runs.Weights, tree: DecisionTree, settings: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a fine-tuning: network and stamps of the weights, the rest for a few galaxies.
+
+    Labels of the weights' own tree keep the head; other trees have the head "tree", plain columns the head
+    "sigmoid". Raises RecipeError, also for a head or a monitor that a single column cannot have.
+    """
+    base = weights.recipe
+    head = base.head if tree == weights.tree else "sigmoid" if tree.is_plain else "tree"
+    named = replace(
+        base, name=f"{base.name}-finetuned", description=f"{base.name}, fine-tuned to {tree.name}"
+    )
+    recipe = override(named, [*SETTINGS, f"head={head}", *settings])
+    build_head(recipe.head, tree)
+    if tree.is_plain and recipe.monitor != "validation_rmse":
+        raise RecipeError(
+            f"monitor = {recipe.monitor}, but plain columns have no highest answer to agree on; "
+            "leave it at validation_rmse"
+        )
+    return recipe
+
+
+def _has_begun(out: Path, origin: dict[str, str], data: DataFolder, tree: DecisionTree) -> bool:
+    """Whether the folder holds this fine-tuning already. Raises RunError if it holds another run."""
     if not (out / ORIGIN).exists():
-        if (out / "run.toml").exists():
+        if RunFolder(out).exists():
             raise RunError(f"{out} holds a run that is no fine-tuning; choose another --out")
         return False
     then = tomllib.loads((out / ORIGIN).read_text(encoding="utf-8"))
     unlike = [name for name, value in origin.items() if then.get(name) != value]
-    unlike += [] if read_tree(out / "data") == tree else ["columns"]
+    unlike += [] if data.tree() == tree else ["columns"]
     if unlike:
         raise RunError(
-            f"{out} holds a fine-tuning of another kind: {', '.join(unlike)} differ; "
+            f"{out} holds another fine-tuning: {', '.join(unlike)} differ; "
             "choose another --out, or remove the folder"
         )
     return True
 
 
-def _write_start(
-    out: Path, weights: runs.Weights, recipe: Recipe, tree: DecisionTree, split: Split, progress: Progress
-) -> None:
-    """Write the weights to begin with: the old ones, their last layer fitted to the training galaxies."""
-    data = out / "data"
-    catalogue = read_catalogue(data / "catalogue.parquet")
+def _first_network(
+    data: DataFolder,
+    weights: runs.Weights,
+    recipe: Recipe,
+    tree: DecisionTree,
+    split: Split,
+    progress: Progress,
+) -> VoteFractions:
+    """Return the network with the old weights and a last layer fitted to the training galaxies."""
+    catalogue = data.catalogue()
     rows = labelled_rows(catalogue, tree, split)
     usable = sum(len(part) for part in rows.values())
     if usable < FEWEST:
@@ -171,19 +156,18 @@ def _write_start(
     torch.manual_seed(recipe.seed)
     network = VoteFractions(recipe, tree)
     if not go_on_from(network, weights):
-        pixels = prepare(data, recipe.stamps, progress=progress).pixels[rows[TRAIN]]
+        pixels = prepare(data.path, recipe.stamps, progress=progress).pixels[rows[TRAIN]]
         labels = fractions(catalogue, tree)[rows[TRAIN]].astype(np.float32)
         views = still_views(torch.from_numpy(pixels), recipe.input_size, recipe.augmentation)
         fit_last_layer(network, views, torch.from_numpy(labels))
-    runs.save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
+    return network
 
 
 def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> None:
-    """Fit the last layer of a network to labels (galaxy, answer), NaN unknown, of views; the others stay.
+    """Fit the last layer of a network to labels (galaxy, answer), NaN if unknown, of views; keep the others.
 
-    A logistic regression on standardised features: the head's fractions have the least cross-entropy with the
-    labels, with a ridge penalty of `PENALTY`/2 × number of features × Σ w², by L-BFGS from zero: scores are
-    as large beforehand however many features there are.
+    A logistic regression on standardised features: it minimises the cross-entropy of the head's fractions and
+    the labels plus a ridge penalty of `PENALTY`/2 × number of features × Σ w², by L-BFGS from zero.
     """
     layer = network.features[-1]
     assert isinstance(layer, nn.Linear)

@@ -32,17 +32,13 @@ class VoteFractions(nn.Module):
         self.tree, self.head = tree, build_head(recipe.head, tree)
 
     def forward(self, views: Tensor) -> Tensor:
-        """Return joint fractions in single precision.
-
-        Whatever precision computes the layers before, the last one and the head compute in single: fractions
-        of a catalogue are not to be rounded to the 8 bits of bf16.
-        """
+        """Return joint fractions in single precision: bf16 would round them to 8 bits."""
         scores = self.scores(views)
         with torch.autocast(scores.device.type, enabled=False):
             return self.head(scores)
 
     def scores(self, views: Tensor) -> Tensor:
-        """Return what the last layer hands to the head, (galaxy, answer), in single precision."""
+        """Return the scores, (galaxy, answer), in single precision."""
         hidden = self.features[:-1](views)
         with torch.autocast(hidden.device.type, enabled=False):
             return self.features[-1](hidden.float())
@@ -50,11 +46,10 @@ class VoteFractions(nn.Module):
 
 @dataclass(frozen=True)
 class Parameters:
-    """How many numbers a network learns, and how the two seeds' framework would count them.
+    """The number of parameters of a network, as PyTorch and as Keras count them.
 
-    `learned` are the parameters as PyTorch counts, of which `frozen` were learned before and stay as they
-    are. Keras adds the running statistics of batch normalisation as non-trainable parameters, `statistics`,
-    and its ResNets have biases before each normalisation, which takes them out again: `redundant`.
+    `learned` is PyTorch's number, of which `frozen` are not trained. Keras also counts the running
+    `statistics` of batch normalisation, and its ResNets have `redundant` biases before each normalisation.
     """
 
     learned: int
@@ -77,24 +72,21 @@ def count_parameters(network: nn.Module) -> Parameters:
     """Count the parameters of a network."""
     learned = sum(parameter.numel() for parameter in network.parameters())
     frozen = sum(parameter.numel() for parameter in network.parameters() if not parameter.requires_grad)
-    statistics = sum(
-        buffer.numel()
-        for name, buffer in network.named_buffers()
-        if name.endswith(("running_mean", "running_var"))
-    )
+    running = ("running_mean", "running_var")
+    statistics = sum(values.numel() for name, values in network.named_buffers() if name.endswith(running))
     encoders = (module for module in network.modules() if isinstance(module, Encoder))
     return Parameters(learned, statistics, sum(encoder.redundant_biases for encoder in encoders), frozen)
 
 
 def count_by_recipe(recipe: Recipe, tree: DecisionTree) -> Parameters:
-    """Count the parameters of a recipe's network without making them (on PyTorch's meta device)."""
+    """Count the parameters of a recipe's network on PyTorch's meta device, without memory for them."""
     with torch.device("meta"):
         return count_parameters(VoteFractions(recipe, tree))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of a layer-by-layer summary: type, output shape as (y, x, band) or (feature,), parameters."""
+    """One layer: type, output shape (y, x, band) or (feature,), parameters."""
 
     kind: str
     output_shape: tuple[int, ...]
@@ -102,7 +94,7 @@ class Layer:
 
 
 def summarise(network: nn.Module, input_size: int) -> list[Layer]:
-    """Return the layers of a network in the order in which they run, an encoder of timm as one layer."""
+    """Return the layers of a network in the order of computation; an encoder of timm is one layer."""
     layers: list[Layer] = []
 
     def note(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:

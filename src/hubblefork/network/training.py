@@ -24,12 +24,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from hubblefork.data.folders import RunFolder
-from hubblefork.data.split import TRAIN, VALIDATION, Split, read_split
+from hubblefork.data.folders import DataFolder, RunFolder
+from hubblefork.data.split import TRAIN, VALIDATION, Split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import DivergedError, RunError
 from hubblefork.io import Progress, silent
-from hubblefork.network import runs
 from hubblefork.network.batches import GalaxyData
 from hubblefork.network.callbacks import (
     MODES,
@@ -45,8 +44,8 @@ from hubblefork.network.heads import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.postprocess import centre_weights
 from hubblefork.network.pretrained import start
-from hubblefork.network.recipe import Recipe, differences
-from hubblefork.zoo import DecisionTree, read_tree
+from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text
+from hubblefork.zoo import DecisionTree
 
 ONE_CYCLE_START, ONE_CYCLE_END, ONE_CYCLE_RISE = 1 / 25, 1e-4, 0.3
 
@@ -72,9 +71,10 @@ def train(
     DivergedError.
     """
     hardware = hardware or Hardware(device)
-    tree, split, where = read_tree(data), split or read_split(data), hardware.where
-    _check_same_run(out, recipe, tree, data, split)
-    if runs.is_finished(out):
+    folder, run, where = DataFolder(data), RunFolder(out), hardware.where
+    tree, split = folder.tree(), split or folder.split()
+    _check_same_run(run, recipe, tree, folder, split)
+    if run.is_finished():
         return out
     _check_launch(hardware, recipe)
     keep_freed_memory()
@@ -84,20 +84,20 @@ def train(
     module = VoteFractionsModule(recipe, tree, steps=steps)
     if is_first():
         prepare(data, recipe.stamps, progress=progress)
-        _begin(out, module.network, galaxies, weights)
+        _begin(run, module.network, galaxies, weights)
     remark = compiled(module.network, recipe.input_size, where) if recipe.compile else ""
     if is_first():
-        runs.add_remarks(out, [remark, precision_of(recipe.precision, where).remark])
-    log, done = EpochLog(out), runs.read_metrics(out)
-    total = None if recipe.max_minutes else steps
+        run.add_remarks([remark, precision_of(recipe.precision, where).remark])
+    done, total = run.metrics(), None if recipe.max_minutes else steps
     with progress(f"training {recipe.name}", total, int(done[-1]["step"]) if done else 0) as advance:
-        ours = [log, BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe), Bar(advance)]
-        ours += [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
+        average = [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
+        every = [EpochLog(out), BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe)]
+        every += [Bar(advance), *average, *callbacks]
         with _quiet():
-            _fit(_trainer(recipe, out, hardware, [*ours, *callbacks]), module, galaxies, out / "last.ckpt")
+            _fit(_trainer(recipe, out, hardware, every), module, galaxies, out / "last.ckpt")
     if is_first():
         centred = centre_weights(out, galaxies) if recipe.fit_offsets else {}
-        RunFolder(out).finish(MODES[recipe.monitor], recipe.monitor, **centred)
+        run.finish(MODES[recipe.monitor], recipe.monitor, **centred)
     return out
 
 
@@ -106,14 +106,16 @@ def is_first() -> bool:
     return bool(rank_zero_only.rank == 0)
 
 
-def _begin(out: Path, network: VoteFractions, galaxies: GalaxyData, weights: Path | None) -> None:
+def _begin(run: RunFolder, network: VoteFractions, galaxies: GalaxyData, weights: Path | None) -> None:
     """Load the weights that a new run starts from, and write what is known before training."""
-    if (out / "last.ckpt").exists():
+    if (run.path / "last.ckpt").exists():
         return
     recipe, where = galaxies.recipe, galaxies.hardware.where
     started = start(network, recipe.pretrained, weights)
     parameters = count_parameters(network)
     notes = {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
         "start": started,
         "galaxies": {part: len(rows) for part, rows in galaxies.rows.items()},
         "parameters": {
@@ -128,7 +130,7 @@ def _begin(out: Path, network: VoteFractions, galaxies: GalaxyData, weights: Pat
             "processes": galaxies.hardware.processes,
         },
     }
-    runs.begin(out, recipe, network.tree, data=galaxies.data, split=galaxies.split, notes=notes)
+    run.begin(recipe_text(recipe), network.tree, DataFolder(galaxies.data), galaxies.split, notes)
 
 
 def _check_launch(hardware: Hardware, recipe: Recipe) -> None:
@@ -144,20 +146,22 @@ def _check_launch(hardware: Hardware, recipe: Recipe) -> None:
         )
 
 
-def _check_same_run(out: Path, recipe: Recipe, tree: DecisionTree, data: Path, split: Split) -> None:
-    if not (out / "recipe.toml").exists():
+def _check_same_run(
+    run: RunFolder, recipe: Recipe, tree: DecisionTree, data: DataFolder, split: Split
+) -> None:
+    if not run.recipe_file.exists():
         return
-    unlike = differences(recipe, runs.read_recipe(out))
+    unlike = differences(recipe, parse_recipe(run.recipe_text(), origin=str(run.recipe_file)))
     for name, asked, there in (
-        ("data", str(data.resolve()), runs.read_notes(out)["data"]),
-        ("split", split, read_split(out)),
+        ("data", str(data.path.resolve()), run.notes()["data"]),
+        ("split", split, run.split()),
     ):
         unlike += [f"{name}: {asked}, not {there}"] if asked != there else []
-    if read_tree(out) != tree:
-        unlike.append(f"tree: {tree.name}, not {read_tree(out).name}, or with other questions")
+    if run.tree() != tree:
+        unlike.append(f"tree: {tree.name}, not {run.tree().name}, or with other questions")
     if unlike:
         raise RunError(
-            f"{out} holds another run; asked for now, not then: {'; '.join(unlike)}. "
+            f"{run} holds another run; asked for now, not then: {'; '.join(unlike)}. "
             "Choose another --out, or remove the folder."
         )
 

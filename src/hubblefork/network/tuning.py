@@ -31,16 +31,14 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue
-from hubblefork.data.split import read_split
+from hubblefork.data.catalogue import fractions, galaxy_ids
+from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.errors import DivergedError, ExtraMissing, RecipeError, RunError
 from hubblefork.io import Progress, silent, write_text
-from hubblefork.network import runs
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text, with_new_names
 from hubblefork.network.training import train
-from hubblefork.zoo import read_tree
 
 if TYPE_CHECKING:
     import optuna
@@ -276,7 +274,7 @@ class _Worker:
             values = {entry.field: entry.suggested(trial) for entry in self.space}
             recipe = replace(with_values(self.recipe, values), name=f"{self.recipe.name}-trial")
             train(data, recipe, run, callbacks=[TrialCallback(trial, recipe, self._has_time)], **options)
-            return float(runs.read_notes(run)["best"][recipe.monitor])
+            return float(RunFolder(run).notes()["best"][recipe.monitor])
         except (DivergedError, RecipeError, MemoryError, RuntimeError) as error:
             settings = isinstance(error, DivergedError | RecipeError | MemoryError | torch.OutOfMemoryError)
             if not (settings or "allocate memory" in str(error)):
@@ -287,7 +285,7 @@ class _Worker:
             _queue_again(self.study, trial.number)
             raise
         finally:
-            rows = runs.read_metrics(run)
+            rows = RunFolder(run).metrics()
             trial.set_user_attr("epochs", len(rows))
             trial.set_user_attr("seconds", sum(row["seconds"] for row in rows))
             if trial.number not in _queued_again(self.study):
@@ -317,11 +315,12 @@ class TrialCallback(Callback):
 
 def data_digest(data: Path) -> str:
     """Return the SHA-256 of the ids, the labels and the split of a data folder."""
-    catalogue = read_catalogue(data / "catalogue.parquet")
+    folder = DataFolder(data)
+    catalogue = folder.catalogue()
     ids = galaxy_ids(catalogue).tolist()
     digest = hashlib.sha256("\n".join(map(str, ids)).encode())
-    digest.update(np.ascontiguousarray(fractions(catalogue, read_tree(data)), dtype=np.float32).tobytes())
-    digest.update("\n".join(read_split(data).assign(ids).tolist()).encode())
+    digest.update(np.ascontiguousarray(fractions(catalogue, folder.tree()), dtype=np.float32).tobytes())
+    digest.update("\n".join(folder.split().assign(ids).tolist()).encode())
     return digest.hexdigest()
 
 
