@@ -40,9 +40,11 @@ def lab(
     Example: hubblefork study lab --data data/ --test-images images_test_rev1.zip --out studies/lab/
     """
     from hubblefork.cli.bars import bar
-    from hubblefork.studies.lab import Ways, run_lab, write_record
+    from hubblefork.studies.lab import run_lab, write_record
 
-    ways = Ways(
+    page = run_lab(
+        data,
+        out,
         settings=[*([] if epochs is None else [f"epochs={epochs}"]), *(settings or [])],
         seeds=seeds,
         weights=weights,
@@ -51,8 +53,9 @@ def lab(
         quick=quick,
         only_report=only_report,
         galaxies=galaxies,
+        command=["hubblefork", *sys.argv[1:]],
+        progress=bar,
     )
-    page = run_lab(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar)
     if record is not None:
         write_record(page.parent, record)
     typer.echo(page)

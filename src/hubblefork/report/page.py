@@ -53,7 +53,8 @@ class Missing:
 class Page:
     """Figures, tables and missing parts by name; `write` sets them in a template.
 
-    `numbers` are those of figures and tables by name, `captions` (after `write`) their captions as text.
+    `numbers` are those of figures and tables by name, `captions` (after `write`) their captions as text;
+    with `keep_figures`, `figures` are the figures with their resolution (dots per inch).
 
     >>> page = Page("report")
     >>> numbers = page.figure("scatter", *plots.panels(tree, predicted, volunteers))
@@ -62,21 +63,26 @@ class Page:
     >>> page.write("run.md.j2", title="runs/a", subtitle="A run", facts={"run": notes}, galaxies=7)
     """
 
-    def __init__(self, out: str | Path) -> None:
+    def __init__(self, out: str | Path, *, keep_figures: bool = False) -> None:
         self.out = Path(out)
+        self.keep_figures = keep_figures
+        self.figures: dict[str, tuple[Figure, int]] = {}
         self.numbers: dict[str, Any] = {}
         self.captions: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any] | Missing] = {}
 
     def figure(self, name: str, figure: Figure, numbers: Mapping[str, Any], *, dpi: int = DPI) -> Any:
-        """Save a figure as `name`.pdf and keep its PNG for the page; the figure itself is emptied.
+        """Save a figure as `name`.pdf and keep its PNG for the page; the figure is emptied unless kept.
 
         Returns the numbers as `numbers.json` gets them. Raises DiskError.
         """
         save_pdf(figure, self.out / f"{name}.pdf", dpi=dpi)
         uri = f"data:image/png;base64,{b64encode(png(figure, dpi=dpi)).decode()}"
         width = f"{figure.get_size_inches()[0] / PAGE * 100:.2f}%"
-        figure.clear()
+        if self.keep_figures:
+            self.figures[name] = figure, dpi
+        else:
+            figure.clear()
         self._parts[name] = {"kind": "figure", "name": name, "uri": uri, "width": width}
         self.numbers[name] = plain(numbers)
         return self.numbers[name]

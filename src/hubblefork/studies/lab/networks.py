@@ -1,203 +1,329 @@
-"""The report's sections 5.1 to 5.4: the mean vote, and the three networks layer by layer."""
+"""What the lab study reads: its trainings, the networks with their predictions, the images."""
 
 from __future__ import annotations
 
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
+import tomli_w
+from numpy.typing import NDArray
 
-from hubblefork.data.split import TRAIN, VALIDATION
-from hubblefork.network.model import Layer, VoteFractions, count_parameters, summarise
-from hubblefork.network.recipe import Recipe, load_recipe
-from hubblefork.report.blocks import (
-    Block,
-    Facts,
-    Listing,
-    Missing,
-    Paragraph,
-    Section,
-    Table,
-    counted,
-    decimal,
-    listed,
-)
-from hubblefork.stats.baselines import mean_vote
-from hubblefork.stats.metrics import rmse
-from hubblefork.studies.lab import paper
-from hubblefork.studies.lab.inputs import Lab, Network
-from hubblefork.zoo import DecisionTree
+from hubblefork.data.archives import ImageData, galaxy_id_of, open_source
+from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.data.cutouts import inspect_cutout
+from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split
+from hubblefork.data.stamps import StampSpec, stream
+from hubblefork.errors import HubbleforkError, ImageError, RecipeError
+from hubblefork.io import Progress, silent, write_text
+from hubblefork.network import runs
+from hubblefork.network.predict import predict, predict_part
+from hubblefork.network.recipe import HEADS, Recipe, load_recipe
+from hubblefork.network.training import MODES
+from hubblefork.report.inputs import Galaxies, Sky
+from hubblefork.studies.settings import check_addresses, settings_of
+from hubblefork.studies.trainings import Training
+from hubblefork.zoo import DecisionTree, load_tree
 
-RMSE = (
-    "L_RMSE = √⟨(ℓ_true − ℓ_pred)²⟩\n       = √( Σ_i Σ_j (ℓ_true,ij − ℓ_pred,ij)² / (N_galaxies N_labels) )"
-)
-KERAS = {  # what Keras calls the layers that PyTorch and timm call so
-    "Conv2d": "Conv2D",
-    "BatchNorm2d": "BatchNormalization",
-    "ReLU": "Activation (relu)",
-    "MaxPool2d": "MaxPooling2D",
-    "Linear": "Dense",
-    "SigmoidHead": "Activation (sigmoid)",
-    "LabHead": "Activation (sigmoid, re-weight)",
-}
-RESNETS = (
-    "ResNet-50 is timm's. It is not Keras's to the last detail: the stride of a block is in its 3 × 3 "
-    "convolution and not in the first 1 × 1 one; convolutions that a normalisation follows have no bias, "
-    "which the normalisation would take out again (Keras has 26,560 such); running statistics move by a "
-    "tenth a step, not a hundredth; the last normalisation of a block starts at zero. Parameters are "
-    "counted as Keras counts."
-)
+REPORT = tomllib.loads(files("hubblefork.studies.lab").joinpath("lab.toml").read_text(encoding="utf-8"))
+NETWORKS = tuple(REPORT["networks"])
+AUGMENTED = {"lab-resnet50": "lab-resnet50-augmented", "lab-cnn": "lab-cnn-augmented"}
+ALL = (*NETWORKS, *AUGMENTED.values())
+PRETRAINED = (*NETWORKS[1:], AUGMENTED["lab-resnet50"])
+HEADS_FOLDER, HEADS_RECIPE = "heads", "lab-cnn-augmented"
+SHOWN_SIDE = 212
 
 
-def mean_votes(lab: Lab) -> Section:
-    """Return section 5.1: the mean label as a prediction."""
-    train = lab.votes(TRAIN)
-    errors = {
-        part: rmse(mean_vote(train, len(votes)), votes)
-        for part in dict.fromkeys((TRAIN, VALIDATION, lab.judged_on))
-        if len(votes := lab.votes(part))
-    }
-    rows = [
-        [part, decimal(value), decimal(value**2), "–" if part == "test" else f"{paper.MEAN_VOTE_RMSE}"]
-        for part, value in errors.items()
-    ]
-    near = listed([f"{value:.2f} on {part}" for part, value in errors.items()])
-    caption = (
-        "RMSE and MSE of the mean label of the "
-        f"{counted(len(train), 'training galaxy', 'training galaxies')}, the same for every galaxy: {near}, "
-        f"against the report's {paper.MEAN_VOTE_RMSE} on both. A network must do better, or it has learned "
-        "nothing but the means."
-    )
-    table = Table("section-5-1", ["galaxies", "RMSE", "MSE", "report's RMSE"], rows, caption, errors)
-    text = (
-        "The measure of all that follows: the root of the mean squared difference over all galaxies and "
-        "labels. A label that nobody gave is left out of both sums. Keras's loss, which the report quotes, "
-        "is its square."
-    )
-    return Section("section-5-1", "5.1 · The mean vote", [Listing(RMSE), Paragraph(text), table])
+def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = ()) -> list[Training]:
+    """Return the trainings of the study in the order in which they run.
 
+    `settings` are `key=value` for all of them, or `RECIPE:key=value` for one; `heads:key=value` is for the
+    comparison of heads, each trained with the seeds 0 to `seeds` - 1. They win over the `defaults`.
+    Raises RecipeError for an unknown address, and as `load_recipe` does.
+    """
+    if seeds < 1:
+        raise RecipeError(f"{seeds} seeds for each head: it takes at least 1")
+    check_addresses(settings, (*ALL, HEADS_FOLDER))
 
-def custom(lab: Lab) -> Section:
-    """Return section 5.2 and table 2."""
-    return Section("section-5-2", "5.2 · The custom CNN: table 2", _network(lab, "lab-cnn"))
+    def chosen(name: str) -> list[str]:
+        head = ["head=sigmoid"] if name == AUGMENTED["lab-cnn"] else []  # the head of lab-cnn
+        return head + settings_of(name, defaults) + settings_of(name, settings)
 
-
-def resnet(lab: Lab) -> Section:
-    """Return section 5.3 and table 3."""
-    blocks = [Paragraph(RESNETS), *_network(lab, "lab-resnet50")]
-    return Section("section-5-3", "5.3 · ResNet-50: table 3", blocks)
-
-
-def reweighted(lab: Lab) -> Section:
-    """Return section 5.4 and tables 4 and 5."""
-    text = (
-        "Every stamp is rotated by an angle from all 360°, reflected or not, cut out of a larger stamp so "
-        "that no corner is black; the network should never see the same picture twice. Its outputs pass the "
-        "report's re-weighting: sigmoids, divided by their sum within each question, times the normalised "
-        "output of one earlier answer (table 4)."
-    )
-    blocks = [Paragraph(text), _gates(lab.tree), *_network(lab, "lab-resnet50-reweighted")]
-    return Section("section-5-4", "5.4 · ResNet-50 optimised: tables 4 and 5", blocks)
-
-
-def _network(lab: Lab, name: str) -> list[Block]:
-    network = lab.networks[name]
-    recipe = load_recipe(name) if isinstance(network, Missing) else network.recipe
-    facts: Block = network if isinstance(network, Missing) else Facts(_training_facts(network))
-    return [_layers(lab.tree, name, recipe), facts]
-
-
-def _layers(tree: DecisionTree, name: str, recipe: Recipe) -> Table:
-    built = VoteFractions(recipe, tree)
-    layers, counts = summarise(built, recipe.input_size), count_parameters(built)
-    rows = [
-        [_kind(layer), _shape(layer.output_shape), f"{layer.parameters.keras:,}", theirs]
-        for layer, theirs in zip(layers, _theirs(name, layers), strict=True)
-    ]
-    rows.append(["total", "", f"{counts.keras:,}", f"{paper.parameters(name):,}"])
-    same = "the same number" if counts.keras == paper.parameters(name) else "not the same number"
-    caption = (
-        f"Table {paper.TABLE_OF[name]}. {name}, layer by layer: type, output shape as (y, x, band) or "
-        f"(feature), parameters in Keras's way of counting. In total {counts.keras:,}, {same} as the "
-        f"report's {paper.parameters(name):,}; {counts.statistics:,} of them are running statistics of "
-        f"batch normalisation, which Keras calls non-trainable (report: {paper.FIXED[name]:,})"
-        + (
-            f", and {counts.redundant:,} are biases that only Keras's ResNet has."
-            if counts.redundant
-            else "."
+    named = [Training(name, load_recipe(name, chosen(name)), name in PRETRAINED) for name in ALL]
+    pairs = [(seed, head) for seed in range(seeds) for head in HEADS]
+    return named + [
+        Training(
+            heads_folder(head, seed),
+            load_recipe(HEADS_RECIPE, [*chosen(HEADS_FOLDER), f"head={head}", f"seed={seed}"]),
         )
-    )
-    numbers = {
-        "layers": [
-            {"type": layer.kind, "shape": list(layer.output_shape), "parameters": layer.parameters.keras}
-            for layer in layers
-        ],
-        **{"total": counts.keras, "learned": counts.learned, "statistics": counts.statistics},
-        "report": paper.parameters(name),
-    }
-    header = ["layer", "output shape", "parameters", "report"]
-    return Table(f"table-0{paper.TABLE_OF[name]}", header, rows, caption, numbers)
-
-
-def _theirs(name: str, layers: list[Layer]) -> list[str]:
-    """Return the report's number of parameters for each of our layers that has any; the others have none."""
-    counts = iter([count for _, _, count in paper.LAYERS[name] if count])
-    return [f"{next(counts, 0):,}" if layer.parameters.keras else "0" for layer in layers]
-
-
-def _kind(layer: Layer) -> str:
-    return KERAS.get(layer.kind, layer.kind)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"({', '.join(map(str, shape))})" if len(shape) > 1 else f"({shape[0]},)"
-
-
-def _gates(tree: DecisionTree) -> Table:
-    rows, found = [], {}
-    for question, answers, gate in zip(tree.questions, tree.slices, tree.gates, strict=True):
-        task = question.answers[0].column.partition(".")[0]
-        source = None if gate is None else tree.answers[gate]
-        found[task] = None if source is None else source.column
-        texts = ", ".join(answer.text for answer in question.answers)
-        indices = f"{answers.start}–{answers.stop - 1}"
-        factor = ["1", "–", "–"] if source is None else [source.column, source.text, str(gate)]
-        rows.append([f"{task.removeprefix('Class')}: {texts}", indices, *factor])
-    same = {task: gate for task, gate in found.items() if gate is not None} == paper.GATES
-    verdict = "exactly those of the report" if same else "not all those of the report"
-    caption = (
-        "Table 4. The answers of a question (indices count from 0) and the answer by whose normalised "
-        f"output they are multiplied. The factors follow from the decision tree, and are {verdict}; "
-        "questions 1 and 6 are asked of every galaxy, so that their factor is 1."
-    )
-    header = ["question: answers", "indices", "times", "which is", "index"]
-    return Table("table-04", header, rows, caption, found)
-
-
-def _training_facts(network: Network) -> dict[str, str]:
-    notes, recipe, galaxies = network.notes, network.recipe, network.notes.get("galaxies", {})
-    device = notes.get("device", {})
-    steps = f"{recipe.steps_per_epoch} steps" if recipe.steps_per_epoch else "one pass over the galaxies"
-    speed = float(np.median([row["galaxies_per_second"] for row in network.rows]))
-    facts = {
-        "Trained on": f"{galaxies.get(TRAIN, 0):,} galaxies (the report: {paper.TRAINING:,})",
-        "Start": str(notes.get("start", "random weights")),
-        "Schedule": (
-            f"batches of {recipe.batch_size}, epochs of {steps}, at most {recipe.epochs}; Adam at "
-            f"{recipe.learning_rate:g}, times {recipe.plateau_factor:g} after {recipe.plateau_patience} "
-            f"epochs without progress; watched is {recipe.monitor.replace('_', ' ')}"
-        ),
-        "Augmentation": _moves(recipe),
-        "Epochs": f"{len(network.rows)}, the weights are those of epoch {network.best_epoch} (from 0)",
-        "Time": f"{network.seconds:,.1f} s an epoch, {speed:,.0f} galaxies a second",
-        "Device": f"{device.get('kind', '–')}, {device.get('precision', '–')}, "
-        f"{counted(device.get('threads', 0), 'thread')}",
-    }
-    return facts if notes.get("finished") else {"Mind": "this training has not finished", **facts}
-
-
-def _moves(recipe: Recipe) -> str:
-    texts = [
-        f"rotation by up to ±{recipe.rotation:g}°" if recipe.rotation else "",
-        f"reflection of a share of {recipe.flip:g}" if recipe.flip else "",
-        f"shifts by up to {recipe.shift:g} pixels" if recipe.shift else "",
-        f"zoom by a factor of up to {recipe.zoom:g} either way" if recipe.zoom != 1 else "",
+        for seed, head in pairs
     ]
-    return listed([text for text in texts if text]) if any(texts) else "none"
+
+
+def heads_folder(head: str, seed: int) -> str:
+    """Return the folder of the run of a head with a seed, below that of all runs."""
+    return f"{HEADS_FOLDER}/{head}-seed{seed}"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network: its run, its rows of `metrics.csv`, its predictions.
+
+    `judged` maps "validation" and, where the split has one, "test" to the labelled galaxies of that part.
+    """
+
+    name: str
+    run: Path
+    recipe: Recipe
+    notes: dict[str, Any]
+    rows: list[dict[str, float]]
+    judged: dict[str, Galaxies]
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights were kept, from 0."""
+        best = min if MODES[self.recipe.monitor] == "min" else max
+        return int(best(self.rows, key=lambda row: row[self.recipe.monitor])["epoch"])
+
+    @property
+    def seconds(self) -> float:
+        """The mean time of an epoch, in seconds, without validation."""
+        return float(np.mean([row["seconds"] for row in self.rows]))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training has ended by itself."""
+        return bool(self.notes.get("finished"))
+
+    @property
+    def steps(self) -> int:
+        """The number of batches it was trained on."""
+        return int(self.rows[-1]["step"])
+
+    @property
+    def trained_on(self) -> int:
+        """The number of training galaxies."""
+        return int(self.notes.get("galaxies", {}).get(TRAIN, 0))
+
+    @property
+    def shortened(self) -> bool:
+        """Whether it was given fewer batches than the recipe of its name allows."""
+        whole = load_recipe(self.recipe.name)
+        given = self.recipe.epochs * (self.recipe.steps_per_epoch or self.steps // len(self.rows))
+        return given < whole.epochs * whole.steps_per_epoch
+
+    def galaxies_shown(self, row: dict[str, float] | None = None) -> float:
+        """Return how many galaxies had been shown in training at the end of an epoch (default: the last)."""
+        return (row or self.rows[-1])["step"] * self.recipe.batch_size
+
+    def losses(self, epoch: int | None = None) -> dict[str, float]:
+        """Return MSE and agreement of both parts at an epoch, or their means over all (as in table 6)."""
+        rows = [row for row in self.rows if epoch in (None, int(row["epoch"]))]
+        parts = (TRAIN, VALIDATION)
+        mse = {f"{part}_loss": float(np.mean([row[f"{part}_rmse"] ** 2 for row in rows])) for part in parts}
+        keys = [f"{part}_agreement" for part in parts]
+        return mse | {key: float(np.mean([row[key] for row in rows])) for key in keys}
+
+
+def gap(losses: dict[str, float]) -> float:
+    """Return how much larger the validation RMSE is than that of the training."""
+    return math.sqrt(losses["validation_loss"]) - math.sqrt(losses["train_loss"])
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the page is made from.
+
+    `networks` are the trained ones by name; `heads` maps a head to its finished networks, one for each seed
+    that all heads have, of `seeds`; `unlabelled` maps a network to its predictions of the galaxies without
+    labels, whose images are in `unlabelled_source`.
+    """
+
+    data: Path
+    runs: Path
+    tree: DecisionTree
+    sky: Sky
+    split: Split
+    parts: NDArray[np.str_]
+    networks: dict[str, Network]
+    heads: dict[str, list[Network]]
+    seeds: int
+    unlabelled: dict[str, Galaxies]
+    unlabelled_source: Path
+
+    @property
+    def judged_on(self) -> str:
+        """The part for the final numbers: test, or validation where the split has no test galaxies."""
+        return TEST if self.split.test else VALIDATION
+
+    def trained(self, *names: str) -> dict[str, Network]:
+        """Return those of the networks that are trained."""
+        return {name: self.networks[name] for name in names if name in self.networks}
+
+    def votes(self, part: str) -> NDArray:
+        """Return the volunteers' fractions of the labelled galaxies of a part, (galaxy, answer)."""
+        return self.sky.votes[self.sky.labelled & (self.parts == part)]
+
+    def unselected_training(self) -> NDArray:
+        """Return the volunteers' fractions of the training galaxies that nobody selected."""
+        listed = self.split.judge_on
+        fair = [listed is None or str(galaxy_id) in listed for galaxy_id in self.sky.ids.tolist()]
+        return self.sky.votes[self.sky.labelled & (self.parts == TRAIN) & np.array(fair)]
+
+    def text(self, answer: str | int) -> str:
+        """Return the words of an answer, by its name or number."""
+        return self.tree.answers[self.tree.column(answer) if isinstance(answer, str) else answer].text
+
+
+def read_lab(
+    data: Path,
+    out: Path,
+    *,
+    seeds: int,
+    test_images: Path | None = None,
+    device: str = "",
+    progress: Progress = silent,
+) -> Lab:
+    """Read what there is, and predict where predictions are missing or older than the weights."""
+    tree, split = load_tree(), read_split(data)
+    table = read_catalogue(data / "catalogue.parquet")
+    sky = Sky(table, galaxy_ids(table), fractions(table, tree), labelled(table, tree))
+    read = _Reading(sky, split, tree, out / "runs", device, progress)
+    networks = {name: network for name in ALL if (network := read.network(name))}
+    source = test_images or data
+    outside = {}
+    if not (source / "catalogue.parquet").exists() or not sky.labelled.all():
+        outside = {
+            name: read.unlabelled(network, source, out / "predictions" / f"{name}.parquet")
+            for name, network in networks.items()
+        }
+    parts = split.assign(sky.ids.tolist())
+    return Lab(
+        data, out / "runs", tree, sky, split, parts, networks, read.heads(seeds), seeds, outside, source
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What it takes to read a network's predictions."""
+
+    sky: Sky
+    split: Split
+    tree: DecisionTree
+    runs: Path
+    device: str
+    progress: Progress
+
+    def network(self, folder: str) -> Network | None:
+        """Return a network, or None: not trained, or not to its first weights."""
+        run = self.runs / folder
+        rows = runs.read_metrics(run)
+        if not rows or not (run / "weights.safetensors").exists():
+            return None
+        parts = (VALIDATION, TEST) if self.split.test else (VALIDATION,)
+        judged = {part: self.judged(self.part(run, part), labelled=True) for part in parts}
+        return Network(folder, run, runs.read_recipe(run), runs.read_notes(run), rows, judged)
+
+    def heads(self, seeds: int) -> dict[str, list[Network]]:
+        """Return the finished networks of each head, with the seeds that all heads have."""
+        found: dict[str, list[Network]] = {head: [] for head in HEADS}
+        for seed in range(seeds):
+            some = [self.network(heads_folder(head, seed)) for head in HEADS]
+            finished = [network for network in some if network is not None and network.finished]
+            if len(finished) == len(HEADS):
+                for head, network in zip(HEADS, finished, strict=True):
+                    found[head].append(network)
+        return found
+
+    def part(self, run: Path, part: str) -> Path:
+        """Return the predictions of a part of the split, made again when the weights are younger."""
+        path, weights = run / "predictions" / f"{part}.parquet", run / "weights.safetensors"
+        if path.exists() and path.stat().st_mtime >= weights.stat().st_mtime:
+            return path
+        return predict_part(run, part, device=self.device, progress=self.progress)
+
+    def judged(self, path: Path, *, labelled: bool) -> Galaxies:
+        """Return the galaxies of a catalogue of predictions that have labels, or those that have none."""
+        table = read_catalogue(path)
+        ids, predicted = galaxy_ids(table), fractions(table, self.tree)
+        place = {galaxy_id: row for row, galaxy_id in enumerate(self.sky.ids.tolist())}
+        rows = np.array([place.get(galaxy_id, -1) for galaxy_id in ids.tolist()], dtype=np.int64)
+        votes = np.full(predicted.shape, np.nan)
+        votes[rows >= 0] = self.sky.votes[rows[rows >= 0]]
+        return Galaxies(ids, predicted, votes, rows).chosen(np.isnan(votes).all(axis=1) != labelled)
+
+    def unlabelled(self, network: Network, source: Path, path: Path) -> Galaxies:
+        """Return the galaxies of `source` without labels, predicted unless the same weights did so before."""
+        images = source / "catalogue.parquet" if (source / "catalogue.parquet").exists() else source
+        origin = {
+            "source": str(source.resolve()),
+            "bytes": images.stat().st_size,
+            "weights": (network.run / "weights.safetensors").stat().st_mtime_ns,
+        }
+        note = path.with_suffix(".toml")
+        before = tomllib.loads(note.read_text(encoding="utf-8")) if note.exists() else None
+        if not path.exists() or before != origin:
+            predict(network.run, source, path, device=self.device, progress=self.progress)
+            write_text(note, tomli_w.dumps(origin))
+        return self.judged(path, labelled=False)
+
+
+def cutouts(
+    sky: Sky, rows: Sequence[int] | NDArray[np.int64], side: int = SHOWN_SIDE
+) -> list[NDArray[np.uint8]]:
+    """Return the whole images (y, x, band) of galaxies of the catalogue, at most `side` pixels wide.
+
+    Raises ImageError where an archive of the catalogue is not there any more.
+    """
+    chosen = sky.table.select(["source", "member"]).take(list(rows)).to_pylist()
+    images: dict[tuple[str, str], NDArray[np.uint8]] = {}
+    for source in dict.fromkeys(row["source"] for row in chosen):
+        members = [row["member"] for row in chosen if row["source"] == source]
+        for name, pixels in _shown(Path(source), members, side).items():
+            images[source, name] = pixels
+    return [images[row["source"], row["member"]] for row in chosen]
+
+
+def unlabelled_cutouts(lab: Lab, ids: Sequence[Any], side: int = SHOWN_SIDE) -> list[NDArray[np.uint8]]:
+    """Return the images of some of the galaxies without labels, in their order. Raises ImageError."""
+    if (lab.unlabelled_source / "catalogue.parquet").exists():
+        place = {galaxy_id: row for row, galaxy_id in enumerate(lab.sky.ids.tolist())}
+        return cutouts(lab.sky, [place[galaxy_id] for galaxy_id in ids], side)
+    with open_source(lab.unlabelled_source) as source:
+        members = {galaxy_id_of(name): name for name in source.names()}
+    chosen = [members[str(galaxy_id)] for galaxy_id in ids]
+    images = _shown(lab.unlabelled_source, chosen, side)
+    return [images[name] for name in chosen]
+
+
+def _shown(source: Path, members: list[str], side: int) -> dict[str, NDArray[np.uint8]]:
+    """Return the central squares of images, as large as the smallest of them allows."""
+    with open_source(source) as archive:
+        crop = min(_smaller_side(source, *entry) for entry in archive.stream(members))
+    found = {}
+    for name, pixels in stream(source, StampSpec(crop, min(side, crop)), names=members, threads=1):
+        if isinstance(pixels, HubbleforkError):
+            raise pixels
+        found[name] = pixels
+    return found
+
+
+def _smaller_side(source: Path, name: str, data: ImageData | ImageError) -> int:
+    if isinstance(data, ImageError):
+        raise data
+    cutout = inspect_cutout(source, name, bytes(data))
+    return min(cutout.width, cutout.height)
+
+
+def image_bytes(table: pa.Table) -> tuple[int, int]:
+    """Return the bytes of all images of a catalogue: decoded to 8 bits a band, and as their files are."""
+    width, height = (table.column(name).to_numpy().astype(np.int64) for name in ("width", "height"))
+    sources = [Path(source) for source in dict.fromkeys(table.column("source").to_pylist())]
+    members = [path for source in sources for path in (source, *source.rglob("*")) if path.is_file()]
+    return int((3 * width * height).sum()), sum(path.stat().st_size for path in members)
