@@ -10,8 +10,7 @@ from PIL import Image
 from hubblefork.errors import ImageError
 from hubblefork.network.recipe import load_recipe
 from hubblefork.report.inputs import Sky
-from hubblefork.studies.lab.inputs import Network, cutouts, image_bytes
-from hubblefork.studies.lab.training import at, average
+from hubblefork.studies.lab.networks import Network, cutouts, gap, image_bytes
 
 
 def network(*settings, name="lab-cnn", validation=(0.3, 0.1, 0.2)):
@@ -31,15 +30,15 @@ def network(*settings, name="lab-cnn", validation=(0.3, 0.1, 0.2)):
 
 
 def test_table_6_averages_squared_errors_over_all_epochs():
-    level = average(network())
-    assert level.validation_loss == pytest.approx((0.09 + 0.01 + 0.04) / 3)
-    assert level.train_loss == pytest.approx(0.04)
-    assert level.validation_agreement == pytest.approx(0.6)
+    losses = network().losses()
+    assert losses["validation_loss"] == pytest.approx((0.09 + 0.01 + 0.04) / 3)
+    assert losses["train_loss"] == pytest.approx(0.04)
+    assert losses["validation_agreement"] == pytest.approx(0.6)
 
 
 def test_the_gap_is_of_rmses():
-    assert at(network(), 0).gap == pytest.approx(0.3 - 0.2)
-    assert at(network(), 1).gap == pytest.approx(0.1 - 0.2)
+    assert gap(network().losses(0)) == pytest.approx(0.3 - 0.2)
+    assert gap(network().losses(1)) == pytest.approx(0.1 - 0.2)
 
 
 def test_the_epoch_kept_is_that_with_the_best_watched_value():

@@ -8,9 +8,9 @@ from hubblefork.errors import CatalogueError, RecipeError
 from hubblefork.network.heads import LabHead
 from hubblefork.network.model import VoteFractions, count_parameters, summarise
 from hubblefork.network.recipe import load_recipe
-from hubblefork.studies.lab import Ways, paper, run_lab
-from hubblefork.studies.lab.disagreements import published_reweighting
-from hubblefork.studies.lab.trainings import ALL, CURES, NETWORKS, heads_folder, plan
+from hubblefork.studies.lab import run_lab
+from hubblefork.studies.lab.networks import ALL, AUGMENTED, NETWORKS, REPORT, heads_folder, plan
+from hubblefork.studies.lab.sections import published_reweighting
 
 
 def by_folder(**settings):
@@ -20,10 +20,10 @@ def by_folder(**settings):
 def test_three_networks_a_cure_and_every_head_with_every_seed():
     recipes = by_folder(seeds=2)
     heads = [heads_folder(head, seed) for seed in (0, 1) for head in ("sigmoid", "lab", "tree")]
-    assert list(recipes) == [*NETWORKS, *CURES.values(), *heads]
+    assert list(recipes) == [*NETWORKS, *AUGMENTED.values(), *heads]
     for name in ALL[:-1]:
         assert recipes[name] == load_recipe(name)
-    for plain, cured in CURES.items():
+    for plain, cured in AUGMENTED.items():
         assert recipes[cured].augments and not recipes[plain].augments
         assert recipes[cured].head == recipes[plain].head
     assert (recipes["heads/lab-seed1"].head, recipes["heads/lab-seed1"].seed) == ("lab", 1)
@@ -60,7 +60,7 @@ def test_without_seeds_heads_cannot_be_compared():
 
 def test_without_data_the_study_says_what_to_do(tmp_path):
     with pytest.raises(CatalogueError, match="--quick"):
-        run_lab(None, tmp_path, ways=Ways())
+        run_lab(None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,11 @@ def test_our_layers_are_those_of_the_reports_tables(tree, name, total):
     recipe = load_recipe(name)
     network = VoteFractions(recipe, tree)
     counted = count_parameters(network)
-    assert (counted.keras, paper.parameters(name)) == (total, total)
-    assert counted.statistics == paper.FIXED[name]
+    stated = REPORT["networks"][name]
+    assert (counted.keras, sum(count for _, _, count in stated["layers"])) == (total, total)
+    assert counted.statistics == stated["statistics"]
     ours = [(layer.output_shape, layer.parameters.keras) for layer in summarise(network, recipe.input_size)]
-    theirs = [(shape, count) for _, shape, count in paper.LAYERS[name]]
+    theirs = [(tuple(shape), count) for _, shape, count in stated["layers"]]
     assert [layer for layer in ours if layer[1]] == [layer for layer in theirs if layer[1]]
 
 
