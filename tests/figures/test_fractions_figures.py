@@ -31,7 +31,7 @@ def found(tree, catalogue):
 def recovery():
     rng = np.random.default_rng(1)
     pools = Pools(rng.uniform(0.2, 0.6, 100), rng.uniform(0, 0.3, 300))
-    scenario = Scenario("test", "", pools, None, survey_galaxies=200, calibration_galaxies=150)
+    scenario = Scenario("test", pools, None, survey_galaxies=200, calibration_galaxies=150)
     columns = {share: recovered(scenario, share, 3, seed=0) for share in (0.05, 0.2)}
     names = columns[0.05]
     return {name: [summary(share, columns[share][name]) for share in columns] for name in names}

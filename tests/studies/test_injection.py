@@ -15,7 +15,7 @@ def poor():
 
 
 def scenario(pools, fraction=None):
-    return Scenario("test, poor", "", pools, fraction, survey_galaxies=1500, calibration_galaxies=800)
+    return Scenario("test, poor", pools, fraction, survey_galaxies=1500, calibration_galaxies=800)
 
 
 def test_draws_have_the_fraction_put_in(poor):

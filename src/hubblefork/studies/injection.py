@@ -1,9 +1,8 @@
-"""Injection and recovery: mergers put in at a known fraction, surveys drawn many times, estimators judged.
+"""Injection and recovery: estimators on surveys that are drawn with a known fraction of true galaxies.
 
-The galaxies come from two pools, true ones and others, none of which the network trained on. A realisation
-draws a survey with the fraction put in, and a calibration sample with a fraction of its own, both with
-replacement: the pools are the population, so the true fraction is known exactly and the draws are
-independent.
+Galaxies come from two pools, true ones and others; the network trained on none of them. A realisation draws
+a survey with the fraction put in, and calibration galaxies with a fraction of their own, both with
+replacement. The pools are the population: the true fraction is exact and the draws are independent.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ class Scenario:
     """Pools, and how large a calibration sample is drawn with which fraction; None: the survey's own."""
 
     name: str
-    about: str
     pools: Pools
     calibration_fraction: float | None
     survey_galaxies: int = 2000
@@ -72,19 +70,27 @@ class Scenario:
 def recovered(
     scenario: Scenario, fraction: float, realisations: int, *, seed: int
 ) -> dict[str, dict[str, list[Any]]]:
-    """Return of every estimator its value and whether its intervals cover the fraction put in.
+    """Return the value of every estimator, and the coverage and width of its intervals.
 
-    By estimator: "value" and, for each level, "covers_0.68", "width_0.68" and so on, one entry for each
-    realisation; None where the estimator could not be had.
+    By estimator: "value" and, for each level, "covers_0.68" (whether the interval has the fraction put in)
+    and "width_0.68", one entry for each realisation; None where the estimator was unavailable.
     """
     found: dict[str, dict[str, list[Any]]] = {}
     for number in range(realisations):
         rng = np.random.default_rng([seed, round(1e6 * fraction), number])
         sample, known = _drawn(scenario, fraction, rng)
         for level in LEVELS:
-            estimators = estimate_all(sample, known, rng=rng, level=level, resamples=BOOTSTRAPS)
-            for name, one in estimators.items():
-                _note(found.setdefault(name, {}), one, level, fraction)
+            estimates = estimate_all(sample, known, rng=rng, level=level, resamples=BOOTSTRAPS)
+            for name, one in estimates.items():
+                there = isinstance(one, Estimate)
+                entries = {
+                    f"covers_{level:.2f}": one.low <= fraction <= one.high if there else None,
+                    f"width_{level:.2f}": one.high - one.low if there else None,
+                }
+                if level == LEVELS[-1]:
+                    entries["value"] = one.value if there else None
+                for key, value in entries.items():
+                    found.setdefault(name, {}).setdefault(key, []).append(value)
     return found
 
 
@@ -96,33 +102,21 @@ def _drawn(scenario: Scenario, fraction: float, rng: np.random.Generator) -> tup
     return sample, Calibration(there >= scenario.threshold, truth, there, scenario.name)
 
 
-def _note(columns: dict[str, list[Any]], one: object, level: float, fraction: float) -> None:
-    there = isinstance(one, Estimate)
-    entries = {
-        f"covers_{level:.2f}": one.low <= fraction <= one.high if isinstance(one, Estimate) else None,
-        f"width_{level:.2f}": one.high - one.low if isinstance(one, Estimate) else None,
-    }
-    if level == LEVELS[-1]:
-        entries["value"] = one.value if isinstance(one, Estimate) and there else None
-    for key, value in entries.items():
-        columns.setdefault(key, []).append(value)
-
-
 def summary(fraction: float, columns: dict[str, list[Any]]) -> dict[str, Any]:
     """Return bias and coverage of one estimator at one fraction, with their Monte Carlo errors."""
     values = np.array([value for value in columns["value"] if value is not None], dtype=float)
-    told: dict[str, Any] = {"fraction": fraction, "realisations": len(values), "of": len(columns["value"])}
+    found: dict[str, Any] = {"fraction": fraction, "realisations": len(values), "of": len(columns["value"])}
     if not len(values):
-        return told
-    told |= {"mean": values.mean(), "median": np.median(values), "sd": values.std()}
-    told |= {"bias": values.mean() - fraction, "bias_error": values.std() / np.sqrt(len(values))}
+        return found
+    found |= {"mean": values.mean(), "median": np.median(values), "sd": values.std()}
+    found |= {"bias": values.mean() - fraction, "bias_error": values.std() / np.sqrt(len(values))}
     for level in LEVELS:
-        covers = [one for one in columns[f"covers_{level:.2f}"] if one is not None]
-        widths = [one for one in columns[f"width_{level:.2f}"] if one is not None]
+        covers = [value for value in columns[f"covers_{level:.2f}"] if value is not None]
+        widths = [value for value in columns[f"width_{level:.2f}"] if value is not None]
         error = np.sqrt(level * (1 - level) / len(covers))
-        told |= {f"coverage_{level:.0%}": np.mean(covers), f"coverage_error_{level:.0%}": error}
-        told |= {f"width_{level:.0%}": np.median(widths)}
-    return told
+        found |= {f"coverage_{level:.0%}": np.mean(covers), f"coverage_error_{level:.0%}": error}
+        found |= {f"width_{level:.0%}": np.median(widths)}
+    return found
 
 
 def halved(

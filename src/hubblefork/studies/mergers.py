@@ -1,7 +1,7 @@
-"""The merger fraction proved on skies whose truth is known: recovery, coverage, and surveys that differ.
+"""The merger fraction tested on skies whose truth is known: recovery, coverage, and surveys that differ.
 
     training/ run/      a mock sky and a network trained on it
-    pools/              mergers and other galaxies that it never saw, predicted once
+    pools/              mergers and other galaxies, not trained on, predicted once
     recovery/           realisations drawn from the pools, one file a fraction
     surveys/            skies seen worse than the training survey
     report/             the page
@@ -11,7 +11,7 @@ Every file is made once: the same command goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,34 +28,30 @@ from hubblefork.mock import write_mock_sky
 from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
-from hubblefork.report.oldpage import write_page
+from hubblefork.report.comparisons import bias_of_estimators, coverage_of_intervals, degraded_surveys
+from hubblefork.report.fractions import regression_to_the_mean
+from hubblefork.report.page import Page
+from hubblefork.report.tables import Table, decimal
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimate, Unavailable
+from hubblefork.stats.estimators import LABELS, Unavailable
 from hubblefork.stats.prevalence import Sample, estimate_all
+from hubblefork.stats.rates import UNCALIBRATED
 from hubblefork.stats.shift import compare
-from hubblefork.studies.injection import Pools, Scenario, run_scenario
-from hubblefork.studies.mergers_page import Findings, sections
+from hubblefork.studies.injection import LEVELS, Pools, Scenario, halved, run_scenario
 from hubblefork.studies.shift import reference, scores_of
 from hubblefork.zoo import load_tree
 
-THRESHOLD, CALIBRATION_FRACTION = 0.3, 0.06
+THRESHOLD, CALIBRATION_FRACTION, SPLITS = 0.3, 0.06, 200
 IMAGES = "images_training_rev1.zip"
-AS_TRAINED = "as trained"
+AS_TRAINED, HELD_OUT = "as trained", "held out"
 DEGRADED: dict[str, dict[str, float]] = {
     AS_TRAINED: {},
-    "seeing × 1.25": {"seeing": 1.25},
-    "seeing × 1.5": {"seeing": 1.5},
-    "seeing × 2": {"seeing": 2.0},
-    "seeing × 4": {"seeing": 4.0},
-    "noise × 1.5": {"noise": 1.5},
-    "noise × 2": {"noise": 2.0},
-    "noise × 3": {"noise": 3.0},
-    "noise × 6": {"noise": 6.0},
-    "pixels × 1.5": {"pixel": 1.5},
-    "pixels × 2": {"pixel": 2.0},
-    "pixels × 3": {"pixel": 3.0},
-    "pixels × 6": {"pixel": 6.0},
+    **{f"seeing × {factor:g}": {"seeing": factor} for factor in (1.25, 1.5, 2.0, 4.0)},
+    **{f"noise × {factor:g}": {"noise": factor} for factor in (1.5, 2.0, 3.0, 6.0)},
+    **{f"pixels × {factor:g}": {"pixel": factor} for factor in (1.5, 2.0, 3.0, 6.0)},
 }
+LONG = ("steps_per_epoch=0", "batch_size=32", "epochs=36", "plateau_patience=4", "seed=1")
+Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -67,13 +63,7 @@ class Size:
     others: int = 4500
     survey: int = 500
     realisations: int = 200
-    settings: tuple[str, ...] = (
-        "steps_per_epoch=0",
-        "batch_size=32",
-        "epochs=36",
-        "plateau_patience=4",
-        "seed=1",
-    )
+    settings: tuple[str, ...] = LONG
 
 
 QUICK = Size(120, 60, 120, 64, 20, ("steps_per_epoch=0", "batch_size=16", "epochs=2", "seed=1"))
@@ -99,175 +89,204 @@ def run_mergers(
 ) -> Path:
     """Run the study in a folder, or go on with it, and return its page.
 
-    `quick` is for trying it out. `run` names another run, on real galaxies say: its labelled validation and
-    test galaxies become pools of their own, with the volunteers' word as truth. Raises RunError,
+    `quick`: small skies, few realisations. `run` is another run, on real galaxies for example: its labelled
+    validation and test galaxies become pools of their own, with the votes as truth. Raises RunError,
     CatalogueError, DiskError.
     """
     size = QUICK if quick else Size()
     skies = _Skies(out, size, device, processes, progress)
     skies.train()
-    scenarios = [*_mock_scenarios(skies), *([] if run is None else _labelled_scenarios(run))]
+    sky = skies.pools()
+    labelled = {"mock sky": _held_out(skies.run)}
+    pools = {"mock": Pools(sky["mergers"].score, sky["others"].score)}
+    if run is not None:
+        labelled["labelled galaxies"] = score, votes = _held_out(run)
+        pools["labelled"] = Pools(score[votes >= THRESHOLD], score[votes < THRESHOLD])
+    scenarios = [
+        Scenario(f"{name}, {manner}", pool, fraction)
+        for name, pool in pools.items()
+        for manner, fraction in (
+            ("same sky", None),
+            (f"calibrated at {CALIBRATION_FRACTION:g}", CALIBRATION_FRACTION),
+        )
+    ]
     recovery = {
         scenario: run_scenario(scenario, out / "recovery", realisations=size.realisations, progress=progress)
         for scenario in scenarios
     }
-    surveys, scores = _surveys(skies)
-    found = Findings(recovery, surveys, scores, AS_TRAINED, size.realisations, _known(out / "run", run))
-    facts = {"size": asdict(size), "threshold": THRESHOLD}
-    title, subtitle = "The merger fraction, proved", "Mergers put into mock skies and counted again"
-    return write_page(out / "report", sections(found), title=title, subtitle=subtitle, facts=facts)
+    page = Page(out / "report")
+    return page.write(
+        "mergers.md.j2",
+        title="The merger fraction, tested",
+        subtitle="Mergers put into mock skies and counted again",
+        facts={"size": asdict(size), "threshold": THRESHOLD},
+        size=size,
+        threshold=THRESHOLD,
+        scenario=scenarios[0],
+        scenarios=scenarios,
+        pools=pools,
+        votes_reach={name: float(np.mean(pool.votes >= THRESHOLD)) for name, pool in sky.items()},
+        regression={
+            title: _regression(page, title, score, votes)
+            for title, (score, votes) in labelled.items()
+            if (votes >= THRESHOLD).any()
+        },
+        splits=SPLITS,
+        uncalibrated=UNCALIBRATED,
+        warned=_surveys(page, skies, sky),
+        as_trained=AS_TRAINED,
+        errors=_recovery(page, recovery),
+    )
 
 
-@dataclass(frozen=True)
 class _Skies:
-    """The skies of the study and the network that looks at them."""
+    """The skies of the study and the network that predicts them."""
 
-    out: Path
-    size: Size
-    device: str
-    processes: int | None
-    progress: Progress
-
-    @property
-    def run(self) -> Path:
-        return self.out / "run"
+    def __init__(self, out: Path, size: Size, device: str, processes: int | None, progress: Progress) -> None:
+        self.out, self.size, self.run = out, size, out / "run"
+        self.how = {"device": device, "progress": progress}
+        self.processes, self.progress = processes, progress
 
     def train(self) -> None:
-        """Train on a sky that is rich in mergers, as training galaxies that somebody selected are."""
+        """Train on a sky that is rich in mergers, as selected training galaxies are."""
         sky, data = self.out / "training" / "sky", self.out / "training" / "data"
         self._draw(sky, self.size.training, seed=1, merger_fraction=0.12)
         ingest([sky], data, tree=load_tree(), progress=self.progress)
         write_split(Split(salt="merger-study", test=0, validation=20), data)
-        recipe = load_recipe("lab-cnn", list(self.size.settings))
-        train(data, recipe, self.run, device=self.device, progress=self.progress)
-        _predict_validation(self.run, self.device, self.progress)
+        train(data, load_recipe("lab-cnn", list(self.size.settings)), self.run, **self.how)
+        if not RunFolder(self.run).predictions("validation").exists():
+            predict_part(self.run, "validation", **self.how)
 
-    def predicted(
-        self, name: str, galaxies: int, *, seed: int, merger_fraction: float, **dials: float
-    ) -> Truth:
-        """Return a sky as the network sees it, drawn and predicted when that has not been done."""
+    def pools(self) -> dict[str, Truth]:
+        """Return a sky of mergers and one of other galaxies."""
+        return {
+            "mergers": self.predicted("pools/mergers", self.size.mergers, seed=2, merger_fraction=1.0),
+            "others": self.predicted("pools/others", self.size.others, seed=3, merger_fraction=0.0),
+        }
+
+    def predicted(self, name: str, galaxies: int, **settings: Any) -> Truth:
+        """Return a predicted sky; draw and predict it where that has not been done."""
         folder = self.out / name
-        self._draw(folder, galaxies, seed=seed, merger_fraction=merger_fraction, **dials)
-        if not (folder / "predictions.parquet").exists():
-            predict(
-                self.run, folder / IMAGES, folder / "predictions.parquet", device=self.device,
-                progress=self.progress,
-            )  # fmt: skip
-        return _truth(folder)
+        self._draw(folder, galaxies, **settings)
+        path = folder / "predictions.parquet"
+        if not path.exists():
+            predict(self.run, folder / IMAGES, path, **self.how)
+        tree = load_tree()
+        predicted, truth = matched(read_catalogue(path), read_catalogue(folder / "truth.parquet"))
+        column, is_merger = tree.column("merger"), truth.column("is_merger").to_numpy(zero_copy_only=False)
+        return Truth(fractions(predicted, tree)[:, column], fractions(truth, tree)[:, column], is_merger)
 
-    def _draw(self, folder: Path, galaxies: int, *, seed: int, **dials: float) -> None:
+    def _draw(self, folder: Path, galaxies: int, **settings: Any) -> None:
         if not (folder / "truth.parquet").exists():
-            write_mock_sky(
-                folder, galaxies=galaxies, test_galaxies=0, seed=seed, processes=self.processes,
-                progress=self.progress, **dials,
-            )  # fmt: skip
+            how = {"processes": self.processes, "progress": self.progress}
+            write_mock_sky(folder, galaxies=galaxies, test_galaxies=0, **settings, **how)
 
 
-def _predict_validation(run: Path, device: str, progress: Progress) -> None:
-    if not (run / "predictions" / "validation.parquet").exists():
-        predict_part(run, "validation", device=device, progress=progress)
-
-
-def _truth(folder: Path) -> Truth:
+def _held_out(run: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return predicted and volunteers' fractions of "merger" of a run's labelled galaxies off training."""
     tree = load_tree()
-    column = tree.column("merger")
-    predicted, truth = matched(
-        read_catalogue(folder / "predictions.parquet"), read_catalogue(folder / "truth.parquet")
-    )
-    is_merger = truth.column("is_merger").to_numpy(zero_copy_only=False)
-    return Truth(fractions(predicted, tree)[:, column], fractions(truth, tree)[:, column], is_merger)
+    column, held_out = tree.column("merger"), RunFolder(run).judged(tree=tree)
+    known = ~np.isnan(held_out.volunteers[:, column])
+    return held_out.predicted[known, column], held_out.volunteers[known, column]
 
 
-def _mock_scenarios(skies: _Skies) -> list[Scenario]:
-    mergers = skies.predicted("pools/mergers", skies.size.mergers, seed=2, merger_fraction=1.0)
-    others = skies.predicted("pools/others", skies.size.others, seed=3, merger_fraction=0.0)
-    pools = Pools(mergers.score, others.score)
-    about = (
-        f"Mock: {len(mergers.score):,} mergers and {len(others.score):,} other galaxies; a true one is a "
-        f"true merger. Volunteers put {np.mean(mergers.votes >= THRESHOLD):.1%} of the mergers and "
-        f"{np.nanmean(others.votes >= THRESHOLD):.2%} of the others at {THRESHOLD:g} or above."
-    )
-    return _both("mock", about, pools)
-
-
-def _labelled_scenarios(run: Path) -> list[Scenario]:
-    tree = load_tree()
-    column, held = tree.column("merger"), RunFolder(run).judged(tree=tree)
-    score, votes = held.predicted[:, column], held.volunteers[:, column]
-    true = votes >= THRESHOLD
-    pools = Pools(score[true], score[~np.isnan(votes) & ~true])
-    about = (
-        f"Labelled: {len(pools.true)} galaxies that volunteers put at {THRESHOLD:g} or above, "
-        f"{len(pools.others):,} that they do not; none was trained on. A true one is one by the volunteers."
-    )
-    return _both("labelled", about, pools)
-
-
-def _both(name: str, about: str, pools: Pools) -> list[Scenario]:
-    shifted = f"calibrated at {CALIBRATION_FRACTION:g}"
-    return [
-        Scenario(f"{name}, same sky", about, pools, None),
-        Scenario(f"{name}, {shifted}", about, pools, CALIBRATION_FRACTION),
+def _regression(page: Page, title: str, score: NDArray, votes: NDArray) -> dict[str, Any]:
+    """Add votes against predictions, and the estimators on random halves of the galaxies."""
+    known, slug = Calibration(score >= THRESHOLD, votes >= THRESHOLD, score, title), title.replace(" ", "-")
+    page.figure(f"regression-{slug}", *regression_to_the_mean(known, votes, threshold=THRESHOLD))
+    halves = halved(score, known.truth, threshold=THRESHOLD, splits=SPLITS)
+    rows = [
+        [LABELS[name], f"{mean:+.4f}", f"{sd:.4f}"] for name, (mean, sd) in halves.items() if name != "sum"
     ]
+    page.table(f"halves-{slug}", Table(["estimator", "mean", "s.d."], rows, halves))
+    return {
+        "slug": slug,
+        "galaxies": len(votes),
+        "predicted_sd": score.std(),
+        "votes_sd": votes.std(),
+        "by_votes": known.truth.mean(),
+        "by_predictions": known.counts.mean(),
+    }
 
 
-def _surveys(skies: _Skies) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray]]:
-    """Return for every degraded sky what is found there, and the scores of its galaxies."""
-    against = reference(skies.run, device=skies.device, progress=skies.progress)
-    scores: dict[str, NDArray] = {"held out": against.held_out}
-    known = _calibration(skies)
-    found = {}
-    for name, dials in DEGRADED.items():
+def _recovery(page: Page, recovery: Mapping[Scenario, Summaries]) -> list[float]:
+    """Add bias, coverage and widths; return one binomial error of the coverage of each interval."""
+    titles = {scenario.name: summaries for scenario, summaries in recovery.items()}
+    page.figure("bias", *bias_of_estimators(titles))
+    page.figure("coverage", *coverage_of_intervals(titles))
+    counts = next(iter(recovery.values()))["count"]
+    header = ["estimator", *(f"{row['fraction']:g}" for row in counts)]
+    widths = []
+    for scenario, summaries in recovery.items():
+        means = [[LABELS[name], *map(_mean, rows)] for name, rows in summaries.items()]
+        page.table(f"bias-{scenario.slug}", Table(header, means, dict(summaries)))
+        covers = [[LABELS[name], *map(_coverage, rows)] for name, rows in summaries.items() if name != "sum"]
+        page.table(f"coverage-{scenario.slug}", Table(header, covers, {}))
+        for name in ("corrected", "bayesian", "isotonic", "count"):
+            widths.append([f"{scenario.name}: {LABELS[name]}", *map(_width, summaries[name])])
+    page.table("widths", Table(header, widths, {}))
+    return [np.sqrt(level * (1 - level) / counts[0]["of"]) for level in LEVELS]
+
+
+def _mean(row: Mapping[str, Any]) -> str:
+    if not row["realisations"]:
+        return "–"
+    some = f" ({row['realisations']})" if row["realisations"] < row["of"] else ""
+    return f"{row['mean']:.4f} ± {row['bias_error']:.4f}{some}"
+
+
+def _coverage(row: Mapping[str, Any]) -> str:
+    return f"{row['coverage_68%']:.3f}, {row['coverage_95%']:.3f}" if row["realisations"] else "–"
+
+
+def _width(row: Mapping[str, Any]) -> str:
+    return f"{row['width_95%']:.4f}" if row["realisations"] else "–"
+
+
+def _surveys(page: Page, skies: _Skies, pools: Mapping[str, Truth]) -> list[str]:
+    """Add what is measured on every degraded sky; return the skies of which the two-sample test warns.
+
+    The calibration galaxies are of the training survey, with the truth about them: a tenth are mergers.
+    """
+    mergers, others = pools["mergers"].score, pools["others"].score
+    mergers = mergers[: len(others) // 9]
+    score = np.concatenate([mergers, others])
+    known = Calibration(score >= THRESHOLD, np.arange(len(score)) < len(mergers), score, "training survey")
+    against = reference(skies.run, **skies.how)
+    scores, found = {HELD_OUT: against.held_out}, {}
+    for name, settings in DEGRADED.items():
         folder = "surveys/" + name.replace(" × ", "-").replace(" ", "-")
-        sky = skies.predicted(folder, skies.size.survey, seed=4, merger_fraction=0.1, **dials)
-        _, scores[name] = scores_of(
-            skies.out / folder / IMAGES, against, device=skies.device, progress=skies.progress
-        )
-        found[name] = {**_fractions(sky, known), **_comparison(scores[name], against.held_out)}
-    return found, scores
+        sky = skies.predicted(folder, skies.size.survey, seed=4, merger_fraction=0.1, **settings)
+        _, scores[name] = scores_of(skies.out / folder / IMAGES, against, **skies.how)
+        comparison = compare(scores[name], against.held_out)
+        found[name] = {**_fractions(sky, known), **asdict(comparison), "shifted": comparison.shifted}
+    page.figure("degraded", *degraded_surveys(found, scores, held_out=HELD_OUT))
+    names = ["sky", "KS distance", "p", "true", "count", "corrected, 95%"]
+    header = [*names, "completeness", "false-positive rate"]
+    page.table("surveys", Table(header, [[name, *_survey_cells(sky)] for name, sky in found.items()], found))
+    return [name for name, sky in found.items() if sky["shifted"]]
 
 
-def _calibration(skies: _Skies) -> Calibration:
-    """Return galaxies of the training survey, a tenth of them mergers, with the truth about them."""
-    pools = (
-        skies.predicted("pools/mergers", skies.size.mergers, seed=2, merger_fraction=1.0),
-        skies.predicted("pools/others", skies.size.others, seed=3, merger_fraction=0.0),
-    )
-    mergers = pools[0].score[: len(pools[1].score) // 9]
-    score = np.concatenate([mergers, pools[1].score])
-    return Calibration(score >= THRESHOLD, np.arange(len(score)) < len(mergers), score, "training survey")
+def _survey_cells(sky: Mapping[str, Any]) -> list[str]:
+    return [
+        decimal(sky["distance"], 3),
+        f"{sky['p_value']:.2g}",
+        decimal(sky["true"], 3),
+        decimal(sky["count"]["value"], 3),
+        "{value:.3f} ({low:.3f} to {high:.3f})".format(**sky["corrected"]),
+        decimal(sky["completeness"], 3),
+        decimal(sky["false_positive_rate"], 4),
+    ]
 
 
 def _fractions(sky: Truth, known: Calibration) -> dict[str, Any]:
     sample = Sample(sky.score >= THRESHOLD, sky.score)
-    estimators = estimate_all(sample, known, rng=np.random.default_rng(0), resamples=50)
+    estimates = estimate_all(sample, known, rng=np.random.default_rng(0), resamples=50)
     here = Calibration(sample.counts, sky.is_merger).confusion()
-    return {
-        "true": float(sky.is_merger.mean()),
-        "completeness": here.completeness,
-        "false_positive_rate": here.false_positive_rate,
-        **{name: _bounds(estimators[name]) for name in ("count", "corrected")},
-    }
-
-
-def _bounds(one: Estimate | Unavailable) -> dict[str, float]:
-    if isinstance(one, Unavailable):
-        return {"value": float("nan"), "low": float("nan"), "high": float("nan")}
-    return {"value": one.value, "low": one.low, "high": one.high}
-
-
-def _comparison(scores: NDArray, held_out: NDArray) -> dict[str, Any]:
-    found = compare(scores, held_out)
-    return {**asdict(found), "shifted": found.shifted}
-
-
-def _known(mock: Path, run: Path | None) -> Mapping[str, tuple[NDArray, NDArray]]:
-    """Return predicted and volunteers' fractions of "merger" of labelled galaxies off training, by title."""
-    tree = load_tree()
-    column = tree.column("merger")
-    found = {}
-    for title, folder in {"mock sky": mock, **({} if run is None else {"labelled galaxies": run})}.items():
-        held = RunFolder(folder).judged(tree=tree)
-        there = ~np.isnan(held.volunteers[:, column])
-        found[title] = held.predicted[there, column], held.volunteers[there, column]
-    return found
+    values: dict[str, Any] = {"true": float(sky.is_merger.mean()), "completeness": here.completeness}
+    values["false_positive_rate"] = here.false_positive_rate
+    for name in ("count", "corrected"):
+        one = estimates[name]
+        nothing = isinstance(one, Unavailable)
+        values[name] = {key: np.nan if nothing else getattr(one, key) for key in ("value", "low", "high")}
+    return values

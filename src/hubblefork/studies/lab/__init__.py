@@ -24,9 +24,7 @@ from hubblefork.report.page import Page
 from hubblefork.report.style import PAGE, POINTS, SMALL, STYLE
 from hubblefork.studies.lab.networks import NETWORKS, REPORT, Lab, plan, read_lab
 from hubblefork.studies.lab.sections import SECTIONS
-from hubblefork.studies.mock import mock_data
-from hubblefork.studies.record import copy_record
-from hubblefork.studies.trainings import train_all
+from hubblefork.studies.study import copy_record, mock_data, train_all
 
 MARGIN, CAPTION_LETTERS = 0.3, 118  # of figures.pdf: inches, letters to a line
 CAPTION_LINE = 1.6 * SMALL / POINTS
