@@ -9,7 +9,6 @@ from PIL import Image
 
 from hubblefork.errors import ImageError
 from hubblefork.network.recipe import load_recipe
-from hubblefork.report.inputs import Sky
 from hubblefork.studies.lab.networks import Network, cutouts, gap, image_bytes
 
 
@@ -66,8 +65,7 @@ def sky(tmp_path):
         rows.append(
             {"source": str(tmp_path / folder), "member": f"{galaxy_id}.png", "width": side, "height": side}
         )
-    nothing = np.zeros(3)
-    return Sky(pa.Table.from_pylist(rows), np.arange(3), nothing, nothing)
+    return pa.Table.from_pylist(rows)
 
 
 def test_cutouts_come_in_the_order_asked_for(sky):
@@ -87,6 +85,6 @@ def test_missing_images_are_an_error(sky, tmp_path):
 
 
 def test_bytes_are_counted_decoded_and_as_files(sky, tmp_path):
-    decoded, files = image_bytes(sky.table)
+    decoded, files = image_bytes(sky)
     assert decoded == 3 * (40**2 + 30**2 + 50**2)
     assert files == sum(path.stat().st_size for path in tmp_path.rglob("*.png"))

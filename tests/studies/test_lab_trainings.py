@@ -10,7 +10,7 @@ from hubblefork.network.model import VoteFractions, count_parameters, summarise
 from hubblefork.network.recipe import load_recipe
 from hubblefork.studies.lab import run_lab
 from hubblefork.studies.lab.networks import ALL, AUGMENTED, NETWORKS, REPORT, heads_folder, plan
-from hubblefork.studies.lab.sections import published_reweighting
+from hubblefork.studies.lab.results import published_reweighting
 
 
 def by_folder(**settings):

@@ -22,8 +22,8 @@ from hubblefork.data.split import Split
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.report.page import Page
 from hubblefork.report.style import PAGE, POINTS, SMALL, STYLE
-from hubblefork.studies.lab.networks import NETWORKS, REPORT, Lab, plan, read_lab
-from hubblefork.studies.lab.sections import SECTIONS
+from hubblefork.studies.lab import results, sample
+from hubblefork.studies.lab.networks import NETWORKS, REPORT, Lab, plan
 from hubblefork.studies.study import copy_record, mock_data, train_all
 
 MARGIN, CAPTION_LETTERS = 0.3, 118  # of figures.pdf: inches, letters to a line
@@ -32,6 +32,12 @@ MOCK_GALAXIES, MOCK_SPLIT = 480, Split(salt="demo", test=20, validation=20)
 QUICK = (
     *("steps_per_epoch=0", "batch_size=16", "plateau_patience=4", "pretrained="),
     *("epochs=2", "lab-cnn:epochs=20", "lab-cnn-augmented:epochs=8", "heads:epochs=8"),
+)
+SECTIONS = (
+    *(sample.headline, sample.questions, sample.images, sample.labels, sample.highest, sample.correlated),
+    *(sample.differences, sample.downsizing, sample.mean_votes, sample.architectures),
+    *(results.training, results.scatter, results.prototype_sheets, results.mergers, results.disagreements),
+    *(results.heads, results.accuracy, results.overfitting),
 )
 WITH_IMAGES = ("figure-01", "figure-03", "figure-07", *(f"figure-{number}" for number in range(14, 19)))
 """The figures that show galaxies; all others hold numbers only, and may go where images may not."""
@@ -73,7 +79,7 @@ def run_lab(
     trainings = plan(seeds=seeds, settings=settings, defaults=defaults)
     if not only_report:
         train_all(trainings, data, out / "runs", weights=weights, device=device, progress=progress)
-    lab = read_lab(data, out, seeds=seeds, test_images=test_images, device=device, progress=progress)
+    lab = Lab(data, out, seeds=seeds, test_images=test_images, device=device, progress=progress)
     return write_lab_page(lab, out / "report", command=command, progress=progress)
 
 

@@ -18,18 +18,17 @@ from numpy.typing import NDArray
 from hubblefork.data.archives import ImageData, galaxy_id_of, open_source
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.cutouts import inspect_cutout
-from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split
+from hubblefork.data.folders import DataFolder, JudgedGalaxies, RunFolder, joined
+from hubblefork.data.split import TEST, TRAIN, VALIDATION
 from hubblefork.data.stamps import StampSpec, stream
 from hubblefork.errors import HubbleforkError, ImageError, RecipeError
 from hubblefork.io import Progress, silent, write_text
-from hubblefork.network import runs
 from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import HEADS, Recipe, load_recipe
+from hubblefork.network.runs import read_recipe
 from hubblefork.network.training import MODES
-from hubblefork.report.inputs import Galaxies, Sky
-from hubblefork.studies.settings import check_addresses, settings_of
-from hubblefork.studies.trainings import Training
-from hubblefork.zoo import DecisionTree, load_tree
+from hubblefork.studies.study import Training, check_addresses, settings_of
+from hubblefork.zoo import load_tree
 
 REPORT = tomllib.loads(files("hubblefork.studies.lab").joinpath("lab.toml").read_text(encoding="utf-8"))
 NETWORKS = tuple(REPORT["networks"])
@@ -38,6 +37,7 @@ ALL = (*NETWORKS, *AUGMENTED.values())
 PRETRAINED = (*NETWORKS[1:], AUGMENTED["lab-resnet50"])
 HEADS_FOLDER, HEADS_RECIPE = "heads", "lab-cnn-augmented"
 SHOWN_SIDE = 212
+Image = NDArray[np.uint8]
 
 
 def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = ()) -> list[Training]:
@@ -66,6 +66,11 @@ def plan(*, seeds: int, settings: Sequence[str] = (), defaults: Sequence[str] = 
     ]
 
 
+def parameters(name: str) -> int:
+    """Return the total of a network's table in the report."""
+    return sum(count for _, _, count in REPORT["networks"][name]["layers"])
+
+
 def heads_folder(head: str, seed: int) -> str:
     """Return the folder of the run of a head with a seed, below that of all runs."""
     return f"{HEADS_FOLDER}/{head}-seed{seed}"
@@ -79,11 +84,11 @@ class Network:
     """
 
     name: str
-    run: Path
+    run: RunFolder
     recipe: Recipe
     notes: dict[str, Any]
     rows: list[dict[str, float]]
-    judged: dict[str, Galaxies]
+    judged: dict[str, JudgedGalaxies]
 
     @property
     def best_epoch(self) -> int:
@@ -136,26 +141,38 @@ def gap(losses: dict[str, float]) -> float:
     return math.sqrt(losses["validation_loss"]) - math.sqrt(losses["train_loss"])
 
 
-@dataclass(frozen=True)
 class Lab:
-    """What the page is made from.
+    """What the page is made from: data, trained networks, predictions; missing or old predictions are made.
 
-    `networks` are the trained ones by name; `heads` maps a head to its finished networks, one for each seed
-    that all heads have, of `seeds`; `unlabelled` maps a network to its predictions of the galaxies without
-    labels, whose images are in `unlabelled_source`.
+    `table`, `ids`, `votes`, `labelled` and `parts` are the catalogue. `networks` are the trained ones by
+    name; `heads` maps a head to its finished networks, one for each seed that all heads have, of `seeds`;
+    `unlabelled` maps a network to its predictions of the galaxies without labels, whose images are in
+    `test_images`: the data where none are given.
     """
 
-    data: Path
-    runs: Path
-    tree: DecisionTree
-    sky: Sky
-    split: Split
-    parts: NDArray[np.str_]
-    networks: dict[str, Network]
-    heads: dict[str, list[Network]]
-    seeds: int
-    unlabelled: dict[str, Galaxies]
-    unlabelled_source: Path
+    def __init__(
+        self,
+        data: Path,
+        out: Path,
+        *,
+        seeds: int,
+        test_images: Path | None = None,
+        device: str = "",
+        progress: Progress = silent,
+    ) -> None:
+        self.data, self.runs, self.seeds, self.tree = DataFolder(data), out / "runs", seeds, load_tree()
+        self.table, self.split = self.data.catalogue(), self.data.split()
+        self.ids, self.votes = galaxy_ids(self.table), fractions(self.table, self.tree)
+        self.labelled = labelled(self.table, self.tree)
+        self.parts = self.split.assign(self.ids.tolist())
+        self.test_images = DataFolder(test_images or data)
+        self._predicting: Any = {"device": device, "progress": progress}
+        self.networks = {name: network for name in ALL if (network := self._network(name))}
+        self.heads = self._trained_heads()
+        self.unlabelled: dict[str, JudgedGalaxies] = {}
+        if not self.test_images.exists() or not self.labelled.all():
+            for name, network in self.networks.items():
+                self.unlabelled[name] = self._unlabelled(network, out / "predictions" / f"{name}.parquet")
 
     @property
     def judged_on(self) -> str:
@@ -166,143 +183,96 @@ class Lab:
         """Return those of the networks that are trained."""
         return {name: self.networks[name] for name in names if name in self.networks}
 
-    def votes(self, part: str) -> NDArray:
-        """Return the volunteers' fractions of the labelled galaxies of a part, (galaxy, answer)."""
-        return self.sky.votes[self.sky.labelled & (self.parts == part)]
+    def votes_of(self, part: str, *, unselected: bool = False) -> NDArray[np.float64]:
+        """Return the volunteers' fractions of the labelled galaxies of a part, (galaxy, answer).
 
-    def unselected_training(self) -> NDArray:
-        """Return the volunteers' fractions of the training galaxies that nobody selected."""
+        With `unselected` only of those that the split may judge on: nobody selected them.
+        """
+        chosen = self.labelled & (self.parts == part)
         listed = self.split.judge_on
-        fair = [listed is None or str(galaxy_id) in listed for galaxy_id in self.sky.ids.tolist()]
-        return self.sky.votes[self.sky.labelled & (self.parts == TRAIN) & np.array(fair)]
+        if unselected and listed is not None:
+            chosen &= np.array([str(galaxy_id) in listed for galaxy_id in self.ids.tolist()])
+        return self.votes[chosen]
 
     def text(self, answer: str | int) -> str:
         """Return the words of an answer, by its name or number."""
         return self.tree.answers[self.tree.column(answer) if isinstance(answer, str) else answer].text
 
-
-def read_lab(
-    data: Path,
-    out: Path,
-    *,
-    seeds: int,
-    test_images: Path | None = None,
-    device: str = "",
-    progress: Progress = silent,
-) -> Lab:
-    """Read what there is, and predict where predictions are missing or older than the weights."""
-    tree, split = load_tree(), read_split(data)
-    table = read_catalogue(data / "catalogue.parquet")
-    sky = Sky(table, galaxy_ids(table), fractions(table, tree), labelled(table, tree))
-    read = _Reading(sky, split, tree, out / "runs", device, progress)
-    networks = {name: network for name in ALL if (network := read.network(name))}
-    source = test_images or data
-    outside = {}
-    if not (source / "catalogue.parquet").exists() or not sky.labelled.all():
-        outside = {
-            name: read.unlabelled(network, source, out / "predictions" / f"{name}.parquet")
-            for name, network in networks.items()
-        }
-    parts = split.assign(sky.ids.tolist())
-    return Lab(
-        data, out / "runs", tree, sky, split, parts, networks, read.heads(seeds), seeds, outside, source
-    )
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What it takes to read a network's predictions."""
-
-    sky: Sky
-    split: Split
-    tree: DecisionTree
-    runs: Path
-    device: str
-    progress: Progress
-
-    def network(self, folder: str) -> Network | None:
+    def _network(self, folder: str) -> Network | None:
         """Return a network, or None: not trained, or not to its first weights."""
-        run = self.runs / folder
-        rows = runs.read_metrics(run)
-        if not rows or not (run / "weights.safetensors").exists():
+        run = RunFolder(self.runs / folder)
+        rows = run.metrics()
+        if not rows or not run.weights.exists():
             return None
         parts = (VALIDATION, TEST) if self.split.test else (VALIDATION,)
-        judged = {part: self.judged(self.part(run, part), labelled=True) for part in parts}
-        return Network(folder, run, runs.read_recipe(run), runs.read_notes(run), rows, judged)
+        judged = {part: self._judged(self._predicted(run, part)) for part in parts}
+        return Network(folder, run, read_recipe(run.path), run.notes(), rows, judged)
 
-    def heads(self, seeds: int) -> dict[str, list[Network]]:
-        """Return the finished networks of each head, with the seeds that all heads have."""
+    def _trained_heads(self) -> dict[str, list[Network]]:
         found: dict[str, list[Network]] = {head: [] for head in HEADS}
-        for seed in range(seeds):
-            some = [self.network(heads_folder(head, seed)) for head in HEADS]
+        for seed in range(self.seeds):
+            some = [self._network(heads_folder(head, seed)) for head in HEADS]
             finished = [network for network in some if network is not None and network.finished]
             if len(finished) == len(HEADS):
                 for head, network in zip(HEADS, finished, strict=True):
                     found[head].append(network)
         return found
 
-    def part(self, run: Path, part: str) -> Path:
+    def _predicted(self, run: RunFolder, part: str) -> Path:
         """Return the predictions of a part of the split, made again when the weights are younger."""
-        path, weights = run / "predictions" / f"{part}.parquet", run / "weights.safetensors"
-        if path.exists() and path.stat().st_mtime >= weights.stat().st_mtime:
+        path = run.predictions(part)
+        if path.exists() and path.stat().st_mtime >= run.weights.stat().st_mtime:
             return path
-        return predict_part(run, part, device=self.device, progress=self.progress)
+        return predict_part(run.path, part, **self._predicting)
 
-    def judged(self, path: Path, *, labelled: bool) -> Galaxies:
+    def _judged(self, path: Path, *, with_labels: bool = True) -> JudgedGalaxies:
         """Return the galaxies of a catalogue of predictions that have labels, or those that have none."""
-        table = read_catalogue(path)
-        ids, predicted = galaxy_ids(table), fractions(table, self.tree)
-        place = {galaxy_id: row for row, galaxy_id in enumerate(self.sky.ids.tolist())}
-        rows = np.array([place.get(galaxy_id, -1) for galaxy_id in ids.tolist()], dtype=np.int64)
-        votes = np.full(predicted.shape, np.nan)
-        votes[rows >= 0] = self.sky.votes[rows[rows >= 0]]
-        return Galaxies(ids, predicted, votes, rows).chosen(np.isnan(votes).all(axis=1) != labelled)
+        galaxies = joined(read_catalogue(path), self.table, self.tree, str(path), unlabelled=True)
+        return galaxies.chosen(galaxies.labelled() == with_labels)
 
-    def unlabelled(self, network: Network, source: Path, path: Path) -> Galaxies:
-        """Return the galaxies of `source` without labels, predicted unless the same weights did so before."""
-        images = source / "catalogue.parquet" if (source / "catalogue.parquet").exists() else source
+    def _unlabelled(self, network: Network, path: Path) -> JudgedGalaxies:
+        """Return the galaxies without labels, predicted unless the same weights did so before."""
+        images = self.test_images
+        file = images.catalogue_file if images.exists() else images.path
         origin = {
-            "source": str(source.resolve()),
-            "bytes": images.stat().st_size,
-            "weights": (network.run / "weights.safetensors").stat().st_mtime_ns,
+            "source": str(images.path.resolve()),
+            "bytes": file.stat().st_size,
+            "weights": network.run.weights.stat().st_mtime_ns,
         }
         note = path.with_suffix(".toml")
         before = tomllib.loads(note.read_text(encoding="utf-8")) if note.exists() else None
         if not path.exists() or before != origin:
-            predict(network.run, source, path, device=self.device, progress=self.progress)
+            predict(network.run.path, images.path, path, **self._predicting)
             write_text(note, tomli_w.dumps(origin))
-        return self.judged(path, labelled=False)
+        return self._judged(path, with_labels=False)
 
 
-def cutouts(
-    sky: Sky, rows: Sequence[int] | NDArray[np.int64], side: int = SHOWN_SIDE
-) -> list[NDArray[np.uint8]]:
-    """Return the whole images (y, x, band) of galaxies of the catalogue, at most `side` pixels wide.
+def cutouts(table: pa.Table, rows: Sequence[int] | NDArray, side: int = SHOWN_SIDE) -> list[Image]:
+    """Return the whole images (y, x, band) of galaxies of a catalogue, at most `side` pixels wide.
 
     Raises ImageError where an archive of the catalogue is not there any more.
     """
-    chosen = sky.table.select(["source", "member"]).take(list(rows)).to_pylist()
-    images: dict[tuple[str, str], NDArray[np.uint8]] = {}
+    chosen = table.select(["source", "member"]).take(list(rows)).to_pylist()
+    images: dict[tuple[str, str], Image] = {}
     for source in dict.fromkeys(row["source"] for row in chosen):
         members = [row["member"] for row in chosen if row["source"] == source]
-        for name, pixels in _shown(Path(source), members, side).items():
-            images[source, name] = pixels
+        images |= {(source, name): image for name, image in _shown(Path(source), members, side).items()}
     return [images[row["source"], row["member"]] for row in chosen]
 
 
-def unlabelled_cutouts(lab: Lab, ids: Sequence[Any], side: int = SHOWN_SIDE) -> list[NDArray[np.uint8]]:
+def unlabelled_cutouts(lab: Lab, galaxies: JudgedGalaxies, side: int = SHOWN_SIDE) -> list[Image]:
     """Return the images of some of the galaxies without labels, in their order. Raises ImageError."""
-    if (lab.unlabelled_source / "catalogue.parquet").exists():
-        place = {galaxy_id: row for row, galaxy_id in enumerate(lab.sky.ids.tolist())}
-        return cutouts(lab.sky, [place[galaxy_id] for galaxy_id in ids], side)
-    with open_source(lab.unlabelled_source) as source:
-        members = {galaxy_id_of(name): name for name in source.names()}
-    chosen = [members[str(galaxy_id)] for galaxy_id in ids]
-    images = _shown(lab.unlabelled_source, chosen, side)
+    if lab.test_images.exists():
+        return cutouts(lab.table, galaxies.rows, side)
+    source = lab.test_images.path
+    with open_source(source) as archive:
+        members = {galaxy_id_of(name): name for name in archive.names()}
+    chosen = [members[str(galaxy_id)] for galaxy_id in galaxies.ids.tolist()]
+    images = _shown(source, chosen, side)
     return [images[name] for name in chosen]
 
 
-def _shown(source: Path, members: list[str], side: int) -> dict[str, NDArray[np.uint8]]:
+def _shown(source: Path, members: list[str], side: int) -> dict[str, Image]:
     """Return the central squares of images, as large as the smallest of them allows."""
     with open_source(source) as archive:
         crop = min(_smaller_side(source, *entry) for entry in archive.stream(members))
