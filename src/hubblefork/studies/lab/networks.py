@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from hubblefork.data.archives import ImageData, galaxy_id_of, open_source
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
-from hubblefork.data.cutouts import inspect_cutout
 from hubblefork.data.folders import DataFolder, JudgedGalaxies, RunFolder, joined
+from hubblefork.data.images import StampSpec, inspect_cutout, stream
 from hubblefork.data.split import TEST, TRAIN, VALIDATION
-from hubblefork.data.stamps import StampSpec, stream
 from hubblefork.errors import HubbleforkError, ImageError, RecipeError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.predict import predict, predict_part
