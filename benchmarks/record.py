@@ -32,9 +32,9 @@ from pathlib import Path
 import torch
 
 from hubblefork.cli.bars import bar
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.stamps import prepare
 from hubblefork.io import write_text
-from hubblefork.network import runs
 from hubblefork.network.callbacks import Target
 from hubblefork.network.device import Hardware, precision_of
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_text
@@ -122,7 +122,7 @@ def _once(planned: Time, recipe: Recipe, asked: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=asked.out) as folder:
         run = Path(folder) / "run"
         done = replace(_timed(planned, recipe, asked, run), commit=_commit())
-        kind = runs.read_notes(run)["device"]["kind"]
+        kind = RunFolder(run).notes()["device"]["kind"]
         stem = f"{planned.recipe}-{planned.begins}-{kind}-seed{planned.seed}"
         write_text(asked.record / f"metrics-{stem}.csv", (run / "metrics.csv").read_text(encoding="utf-8"))
     write_text(asked.record / f"recipe-{planned.recipe}.toml", recipe_text(replace(recipe, seed=0)))
@@ -142,7 +142,7 @@ def _timed(planned: Time, recipe: Recipe, asked: argparse.Namespace, run: Path) 
     cut = time.perf_counter() - began
     target = Target(planned.target)
     train(data, recipe, run, device=asked.device, callbacks=[target], progress=bar)
-    rows = runs.read_metrics(run)
+    rows = RunFolder(run).metrics()
     return replace(
         planned,
         seconds=None if target.seconds is None else cut + target.seconds,

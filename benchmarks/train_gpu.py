@@ -39,11 +39,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from hubblefork.network import runs  # isort: skip - before Lightning: see network/__init__.py
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import TRAIN, Split, read_split, write_split
 from hubblefork.io import write_text
@@ -209,7 +209,7 @@ def by_train(
     forget_memory(device)
     with tempfile.TemporaryDirectory() as folder:
         run = train(data, short, Path(folder) / "run", device=device.type)
-        rows, notes = runs.read_metrics(run), runs.read_notes(run)
+        rows, notes = RunFolder(run).metrics(), RunFolder(run).notes()
     rate = statistics.median(float(row["galaxies_per_second"]) for row in rows[1:])
     precision = "bf16" if notes["device"]["precision"] == "bf16-mixed" else "fp32"
     return {"way": way, "precision": precision, **measured(rate, device)}

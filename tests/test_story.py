@@ -6,7 +6,7 @@ import pytest
 
 from hubblefork.api import demo
 from hubblefork.data.catalogue import read_catalogue
-from hubblefork.network import runs
+from hubblefork.data.folders import RunFolder
 
 QUICK = ("steps_per_epoch=0", "batch_size=32", "epochs=3")
 
@@ -59,7 +59,7 @@ def test_the_demo_as_it_is_learns_clearly_more_than_the_mean_vote(tmp_path):
 
 def test_the_run_is_finished_and_judged_against_every_baseline(told):
     folder, summary = told
-    assert runs.read_notes(folder / "runs" / "lab-cnn")["finished"]
+    assert RunFolder(folder / "runs" / "lab-cnn").notes()["finished"]
     baselines = {"all_zeros", "all_ones", "mean_vote", "central_pixel", "kaggle_central_pixel"}
     assert set(summary.evaluation["baselines"]) == baselines
     assert 0 < summary.evaluation["baselines"]["mean_vote"]["rmse"]["value"] < 0.2

@@ -6,12 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.errors import RecipeError, RunError
-from hubblefork.network import adapters, runs
+from hubblefork.network import adapters
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.predict import Predictor
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
+from hubblefork.network.weights import load_weights, merge, write_weights
 
 SETTINGS = [
     "architecture=encoder:resnet10t",
@@ -54,7 +56,7 @@ def test_only_they_and_the_tail_are_trained(tree):
 
 def test_the_base_stays_and_its_statistics_follow(adapted, tree):
     recipe = load_recipe("resnet50-lora", [*QUICK, "adapter_rank=4"])
-    weights = runs.load_weights(adapted)
+    weights = load_weights(adapted)
     base = load_file(adapted / "base.safetensors")
     frozen = adapters.frozen_names(VoteFractions(recipe, tree))
     assert set(base) == frozen
@@ -65,7 +67,7 @@ def test_the_base_stays_and_its_statistics_follow(adapted, tree):
 
 
 def test_the_run_says_what_share_was_trained(adapted):
-    share = runs.read_notes(adapted)["parameters"]["trained_share"]
+    share = RunFolder(adapted).notes()["parameters"]["trained_share"]
     assert 0 < share < 0.1
 
 
@@ -80,12 +82,12 @@ def test_merged_they_predict_the_same_without_peft(tree, tmp_path, monkeypatch):
     for name, tensor in network.state_dict().items():
         if "lora_B" in name:
             tensor.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
-    runs.write_weights(tmp_path, network, recipe, tree, epoch=3)
-    merged = runs.merge(tmp_path, tmp_path / "merged.safetensors")
+    write_weights(tmp_path, network, recipe, tree, epoch=3)
+    merged = merge(tmp_path, tmp_path / "merged.safetensors")
     stamps = (torch.rand(5, 32, 32, 3) * 255).to(torch.uint8).numpy()
-    expected = Predictor(runs.load_weights(tmp_path), device="cpu")(stamps)
+    expected = Predictor(load_weights(tmp_path), device="cpu")(stamps)
     monkeypatch.setattr(adapters, "_peft", lambda: pytest.fail("PEFT is not needed"))
-    found = runs.load_weights(merged)
+    found = load_weights(merged)
     assert (found.recipe.adapter_rank, found.epoch) == (0, 3)
     assert abs(Predictor(found, device="cpu")(stamps) - expected).max() < 1e-4
 
@@ -94,16 +96,16 @@ def test_adapters_without_their_base_are_refused(adapted, tmp_path):
     alone = tmp_path / "weights.safetensors"
     alone.write_bytes((adapted / "weights.safetensors").read_bytes())
     with pytest.raises(RunError, match=r"adapters alone; .*base\.safetensors"):
-        runs.load_weights(alone)
+        load_weights(alone)
     (tmp_path / "base.safetensors").write_bytes(b"other")
     with pytest.raises(RunError, match="not the weights beside which"):
-        runs.load_weights(alone)
+        load_weights(alone)
 
 
 def test_a_run_without_adapters_has_nothing_to_merge(quick, tree, tmp_path):
-    runs.write_weights(tmp_path, VoteFractions(quick, tree), quick, tree, epoch=0)
+    write_weights(tmp_path, VoteFractions(quick, tree), quick, tree, epoch=0)
     with pytest.raises(RunError, match="there are no adapters to merge"):
-        runs.merge(tmp_path, tmp_path / "merged.safetensors")
+        merge(tmp_path, tmp_path / "merged.safetensors")
 
 
 def test_without_peft_the_command_to_install_it_is_named(tree, monkeypatch):

@@ -16,7 +16,7 @@ from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.folders import named_by_views
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
 from hubblefork.network.predict import predict
-from hubblefork.network.runs import load_weights
+from hubblefork.network.weights import load_weights
 from hubblefork.stats.conformal import INTERVALS, fit_intervals, write_intervals
 from hubblefork.zoo import load_tree, to_joint
 

@@ -9,9 +9,9 @@ import pytest
 from hubblefork.api.folds import crossval
 from hubblefork.api.runs import baselines_of
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.network import runs
 from hubblefork.network.recipe import load_recipe
 from hubblefork.stats.baselines import mean_vote
 from hubblefork.stats.metrics import rmse
@@ -70,7 +70,7 @@ def test_no_fold_was_trained_on_what_it_judges(crossed, galaxies, tree):
     known = galaxy_ids(table.filter(labelled(table, tree))).tolist()
     for k in range(2):
         parts = read_split(out / f"fold-{k}").assign(known)
-        assert runs.read_notes(out / f"fold-{k}")["galaxies"]["train"] == (parts == "train").sum()
+        assert RunFolder(out / f"fold-{k}").notes()["galaxies"]["train"] == (parts == "train").sum()
         assert found["training_galaxies"][k] == (parts == "train").sum()
 
 

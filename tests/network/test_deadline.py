@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hubblefork.network import callbacks, runs
+from hubblefork.data.folders import RunFolder
+from hubblefork.network import callbacks
 from hubblefork.network.callbacks import Deadline
 from hubblefork.network.training import train
 
@@ -49,8 +50,8 @@ def test_a_training_in_no_time_has_one_epoch_and_is_finished(data, quick, tmp_pa
         tmp_path / "run",
         device="cpu",
     )
-    assert runs.read_notes(run)["epochs"] == 1
-    assert runs.is_finished(run)
+    assert RunFolder(run).notes()["epochs"] == 1
+    assert RunFolder(run).is_finished()
 
 
 @pytest.mark.parametrize("minutes", [-1.0, float("nan")])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.network import device as devices
-from hubblefork.network import runs
 from hubblefork.network.device import compiled, precision_of
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
@@ -60,7 +60,7 @@ def test_a_run_says_what_it_fell_back_to(data, tmp_path, monkeypatch):
     )
     sizes = ["crop=64", "stamp_size=32", "input_size=32", "batch_size=8", "steps_per_epoch=1", "epochs=1"]
     recipe = load_recipe("lab-cnn", [*sizes, "precision=fp16", "compile=true"])
-    notes = runs.read_notes(train(data, recipe, tmp_path / "run", device="cpu"))
+    notes = RunFolder(train(data, recipe, tmp_path / "run", device="cpu")).notes()
     assert notes["remarks"][0] == "compile: not compiled, for a test"
     assert notes["remarks"][1].startswith("precision: 32 instead of fp16")
     assert notes["device"]["precision"] == "32-true"

@@ -17,7 +17,7 @@ from hubblefork.data.labels import read_labels
 from hubblefork.data.split import Split, read_ids
 from hubblefork.errors import RunError
 from hubblefork.network.predict import BATCH, Predictor
-from hubblefork.network.runs import EMBEDDED, load_weights, weights_file
+from hubblefork.network.weights import EMBEDDED, load_weights, weights_file
 
 MEGABYTES_25 = 25e6
 

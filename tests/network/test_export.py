@@ -10,12 +10,11 @@ import torch
 from hubblefork.data.images import StampSpec, resample, taps
 from hubblefork.errors import RunError, StampError
 from hubblefork.network import export as room
-from hubblefork.network import runs
 from hubblefork.network.export import CutoutsToFractions, export
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.predict import Predictor
 from hubblefork.network.recipe import load_recipe
-from hubblefork.network.runs import load_weights
+from hubblefork.network.weights import EMBEDDED, load_weights, write_weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SIDE = 71
@@ -30,7 +29,7 @@ def run(tmp_path_factory, tree):
 def untrained(folder, tree, *settings):
     recipe = load_recipe("lab-cnn", ["crop=64", "stamp_size=34", "input_size=30", "head=tree", *settings])
     torch.manual_seed(0)
-    runs.write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     return folder
 
 
@@ -106,7 +105,7 @@ def test_cutouts_smaller_than_the_crop_are_refused(run, tmp_path):
 
 @pytest.mark.parametrize("source", ["embedded", "views"])
 def test_any_number_of_cutouts_of_networks_that_turn_galaxies(source, tree, tmp_path):
-    run = runs.EMBEDDED if source == "embedded" else views_run(tmp_path, tree)
+    run = EMBEDDED if source == "embedded" else views_run(tmp_path, tree)
     side = load_weights(run).recipe.crop
     assert export(run, tmp_path / "any.onnx", side=side) < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "any.onnx")
@@ -123,5 +122,5 @@ def test_any_number_of_cutouts_of_networks_that_turn_galaxies(source, tree, tmp_
 def views_run(folder, tree):
     recipe = load_recipe("views", ["crop=80", "stamp_size=80", "input_size=76", "width=4"])
     torch.manual_seed(0)
-    runs.write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     return folder

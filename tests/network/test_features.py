@@ -10,13 +10,13 @@ from hubblefork.data.catalogue import galaxy_ids, read_catalogue
 from hubblefork.data.split import read_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError
-from hubblefork.network import runs
 from hubblefork.network.augment import central_views
 from hubblefork.network.predict import features_of_images, features_of_part
+from hubblefork.network.weights import load_weights
 
 
 def test_the_last_layer_makes_of_them_what_the_network_answers(trained, data):
-    weights = runs.load_weights(trained)
+    weights = load_weights(trained)
     ids, features = features_of_part(trained, "test", device="cpu")
     known = galaxy_ids(read_catalogue(data / "catalogue.parquet"))
     assert ids.tolist() == known[read_split(trained).assign(known.tolist()) == "test"].tolist()

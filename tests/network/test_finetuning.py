@@ -17,12 +17,13 @@ from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, wri
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, RecipeError, RunError
-from hubblefork.network import runs
+from hubblefork.network import finetuning
 from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.predict import predict
 from hubblefork.network.recipe import override
 from hubblefork.network.training import train
+from hubblefork.network.weights import load_weights, read_recipe, save_weights
 from hubblefork.report import write_report
 from hubblefork.zoo import parse_tree, plain_columns, read_tree, violations
 
@@ -89,28 +90,28 @@ def own(trained, sky, tmp_path_factory):
 def rows_of(run):
     return [
         {key: value for key, value in row.items() if key not in ("seconds", "galaxies_per_second")}
-        for row in runs.read_metrics(run)
+        for row in RunFolder(run).metrics()
     ]
 
 
 def test_it_is_a_run_of_the_labelled_galaxies_alone(own, trained):
-    weights, before = runs.load_weights(own), runs.load_weights(trained).recipe
+    weights, before = load_weights(own), load_weights(trained).recipe
     assert weights.tree == read_tree(own) == read_tree(own / "data") == plain_columns(["long", "roundish"])
     ids = galaxy_ids(read_catalogue(own / "data" / "catalogue.parquet"))
-    assert sum(runs.read_notes(own)["galaxies"].values()) == len(ids) > GALAXIES - 30
+    assert sum(RunFolder(own).notes()["galaxies"].values()) == len(ids) > GALAXIES - 30
     assert ids.max() < 5000 + GALAXIES - 20
     recipe = weights.recipe
     assert recipe.stamps == before.stamps and recipe.architecture == before.architecture
     assert (recipe.name, recipe.head, recipe.epochs) == ("lab-cnn-finetuned", "sigmoid", 6)
     assert (recipe.rotation, recipe.flip) == (180, 0.5)
-    assert runs.read_notes(own)["start"].startswith("start.safetensors (SHA-256")
+    assert RunFolder(own).notes()["start"].startswith("start.safetensors (SHA-256")
     assert np.isnan(rows_of(own)[0]["validation_agreement"])
 
 
 def test_a_few_labels_do_better_after_a_tree_than_from_chance(own, trained, tmp_path):
     found = evaluate_run(own, device="cpu")
     chance = train(
-        own / "data", replace(runs.read_recipe(own), learning_rate=1e-3), tmp_path / "chance", device="cpu"
+        own / "data", replace(read_recipe(own), learning_rate=1e-3), tmp_path / "chance", device="cpu"
     )
     other = evaluate_run(chance, device="cpu")
     assert found["rmse"]["value"] < 0.6 * other["rmse"]["value"]
@@ -146,7 +147,7 @@ def test_questions_of_ones_own_are_obeyed(trained, sky, tmp_path):
         settings=QUICK,
         split=SPLIT,
     )
-    assert runs.load_weights(run).tree == tree and runs.read_recipe(run).head == "tree"
+    assert load_weights(run).tree == tree and read_recipe(run).head == "tree"
     found = evaluate_run(run, device="cpu")
     assert found["rmse"]["value"] < 0.5 * found["baselines"]["mean_vote"]["rmse"]["value"]
     assert found["questions"]["thin"]["agreement"]["value"] > 0.7
@@ -161,11 +162,11 @@ def test_labels_of_the_same_tree_keep_the_last_layer(trained, data, tree, tmp_pa
         trained, data / "images.zip", tmp_path / "labels.parquet", tmp_path / "run",
         tree=tree, settings=["epochs=1", "learning_rate=1e-12"], split=SPLIT,
     )  # fmt: skip
-    before, after = (runs.load_weights(place).network.state_dict() for place in (trained, run))
+    before, after = (load_weights(place).network.state_dict() for place in (trained, run))
     for name, tensor in before.items():
         if "running" not in name and "tracked" not in name:
             assert torch.allclose(after[name], tensor, atol=1e-6), name
-    assert runs.read_recipe(run).head == runs.read_recipe(trained).head
+    assert read_recipe(run).head == read_recipe(trained).head
 
 
 class Stop(Exception):
@@ -184,8 +185,8 @@ def test_interrupted_it_goes_on_to_the_same_end(own, trained, sky, tmp_path, mon
     monkeypatch.setattr(RunFolder, "write_metrics", killed)
     with pytest.raises(Stop):
         tuned(trained, sky, out, columns=[])
-    monkeypatch.setattr(runs, "write_metrics", write)
-    assert not runs.is_finished(out)
+    monkeypatch.setattr(RunFolder, "write_metrics", write)
+    assert not RunFolder(out).is_finished()
     before = (out / "data" / "catalogue.parquet").stat().st_mtime_ns
     tuned(trained, sky, out, columns=[])
     for one, other in zip(rows_of(out), rows_of(own), strict=True):
@@ -201,8 +202,8 @@ def test_a_folder_of_other_labels_or_of_another_run_is_left_alone(own, trained, 
         finetune(trained, sky / "cutouts.zip", sky / "shapes.csv", own, columns=["round"], split=SPLIT)
     with pytest.raises(RunError, match="start differ"):
         other = tmp_path / "weights.safetensors"
-        weights = runs.load_weights(trained)
-        runs.save_weights(other, weights.network.state_dict(), weights.recipe, weights.tree, epoch=99)
+        weights = load_weights(trained)
+        save_weights(other, weights.network.state_dict(), weights.recipe, weights.tree, epoch=99)
         tuned(other, sky, own, columns=[])
     with pytest.raises(RunError, match="holds a run that is no fine-tuning"):
         tuned(trained, sky, trained)
@@ -225,11 +226,11 @@ def test_bad_labels_leave_nothing_behind(trained, sky, tmp_path):
 
 
 def test_a_run_with_adapters_is_to_be_merged_first(trained, sky, tmp_path, monkeypatch):
-    weights = runs.load_weights(trained)
+    weights = load_weights(trained)
     adapted = replace(
         weights, recipe=replace(weights.recipe, architecture="encoder:resnet10t", adapter_rank=2)
     )
-    monkeypatch.setattr(runs, "load_weights", lambda place: adapted)
+    monkeypatch.setattr(finetuning, "load_weights", lambda place: adapted)
     with pytest.raises(RunError, match="a run with adapters; make one network of it first: hubblefork merge"):
         tuned(trained, sky, tmp_path / "run")
 
@@ -253,7 +254,7 @@ def test_the_last_layer_is_a_logistic_regression(quick, tree):
 
 
 def test_settings_are_open_and_those_of_large_runs_are_not_kept(trained):
-    weights = runs.load_weights(trained)
+    weights = load_weights(trained)
     large = replace(
         weights, recipe=replace(weights.recipe, ema_decay=0.999, max_minutes=5.0, steps_per_epoch=200)
     )

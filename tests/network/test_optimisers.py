@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from timm.optim.muon import Muon
 from torch import nn
 
-from hubblefork.network import runs
+from hubblefork.data.folders import RunFolder
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import optimisation, schedule_factor, train
 
@@ -133,7 +133,7 @@ def test_a_schedule_goes_on_exactly_where_it_was(data, quick, tmp_path, settings
     with pytest.raises(ConnectionAbortedError):
         train(data, wanted, tmp_path / "broken", device="cpu", callbacks=[Stop()])
     broken, whole = (train(data, wanted, tmp_path / name, device="cpu") for name in ("broken", "whole"))
-    one, other = ([row["learning_rate"] for row in runs.read_metrics(run)] for run in (broken, whole))
+    one, other = ([row["learning_rate"] for row in RunFolder(run).metrics()] for run in (broken, whole))
     assert one == other
     rise = wanted.warmup_epochs / 4
     expected = [

@@ -10,15 +10,16 @@ from torch import nn
 from hubblefork.api.runs import evaluate_run
 from hubblefork.cli.tables import trained_text
 from hubblefork.data.catalogue import fractions, read_catalogue, write_catalogue
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import TRAIN, Split, read_split, write_split
 from hubblefork.data.stamps import prepare
-from hubblefork.network import runs
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.postprocess import centre, folded
 from hubblefork.network.predict import Predictor
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
+from hubblefork.network.weights import load_weights
 from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder
@@ -75,7 +76,7 @@ def selected(tree, tmp_path):
 def residual(run, data, tree):
     """Return the mean of prediction minus votes for "smooth", of listed training galaxies; their number."""
     table, split = read_catalogue(data / "catalogue.parquet"), read_split(data)
-    weights = runs.load_weights(run)
+    weights = load_weights(run)
     rows = labelled_rows(table, tree, split)[TRAIN]
     rows = rows[rows % 2 == 0]
     found = Predictor(weights, device="cpu")(prepare(data, weights.recipe.stamps).pixels[rows])
@@ -95,22 +96,22 @@ def test_a_training_ends_with_it(selected, tree, quick, tmp_path):
     before, galaxies = residual(plain, selected, tree)
     after, _ = residual(centred, selected, tree)
     assert abs(after) < 0.4 * abs(before)
-    assert runs.read_notes(centred)["centred_on"] == galaxies
-    assert runs.read_notes(centred)["centred_rmse"] == pytest.approx(validation_rmse(centred), rel=1e-3)
-    assert runs.read_notes(plain)["best"]["validation_rmse"] == pytest.approx(
+    assert RunFolder(centred).notes()["centred_on"] == galaxies
+    assert RunFolder(centred).notes()["centred_rmse"] == pytest.approx(validation_rmse(centred), rel=1e-3)
+    assert RunFolder(plain).notes()["best"]["validation_rmse"] == pytest.approx(
         validation_rmse(plain), rel=1e-3
     )
-    assert "centred_rmse" not in runs.read_notes(plain)
+    assert "centred_rmse" not in RunFolder(plain).notes()
     assert ", centred 0." in trained_text(centred)
     assert "centred" not in trained_text(plain).removeprefix(str(plain))
-    assert runs.load_weights(centred).epoch == runs.load_weights(plain).epoch
+    assert load_weights(centred).epoch == load_weights(plain).epoch
 
 
 def test_without_a_list_nothing_is_done(data, quick, tmp_path):
     plain = train(data, quick, tmp_path / "plain", device="cpu")
     centred = train(data, replace(quick, fit_offsets=True), tmp_path / "centred", device="cpu")
-    assert "centred_on" not in runs.read_notes(centred)
-    one, other = (runs.load_weights(run).network.state_dict() for run in (plain, centred))
+    assert "centred_on" not in RunFolder(centred).notes()
+    one, other = (load_weights(run).network.state_dict() for run in (plain, centred))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

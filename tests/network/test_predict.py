@@ -14,12 +14,13 @@ from PIL import Image
 
 from hubblefork.data.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
 from hubblefork.errors import CatalogueError, ImageError, RunError
-from hubblefork.network import parts, runs
+from hubblefork.network import parts
 from hubblefork.network import predict as prediction
 from hubblefork.network.augment import central_views
 from hubblefork.network.predict import Predictor, predict, predict_part, predicted_table, predictions
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
+from hubblefork.network.weights import load_weights, merge
 
 from .conftest import QUICK, blob
 
@@ -145,7 +146,7 @@ def forms(tmp_path_factory):
 
 @pytest.mark.parametrize("form", ["text", "bytes", "array", "list", "folder", "zip", "tar"])
 def test_an_image_has_the_same_fractions_in_every_form(trained, tree, forms, form, tmp_path):
-    predictor = Predictor(runs.load_weights(trained), device="cpu", views=4)
+    predictor = Predictor(load_weights(trained), device="cpu", views=4)
     (expected,) = predictions(predictor, forms["file"])
     (batch,) = predictions(predictor, forms[form])
     assert batch.fractions.shape == (1, 37) and not batch.rejects
@@ -159,7 +160,7 @@ def test_an_image_has_the_same_fractions_in_every_form(trained, tree, forms, for
 
 
 def test_an_array_of_jpegs_pixels_is_near_the_jpeg(trained):
-    predictor = Predictor(runs.load_weights(trained), device="cpu")
+    predictor = Predictor(load_weights(trained), device="cpu")
     image = blob(0.3)
     [[*_, jpeg, _], [*_, array, _]] = (
         next(predictions(predictor, form))
@@ -169,7 +170,7 @@ def test_an_array_of_jpegs_pixels_is_near_the_jpeg(trained):
 
 
 def test_images_in_memory_that_are_none_are_refused(trained, tmp_path):
-    predictor = Predictor(runs.load_weights(trained), device="cpu")
+    predictor = Predictor(load_weights(trained), device="cpu")
     with pytest.raises(ImageError, match=r"float64 with the shape \(2, 64, 64, 3\).*give uint8"):
         next(predictions(predictor, np.zeros((2, 64, 64, 3))))
     with pytest.raises(ImageError, match="give uint8"):
@@ -182,7 +183,7 @@ def test_images_in_memory_that_are_none_are_refused(trained, tmp_path):
 
 
 def test_a_data_folder_is_predicted_in_the_order_of_its_catalogue(trained, data, tree, tmp_path):
-    predictor = Predictor(runs.load_weights(trained), device="cpu")
+    predictor = Predictor(load_weights(trained), device="cpu")
     table, rejects = predicted_table(predictor, data)
     made = read_catalogue(predict(trained, data, tmp_path / "out.parquet", device="cpu").path)
     assert galaxy_ids(table).tolist() == galaxy_ids(made).tolist() and not rejects
@@ -301,7 +302,7 @@ def test_fractions_are_not_rounded_to_half_precision(trained, data, tree, tmp_pa
 
 
 def test_fast_precision_changes_fractions_by_less_than_votes_can_tell(trained, data):
-    weights = runs.load_weights(trained)
+    weights = load_weights(trained)
     predictor = Predictor(weights, device="cpu")
     stamps = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
@@ -314,7 +315,7 @@ def some_stamps():
 
 
 def test_views_make_a_prediction_independent_of_how_the_galaxy_lies(trained):
-    stamps, weights = some_stamps(), runs.load_weights(trained)
+    stamps, weights = some_stamps(), load_weights(trained)
     turned = np.rot90(stamps, axes=(1, 2)).copy()
     one, eight = Predictor(weights, device="cpu"), Predictor(weights, device="cpu", views=8)
     assert abs(one(turned) - one(stamps)).max() > 0.01
@@ -355,21 +356,21 @@ def test_the_catalogue_of_several_views_is_another_file(trained, tree):
 @pytest.mark.parametrize("views", [0, -2, 3])
 def test_an_odd_number_of_views_is_refused(trained, views):
     with pytest.raises(RunError, match=f"views = {views}: 1, or an even number"):
-        Predictor(runs.load_weights(trained), views=views)
+        Predictor(load_weights(trained), views=views)
 
 
 def test_networks_of_other_stamps_do_not_predict_together(trained):
-    weights = runs.load_weights(trained)
+    weights = load_weights(trained)
     other = replace(weights, recipe=replace(weights.recipe, stamp_size=48))
     with pytest.raises(RunError, match="must see the same stamps"):
         Predictor(weights, other)
 
 
 def test_weights_in_half_precision_predict_the_same_to_a_thousandth(trained, tmp_path):
-    small = runs.merge(trained, tmp_path / "small.safetensors", half=True)
+    small = merge(trained, tmp_path / "small.safetensors", half=True)
     assert small.stat().st_size < 0.6 * (trained / "weights.safetensors").stat().st_size
     exact, found = (
-        runs.load_weights(place).network(central_views(torch.from_numpy(some_stamps()), 32))
+        load_weights(place).network(central_views(torch.from_numpy(some_stamps()), 32))
         for place in (trained, small)
     )
     assert 0 < abs(found - exact).max() < 1e-3

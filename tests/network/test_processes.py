@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.errors import RunError
-from hubblefork.network import runs
 from hubblefork.network.augment import Augmentation, moved_views, random_moves
 from hubblefork.network.batches import LabelledStamps, Share, ShuffledBatches
 from hubblefork.network.device import Hardware
@@ -91,11 +91,11 @@ def test_two_processes_learn_what_one_does(data, tmp_path):
     wanted = load_recipe("encoder:convnext_atto", SETTINGS)
     one = train(data, wanted, tmp_path / "one", device="cpu")
     two = _trained_by_two(data, wanted, tmp_path)
-    for alone, shared in zip(runs.read_metrics(one), runs.read_metrics(two), strict=True):
+    for alone, shared in zip(RunFolder(one).metrics(), RunFolder(two).metrics(), strict=True):
         for key in ("train_rmse", "validation_rmse", "train_agreement", "validation_agreement", "step"):
             assert shared[key] == pytest.approx(alone[key], rel=1e-4)
-    assert runs.read_notes(two)["device"]["processes"] == 2
-    assert runs.is_finished(two)
+    assert RunFolder(two).notes()["device"]["processes"] == 2
+    assert RunFolder(two).is_finished()
 
 
 def _trained_by_two(data, recipe, folder):

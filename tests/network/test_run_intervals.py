@@ -16,8 +16,8 @@ from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
 from hubblefork.data.folders import VIEWING, RunFolder
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.network import runs
 from hubblefork.network.model import VoteFractions
+from hubblefork.network.weights import load_weights, read_recipe, write_weights
 from hubblefork.stats.detection import confusion
 
 
@@ -39,7 +39,7 @@ def copied(evaluated, tmp_path):
 def test_evaluate_calibrates_on_validation_and_judges_on_test(evaluated):
     run, found = evaluated
     intervals = intervals_of(run)
-    assert intervals.weights == runs.load_weights(run).digest
+    assert intervals.weights == load_weights(run).digest
     assert intervals.galaxies == len(read_catalogue(run / "predictions" / "validation.parquet")) - unlabelled(
         run
     )
@@ -80,8 +80,8 @@ def test_intervals_belong_to_one_run_its_weights_and_its_views(copied, data, tre
     with pytest.raises(CatalogueError, match=r"coverage 0\.8; these have 0\.68, 0\.9, 0\.95"):
         adding_bounds(copied, 0.8)
     assert intervals_of(copied / "weights.safetensors") == intervals_of(copied)
-    recipe = runs.read_recipe(copied)
-    runs.write_weights(copied, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    recipe = read_recipe(copied)
+    write_weights(copied, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     with pytest.raises(RunError, match=r"of other weights .*; `hubblefork evaluate .*run` makes it anew"):
         intervals_of(copied)
     (copied / "intervals.json").unlink()
@@ -143,8 +143,8 @@ def test_completeness_lies_beside_the_weights(copied, tree):
     assert found.origin.startswith(f"validation and test galaxies of {copied}")
     with pytest.raises(RunError, match=r"no completeness-2-views\.json; `hubblefork .* --views 2` makes"):
         confusions_beside(copied, views=2)
-    recipe = runs.read_recipe(copied)
-    runs.write_weights(copied, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    recipe = read_recipe(copied)
+    write_weights(copied, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     with pytest.raises(RunError, match=r"completeness\.json is of other weights"):
         confusions_beside(copied, views=1)
 

@@ -14,12 +14,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.network import runs
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import recipe_text
 from hubblefork.network.training import EpochErrors, train
+from hubblefork.network.weights import load_weights, read_recipe
 from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder
@@ -28,14 +29,14 @@ from .conftest import write_data_folder
 def metrics(run):
     return [
         {k: v for k, v in row.items() if k not in ("seconds", "galaxies_per_second")}
-        for row in runs.read_metrics(run)
+        for row in RunFolder(run).metrics()
     ]
 
 
 def test_it_learns(trained):
-    rows = runs.read_metrics(trained)
+    rows = RunFolder(trained).metrics()
     assert rows[-1]["validation_rmse"] < 0.6 * rows[0]["validation_rmse"]
-    notes = runs.read_notes(trained)
+    notes = RunFolder(trained).notes()
     assert notes["finished"] and notes["epochs"] == len(rows) == 30
     assert notes["best"]["validation_rmse"] == min(row["validation_rmse"] for row in rows)
     assert notes["parameters"]["keras"] == notes["parameters"]["learned"] + 64
@@ -43,7 +44,7 @@ def test_it_learns(trained):
 
 def test_counts_are_of_labelled_galaxies_by_the_split(trained, data):
     parts = read_split(data).assign(range(1000, 1220))
-    counts = runs.read_notes(trained)["galaxies"]
+    counts = RunFolder(trained).notes()["galaxies"]
     assert counts == {part: int((parts == part).sum()) for part in ("train", "validation", "test")}
 
 
@@ -55,20 +56,20 @@ def test_the_same_recipe_and_seed_give_the_same_run(data, quick, tmp_path):
 
 
 def test_weights_are_those_of_the_best_epoch_and_carry_their_recipe(trained):
-    weights = runs.load_weights(trained)
-    assert weights.epoch == runs.read_notes(trained)["best_epoch"]
-    assert weights.recipe == runs.read_recipe(trained)
+    weights = load_weights(trained)
+    assert weights.epoch == RunFolder(trained).notes()["best_epoch"]
+    assert weights.recipe == read_recipe(trained)
     assert weights.tree.name == "galaxy_zoo_2"
 
 
 def test_a_finished_run_is_left_alone(trained, data):
     before = (trained / "weights.safetensors").stat().st_mtime_ns
-    train(data, runs.read_recipe(trained), trained, device="cpu")
+    train(data, read_recipe(trained), trained, device="cpu")
     assert (trained / "weights.safetensors").stat().st_mtime_ns == before
 
 
 def test_a_run_of_another_recipe_is_refused(trained, data):
-    other = replace(runs.read_recipe(trained), batch_size=7, head="tree")
+    other = replace(read_recipe(trained), batch_size=7, head="tree")
     with pytest.raises(RunError) as caught:
         train(data, other, trained, device="cpu")
     assert "batch_size: 7, not 8" in str(caught.value)
@@ -77,7 +78,7 @@ def test_a_run_of_another_recipe_is_refused(trained, data):
 
 def test_a_run_on_other_data_is_refused(trained, tree, tmp_path):
     with pytest.raises(RunError, match="data: "):
-        train(write_data_folder(tmp_path / "other", tree), runs.read_recipe(trained), trained, device="cpu")
+        train(write_data_folder(tmp_path / "other", tree), read_recipe(trained), trained, device="cpu")
 
 
 def test_a_split_without_validation_galaxies_is_refused(tree, quick, tmp_path):
@@ -121,7 +122,7 @@ def test_the_average_is_what_is_judged_and_kept(data, quick, tmp_path):
     for number, step in enumerate(recorder.steps[1:], start=1):
         kept = min(0.5, (1 + number) / (10 + number))
         expected = {name: kept * mean + (1 - kept) * step[name] for name, mean in expected.items()}
-    weights = runs.load_weights(run)
+    weights = load_weights(run)
     found = {
         name: tensor for name, tensor in weights.network.state_dict().items() if tensor.is_floating_point()
     }
@@ -136,7 +137,7 @@ def test_the_average_is_what_is_judged_and_kept(data, quick, tmp_path):
 
 def rmse_of_validation(run):
     catalogue = read_catalogue(predict_part(run, "validation", device="cpu"))
-    table = read_catalogue(Path(runs.read_notes(run)["data"]) / "catalogue.parquet")
+    table = read_catalogue(Path(RunFolder(run).notes()["data"]) / "catalogue.parquet")
     predicted, volunteers = matched(catalogue, table.filter(labelled(table, load_tree())))
     difference = fractions(predicted, load_tree()) - fractions(volunteers, load_tree())
     return float(np.sqrt(np.nanmean(difference**2)))
@@ -150,12 +151,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data, quick, tmp_path
     command = [sys.executable, "-c", TRAIN, str(data), str(tmp_path / "recipe.toml"), str(run)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(runs.read_metrics(run)) < 3 and process.poll() is None and time.monotonic() < deadline:
+    while len(RunFolder(run).metrics()) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(process.pid, how)
     assert process.wait() != 0
-    assert 3 <= len(runs.read_metrics(run)) < 8
-    assert not runs.is_finished(run)
+    assert 3 <= len(RunFolder(run).metrics()) < 8
+    assert not RunFolder(run).is_finished()
     train(data, recipe, run, device="cpu")
     whole = train(data, recipe, tmp_path / "whole", device="cpu")
     assert [row["epoch"] for row in metrics(run)] == [row["epoch"] for row in metrics(whole)]

@@ -15,9 +15,10 @@ import optuna
 import pytest
 import tomli_w
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.errors import CatalogueError, DivergedError, RecipeError, RunError
 from hubblefork.io import write_text
-from hubblefork.network import runs, tuning
+from hubblefork.network import tuning
 from hubblefork.network.recipe import load_recipe, recipe_text
 from hubblefork.network.tuning import load_space, parse_space, tune
 
@@ -38,13 +39,13 @@ class Training:
     def __call__(self, data, recipe, out, *, callbacks, **_):
         number = len(self.asked)
         self.asked.append((out.name, recipe))
-        rows = runs.read_metrics(out)
+        rows = RunFolder(out).metrics()
         for epoch in range(len(rows), recipe.epochs):
             value = 0.1 + 0.05 * abs(math.log10(recipe.learning_rate) + 3) + 0.01 / (epoch + 1)
             trainer = SimpleNamespace(callback_metrics={"validation_rmse": value}, current_epoch=epoch)
             callbacks[0].on_train_epoch_start(trainer, None)
             rows.append({"epoch": epoch, "validation_rmse": value, "seconds": 1.0})
-            runs.write_metrics(out, rows)
+            RunFolder(out).write_metrics(rows)
             if (number, epoch) in self.happens:
                 raise self.happens[number, epoch]
             callbacks[0].on_validation_end(trainer, None)
@@ -228,7 +229,7 @@ def test_a_tuning_trains_for_real(data, tmp_path, quick):
     )
     found = tune(data, wanted, tmp_path, trials=1)
     assert found.count("complete") == 1
-    assert runs.is_finished(tmp_path / "trials" / "0000")
+    assert RunFolder(tmp_path / "trials" / "0000").is_finished()
     assert not (tmp_path / "trials" / "0000" / "last.ckpt").exists()
     assert found.best.name == "vgg7-tuned"
 
@@ -298,7 +299,7 @@ def test_two_workers_share_a_study_and_one_may_be_killed(data, quick, tmp_path):
     out = tmp_path / "tuning"
     command = [sys.executable, "-c", WORKER, str(data), str(tmp_path / "recipe.toml"), str(out)]
     one = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    while len(runs.read_metrics(out / "trials" / "0000")) < 2 and one.poll() is None:
+    while len(RunFolder(out / "trials" / "0000").metrics()) < 2 and one.poll() is None:
         time.sleep(0.02)
     other = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     one.kill()
@@ -308,4 +309,4 @@ def test_two_workers_share_a_study_and_one_may_be_killed(data, quick, tmp_path):
     assert found.count("complete") + found.count("pruned") == 5
     assert found.count("running") == found.count("waiting") == 0
     resumed = next(row for row in found.rows if row["folder"] == "0000" and row["state"] != "queued again")
-    assert resumed["epochs"] == len(runs.read_metrics(out / "trials" / "0000"))
+    assert resumed["epochs"] == len(RunFolder(out / "trials" / "0000").metrics())

@@ -12,9 +12,9 @@ from hubblefork.api.runs import evaluate_run
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, matched, read_catalogue
 from hubblefork.errors import RecipeError, RunError
-from hubblefork.network import runs
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import load_recipe
+from hubblefork.network.weights import read_recipe
 from hubblefork.stats.metrics import error_terms, in_total, rmse
 from hubblefork.studies.compare import Wanted, Ways, run_compare
 from hubblefork.studies.compare.plan import make_plan, parse_shares
@@ -238,7 +238,7 @@ def test_the_precision_of_a_run_may_be_another(place, tmp_path):
     shutil.copytree(place / "runs" / "vgg7" / "seed-0", elsewhere)
     recipe = elsewhere / "recipe.toml"
     recipe.write_text(recipe.read_text().replace('precision = "auto"', 'precision = "bf16"'))
-    assert runs.read_recipe(elsewhere) != load_recipe("vgg7", TINY[:6])
+    assert read_recipe(elsewhere) != load_recipe("vgg7", TINY[:6])
     run_compare(place / "data", tmp_path / "out", ways=ways(runs=[elsewhere], only_report=True))
     assert "vgg7" in numbers_of(tmp_path / "out")["sections"]["summary"]["networks"]
 

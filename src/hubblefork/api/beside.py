@@ -13,7 +13,7 @@ import pyarrow as pa
 from hubblefork.data.catalogue import with_metadata
 from hubblefork.data.folders import VIEWING, evaluate_command, named_by_views
 from hubblefork.errors import RunError
-from hubblefork.network.runs import EMBEDDED, digest_of, weights_file
+from hubblefork.network.weights import EMBEDDED, digest_of, weights_file
 from hubblefork.stats.conformal import INTERVALS, Intervals, read_intervals
 from hubblefork.stats.detection import COMPLETENESS, Confusions, read_confusions
 

@@ -20,7 +20,7 @@ from hubblefork.data.catalogue import ID, id_column, with_fractions, write_catal
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network.predict import Predictor, kaggle_names, predictions
-from hubblefork.network.runs import EMBEDDED, Weights, load_weights
+from hubblefork.network.weights import EMBEDDED, Weights, load_weights
 from hubblefork.stats.conformal import Intervals
 from hubblefork.zoo import DecisionTree, Question, reach
 

@@ -20,10 +20,10 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_catalogue,
 )
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Fold, read_split
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, silent, write_text
-from hubblefork.network import runs
 from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.training import train
@@ -91,7 +91,7 @@ def _out_of_fold(data: Path, judged: Sequence[Path]) -> pa.Table:
 
 def _summary(judged: Sequence[Path], table: pa.Table, data: Path) -> dict[str, Any]:
     tree, found = read_tree(data), [read_evaluation(run / "evaluation.json") for run in judged]
-    notes = [runs.read_notes(run) for run in judged]
+    notes = [RunFolder(run).notes() for run in judged]
     predicted, volunteers = matched(table, read_catalogue(data / "catalogue.parquet"))
     return {
         "galaxies": len(table),

@@ -13,7 +13,7 @@ from hubblefork.data.split import TEST, VALIDATION, Split, read_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network.predict import predict_part
-from hubblefork.network.runs import digest_of, read_notes, weights_file
+from hubblefork.network.weights import digest_of, weights_file
 from hubblefork.stats.conformal import INTERVALS, Intervals, write_intervals
 from hubblefork.stats.detection import COMPLETENESS, confusions_of, write_confusions
 from hubblefork.stats.estimators import Unavailable
@@ -45,7 +45,7 @@ def evaluate_run(
     paths = {
         name: predict_part(run, name, views=views, device=device, progress=progress) for name in split.judges
     }
-    volunteers = read_catalogue(Path(read_notes(run)["data"]) / "catalogue.parquet")
+    volunteers = read_catalogue(Path(RunFolder(run).notes()["data"]) / "catalogue.parquet")
     rng, tree = np.random.default_rng(0), read_tree(run)
     weights = digest_of(weights_file(run))
     calibrating = read_catalogue(paths[VALIDATION])
@@ -87,7 +87,7 @@ def _data_of(place: Path) -> Path:
             f"{place} is neither a data folder (catalogue.parquet) nor a run (run.toml): "
             "make one with `hubblefork ingest` or `hubblefork train`"
         )
-    return Path(read_notes(place)["data"])
+    return Path(RunFolder(place).notes()["data"])
 
 
 def _part(place: Path, split: Split, part: str) -> str:

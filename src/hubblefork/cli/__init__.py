@@ -338,8 +338,8 @@ def info() -> None:
 
     import torch
 
+    from hubblefork.data.folders import PACKAGES
     from hubblefork.network.device import best_device, best_precision
-    from hubblefork.network.runs import PACKAGES
 
     device = best_device()
     entries: dict[str, Any] = {"hubblefork": __version__, "python": platform.python_version()}

@@ -105,6 +105,6 @@ def merge(
 
     Example: hubblefork merge runs/resnet50-lora --out resnet50-lora.safetensors
     """
-    from hubblefork.network.runs import merge as merge_run
+    from hubblefork.network.weights import merge as merge_run
 
     typer.echo(merge_run(run, out, half=half))

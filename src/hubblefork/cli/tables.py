@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import IngestSummary
 from hubblefork.errors import ExtraMissing
 from hubblefork.network.model import Parameters
 from hubblefork.network.recipe import Recipe
-from hubblefork.network.runs import read_notes
 from hubblefork.stats.estimators import MERGER
 from hubblefork.stats.evaluation import RARE
 from hubblefork.zoo import DecisionTree, Question
@@ -73,7 +73,7 @@ def ingest_lines(summary: IngestSummary, out: Path) -> list[RenderableType]:
 
 def trained_text(out: Path) -> str:
     """Say what a training came to."""
-    notes = read_notes(out)
+    notes = RunFolder(out).notes()
     watched = ", ".join(f"{name} {value:.4f}" for name, value in notes["best"].items())
     centred = f", centred {notes['centred_rmse']:.4f}" if "centred_rmse" in notes else ""
     share = notes["parameters"].get("trained_share", 1.0)

@@ -21,9 +21,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.io import Advance
-from hubblefork.network import runs
 from hubblefork.network.device import wait_for
 from hubblefork.network.recipe import Recipe
+from hubblefork.network.weights import write_weights
 from hubblefork.zoo import DecisionTree
 
 MODES: dict[str, Literal["min", "max"]] = {"validation_rmse": "min", "validation_agreement": "max"}
@@ -95,7 +95,7 @@ class BestWeights(StatefulCallback):
             self.best = loss
             if trainer.is_global_zero:
                 epoch = trainer.current_epoch
-                runs.write_weights(self.out, module.network, self.recipe, self.tree, epoch=epoch)
+                write_weights(self.out, module.network, self.recipe, self.tree, epoch=epoch)
 
 
 class Average(WeightAveraging):

@@ -22,9 +22,9 @@ from hubblefork import __version__
 from hubblefork.data.images import taps
 from hubblefork.errors import RunError, StampError
 from hubblefork.io import replacing
-from hubblefork.network import runs
 from hubblefork.network.augment import still_views
 from hubblefork.network.recipe import recipe_text
+from hubblefork.network.weights import Weights, load_weights
 
 TOLERANCE = 1e-4
 CHECKED = (1, 3, 5)
@@ -35,7 +35,7 @@ class CutoutsToFractions(nn.Module):
 
     filters: Tensor
 
-    def __init__(self, weights: runs.Weights, side: int) -> None:
+    def __init__(self, weights: Weights, side: int) -> None:
         super().__init__()
         recipe = weights.recipe
         if side < recipe.crop:
@@ -62,7 +62,7 @@ def export(run: Path, out: Path, *, side: int = 424) -> float:
     RunError when they differ by more than 1e-4 or the extra `onnx` is not installed, StampError for too small
     cutouts.
     """
-    weights = runs.load_weights(run)
+    weights = load_weights(run)
     model = CutoutsToFractions(weights, side).eval()
     shape = (max(CHECKED), side, side, 3)
     cutouts = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
@@ -113,7 +113,7 @@ def _difference(path: Path, cutouts: np.ndarray, expected: np.ndarray) -> float:
     )
 
 
-def _metadata(weights: runs.Weights) -> dict[str, str]:
+def _metadata(weights: Weights) -> dict[str, str]:
     return {
         "answers": json.dumps(list(weights.tree.columns)),
         "tree": weights.tree.name,

@@ -28,7 +28,6 @@ from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
 from hubblefork.io import Progress, silent, write_text
-from hubblefork.network import runs
 from hubblefork.network.augment import still_views
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.device import Hardware
@@ -37,6 +36,7 @@ from hubblefork.network.model import VoteFractions
 from hubblefork.network.pretrained import go_on_from
 from hubblefork.network.recipe import Recipe, override
 from hubblefork.network.training import train
+from hubblefork.network.weights import Weights, load_weights, save_weights
 from hubblefork.zoo import DecisionTree
 
 START, ORIGIN = "start.safetensors", "finetune.toml"
@@ -72,7 +72,7 @@ def finetune(
     holds another run; CatalogueError and ImageError for labels and cutouts that cannot be used (see
     `data.columns`); RecipeError for `settings`.
     """
-    weights = runs.load_weights(run)
+    weights = load_weights(run)
     if weights.recipe.adapter_rank:
         raise RunError(
             f"{run}: a run with adapters; make one network of it first: "
@@ -92,14 +92,14 @@ def finetune(
         ingest(sources, data.path, labels=[labels], tree=tree, only_labelled=True, progress=progress)
         write_split(split, data.path)
         network = _first_network(data, weights, recipe, tree, split, progress)
-        runs.save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
+        save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
         write_text(out / ORIGIN, tomli_w.dumps(origin))
     return train(
         data.path, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress
     )
 
 
-def recipe_for(weights: runs.Weights, tree: DecisionTree, settings: Sequence[str] = ()) -> Recipe:
+def recipe_for(weights: Weights, tree: DecisionTree, settings: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a fine-tuning: network and stamps of the weights, the rest for a few galaxies.
 
     Labels of the weights' own tree keep the head; other trees have the head "tree", plain columns the head
@@ -139,7 +139,7 @@ def _has_begun(out: Path, origin: dict[str, str], data: DataFolder, tree: Decisi
 
 def _first_network(
     data: DataFolder,
-    weights: runs.Weights,
+    weights: Weights,
     recipe: Recipe,
     tree: DecisionTree,
     split: Split,

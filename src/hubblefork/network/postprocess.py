@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_weights
 
-from hubblefork.network import runs
 from hubblefork.network.batches import GalaxyData
 from hubblefork.network.device import autocast, precision_of
 from hubblefork.network.heads import squared_error
 from hubblefork.network.model import VoteFractions
+from hubblefork.network.weights import load_weights, write_weights
 
 RESIDUAL, EXPECTED_OFFSET, ITERATIONS = 0.12, 0.1, 200
 FOLDING_TOLERANCE = 1e-4
@@ -43,14 +43,14 @@ def centre_weights(out: Path, galaxies: GalaxyData) -> dict[str, float]:
     batches = galaxies.unselected_batches()
     if not len(batches):
         return {}
-    weights, device = runs.load_weights(out), galaxies.hardware.where
+    weights, device = load_weights(out), galaxies.hardware.where
     network, precision = weights.network.to(device), precision_of(weights.recipe.precision, device).name
     with torch.no_grad(), autocast(device, precision):
         scores, labels = zip(*[(network.scores(views), truth) for views, truth in batches], strict=True)
     centre(network, torch.cat(scores), torch.cat(labels))
     with torch.no_grad(), autocast(device, precision):
         errors = [squared_error(network(views), truth) for views, truth in galaxies.validation_batches()]
-    runs.write_weights(out, network, weights.recipe, weights.tree, epoch=weights.epoch)
+    write_weights(out, network, weights.recipe, weights.tree, epoch=weights.epoch)
     total, count = (float(sum(terms)) for terms in zip(*errors, strict=True))
     return {"centred_on": sum(map(len, labels)), "centred_rmse": math.sqrt(total / count)}
 

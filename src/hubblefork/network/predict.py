@@ -51,13 +51,13 @@ from hubblefork.data.split import read_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, replacing, silent
-from hubblefork.network import runs
 from hubblefork.network.augment import even_views
 from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.parts import Parts
 from hubblefork.network.postprocess import folded
 from hubblefork.network.recipe import Recipe
+from hubblefork.network.weights import Weights, load_weights
 from hubblefork.zoo import DecisionTree
 
 BATCH = 256
@@ -77,7 +77,7 @@ class Predictor:
     number of views that is neither 1 nor even.
     """
 
-    def __init__(self, *members: runs.Weights, device: str = "", views: int = 1) -> None:
+    def __init__(self, *members: Weights, device: str = "", views: int = 1) -> None:
         keep_freed_memory()
         check_views(views)
         _check_members(members)
@@ -97,7 +97,7 @@ class Predictor:
         values = [self._mean_over_views(network, recipe, pixels) for network, recipe in self.members]
         return torch.stack(values).mean(dim=0).cpu().numpy()
 
-    def _prepared(self, member: runs.Weights) -> VoteFractions:
+    def _prepared(self, member: Weights) -> VoteFractions:
         return folded(member.network.to(self.device).eval(), member.recipe.input_size)
 
     def _mean_over_views(self, network: VoteFractions, recipe: Recipe, pixels: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def check_views(views: int) -> None:
         raise RunError(f"views = {views}: 1, or an even number (half of them are mirrored), such as 16")
 
 
-def _check_members(members: Sequence[runs.Weights]) -> None:
+def _check_members(members: Sequence[Weights]) -> None:
     first = members[0]
     for member in members[1:]:
         if member.recipe.stamps != first.recipe.stamps or member.tree != first.tree:
@@ -276,7 +276,7 @@ def predict_part(
     Writes `predictions/<part>.parquet` in the run folder (`<part>-<views>-views.parquet` where `views` of
     each galaxy are averaged) and returns its path. Raises CatalogueError when the part is empty.
     """
-    weights = runs.load_weights(run)
+    weights = load_weights(run)
     data, ids, rows = _galaxies_of_part(run, part)
     values = predict_rows(
         Predictor(weights, device=device, views=views), data, rows, f"predicting {part}", progress
@@ -294,7 +294,7 @@ def features_of_part(
     Features are the inputs of the network's last layer. Raises RunError, and CatalogueError when the part is
     empty.
     """
-    predictor = FeaturePredictor(runs.load_weights(run), device=device)
+    predictor = FeaturePredictor(load_weights(run), device=device)
     data, ids, rows = _galaxies_of_part(run, part)
     return galaxy_ids(ids), predict_rows(predictor, data, rows, f"features, {part}", progress)
 
@@ -306,7 +306,7 @@ def features_of_images(
 
     Images that cannot be read are left out. Raises RunError, ImageError.
     """
-    predictor = FeaturePredictor(runs.load_weights(run), device=device)
+    predictor = FeaturePredictor(load_weights(run), device=device)
     batches = list(predictions(predictor, images, what="features", progress=progress))
     ids = [galaxy_id for batch in batches for galaxy_id in batch.ids]
     if not ids:
@@ -316,7 +316,7 @@ def features_of_images(
 
 def _galaxies_of_part(run: Path, part: str) -> tuple[Path, pa.Table, NDArray[np.intp]]:
     """Return a run's data folder, ids and rows of the galaxies of a part. Raises CatalogueError for none."""
-    data = Path(runs.read_notes(run)["data"])
+    data = Path(RunFolder(run).notes()["data"])
     ids = read_catalogue(data / "catalogue.parquet", only=[])
     rows = np.flatnonzero(read_split(run).assign(galaxy_ids(ids)) == part)
     if not len(rows):
@@ -360,7 +360,7 @@ def predict(
     check_format(out)
     if kaggle and adding:
         raise CatalogueError("Kaggle's submissions have no columns for intervals: ask for one or the other")
-    members = [runs.load_weights(place) for place in (run, *others)]
+    members = [load_weights(place) for place in (run, *others)]
     predictor, tree = Predictor(*members, device=device, views=views), members[0].tree
 
     def finished(table: pa.Table) -> pa.Table:
@@ -424,7 +424,7 @@ def _written(tables: Iterator[pa.Table], out: Path, galaxies: int, rejects: list
     return Predicted(out, galaxies, rejects)
 
 
-def signed(table: pa.Table, members: Sequence[runs.Weights], places: Sequence[Place], views: int) -> pa.Table:
+def signed(table: pa.Table, members: Sequence[Weights], places: Sequence[Place], views: int) -> pa.Table:
     """Return a catalogue with metadata that say which networks predicted it, and how."""
     weights = members[0]
     return with_metadata(

@@ -20,10 +20,10 @@ from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, did_you_mean
 from hubblefork.io import Progress, replacing, silent, write_text
 from hubblefork.mock import write_mock_sky
-from hubblefork.network import runs
 from hubblefork.network.predict import Predictor
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.training import train
+from hubblefork.network.weights import load_weights, read_recipe
 from hubblefork.zoo import load_tree
 
 TIMED, TIMED_BATCHES = 128, 3
@@ -116,8 +116,8 @@ def predicting_speed(run: Path, data: Path, path: Path, *, device: str = "") -> 
     The first call times it on stamps of a data folder and writes `path`; later calls read it.
     """
     if not path.exists():
-        predictor = Predictor(runs.load_weights(run), device=device)
-        pixels = np.array(prepare(data, runs.read_recipe(run).stamps).pixels[:TIMED])
+        predictor = Predictor(load_weights(run), device=device)
+        pixels = np.array(prepare(data, read_recipe(run).stamps).pixels[:TIMED])
         predictor(pixels)
         start = time.perf_counter()
         for _ in range(TIMED_BATCHES):

@@ -26,14 +26,14 @@ from hubblefork.data.catalogue import (
     with_fractions,
     write_catalogue,
 )
-from hubblefork.data.folders import VIEWING
+from hubblefork.data.folders import VIEWING, RunFolder
 from hubblefork.data.split import Split, read_split
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, silent
-from hubblefork.network import runs
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.predict import Predictor, predict_rows
 from hubblefork.network.recipe import Recipe
+from hubblefork.network.weights import digest_of, load_weights, read_recipe
 from hubblefork.stats import metrics
 from hubblefork.studies.compare.plan import Plan
 from hubblefork.studies.study import Training, predicting_speed
@@ -149,7 +149,7 @@ def find_runs(trainings: Sequence[Training], sky: Sky, folders: Sequence[Path]) 
         if not folder.is_dir():
             raise RunError(f"{folder}: there is no such folder of runs")
     places = [path.parent for folder in folders for path in sorted(folder.rglob("run.toml"))]
-    finished = [(run, runs.read_recipe(run)) for run in places if runs.is_finished(run)]
+    finished = [(run, read_recipe(run)) for run in places if RunFolder(run).is_finished()]
     found: dict[str, Path] = {}
     for training in trainings:
         wanted, here = _computed_alike(training.recipe), sky.of_share(training.share)
@@ -167,7 +167,7 @@ def _computed_alike(recipe: Recipe) -> Recipe:
 def _has_galaxies_of(run: Path, sky: Sky) -> bool:
     counts = {part: len(rows) for part, rows in sky.rows.items()}
     same = read_tree(run) == sky.tree and read_split(run) == sky.split
-    return same and runs.read_notes(run).get("galaxies") == counts
+    return same and RunFolder(run).notes().get("galaxies") == counts
 
 
 def read_study(
@@ -186,7 +186,7 @@ def read_study(
     for key, trainings in plan.trainings.items():
         for training in trainings:
             run = found.get(training.folder, out / "runs" / training.folder)
-            if runs.is_finished(run):
+            if RunFolder(run).is_finished():
                 judge = _Judge(sky, out / "judged", tuple(views), device, progress)
                 networks[key].append(judge.network(training, run))
             else:
@@ -205,13 +205,13 @@ class _Judge:
     progress: Progress
 
     def network(self, training: Training, run: Path) -> Network:
-        folder = self.folder / runs.digest_of(run / "weights.safetensors")[:16]
+        folder = self.folder / digest_of(run / "weights.safetensors")[:16]
         predicted = {views: self.predictions(run, folder, views) for views in self.views}
         return Network(
             training=training,
             run=run,
-            notes=runs.read_notes(run),
-            rows=runs.read_metrics(run),
+            notes=RunFolder(run).notes(),
+            rows=RunFolder(run).metrics(),
             predicted=predicted,
             terms={
                 views: metrics.in_total(metrics.error_terms(values, self.sky.votes))
@@ -229,7 +229,7 @@ class _Judge:
             table = read_catalogue(path)
             if np.array_equal(galaxy_ids(table), galaxy_ids(ids)):
                 return fractions(table, self.sky.tree)
-        weights = runs.load_weights(run)
+        weights = load_weights(run)
         predictor = Predictor(weights, device=self.device, views=views)
         what = f"predicting with {weights.recipe.name}"
         values = predict_rows(predictor, self.sky.data, rows, what, self.progress)

@@ -24,8 +24,8 @@ from hubblefork.errors import HubbleforkError, ImageError, RecipeError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import HEADS, Recipe, load_recipe
-from hubblefork.network.runs import read_recipe
 from hubblefork.network.training import MODES
+from hubblefork.network.weights import read_recipe
 from hubblefork.studies.study import Training, check_addresses, settings_of
 from hubblefork.zoo import load_tree
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from hubblefork.api.runs import baselines_of
 from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import read_split
 from hubblefork.io import Progress, silent
-from hubblefork.network import runs
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.tuning import TuningResult, read_tuning
+from hubblefork.network.weights import read_recipe
 from hubblefork.report.blocks import Missing
 from hubblefork.stats.evaluation import read_evaluation
 from hubblefork.studies.soft_target.plan import FOLDS, TUNED, TUNING, Plan
@@ -114,18 +115,18 @@ def read_study(data: Path, out: Path, plan: Plan, *, device: str = "", progress:
 
 
 def _network(name: str, run: Path, part: str, device: str) -> Network | Missing:
-    if not (run / "evaluation.json").exists() or not runs.is_finished(run):
+    if not (run / "evaluation.json").exists() or not RunFolder(run).is_finished():
         return _missing(name)
-    notes, tree = runs.read_notes(run), load_tree()
+    notes, tree = RunFolder(run).notes(), load_tree()
     table = read_catalogue(Path(notes["data"]) / "catalogue.parquet")
     predicted, volunteers = matched(
         read_catalogue(run / "predictions" / f"{part}.parquet"), table.filter(labelled(table, tree))
     )
     return Network(
         name=name,
-        recipe=runs.read_recipe(run),
+        recipe=read_recipe(run),
         notes=notes,
-        rows=runs.read_metrics(run),
+        rows=RunFolder(run).metrics(),
         evaluation=read_evaluation(run / "evaluation.json"),
         predicted=fractions(predicted, tree),
         votes=fractions(volunteers, tree),

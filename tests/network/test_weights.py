@@ -1,18 +1,63 @@
-"""Starting weights: a file that fits, a file that does not, the hub reached and not, a resumed run."""
+"""Weights: what travels with them, what is refused, where a network starts from."""
+
+import pickle
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from hubblefork.data.folders import RunFolder
 from hubblefork.errors import RunError
-from hubblefork.network import pretrained, runs
+from hubblefork.network import weights
 from hubblefork.network.architectures.encoder import Encoder
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.recipe import load_recipe
+from hubblefork.network.recipe import load_recipe, override
 from hubblefork.network.training import train
+from hubblefork.network.weights import load_start, load_weights, write_weights
 
 QUICK = ["batch_size=8", "steps_per_epoch=1", "epochs=1"]
+
+
+def test_weights_survive_writing(tree, quick, tmp_path):
+    network = VoteFractions(quick, tree).eval()
+    write_weights(tmp_path, network, quick, tree, epoch=7)
+    read = load_weights(tmp_path)
+    views = torch.rand(3, 3, 32, 32)
+    assert torch.equal(read.network(views), network(views))
+    assert (read.recipe, read.epoch, read.tree) == (quick, 7, tree)
+
+
+def test_a_pickle_is_never_loaded(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(pickle.dumps({"features.0.weight": [0.0]}))
+    with pytest.raises(RunError, match="not a safetensors file"):
+        load_weights(path)
+
+
+def test_weights_of_somebody_else_are_refused(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(RunError, match="names no recipe and tree"):
+        load_weights(tmp_path)
+
+
+def test_weights_that_do_not_fit_their_recipe_are_refused(tree, quick, tmp_path):
+    write_weights(
+        tmp_path,
+        VoteFractions(quick, tree),
+        override(quick, ["stamp_size=40", "input_size=40"]),
+        tree,
+        epoch=0,
+    )
+    with pytest.raises(RunError, match="do not fit the network of their recipe"):
+        load_weights(tmp_path)
+
+
+def test_a_folder_without_a_run_says_what_to_do(tmp_path):
+    with pytest.raises(RunError, match="train a recipe first"):
+        load_weights(tmp_path)
+    with pytest.raises(RunError, match="not the folder of a run"):
+        RunFolder(tmp_path).notes()
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +80,17 @@ def first_convolution(network):
 
 
 def test_a_file_is_where_the_encoder_starts(network, published):
-    said = pretrained.start(network, "", published)
+    said = load_start(network, "", published)
     expected = timm.create_model("resnet50", num_classes=0)
-    expected.load_state_dict({k: v for k, v in pretrained._read(published).items() if k[:3] != "fc."})
+    expected.load_state_dict({k: v for k, v in load_file(published).items() if k[:3] != "fc."})
     assert torch.equal(first_convolution(network), expected.conv1.weight)
     assert said.startswith("model.safetensors (SHA-256 ")
 
 
 def test_the_hub_is_asked_for_what_the_recipe_names(network, published, monkeypatch):
     asked = []
-    monkeypatch.setattr(pretrained, "fetch", lambda name: asked.append(name) or published)
-    said = pretrained.start(network, "resnet50.tv_in1k")
+    monkeypatch.setattr(weights, "fetch_published", lambda name: asked.append(name) or published)
+    said = load_start(network, "resnet50.tv_in1k")
     assert asked == ["resnet50.tv_in1k"]
     assert said.startswith("resnet50.tv_in1k of timm (SHA-256 ")
 
@@ -55,8 +100,8 @@ def test_a_hub_out_of_reach_leaves_random_weights_and_says_so(network, monkeypat
         raise ConnectionError("no route")
 
     before = first_convolution(network).clone()
-    monkeypatch.setattr(pretrained, "fetch", unreachable)
-    said = pretrained.start(network, "resnet50.tv_in1k")
+    monkeypatch.setattr(weights, "fetch_published", unreachable)
+    said = load_start(network, "resnet50.tv_in1k")
     assert torch.equal(first_convolution(network), before)
     assert said == "random weights: resnet50.tv_in1k could not be reached (ConnectionError)"
 
@@ -64,24 +109,24 @@ def test_a_hub_out_of_reach_leaves_random_weights_and_says_so(network, monkeypat
 def test_weights_of_another_network_are_refused(network, tmp_path):
     save_file(timm.create_model("resnet18").state_dict(), tmp_path / "other.safetensors")
     with pytest.raises(RunError, match=r"other\.safetensors: no weights of resnet50: .*conv3.* is missing"):
-        pretrained.start(network, "", tmp_path / "other.safetensors")
+        load_start(network, "", tmp_path / "other.safetensors")
 
 
 def test_a_file_that_is_no_safetensors_is_refused(network, tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "pickled.pt")
     with pytest.raises(RunError, match="not a safetensors file"):
-        pretrained.start(network, "", tmp_path / "pickled.pt")
+        load_start(network, "", tmp_path / "pickled.pt")
 
 
 def test_a_network_without_an_encoder_takes_no_weights(tree, published):
     with pytest.raises(RunError, match="has no encoder"):
-        pretrained.start(VoteFractions(load_recipe("lab-cnn"), tree), "", published)
+        load_start(VoteFractions(load_recipe("lab-cnn"), tree), "", published)
 
 
 def test_a_run_notes_where_it_started(data, published, tmp_path):
     recipe = load_recipe("lab-resnet50", ["crop=64", *QUICK])
     out = train(data, recipe, tmp_path / "run", weights=published, device="cpu")
-    assert runs.read_notes(out)["start"].startswith("model.safetensors")
+    assert RunFolder(out).notes()["start"].startswith("model.safetensors")
 
 
 def test_bands_are_scaled_as_the_weights_expect():
