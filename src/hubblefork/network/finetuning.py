@@ -33,10 +33,9 @@ from hubblefork.network.batches import labelled_rows
 from hubblefork.network.device import Hardware
 from hubblefork.network.heads import build_head
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.pretrained import go_on_from
 from hubblefork.network.recipe import Recipe, override
 from hubblefork.network.training import train
-from hubblefork.network.weights import Weights, load_weights, save_weights
+from hubblefork.network.weights import Weights, copy_layers, load_weights, save_weights
 from hubblefork.zoo import DecisionTree
 
 START, ORIGIN = "start.safetensors", "finetune.toml"
@@ -155,7 +154,7 @@ def _first_network(
         )
     torch.manual_seed(recipe.seed)
     network = VoteFractions(recipe, tree)
-    if not go_on_from(network, weights):
+    if not copy_layers(network, weights):
         pixels = prepare(data.path, recipe.stamps, progress=progress).pixels[rows[TRAIN]]
         labels = fractions(catalogue, tree)[rows[TRAIN]].astype(np.float32)
         views = still_views(torch.from_numpy(pixels), recipe.input_size, recipe.augmentation)

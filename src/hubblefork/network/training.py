@@ -43,8 +43,8 @@ from hubblefork.network.device import Hardware, compiled, keep_freed_memory, pre
 from hubblefork.network.heads import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.postprocess import centre_weights
-from hubblefork.network.pretrained import start
 from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text
+from hubblefork.network.weights import load_start
 from hubblefork.zoo import DecisionTree
 
 ONE_CYCLE_START, ONE_CYCLE_END, ONE_CYCLE_RISE = 1 / 25, 1e-4, 0.3
@@ -65,7 +65,7 @@ def train(
     """Train a recipe on the labelled galaxies of a data folder; return the run folder.
 
     An interrupted run continues, a finished run is left as it is. `device` is short for a `hardware` with
-    one device. `weights`: see `pretrained.start`. `split` replaces that of the data folder. `callbacks` are
+    one device. `weights`: see `weights.load_start`. `split` replaces that of the data folder. `callbacks` are
     called after each epoch's row is written. Raises RunError if the folder holds a run of another recipe,
     split or data, or the weights do not fit; CatalogueError if there is no galaxy to train or validate on;
     DivergedError.
@@ -111,7 +111,7 @@ def _begin(run: RunFolder, network: VoteFractions, galaxies: GalaxyData, weights
     if (run.path / "last.ckpt").exists():
         return
     recipe, where = galaxies.recipe, galaxies.hardware.where
-    started = start(network, recipe.pretrained, weights)
+    started = load_start(network, recipe.pretrained, weights)
     parameters = count_parameters(network)
     notes = {
         "recipe": recipe.name,
