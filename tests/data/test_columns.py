@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from hubblefork.data.catalogue import write_catalogue
-from hubblefork.data.columns import check_labels, tree_of_columns
+from hubblefork.data.labels import check_labels, tree_of_columns
 from hubblefork.errors import CatalogueError, ImageError, TreeError
 from hubblefork.zoo import plain_columns
 

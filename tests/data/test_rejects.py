@@ -1,7 +1,6 @@
 from pathlib import Path
 
-from hubblefork.data.archives import MemberError
-from hubblefork.data.rejects import Reject, read_rejects, reject_of, write_rejects
+from hubblefork.data.archives import MemberError, Reject, read_rejects, reject_of, write_rejects
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
-from hubblefork.data.sources import LabelCount, gz2_labels, load_survey, survey_names
+from hubblefork.data.surveys import LabelCount, gz2_labels, load_survey, survey_names
 from hubblefork.errors import CatalogueError, DownloadError
 from hubblefork.zoo import DecisionTree, load_tree, to_conditional, violations
 

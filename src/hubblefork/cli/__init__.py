@@ -400,7 +400,7 @@ def demo(
 def fetch_from_kaggle(out: Annotated[Path, typer.Option(help="Where to put the files.")]) -> None:
     """Fetch the files of Kaggle's Galaxy Challenge, with your own Kaggle credentials."""
     from hubblefork.cli.bars import bar
-    from hubblefork.data.fetch import fetch_kaggle
+    from hubblefork.data.surveys import fetch_kaggle
 
     _show_terms("kaggle")
     fetch_kaggle(out, progress=bar)
@@ -411,7 +411,7 @@ def fetch_from_kaggle(out: Annotated[Path, typer.Option(help="Where to put the f
 def fetch_galaxy_zoo_2(out: Annotated[Path, typer.Option(help="Where to put the files.")]) -> None:
     """Fetch the Galaxy Zoo 2 images and the table of Hart et al. 2016; goes on after an interruption."""
     from hubblefork.cli.bars import bar
-    from hubblefork.data.fetch import fetch_gz2
+    from hubblefork.data.surveys import fetch_gz2
 
     _show_terms("gz2")
     fetch_gz2(out, progress=bar)
@@ -419,7 +419,7 @@ def fetch_galaxy_zoo_2(out: Annotated[Path, typer.Option(help="Where to put the 
 
 
 def _show_terms(survey: str) -> None:
-    from hubblefork.data.sources import load_survey
+    from hubblefork.data.surveys import load_survey
 
     known = load_survey(survey)
     typer.echo(f"{known.title}. {known.terms}")

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from os.path import commonpath
 from pathlib import Path, PurePosixPath
@@ -24,10 +24,14 @@ from posixpath import basename, splitext
 from typing import BinaryIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 from numpy.typing import NDArray
 
-from hubblefork.errors import ImageError, did_you_mean
+from hubblefork.errors import CatalogueError, ImageError, did_you_mean
 
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+TABLE_SUFFIXES = (".csv", ".parquet", ".zip")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 LARGEST_MEMBER = 64 * 2**20
@@ -289,3 +293,134 @@ def _read_file(path: Path) -> bytes:
     if not path.is_file():
         raise OSError("a broken link or a device, not a file")
     return path.read_bytes()
+
+
+# What was refused
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One refused image, label row or archive: where it stood, a `reason` in a few words, the `value` found.
+
+    `member` is the name within an archive or folder, empty for the file itself; `galaxy_id` is
+    empty where there is none.
+    """
+
+    source: str
+    member: str
+    galaxy_id: str
+    reason: str
+    value: str
+
+    def __str__(self) -> str:
+        where = f"{self.source}: {self.member}" if self.member else self.source
+        return f"{where}: {self.reason}: {self.value}"
+
+
+def reject_of(error: MemberError, galaxy_id: str = "") -> Reject:
+    """Return the row for an image or archive that could not be used."""
+    return Reject(str(error.source), error.member, galaxy_id, error.reason, error.value)
+
+
+def write_rejects(rejects: Sequence[Reject], path: Path) -> None:
+    """Write the rows as CSV with a header, every value as text."""
+    names = [field.name for field in fields(Reject)]
+    columns = zip(*map(astuple, rejects), strict=True) if rejects else [()] * len(names)
+    pa.csv.write_csv(pa.table([pa.array(column, pa.string()) for column in columns], names), path)
+
+
+def read_rejects(path: Path) -> list[Reject]:
+    """Read the rows that `write_rejects` wrote."""
+    names = [field.name for field in fields(Reject)]
+    options = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+    parsing = pa.csv.ParseOptions(newlines_in_values=True)
+    table = pa.csv.read_csv(path, convert_options=options, parse_options=parsing)
+    return [Reject(**row) for row in table.to_pylist()]
+
+
+# Which of some paths hold images, and which labels
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Absolute paths: `sources` of images, `tables` of labels, `ignored` files; each once."""
+
+    sources: tuple[Path, ...]
+    tables: tuple[Path, ...]
+    ignored: tuple[Path, ...] = ()
+
+
+def find_inputs(paths: Sequence[Path], labels: Sequence[Path] = ()) -> Inputs:
+    """Sort the given archives, folders and tables into images and labels.
+
+    A folder in Kaggle's layout holds `images_*` archives (or folders) and `*solutions*` tables; its other
+    files, benchmark submissions among them, are left alone. Any other folder is one of images, perhaps with
+    one table of labels in it.
+
+    `labels` are taken as they are, and then stand in for a table lying in a folder of images.
+    Raises ImageError for a path that is not there or when there are no images, CatalogueError
+    where several tables lie in a folder of images.
+    """
+    found = [_find(path.resolve(), bool(labels)) for path in paths]
+    sources = _each_once(source for one in found for source in one.sources)
+    if not sources:
+        raise ImageError(
+            f"no images among {', '.join(map(str, paths))}; give an archive or a folder of images"
+        )
+    tables = _each_once(
+        [*(table for one in found for table in one.tables), *(path.resolve() for path in labels)]
+    )
+    ignored = _each_once(path for one in found for path in one.ignored)
+    return Inputs(sources, tables, tuple(path for path in ignored if path not in tables))
+
+
+def _find(path: Path, has_labels: bool) -> Inputs:
+    if not path.exists():
+        raise ImageError(f"{path}: there is no such archive or folder; give a zip, tar, tar.gz or a folder")
+    if path.is_file():
+        return Inputs((), (path,)) if _is_solution(path) or _is_plain_table(path) else Inputs((path,), ())
+    entries = sorted(path.iterdir())
+    sources = [entry for entry in entries if _is_images(entry)]
+    if sources:
+        return _in_kaggle_layout(entries, sources)
+    return _folder_of_images(path, entries, has_labels)
+
+
+def _in_kaggle_layout(entries: list[Path], sources: list[Path]) -> Inputs:
+    chosen_sources = _one_of_each_stem(sources)
+    chosen_tables = _one_of_each_stem(entry for entry in entries if _is_solution(entry))
+    chosen = {*chosen_sources, *chosen_tables}
+    return Inputs(chosen_sources, chosen_tables, tuple(entry for entry in entries if entry not in chosen))
+
+
+def _folder_of_images(path: Path, entries: list[Path], has_labels: bool) -> Inputs:
+    others = tuple(entry for entry in entries if entry.is_file() and not is_image(entry.name))
+    tables = () if has_labels else _one_of_each_stem(entry for entry in others if _is_plain_table(entry))
+    if len(tables) > 1:
+        names = ", ".join(table.name for table in tables)
+        raise CatalogueError(f"{path}: which of these tables holds the labels: {names}? Say it with --labels")
+    return Inputs((path,), tables, tuple(entry for entry in others if entry not in tables))
+
+
+def _is_images(entry: Path) -> bool:
+    return entry.name.startswith("images_") and (entry.is_dir() or entry.name.endswith(ARCHIVE_SUFFIXES))
+
+
+def _is_solution(entry: Path) -> bool:
+    return entry.is_file() and "solutions" in entry.name and entry.suffix in TABLE_SUFFIXES
+
+
+def _is_plain_table(entry: Path) -> bool:
+    return entry.is_file() and entry.suffix.lower() in (".csv", ".parquet")
+
+
+def _one_of_each_stem(entries: Iterable[Path]) -> tuple[Path, ...]:
+    """Keep one of the forms in which a thing lies there: x.csv before x.zip, x.zip before the folder x."""
+    stems: dict[str, Path] = {}
+    for entry in sorted(entries, key=Path.is_dir):
+        stems.setdefault(entry.name.partition(".")[0], entry)
+    return tuple(sorted(stems.values()))
+
+
+def _each_once(paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(paths))

@@ -24,6 +24,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 from hubblefork import __version__
+from hubblefork.data.archives import Reject, read_rejects
 from hubblefork.data.catalogue import (
     ID,
     fractions,
@@ -37,7 +38,6 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.images import StampSpec
 from hubblefork.data.labels import read_labels
-from hubblefork.data.rejects import Reject, read_rejects
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.errors import CatalogueError, RunError

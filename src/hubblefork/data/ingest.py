@@ -8,10 +8,9 @@ in `rejects.csv`, none in neither.
 from __future__ import annotations
 
 import os
-import re
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,12 +20,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from hubblefork.data.archives import ImageData, MemberError, Source, galaxy_id_of, open_source
-from hubblefork.data.catalogue import ID, fractions, with_fractions, with_metadata
+from hubblefork.data.archives import (
+    ImageData,
+    MemberError,
+    Reject,
+    Source,
+    find_inputs,
+    galaxy_id_of,
+    open_source,
+    reject_of,
+    write_rejects,
+)
+from hubblefork.data.catalogue import ID, fractions, id_column, with_fractions, with_metadata
 from hubblefork.data.images import Cutout, inspect_cutout
-from hubblefork.data.inputs import find_inputs
-from hubblefork.data.labels import Labels, read_labels
-from hubblefork.data.rejects import Reject, reject_of, write_rejects
+from hubblefork.data.labels import Labels, check_names, read_labels
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.zoo import DecisionTree, tree_text
@@ -34,9 +41,7 @@ from hubblefork.zoo.tree import TREE
 
 CATALOGUE = "catalogue.parquet"
 REJECTS = "rejects.csv"
-TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"}
 WAITING_PER_THREAD = 4
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ class _Gathering:
         width, height = np.array(self.shapes).reshape(-1, 2).T
         red, green, blue = np.array(self.centres).reshape(-1, 3).T
         columns = {
-            ID: _id_column(list(self.source_of)),
+            ID: id_column(list(self.source_of)),
             "source": pa.array(self.source_of.values(), pa.string()),
             "member": pa.array(self.members, pa.string()),
             **{"width": width, "height": height},
@@ -192,15 +197,6 @@ class _Gathering:
         rows = [self.labels.row_of.get(galaxy_id, -1) for galaxy_id in self.source_of]
         joint = np.concatenate([self.labels.joint, unlabelled])[rows]
         return with_metadata(with_fractions(pa.table(columns), joint, tree), {"tree": tree.name})
-
-
-def check_names(tree: DecisionTree) -> None:
-    """Raise CatalogueError for answers that are named as columns that a catalogue has anyway."""
-    taken = sorted(TAKEN.intersection(tree.columns))
-    if taken:
-        raise CatalogueError(
-            f"{tree.name}: {', '.join(taken)}: a catalogue has columns of these names; rename them"
-        )
 
 
 def _opened(path: Path, stack: ExitStack, gathering: _Gathering) -> list[Source]:
@@ -238,18 +234,6 @@ def _look(source: Path, member: str, data: ImageData | MemberError) -> Cutout | 
         return error
 
 
-def _id_column(ids: Sequence[str]) -> pa.Array:
-    if _not_integers(ids):
-        return pa.array(ids, pa.string())
-    return pa.array([int(galaxy_id) for galaxy_id in ids], pa.int64())
-
-
-def _not_integers(ids: Iterable[str]) -> list[str]:
-    """Return the ids that a 64-bit integer does not hold as they are written."""
-    bounds = np.iinfo(np.int64)
-    return [i for i in ids if not INTEGER.fullmatch(i) or not bounds.min <= int(i) <= bounds.max]
-
-
 def _nothing_usable(sources: Sequence[Path], rejects: Sequence[Reject]) -> ImageError:
     places = {str(source) for source in sources}
     refused = [reject for reject in rejects if reject.source in places]
@@ -284,7 +268,7 @@ def _summary(
 def _notes(table: pa.Table) -> tuple[str, ...]:
     if pa.types.is_integer(table.schema.field(ID).type):
         return ()
-    others = _not_integers(table.column(ID).to_pylist())
+    others = [i for i in table.column(ID).to_pylist() if pa.types.is_string(id_column([i]).type)]
     return (
         f"{ID} is kept as text for all {len(table)} galaxies: "
         f'{len(others)} of them, the first "{others[0]}", are no 64-bit integers',

@@ -13,7 +13,7 @@ import math
 import re
 import zipfile
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,14 +28,21 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import UNREADABLE
-from hubblefork.data.catalogue import ID
-from hubblefork.data.rejects import Reject
+from hubblefork.data.archives import (
+    TABLE_SUFFIXES,
+    UNREADABLE,
+    Reject,
+    find_inputs,
+    galaxy_id_of,
+    open_source,
+)
+from hubblefork.data.catalogue import ID, fractions, read_catalogue
 from hubblefork.errors import CatalogueError, did_you_mean
-from hubblefork.zoo import DecisionTree, violations
+from hubblefork.zoo import DecisionTree, plain_columns, violations
 
 ID_NAMES = (ID, "GalaxyID")
-TABLE_SUFFIXES = (".csv", ".parquet", ".zip")
+TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"}
+FEWEST = 20
 LONGEST_LINE = 2**20
 ROUNDING = 1e-6
 TRUTH = {"true": 1.0, "false": 0.0}
@@ -299,3 +306,87 @@ def _places(header: list[str], path: Path, tree: DecisionTree) -> list[int]:
     if twice:
         raise CatalogueError(f"{path}: the column {twice[0]} stands {header.count(twice[0])} times; keep one")
     return [header.index(name) for name in names]
+
+
+# A person's own labels
+
+
+def check_names(tree: DecisionTree) -> None:
+    """Raise CatalogueError for answers that are named as columns that a catalogue has anyway."""
+    taken = sorted(TAKEN.intersection(tree.columns))
+    if taken:
+        raise CatalogueError(
+            f"{tree.name}: {', '.join(taken)}: a catalogue has columns of these names; rename them"
+        )
+
+
+def tree_of_columns(labels: Path, columns: Sequence[str] = ()) -> DecisionTree:
+    """Return the tree of a table's plain columns: the chosen ones, or all but the id.
+
+    Raises CatalogueError, with all complaints at once, for columns that are not there, hold anything but
+    numbers from 0 to 1 (true and false count as such) or the same for every galaxy.
+    """
+    table = read_catalogue(labels)
+    wanted = list(columns) or [name for name in table.column_names if name != ID]
+    found = {name: _complaint(table, name) for name in wanted}
+    complaints = [complaint for complaint in found.values() if complaint]
+    if complaints or not wanted:
+        good = [name for name, complaint in found.items() if not complaint]
+        remedy = f": --columns {','.join(good)} takes the others" if good and not columns else ""
+        raise CatalogueError(
+            f"{labels}: {'; '.join(complaints) or 'it has no column of labels'}. "
+            f"What can be learned are columns of numbers from 0 to 1, empty where nobody said{remedy}"
+        )
+    tree = plain_columns(wanted)
+    check_names(tree)
+    return tree
+
+
+def _complaint(table: pa.Table, name: str) -> str:
+    """Say why a column cannot be learned; nothing when it can."""
+    if name not in table.column_names:
+        return f'there is no column "{name}"{did_you_mean(name, table.column_names)}'
+    try:
+        values = fractions(table, plain_columns([name]))[:, 0]
+    except CatalogueError as error:
+        return str(error)
+    outside = np.flatnonzero((values < 0) | (values > 1))
+    if len(outside):
+        first = f"{values[outside[0]]:g} for {ID} {table.column(ID)[int(outside[0])]}"
+        return f"{name} is outside [0, 1] for {len(outside)} galaxies, the first {first}"
+    if len(np.unique(values[~np.isnan(values)])) < 2:
+        return f"{name} says the same of every galaxy: there is nothing to learn"
+    return ""
+
+
+def check_labels(cutouts: Path, labels: Path, tree: DecisionTree) -> None:
+    """Check that labels and images are enough to learn from, before anything is decoded.
+
+    Raises CatalogueError, with all complaints at once, for fewer than 20 galaxies with labels that fit the
+    tree, and fewer than 20 of them with an image; ImageError where no images are.
+    """
+    found = read_labels([labels], tree)
+    known = {galaxy_id for galaxy_id, row in found.row_of.items() if not np.isnan(found.joint[row]).all()}
+    names = list(chain.from_iterable(map(_names, find_inputs([cutouts], [labels]).sources)))
+    shown = known.intersection(map(galaxy_id_of, names))
+    complaints = []
+    if len(known) < FEWEST:
+        complaints.append(
+            f"{labels}: {len(known)} galaxies have labels that fit {tree.name}; at least {FEWEST} are needed"
+        )
+    if found.rejects:
+        reasons = Counter(reject.reason for reject in found.rejects).items()
+        counts = ", ".join(f"{count} × {reason}" for reason, count in reasons)
+        complaints.append(f"refused rows: {counts}, the first: {found.rejects[0]}")
+    if known and len(shown) < FEWEST:
+        example = f"images are named as {names[0]}, labels as {min(known)}" if names else "it has no images"
+        complaints.append(
+            f"{cutouts}: {len(shown)} of {len(known)} labelled galaxies have an image ({example})"
+        )
+    if min(len(known), len(shown)) < FEWEST:
+        raise CatalogueError("; ".join(complaints))
+
+
+def _names(source: Path) -> list[str]:
+    with open_source(source) as images:
+        return images.names()

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hubblefork.data.archives import Reject, read_rejects
 from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.data.folders import evaluate_command, views_of
 from hubblefork.data.images import StampSpec
-from hubblefork.data.rejects import Reject, read_rejects
 from hubblefork.data.split import TEST, VALIDATION, Split, read_split
 from hubblefork.data.stamps import open_stamps
 from hubblefork.errors import HubbleforkError, RunError

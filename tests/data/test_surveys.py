@@ -20,10 +20,17 @@ import pytest
 import requests
 from published_files import Host, published
 
-from hubblefork.data import fetch
+from hubblefork.data import surveys
 from hubblefork.data.catalogue import read_catalogue
-from hubblefork.data.fetch import download, fetch_file, fetch_gz2, fetch_kaggle
-from hubblefork.data.sources import RemoteFile, Survey, load_survey
+from hubblefork.data.surveys import (
+    RemoteFile,
+    Survey,
+    download,
+    fetch_file,
+    fetch_gz2,
+    fetch_kaggle,
+    load_survey,
+)
 from hubblefork.errors import CatalogueError, DiskError, DownloadError
 from hubblefork.zoo import DecisionTree
 
@@ -32,7 +39,7 @@ CONTENT = np.random.default_rng(3).bytes(3 * 2**20 + 17)
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    monkeypatch.setattr(fetch, "WAIT", 0)
+    monkeypatch.setattr(surveys, "WAIT", 0)
     with published(a__zip=CONTENT) as serving:
         yield serving
 
@@ -175,7 +182,7 @@ def test_a_whole_file_that_only_lacked_its_name_gets_it(host: Host, target: Path
 
 
 def test_a_server_that_falls_silent_is_asked_again(host: Host, target: Path, monkeypatch) -> None:
-    monkeypatch.setattr(fetch, "TIMEOUT", (5, 0.2))
+    monkeypatch.setattr(surveys, "TIMEOUT", (5, 0.2))
     host.silent_for = 0.8
     download(f"{host.url}/a.zip", target, checksum=host.md5("a.zip"))
     assert len(host.asked) == 2
@@ -183,7 +190,7 @@ def test_a_server_that_falls_silent_is_asked_again(host: Host, target: Path, mon
 
 
 def test_the_real_timeouts_are_finite() -> None:
-    assert all(0 < seconds <= 120 for seconds in fetch.TIMEOUT)
+    assert all(0 < seconds <= 120 for seconds in surveys.TIMEOUT)
 
 
 def test_an_etag_that_promises_likeness_only_is_no_reason_to_start_over(host: Host, target: Path) -> None:
@@ -199,7 +206,7 @@ def test_a_short_answer_is_noticed_also_by_us(host: Host, target: Path, monkeypa
         response.raw.enforce_content_length = False
         return response
 
-    monkeypatch.setattr(fetch, "requests", SimpleNamespace(**{**vars(requests), "get": lenient_get}))
+    monkeypatch.setattr(surveys, "requests", SimpleNamespace(**{**vars(requests), "get": lenient_get}))
     host.cut_after = [1_000_000]
     download(f"{host.url}/a.zip", target)
     assert target.read_bytes() == CONTENT
@@ -274,8 +281,8 @@ def test_an_address_that_makes_no_sense_is_a_download_error(target: Path) -> Non
 
 def test_waits_grow_between_tries(host: Host, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(fetch, "WAIT", 2.0)
-    monkeypatch.setattr(fetch.time, "sleep", waits.append)
+    monkeypatch.setattr(surveys, "WAIT", 2.0)
+    monkeypatch.setattr(surveys.time, "sleep", waits.append)
     host.statuses = [503] * 4
     with pytest.raises(DownloadError):
         download(f"{host.url}/a.zip", target)
@@ -286,9 +293,9 @@ FETCH = """
 import resource, sys
 from pathlib import Path
 from hubblefork.errors import DiskError
-from hubblefork.data import fetch
-from hubblefork.data.fetch import download
-fetch.WAIT = 0.2
+from hubblefork.data import surveys
+from hubblefork.data.surveys import download
+surveys.WAIT = 0.2
 limit = int(sys.argv[3])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
