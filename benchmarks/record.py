@@ -29,13 +29,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 
+import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from hubblefork.cli.bars import bar
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.stamps import prepare
 from hubblefork.io import write_text
-from hubblefork.network.callbacks import Target
 from hubblefork.network.device import Hardware, precision_of
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_text
 from hubblefork.network.training import train
@@ -43,6 +44,24 @@ from hubblefork.studies.study import check_addresses, settings_of
 
 TARGET = 0.119  # what lab-cnn just reaches on real galaxies (records/2026-11-22-speed-run-2-cores)
 CATALOGUE = ("catalogue.parquet", "split.toml", "judge_on.txt", "tree.toml")
+
+
+class Target(Callback):
+    """Stops training when the validation RMSE is at most `rmse`.
+
+    `seconds` is the time from the creation of this object until then; None if the RMSE was not reached.
+    """
+
+    def __init__(self, rmse: float) -> None:
+        self.rmse = rmse
+        self.began = time.perf_counter()
+        self.seconds: float | None = None
+
+    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Compare, and stop."""
+        if float(trainer.callback_metrics["validation_rmse"]) <= self.rmse:
+            self.seconds = time.perf_counter() - self.began
+            trainer.should_stop = True
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def tune(
     Example: hubblefork tune data/ --recipe vgg7 --trials 20 --budget 2h --out tuning/
     """
     from hubblefork.cli.bars import bar
-    from hubblefork.network.tuning import load_space
+    from hubblefork.network.recipe import load_space
     from hubblefork.network.tuning import tune as run
     from hubblefork.studies.tuned import write_tuning_page
 

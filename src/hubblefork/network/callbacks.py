@@ -201,24 +201,6 @@ class Deadline(StatefulCallback):
         trainer.should_stop |= bool(trainer.strategy.broadcast(late) > 0)
 
 
-class Target(Callback):
-    """Stops training when the validation RMSE is at most `rmse`.
-
-    `seconds` is the time from the creation of this object until then; None if the RMSE was not reached.
-    """
-
-    def __init__(self, rmse: float) -> None:
-        self.rmse = rmse
-        self.began = time.perf_counter()
-        self.seconds: float | None = None
-
-    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Compare, and stop."""
-        if float(trainer.callback_metrics["validation_rmse"]) <= self.rmse:
-            self.seconds = time.perf_counter() - self.began
-            trainer.should_stop = True
-
-
 class Bar(Callback):
     """Moves a progress bar by one after each step."""
 

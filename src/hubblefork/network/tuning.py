@@ -17,12 +17,10 @@ import io
 import os
 import socket
 import time
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +35,16 @@ from hubblefork.errors import DivergedError, ExtraMissing, RecipeError, RunError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.device import Hardware
-from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text, with_new_names
+from hubblefork.network.recipe import (
+    Recipe,
+    SearchRange,
+    differences,
+    load_space,
+    parse_recipe,
+    recipe_text,
+    with_new_names,
+    with_values,
+)
 from hubblefork.network.training import train
 
 if TYPE_CHECKING:
@@ -55,97 +62,6 @@ class TrialFailed(Exception):
 
 class OutOfTime(Exception):
     """A trial that was stopped because the time is over; it is queued again."""
-
-
-@dataclass(frozen=True)
-class SearchRange:
-    """The values of one recipe field to search: `choices`, or `low` to `high`, logarithmic if `log`."""
-
-    field: str
-    choices: tuple[Any, ...] = ()
-    low: float = 0
-    high: float = 0
-    log: bool = False
-
-    def suggested(self, trial: optuna.Trial) -> Any:
-        """Return the value for a trial."""
-        if self.choices:
-            return trial.suggest_categorical(self.field, self.choices)
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(self.field, self.low, self.high, log=self.log)
-        return trial.suggest_float(self.field, self.low, self.high, log=self.log)
-
-    def problems(self, recipe: Recipe) -> list[str]:
-        """Say why the recipe cannot have these values; nothing if it can."""
-        problems = []
-        for value in self.choices or (self.low, self.high):
-            try:
-                replace(recipe, **{self.field: value})
-            except RecipeError as error:
-                problems.append(str(error))
-        return list(dict.fromkeys(problems))
-
-
-def load_space(recipe: Recipe, path: Path | None = None) -> tuple[SearchRange, ...]:
-    """Read the search space for a recipe from a TOML file, or the default one.
-
-    Of the default space, the fields that the recipe's network does not have are left out. Raises RecipeError
-    with all problems at once: fields that a recipe does not have, values that it cannot have.
-    """
-    if path is None:
-        text = resources.files("hubblefork.network").joinpath("space.toml").read_text(encoding="utf-8")
-        return tuple(entry for entry in parse_space(text, "space.toml") if not entry.problems(recipe))
-    try:
-        space = parse_space(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: the search space cannot be read: {error}") from error
-    problems = [problem for entry in space for problem in entry.problems(recipe)]
-    if problems:
-        raise RecipeError(f"{path}: " + "; ".join(problems))
-    return space
-
-
-def parse_space(text: str, origin: str) -> tuple[SearchRange, ...]:
-    """Read a search space from TOML. Raises RecipeError, all problems at once."""
-    try:
-        entries = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{origin}: not a search space: {error}") from error
-    problems = [problem for key, entry in entries.items() for problem in _entry_problems(key, entry)]
-    if problems or not entries:
-        raise RecipeError(f"{origin}: " + ("; ".join(problems) or "there is no field in it to search"))
-    return tuple(
-        SearchRange(key, **{**entry, "choices": tuple(entry.get("choices", ()))})
-        for key, entry in with_new_names(entries).items()
-    )
-
-
-def _entry_problems(key: str, entry: Any) -> list[str]:
-    if not isinstance(entry, dict) or set(entry) - {"choices", "low", "high", "log"}:
-        return [f"[{key}] holds choices, or low and high, and log: nothing else"]
-    if "choices" in entry:
-        valid = isinstance(entry["choices"], list) and entry["choices"] and set(entry) == {"choices"}
-        return (
-            [] if valid else [f"[{key}] choices is a list of at least one value, without low, high and log"]
-        )
-    low, high = entry.get("low"), entry.get("high")
-    if not (isinstance(low, int | float) and isinstance(high, int | float)):
-        return [f"[{key}] low and high are numbers: {low!r}, {high!r}"]
-    if not low < high or (entry.get("log") and not low > 0):
-        return [f"[{key}] low = {low}, high = {high}: low is below high, and above 0 with log"]
-    return []
-
-
-def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with these field values; an epoch shows as many galaxies as before.
-
-    Raises RecipeError.
-    """
-    changed = replace(recipe, **with_new_names(values))
-    if changed.steps_per_epoch and changed.batch_size != recipe.batch_size:
-        steps = round(recipe.steps_per_epoch * recipe.batch_size / changed.batch_size)
-        changed = replace(changed, steps_per_epoch=max(1, steps))
-    return changed
 
 
 @dataclass(frozen=True)
@@ -195,7 +111,7 @@ def tune(
         raise RecipeError(f"a budget of {trials} trials in {seconds} s: at least 1, and above 0 s")
     space = space or load_space(recipe)
     with _quiet_optuna() as library:
-        study = _opened(library, storage or _sqlite(out), name or recipe.name, recipe)
+        study = _opened(library, out, storage, name or recipe.name, recipe)
         _check_same_study(study, data, recipe, space)
         worker = _Worker(study, recipe, out / "trials", space, trials, seconds)
         with progress(f"tuning {recipe.name}", trials, worker.begun()) as advance:
@@ -217,7 +133,7 @@ def tune(
 def read_tuning(recipe: Recipe, out: Path, *, storage: str = "", name: str = "") -> TuningResult:
     """Return the result of a study until now, without working on it. Raises RunError."""
     with _quiet_optuna() as library:
-        return _result(_opened(library, storage or _sqlite(out), name or recipe.name, recipe), recipe)
+        return _result(_opened(library, out, storage, name or recipe.name, recipe), recipe)
 
 
 class _Worker:
@@ -341,13 +257,11 @@ def _quiet_optuna() -> Iterator[Any]:
             optuna.logging.set_verbosity(level)
 
 
-def _sqlite(out: Path) -> str:
-    out.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{(out / 'study.db').resolve()}"
-
-
-def _opened(library: Any, storage: str, name: str, recipe: Recipe) -> optuna.Study:
+def _opened(library: Any, out: Path, storage: str, name: str, recipe: Recipe) -> optuna.Study:
     """Open or create a study; if another worker is creating it, wait."""
+    if not storage:
+        out.mkdir(parents=True, exist_ok=True)
+        storage = f"sqlite:///{(out / 'study.db').resolve()}"
     for attempt in range(RETRIES + 1):
         try:
             return library.create_study(
@@ -433,17 +347,16 @@ def _is_dead(worker: str) -> bool:
     host, _, pid = worker.rpartition(":")
     if host != socket.gethostname() or not pid.isdigit():
         return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    with suppress(PermissionError):
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
     return False
 
 
 def _result(study: optuna.Study, recipe: Recipe) -> TuningResult:
-    trials, best, importance = study.get_trials(deepcopy=False), None, {}
+    trials, best, again = study.get_trials(deepcopy=False), None, _queued_again(study)
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     if complete:
         trial = study.best_trial
@@ -453,10 +366,18 @@ def _result(study: optuna.Study, recipe: Recipe) -> TuningResult:
             name=f"{recipe.name}-tuned",
             description=f"{recipe.description}; {tuned}",
         )
-    if len(complete) >= 4:
-        importance = _importance(study)
-    again = _queued_again(study)
-    rows = [_row(trial, queued_again=trial.number in again) for trial in trials]
+    rows = [
+        {
+            "number": trial.number,
+            "state": "queued again" if trial.number in again else trial.state.name.lower(),
+            "value": trial.value if trial.state.name == "COMPLETE" else None,
+            "last": list(trial.intermediate_values.values())[-1] if trial.intermediate_values else None,
+            **{key: trial.user_attrs.get(key) for key in ("folder", "epochs", "seconds", "failure")},
+            **with_new_names(trial.params),
+        }
+        for trial in trials
+    ]
+    importance = _importance(study) if len(complete) >= 4 else {}
     return TuningResult(study.study_name, recipe, rows, importance, best)
 
 
@@ -469,15 +390,3 @@ def _importance(study: optuna.Study) -> dict[str, float]:
     except (ValueError, RuntimeError):  # all trials have the same value
         return {}
     return {name: float(share) for name, share in shares.items()}
-
-
-def _row(trial: optuna.trial.FrozenTrial, *, queued_again: bool) -> dict[str, Any]:
-    reported = list(trial.intermediate_values.values())
-    return {
-        "number": trial.number,
-        "state": "queued again" if queued_again else trial.state.name.lower(),
-        "value": trial.value if trial.state.name == "COMPLETE" else None,
-        "last": reported[-1] if reported else None,
-        **{key: trial.user_attrs.get(key) for key in ("folder", "epochs", "seconds", "failure")},
-        **with_new_names(trial.params),
-    }

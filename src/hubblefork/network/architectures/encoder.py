@@ -40,22 +40,18 @@ def output_layers(features: int, outputs: int, options: NetworkOptions) -> list[
     """Build the fully connected layers from (galaxy, features) to scores (galaxy, outputs)."""
     layers: list[nn.Module] = []
     for _ in range(options.hidden_layers):
-        layers += [
-            nn.Linear(features, options.hidden_units),
-            nn.ReLU(),
-            nn.Dropout(options.hidden_dropout),
-        ]
+        hidden = nn.Linear(features, options.hidden_units)
+        layers += [hidden, nn.ReLU(), nn.Dropout(options.hidden_dropout)]
         features = options.hidden_units
     return [*layers, nn.Linear(features, outputs)]
 
 
 class Encoder(nn.Module):
-    """A network of timm: views (galaxy, 3, y, x) in [0, 1] in, feature maps (galaxy, feature, y', x') out.
+    """A network of timm: views (galaxy, 3, y, x) in [0, 1] to feature maps (galaxy, feature, y', x').
 
-    With `pooled` the maps are averaged as timm does it: (galaxy, feature). Bands are shifted and scaled as
-    the network's published weights expect, where it has any. `name` is timm's, or `hf_hub:OWNER/NAME` of
-    the Hugging Face hub; `classifier` is its name of the layer that is left out here. Raises RecipeError
-    for an unknown name, DownloadError when the hub cannot be reached.
+    With `pooled` the maps are averaged: (galaxy, feature). Bands are shifted and scaled as the published
+    weights expect. `name` is timm's, or `hf_hub:OWNER/NAME` of the Hugging Face hub; `classifier` is timm's
+    name of the removed last layer. Raises RecipeError for an unknown name, DownloadError if the hub fails.
     """
 
     mean: Tensor
@@ -64,15 +60,15 @@ class Encoder(nn.Module):
     def __init__(self, name: str, *, pooled: bool = False, drop_path: float = 0.0) -> None:
         super().__init__()
         self.name = name
-        how = {} if pooled else {"global_pool": ""}
-        network = _created(name, {**how, "drop_path_rate": drop_path} if drop_path else how)
+        options: dict[str, Any] = {} if pooled else {"global_pool": ""}
+        options |= {"drop_path_rate": drop_path} if drop_path else {}
+        self.network = network = _created(name, options)
         _keep_grouped_in_single(network)
-        self.network = network
         self.features: int = network.num_features
         expects = getattr(network, "pretrained_cfg", None) or {}
         self.classifier = expects.get("classifier") or ""
-        for key, none in (("mean", 0.0), ("std", 1.0)):
-            value = torch.tensor(expects.get(key) or (none,) * 3)
+        for key, default in (("mean", 0.0), ("std", 1.0)):
+            value = torch.tensor(expects.get(key) or (default,) * 3)
             self.register_buffer(key, value.view(1, 3, 1, 1), persistent=False)
 
     def forward(self, views: Tensor) -> Tensor:
@@ -81,14 +77,11 @@ class Encoder(nn.Module):
 
     @property
     def redundant_biases(self) -> int:
-        """How many biases Keras gives a ResNet's convolutions although a normalisation follows each."""
-        if not self.name.startswith("resnet"):
-            return 0
-        convolutions = (
-            layer
-            for name, layer in self.network.named_modules()
-            if isinstance(layer, nn.Conv2d) and "lora_" not in name
-        )
+        """The number of biases that only Keras has in a ResNet: before each normalisation."""
+        layers = self.network.named_modules() if self.name.startswith("resnet") else ()
+        convolutions = [
+            layer for name, layer in layers if isinstance(layer, nn.Conv2d) and "lora_" not in name
+        ]
         return sum(layer.out_channels for layer in convolutions if layer.bias is None)
 
 
@@ -102,22 +95,21 @@ def encoder_network(name: str, outputs: int, options: NetworkOptions) -> nn.Sequ
     return nn.Sequential(encoder, *dropout, *output_layers(encoder.features, outputs, options))
 
 
-def _created(name: str, how: dict[str, Any]) -> Any:
-    import timm  # seconds to import, and most recipes need none of it
+def _created(name: str, options: dict[str, Any]) -> Any:
+    import timm  # takes seconds to import
 
     if timm.models.is_model_in_modules(name.partition(".")[0], ["vision_transformer"]):
-        how = {**how, "dynamic_img_size": True, "dynamic_img_pad": True}
+        options = {**options, "dynamic_img_size": True, "dynamic_img_pad": True}
     try:
-        return timm.create_model(name, pretrained=False, num_classes=0, **how)
+        return timm.create_model(name, pretrained=False, num_classes=0, **options)
     except Exception as error:
         raise _refused(name, error) from error
 
 
 def _keep_grouped_in_single(network: nn.Module) -> None:
-    """Let grouped convolutions train in single precision on a CPU.
+    """Train grouped convolutions in single precision on a CPU.
 
-    There their bf16 gradients are two to eight times slower (docs/log.md); without gradients, on other
-    devices and in other layers it is the precision of the run.
+    Their bf16 gradients are two to eight times slower there (docs/log.md).
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
@@ -141,9 +133,8 @@ def _refused(name: str, error: Exception) -> HubbleforkError:
         )
     if name.partition(".")[0] in timm.list_models():
         return RecipeError(f'encoder "{name}": timm cannot make it: {error}')
-    near = did_you_mean(name, timm.list_models())
     return RecipeError(
-        f'timm has no encoder "{name}"{near}; timm.list_models() names them all. '
+        f'timm has no encoder "{name}"{did_you_mean(name, timm.list_models())}; timm.list_models() has all. '
         "One of your own: hubblefork --networks FILE.py …"
     )
 

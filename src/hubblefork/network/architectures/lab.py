@@ -1,8 +1,8 @@
 """The lab report's three networks (its tables 2, 3 and 5).
 
-Where timm's ResNet-50 differs from Keras's: the stride of a block is in its 3×3 convolution, not in the
-first 1×1; convolutions that a normalisation follows have no bias (Keras has 26,560 such); a normalisation's
-statistics move by 0.1 a step, not 0.01; the last normalisation of a block starts at zero.
+timm's ResNet-50 differs from Keras's: the stride of a block is in its 3×3 convolution, not in the first 1×1;
+convolutions before a normalisation have no bias (Keras: 26,560); the statistics of a normalisation change by
+0.1 a step, not 0.01; the last normalisation of a block starts at zero.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from hubblefork.network.architectures.encoder import Encoder
 def lab_cnn(input_size: int, outputs: int) -> nn.Sequential:
     """Build the network of table 2: (galaxy, 3, input_size, input_size) in, (galaxy, outputs) scores out.
 
-    1,652,453 parameters at 64 pixels and 37 outputs as the report counts them (with the 64 statistics
-    of the batch normalisation). Convolutions have valid padding. The two hidden dense layers have a
-    ReLU: the table lists none, as it lists none for the dense layers of table 5, of which the
-    text says that they have. Batch normalisation and the initial weights are Keras's defaults,
-    since the report says nothing else. Raises RecipeError for an input too small for the layers.
+    1,652,453 parameters at 64 pixels and 37 outputs as the report counts them (with 64 statistics of the
+    batch normalisation). The two hidden dense layers have a ReLU: the table lists none, but it also lists
+    none for the dense layers of table 5, which have one in the text. Batch normalisation and initial weights
+    are Keras's defaults. Raises RecipeError for an input that is too small.
     """
     if input_size < 30:
         raise RecipeError(f"lab-cnn: input_size = {input_size}, at least 30 for its convolutions to fit")
@@ -47,7 +46,7 @@ def lab_cnn(input_size: int, outputs: int) -> nn.Sequential:
         nn.Dropout(0.2),
         nn.Linear(64, outputs),
     )
-    network.apply(_as_keras_starts)
+    network.apply(_initialise_as_keras)
     return network
 
 
@@ -56,9 +55,7 @@ def lab_resnet50(input_size: int, outputs: int) -> nn.Sequential:
 
     23,890,853 parameters at 64 pixels and 37 outputs in the report's way of counting.
     """
-    return nn.Sequential(
-        Encoder("resnet50"), nn.Flatten(), _started(nn.Linear(_features(input_size), outputs))
-    )
+    return nn.Sequential(Encoder("resnet50"), nn.Flatten(), _dense(_features(input_size), outputs))
 
 
 def lab_resnet50_dense(input_size: int, outputs: int) -> nn.Sequential:
@@ -69,13 +66,13 @@ def lab_resnet50_dense(input_size: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         Encoder("resnet50"),
         nn.Flatten(),
-        _started(nn.Linear(_features(input_size), 200)),
+        _dense(_features(input_size), 200),
         nn.ReLU(),
         nn.Dropout(0.2),
-        _started(nn.Linear(200, 100)),
+        _dense(200, 100),
         nn.ReLU(),
         nn.Dropout(0.2),
-        _started(nn.Linear(100, outputs)),
+        _dense(100, outputs),
     )
 
 
@@ -83,12 +80,13 @@ def _features(input_size: int) -> int:
     return 2048 * (-(-input_size // 32)) ** 2
 
 
-def _started(layer: nn.Linear) -> nn.Linear:
-    _as_keras_starts(layer)
+def _dense(features: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(features, outputs)
+    _initialise_as_keras(layer)
     return layer
 
 
-def _as_keras_starts(layer: nn.Module) -> None:
+def _initialise_as_keras(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:

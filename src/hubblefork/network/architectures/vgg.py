@@ -45,9 +45,8 @@ def _vgg(blocks: Blocks, width: int, input_size: int, outputs: int, options: Net
     side, channels = input_size, 3
     for block in blocks:
         for multiple in block:
-            wanted = max(1, round(multiple * (options.width or width)))
-            layers += _convolution(channels, wanted)
-            channels = wanted
+            inputs, channels = channels, max(1, round(multiple * (options.width or width)))
+            layers += _convolution(inputs, channels)
         if side >= 4:
             layers.append(nn.MaxPool2d(2))
             side //= 2
@@ -55,7 +54,7 @@ def _vgg(blocks: Blocks, width: int, input_size: int, outputs: int, options: Net
     return nn.Sequential(*layers, nn.Flatten(), *output_layers(channels * side**2, outputs, options))
 
 
-def _convolution(channels: int, wanted: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(channels, wanted, 3, padding=1, bias=False)
+def _convolution(inputs: int, channels: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return [convolution, nn.BatchNorm2d(wanted), nn.ReLU(inplace=True)]
+    return [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]

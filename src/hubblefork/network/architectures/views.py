@@ -107,8 +107,8 @@ def _dense(features: int, hidden: int, options: NetworkOptions) -> list[nn.Modul
     return [nn.Dropout(options.dropout), nn.Linear(features, POOL * hidden), Maxout()]
 
 
-def _convolution(channels: int, wanted: int, kernel: int) -> nn.Conv2d:
-    convolution = nn.Conv2d(channels, wanted, kernel, bias=False)
+def _convolution(inputs: int, channels: int, kernel: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(inputs, channels, kernel, bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return convolution
 
@@ -130,11 +130,11 @@ def _grid(input_size: int, whole: int, side: int) -> Tensor:
     """Return where the 16 views look, (1, 16 × side, side, 2), in the coordinates of grid_sample."""
     places = torch.arange(side) - (whole - 1) / 2  # of the corner at the top left, from the centre
     y, x = torch.meshgrid(places, places, indexing="ij")
-    found = []
+    grids = []
     for degrees in (0, 45):
         for mirror in (1, -1):
             for quarter in range(4):
                 angle = math.radians(degrees + 90 * quarter)
                 cos, sin = math.cos(angle), math.sin(angle)
-                found.append(torch.stack([mirror * (cos * x - sin * y), sin * x + cos * y], dim=-1))
-    return (torch.cat(found) * 2 / input_size).unsqueeze(0)
+                grids.append(torch.stack([mirror * (cos * x - sin * y), sin * x + cos * y], dim=-1))
+    return (torch.cat(grids) * 2 / input_size).unsqueeze(0)
