@@ -1,4 +1,4 @@
-"""Networks by name: published numbers of parameters, geometry of the 16 views, encoders of timm."""
+"""The networks: their shapes, parameters and options; networks from a file of the user."""
 
 import copy
 
@@ -6,10 +6,12 @@ import pytest
 import timm
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from hubblefork.cli import app
 from hubblefork.errors import DownloadError, RecipeError
 from hubblefork.network.architectures import KNOWN, NetworkOptions, build
-from hubblefork.network.architectures.encoder import Encoder
+from hubblefork.network.architectures.encoder import Encoder, run_networks
 from hubblefork.network.architectures.views import Corners, Maxout
 from hubblefork.network.model import count_by_recipe, count_parameters
 from hubblefork.network.recipe import load_recipe, recipe_names
@@ -188,3 +190,49 @@ def test_names_that_are_none_list_all(tree):
     ):
         assert complaint in message
     assert all(name in message for name in KNOWN)
+
+
+FILE = """
+from timm.models import register_model
+from torch import nn
+
+
+class Mean(nn.Module):
+    num_features = 3
+
+    def forward(self, views):
+        return views.mean((2, 3))
+
+
+@register_model
+def {name}(pretrained=False, **_):
+    return Mean()
+"""
+
+
+def test_a_file_registers_an_encoder(tmp_path):
+    views = torch.rand(2, 3, 32, 32)
+    with pytest.raises(RecipeError, match="One of your own: hubblefork --networks"):
+        build("encoder:mean_of_a_file", input_size=32, outputs=37)
+    (tmp_path / "nets.py").write_text(FILE.format(name="mean_of_a_file"))
+    run_networks(tmp_path / "nets.py")
+    network = build("encoder:mean_of_a_file", input_size=32, outputs=37)
+    assert network(views).shape == (len(views), 37)
+    assert (network[0](views) == views.mean((2, 3))).all()  # neither shifted nor scaled
+
+
+def test_the_command_line_runs_it(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text(FILE.format(name="mean_by_option") + "print('was run')")
+    done = CliRunner().invoke(app, ["--networks", str(tmp_path / "nets.py"), "info"], catch_exceptions=False)
+    assert "was run" in done.output
+    assert build("encoder:mean_by_option", input_size=32, outputs=37)
+    monkeypatch.setenv("HUBBLEFORK_NETWORKS", str(tmp_path / "nets.py"))
+    assert "was run" in CliRunner().invoke(app, ["info"], catch_exceptions=False).output
+
+
+def test_a_file_that_fails_says_where(tmp_path):
+    (tmp_path / "bad.py").write_text("import math\n\nmath.sqrt(-1)\n")
+    with pytest.raises(RecipeError, match=r"bad\.py, line 3: ValueError: "):
+        run_networks(tmp_path / "bad.py")
+    with pytest.raises(RecipeError, match=r"nope\.py: there is no Python file"):
+        run_networks(tmp_path / "nope.py")

@@ -1,10 +1,13 @@
-"""Recipes: what they say, and what they complain about."""
+"""Recipes: what they say, what they complain about, and the list of them."""
 
 import re
+import sys
 from dataclasses import asdict
 
 import pytest
+from typer.testing import CliRunner
 
+from hubblefork.cli import app
 from hubblefork.errors import RecipeError
 from hubblefork.network.recipe import (
     OLD_NAMES,
@@ -144,3 +147,13 @@ def test_recipes_of_earlier_versions_are_read():
     as_written_then = re.sub(r"^\w+", lambda name: old.get(name[0], name[0]), text, flags=re.MULTILINE)
     assert "average = 0.9" in as_written_then
     assert parse_recipe(as_written_then, "old") == parse_recipe(text, "new")
+
+
+def test_without_peft_the_other_recipes_are_listed_and_the_command_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    done = CliRunner().invoke(app, ["recipes"], catch_exceptions=False)
+    assert done.exit_code == 0
+    text = re.sub(r"[\s│]+", "", done.output)  # however narrow the terminal is
+    assert all(name in text for name in recipe_names())
+    assert "40,044,517" in text
+    assert "hubblefork[lora]" in text
