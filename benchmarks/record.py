@@ -33,7 +33,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from hubblefork.cli.bars import bar
+from hubblefork.cli.terminal import bar
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.stamps import prepare
 from hubblefork.io import write_text

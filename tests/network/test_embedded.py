@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import hubblefork
-from hubblefork.api.beside import intervals_of
+from hubblefork.api.judging import intervals_of
 from hubblefork.data.archives import galaxy_id_of, open_source
 from hubblefork.data.images import stream
 from hubblefork.data.labels import read_labels

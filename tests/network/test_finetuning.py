@@ -11,7 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
-from hubblefork.api.runs import evaluate_run
+from hubblefork.api.judging import evaluate
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
@@ -109,11 +109,11 @@ def test_it_is_a_run_of_the_labelled_galaxies_alone(own, trained):
 
 
 def test_a_few_labels_do_better_after_a_tree_than_from_chance(own, trained, tmp_path):
-    found = evaluate_run(own, device="cpu")
+    found = evaluate(own, device="cpu")
     chance = train(
         own / "data", replace(read_recipe(own), learning_rate=1e-3), tmp_path / "chance", device="cpu"
     )
-    other = evaluate_run(chance, device="cpu")
+    other = evaluate(chance, device="cpu")
     assert found["rmse"]["value"] < 0.6 * other["rmse"]["value"]
     assert found["answers"]["long"]["binary"]["auc"]["value"] > 0.97
     assert found["agreement"] is None and found["mergers"] is None
@@ -148,7 +148,7 @@ def test_questions_of_ones_own_are_obeyed(trained, sky, tmp_path):
         split=SPLIT,
     )
     assert load_weights(run).tree == tree and read_recipe(run).head == "tree"
-    found = evaluate_run(run, device="cpu")
+    found = evaluate(run, device="cpu")
     assert found["rmse"]["value"] < 0.5 * found["baselines"]["mean_vote"]["rmse"]["value"]
     assert found["questions"]["thin"]["agreement"]["value"] > 0.7
     predicted = fractions(read_catalogue(run / "predictions" / "test.parquet"), tree)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hubblefork.api.runs import evaluate_run
+from hubblefork.api.judging import evaluate
 from hubblefork.cli.tables import trained_text
 from hubblefork.data.catalogue import fractions, read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
@@ -85,7 +85,7 @@ def residual(run, data, tree):
 
 def validation_rmse(run):
     """Judge a run's weights as they are kept."""
-    return evaluate_run(run, "validation", device="cpu")["rmse"]["value"]
+    return evaluate(run, "validation", device="cpu")["rmse"]["value"]
 
 
 def test_a_training_ends_with_it(selected, tree, quick, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from hubblefork.api.runs import evaluate_run
+from hubblefork.api.judging import evaluate
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, matched, read_catalogue
 from hubblefork.errors import RecipeError, RunError
@@ -154,7 +154,7 @@ def test_the_table_has_what_evaluate_finds(place, tmp_path, tree):
     for seed in (0, 1):
         run = tmp_path / f"seed-{seed}"
         shutil.copytree(place / "runs" / "lab-cnn" / f"seed-{seed}", run)
-        found = evaluate_run(run, device="cpu")
+        found = evaluate(run, device="cpu")
         assert table["lab-cnn"]["rmse"]["1"][seed] == pytest.approx(found["rmse"]["value"], rel=1e-5)
         for views in seen:
             predicted, votes = judged(predict_part(run, "test", views=views, device="cpu"), place, tree)

@@ -1,1 +1,1 @@
-"""Where network and science meet: runs judged on their split, baselines alone, folds, galaxies at once."""
+"""The functions a person calls, each a few lines over the rooms; `hubblefork` shows them by name."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hubblefork.api.runs import evaluate_run
+from hubblefork.api.judging import evaluate
 from hubblefork.data.catalogue import (
     fractions,
     labelled,
@@ -60,7 +60,7 @@ def crossval(
         run = out / f"fold-{number}"
         train(data, recipe, run, weights=weights, hardware=hardware, split=part, progress=progress)
         if not (run / "evaluation.json").exists():
-            evaluate_run(run, device=hardware.device if hardware else "", progress=progress)
+            evaluate(run, device=hardware.device if hardware else "", progress=progress)
     judged = [out / f"fold-{number}" for number in range(folds)]
     table = _out_of_fold(data, judged)
     write_catalogue(with_metadata(table, {"recipe": recipe.name, "salt": salt}), out / "out_of_fold.parquet")

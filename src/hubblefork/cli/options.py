@@ -1,55 +1,57 @@
-"""Options and arguments that several verbs have."""
+"""Options and arguments that several commands have."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from hubblefork.network.device import Hardware
-    from hubblefork.network.recipe import Recipe
+DATA, LEARN, USE, TELL = "Data", "Learn", "Use", "Tell"
+"""The panels of the help."""
 
-Data = Annotated[Path, typer.Argument(help="A data folder, as written by `hubblefork ingest`.")]
-Run = Annotated[Path, typer.Argument(help="A run folder, as written by `hubblefork train`.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps; chosen by itself when not given.")]
+Data = Annotated[Path, typer.Argument(help="A data folder, written by `hubblefork ingest`.")]
+Run = Annotated[Path, typer.Argument(help="A run folder, written by `hubblefork train`.")]
+Model = Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or `fork`.")]
+Catalogue = Annotated[
+    Path, typer.Option("--out", help="The catalogue to write: .parquet, .csv, .fits, .vot.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps. Default: the best one that is there.")]
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="A recipe's name, encoder:NAME of timm, or a .toml file.")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")
+    list[str] | None, typer.Option("--set", help="Change a setting of the recipe: key=value.")
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="A .safetensors file of published weights that the encoder starts from.")
+    Path | None, typer.Option(help="A .safetensors file of published weights to start the encoder from.")
 ]
-PrecisionName = Annotated[
-    str, typer.Option("--precision", help="auto, 32, bf16 or fp16: short for --set precision=….")
+Precision = Annotated[str, typer.Option(help="auto, 32, bf16 or fp16. Short for --set precision=….")]
+Memory = Annotated[str, typer.Option(help="Stream stamps from the disk if they take more than this: 2GB.")]
+Views = Annotated[int, typer.Option(help="Test-time augmentation: average over this number of views.")]
+Tree = Annotated[str, typer.Option(help="The decision tree of the labels: a name, or a .toml file.")]
+Salt = Annotated[str, typer.Option(help="The name of the split. Another salt gives another split.")]
+Test = Annotated[int, typer.Option(help="Per cent of the galaxies in the test set.")]
+Validation = Annotated[int, typer.Option(help="Per cent of the galaxies in the validation set.")]
+JudgeOn = Annotated[
+    Path | None, typer.Option(help="A file of ids. All other galaxies are in the training set.")
 ]
-Memory = Annotated[
-    str, typer.Option(help="Stamps that take more than this (2GB) are streamed from the disk.")
+StudyOut = Annotated[
+    Path, typer.Option("--out", help="The folder to write. Called again, the study goes on.")
 ]
-StudyWeights = Annotated[
-    Path | None, typer.Option("--weights", help="A .safetensors file that the ResNets start from.")
+StudyData = Annotated[Path | None, typer.Option("--data", help="A data folder. --quick needs none.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Short trainings, on a mock sky if there is no --data.")]
+StudySettings = Annotated[
+    list[str] | None, typer.Option("--set", help="[RECIPE:]key=value: for all recipes, or for one.")
 ]
 OnlyReport = Annotated[
-    bool, typer.Option("--only-report", help="Train nothing: the page from what is there.")
+    bool, typer.Option("--only-report", help="Train nothing. Write the page from what is there.")
 ]
 Record = Annotated[
-    Path | None, typer.Option(help="A folder to copy figures and numbers to, but no galaxies.")
+    Path | None, typer.Option(help="A folder to copy figures and numbers to, without images of galaxies.")
 ]
 
 
-def recipe_of(name: str, settings: list[str] | None, precision: str) -> Recipe:
-    """Return the recipe that the options name. Raises RecipeError."""
-    from hubblefork.network.recipe import load_recipe
-
-    return load_recipe(name, [*(settings or []), *([f"precision={precision}"] if precision else [])])
-
-
-def hardware_of(device: str, memory: str, *, devices: int = 1, nodes: int = 1) -> Hardware:
-    """Return the hardware that the options name. Raises RecipeError for an amount that is none."""
-    from hubblefork.io import bytes_of
-    from hubblefork.network.device import Hardware
-
-    return Hardware(device, devices, nodes, bytes_of(memory) if memory else None)
+def settings_of(settings: list[str] | None, precision: str) -> list[str]:
+    """Return the recipe's settings with the precision among them."""
+    return [*(settings or []), *([f"precision={precision}"] if precision else [])]

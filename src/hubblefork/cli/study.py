@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hubblefork.cli.options import Device, OnlyReport, Record, StudyWeights
+from hubblefork.cli.options import Device, OnlyReport, Record, Weights
 
 study = typer.Typer(help="Run a whole study and write its page.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def lab(
         typer.Option("--set", help="[RECIPE:]key=value; RECIPE `heads` is the comparison of heads."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each head, with the seeds 0, 1, ….")] = 2,
-    weights: StudyWeights = None,
+    weights: Weights = None,
     galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky of --quick.")] = 480,
     only_report: OnlyReport = False,
     record: Record = None,
@@ -87,7 +87,7 @@ def compare(
     quick: Annotated[
         bool, typer.Option("--quick", help="Short trainings, on a mock sky unless there is --data.")
     ] = False,
-    weights: StudyWeights = None,
+    weights: Weights = None,
     only_report: OnlyReport = False,
     record: Record = None,
     device: Device = "",
@@ -158,7 +158,7 @@ def soft_target(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="[NETWORK:]key=value; `tuning` is the trials.")
     ] = None,
-    weights: StudyWeights = None,
+    weights: Weights = None,
     only_report: OnlyReport = False,
     record: Record = None,
     device: Device = "",

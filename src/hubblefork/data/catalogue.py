@@ -348,13 +348,13 @@ def _write_csv(table: pa.Table, path: Path) -> None:
 def _read_fits(path: Path, columns: _Columns) -> pa.Table:
     from astropy.table import Table
 
-    table = _arrow_table(Table.read(path, format="fits"))
+    table = arrow_table(Table.read(path, format="fits"))
     return table.select(columns.among(table.column_names))
 
 
 def _write_fits(table: pa.Table, path: Path) -> None:
     """Write a FITS table. Headers hold ASCII only: other characters of the metadata are escaped."""
-    fits = _astropy_table(table)
+    fits = astropy_table(table)
     fits.convert_unicode_to_bytestring()
     for key, value in metadata_of(table).items():
         fits.meta[key] = value.encode("ascii", "backslashreplace").decode()
@@ -372,7 +372,7 @@ def _read_vot(path: Path, columns: _Columns) -> pa.Table:
     document = votable.parse(path)
     table = document.get_first_table().to_table()
     table.meta = {info.name: info.value for info in document.infos}
-    found = _arrow_table(table)
+    found = arrow_table(table)
     return found.select(columns.among(found.column_names))
 
 
@@ -380,12 +380,13 @@ def _write_vot(table: pa.Table, path: Path) -> None:
     from astropy.io import votable
     from astropy.io.votable.tree import Info
 
-    document = votable.from_table(_astropy_table(table))
+    document = votable.from_table(astropy_table(table))
     document.infos.extend(Info(name=key, value=value) for key, value in metadata_of(table).items())
     document.to_xml(str(path))
 
 
-def _arrow_table(table: Any) -> pa.Table:
+def arrow_table(table: Any) -> pa.Table:
+    """Return a table of astropy as a catalogue."""
     table.convert_bytestring_to_unicode()
     columns = {name: _arrow_column(np.ma.asarray(table[name])) for name in table.colnames}
     plain = {
@@ -403,7 +404,8 @@ def _arrow_column(column: np.ma.MaskedArray) -> pa.Array:
     return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=missing)
 
 
-def _astropy_table(table: pa.Table) -> Any:
+def astropy_table(table: pa.Table) -> Any:
+    """Return a catalogue as a table of astropy, without its metadata."""
     from astropy.table import Table
 
     return Table({name: _astropy_column(table.column(name)) for name in table.column_names})

@@ -182,6 +182,12 @@ def _read_columns(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
 # Fetching
 
 
+def fetch(survey: str, out: Path, *, progress: Progress = silent) -> None:
+    """Download a survey's files by its name. Raises DownloadError."""
+    load_survey(survey)
+    (fetch_kaggle if survey == "kaggle" else fetch_gz2)(out, progress=progress)
+
+
 def fetch_gz2(out: Path, *, survey: Survey | None = None, progress: Progress = silent) -> Path:
     """Fetch the Galaxy Zoo 2 images, their names and the table of Hart et al. 2016; return the folder.
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.api.runs import baselines_of
+from hubblefork.api.judging import evaluate_baselines
 from hubblefork.data.catalogue import (
     ID,
     fractions,
@@ -191,7 +191,7 @@ def read_study(
                 networks[key].append(judge.network(training, run))
             else:
                 missing.append(training.folder)
-    return Study(sky, plan, tuple(views), networks, missing, baselines_of(sky.data))
+    return Study(sky, plan, tuple(views), networks, missing, evaluate_baselines(sky.data))
 
 
 @dataclass(frozen=True)

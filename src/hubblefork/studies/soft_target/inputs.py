@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.api.runs import baselines_of
+from hubblefork.api.judging import evaluate_baselines
 from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import read_split
@@ -108,7 +108,7 @@ def read_study(data: Path, out: Path, plan: Plan, *, device: str = "", progress:
         plan=plan,
         part=part,
         networks=networks,
-        baselines=baselines_of(data),
+        baselines=evaluate_baselines(data),
         tuned=_read_tuned(plan, out / TUNING),
         folds=json.loads(folds.read_text(encoding="utf-8")) if folds.exists() else _missing(FOLDS),
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubblefork.api.folds import crossval
-from hubblefork.api.runs import evaluate_run
+from hubblefork.api.judging import evaluate
 from hubblefork.data.split import Split
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.device import Hardware
@@ -99,7 +99,7 @@ def _trained(
 ) -> None:
     train(data, recipe, run, weights=weights, device=ways.device, progress=progress)
     if not (run / "evaluation.json").exists():
-        evaluate_run(run, device=ways.device, progress=progress)
+        evaluate(run, device=ways.device, progress=progress)
 
 
 def _tuned(plan: Plan, data: Path, out: Path, ways: Ways, progress: Progress) -> Recipe | None:

@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.csv
 import pytest
+from tests.network.conftest import blob
 from typer.testing import CliRunner
 
 import hubblefork
-from hubblefork.api.classify import Classified, Galaxy, classify_all, write_classified
+from hubblefork.api.models import classify_all, predict, write_kaggle
+from hubblefork.api.results import Galaxy
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.folders import named_by_views
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
-from hubblefork.network.predict import predict
 from hubblefork.network.weights import load_weights
 from hubblefork.stats.conformal import INTERVALS, fit_intervals, write_intervals
 from hubblefork.zoo import load_tree, to_joint
-
-from .conftest import blob
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def pictures(tmp_path):
 
 
 def test_one_file_is_classified_by_one_call(trained, pictures):
-    round_one = hubblefork.classify(pictures / "7.jpg", run=trained, device="cpu")
+    round_one = hubblefork.classify(pictures / "7.jpg", trained, device="cpu")
     flat_one = hubblefork.classify(str(pictures / "8.jpg"), run=trained, device="cpu")
     assert round_one.galaxy_id == "7"
     assert round_one["smooth"] > 0.6 > 0.5 > flat_one["smooth"]
@@ -46,20 +45,18 @@ def test_one_file_is_classified_by_one_call(trained, pictures):
 def test_a_file_that_is_no_image_is_said(trained, tmp_path):
     (tmp_path / "letter.jpg").write_text("Dear colleague")
     with pytest.raises(ImageError, match=r"letter\.jpg: neither a JPEG nor a PNG"):
-        hubblefork.classify(tmp_path / "letter.jpg", run=trained, device="cpu")
+        hubblefork.classify(tmp_path / "letter.jpg", trained, device="cpu")
     with pytest.raises(ImageError, match=r"absent\.jpg: there is no such file"):
-        hubblefork.classify(tmp_path / "absent.jpg", run=trained, device="cpu")
+        hubblefork.classify(tmp_path / "absent.jpg", trained, device="cpu")
 
 
 def test_files_folders_and_archives_are_classified_as_predict_does(trained, pictures, data, tree, tmp_path):
-    found = classify_all(
-        [data / "images.zip", pictures / "7.jpg", pictures], run=trained, views=2, device="cpu"
-    )
-    assert [galaxy.galaxy_id for galaxy in found.galaxies][:3] == ["7", "1000", "1001"]
-    assert len(found.galaxies) == 1 + 240 + 2
-    made = predict(trained, data / "images.zip", tmp_path / "p.parquet", views=2, device="cpu")
-    values = np.stack([galaxy.fractions for galaxy in found.galaxies[1:241]])
-    np.testing.assert_allclose(values, fractions(read_catalogue(made.path), tree), atol=0.01)
+    found = classify_all([data / "images.zip", pictures / "7.jpg", pictures], trained, views=2, device="cpu")
+    assert found["galaxy_id"][:3].tolist() == [7, 1000, 1001]
+    assert len(found) == 1 + 240 + 2
+    predict(trained, data / "images.zip", out=tmp_path / "p.parquet", views=2, device="cpu")
+    values = np.stack([found[name][1:241] for name in tree.columns], axis=1)
+    np.testing.assert_allclose(values, fractions(read_catalogue(tmp_path / "p.parquet"), tree), atol=0.01)
 
 
 def test_one_bad_file_does_not_stop_the_others(trained, pictures, tmp_path):
@@ -80,7 +77,7 @@ def test_nothing_readable_is_no_success(trained, tmp_path):
     result = CliRunner().invoke(app, ["classify", str(tmp_path / "bad.jpg"), "--run", str(trained)])
     assert result.exit_code == 1
     with pytest.raises(CatalogueError, match="none of the 1 images could be read"):
-        write_classified(Classified([], [("bad.jpg", "…")]), tmp_path / "votes.csv")
+        write_kaggle(classify_all(tmp_path / "bad.jpg", trained), tmp_path / "votes.csv")
 
 
 def test_the_drawing_shows_what_was_asked_and_leaves_out_what_was_not():
@@ -108,11 +105,11 @@ def test_calibrated_runs_give_intervals_for_their_number_of_views(trained, pictu
         views=2,
     )
     write_intervals(intervals, run / named_by_views(INTERVALS, 2))
-    galaxy = hubblefork.classify(pictures / "7.jpg", run=run, views=2, device="cpu")
+    galaxy = hubblefork.classify(pictures / "7.jpg", run, views=2, device="cpu")
     low, high = intervals.bounds(galaxy.fractions[None], 0.9)
     np.testing.assert_array_equal([galaxy.low, galaxy.high], [low[0], high[0]])
     assert f"{galaxy['smooth']:.2f}  {low[0, 0]:.2f}–{high[0, 0]:.2f}" in str(galaxy)
-    assert hubblefork.classify(pictures / "7.jpg", run=run, views=4, device="cpu").low is None
+    assert hubblefork.classify(pictures / "7.jpg", run, views=4, device="cpu").low is None
 
 
 def test_why_there_are_no_intervals_is_said(trained, pictures, tmp_path):

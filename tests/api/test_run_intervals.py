@@ -8,8 +8,7 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from hubblefork.api.beside import adding_bounds, confusions_beside, intervals_of
-from hubblefork.api.runs import evaluate_run
+from hubblefork.api.judging import adding_bounds, confusions_beside, evaluate, intervals_of
 from hubblefork.cli import app
 from hubblefork.cli.tables import evaluation_tables
 from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
@@ -27,7 +26,7 @@ def evaluated(trained, tmp_path_factory):
     run = tmp_path_factory.mktemp("evaluated") / "run"
     shutil.copytree(trained, run)
     write_split(Split(salt="tests", test=30, validation=60), run)
-    return run, evaluate_run(run, device="cpu")
+    return run, evaluate(run, device="cpu")
 
 
 @pytest.fixture
@@ -126,7 +125,7 @@ def test_kaggles_submissions_have_no_place_for_them(evaluated, data, tmp_path):
 
 
 def test_views_have_intervals_of_their_own(copied):
-    found = evaluate_run(copied, views=2, device="cpu")
+    found = evaluate(copied, views=2, device="cpu")
     assert found["predictions"] == "predictions/test-2-views.parquet"
     assert (copied / found["predictions"]).exists()
     assert [intervals_of(copied, views=views).views for views in (1, 2)] == [1, 2]
@@ -151,14 +150,14 @@ def test_completeness_lies_beside_the_weights(copied, tree):
 
 def test_galaxies_that_calibrate_do_not_judge(copied):
     write_split(Split(salt="tests", test=0, validation=60), copied)
-    found = evaluate_run(copied, device="cpu")
+    found = evaluate(copied, device="cpu")
     assert "calibrated on" in found["intervals"]["reason"]
     assert intervals_of(copied).galaxies > 50
 
 
 def test_too_few_galaxies_leave_no_earlier_intervals(copied):
     write_split(Split(salt="tests", test=30, validation=5), copied)
-    found = evaluate_run(copied, device="cpu")
+    found = evaluate(copied, device="cpu")
     assert "at least 50 are needed" in found["intervals"]["reason"]
     assert found["rmse"]["value"] > 0
     assert not (copied / "intervals.json").exists()

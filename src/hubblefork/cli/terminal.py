@@ -18,6 +18,9 @@ from rich.progress import TimeRemainingColumn as RemainingColumn
 
 from hubblefork.io import Advance
 
+quiet = False
+"""No bars: the option -q."""
+
 
 @contextmanager
 def bar(what: str, total: int | None, done: int = 0) -> Iterator[Advance]:
@@ -30,6 +33,6 @@ def bar(what: str, total: int | None, done: int = 0) -> Iterator[Advance]:
         TimeElapsedColumn(),
         RemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
         task = bars.add_task(what, total=total, completed=done)
         yield lambda steps: bars.advance(task, steps)

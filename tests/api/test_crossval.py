@@ -5,9 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from tests.network.conftest import QUICK, write_data_folder
 
 from hubblefork.api.folds import crossval
-from hubblefork.api.runs import baselines_of
+from hubblefork.api.judging import evaluate_baselines
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
@@ -15,8 +16,6 @@ from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network.recipe import load_recipe
 from hubblefork.stats.baselines import mean_vote
 from hubblefork.stats.metrics import rmse
-
-from .conftest import QUICK, write_data_folder
 
 RECIPE = load_recipe("lab-cnn", [*QUICK, "epochs=1", "steps_per_epoch=2"])
 
@@ -95,7 +94,7 @@ def test_other_folds_into_the_same_folder_are_refused(crossed, galaxies, tmp_pat
 
 
 def test_baselines_alone_are_those_of_the_split(galaxies, tree):
-    found = baselines_of(galaxies)
+    found = evaluate_baselines(galaxies)
     table = read_catalogue(galaxies / "catalogue.parquet")
     known = table.filter(labelled(table, tree))
     parts, votes = read_split(galaxies).assign(galaxy_ids(known).tolist()), fractions(known, tree)
@@ -111,17 +110,17 @@ def test_baselines_alone_are_those_of_the_split(galaxies, tree):
         "central_pixel",
         "kaggle_central_pixel",
     }
-    assert baselines_of(galaxies, "validation")["part"] == "validation"
+    assert evaluate_baselines(galaxies, "validation")["part"] == "validation"
 
 
 def test_baselines_of_a_run_are_those_of_its_own_split(crossed):
     out, found = crossed
-    own = baselines_of(out / "fold-0")["baselines"]["mean_vote"]["rmse"]["value"]
+    own = evaluate_baselines(out / "fold-0")["baselines"]["mean_vote"]["rmse"]["value"]
     assert own == pytest.approx(found["mean_vote"]["folds"][0])
 
 
 def test_baselines_of_nothing_are_refused(tmp_path, galaxies):
     with pytest.raises(RunError, match=r"neither a data folder .* nor a run"):
-        baselines_of(tmp_path)
+        evaluate_baselines(tmp_path)
     with pytest.raises(CatalogueError, match='"train" is no part that can be judged on'):
-        baselines_of(galaxies, "train")
+        evaluate_baselines(galaxies, "train")

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from hubblefork.api import demo
+from hubblefork.api import skies as demo
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.folders import RunFolder
 

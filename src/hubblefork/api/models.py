@@ -1,0 +1,370 @@
+"""Networks: load, predict, classify, train, tune, fine-tune, export."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from importlib import metadata
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from hubblefork import __version__
+from hubblefork.api.judging import adding_bounds
+from hubblefork.api.results import Galaxy, GalaxyTable, galaxy_table
+from hubblefork.data.catalogue import (
+    arrow_table,
+    id_column,
+    read_catalogue,
+    with_fractions,
+    write_catalogue,
+)
+from hubblefork.data.folders import PACKAGES, RunFolder
+from hubblefork.data.split import Split
+from hubblefork.errors import CatalogueError, ImageError, MissingIntervals, RunError
+from hubblefork.io import Progress, bytes_of, seconds, silent
+from hubblefork.network.device import Hardware, best_device, best_precision
+from hubblefork.network.export import export as write_onnx
+from hubblefork.network.finetuning import SALT
+from hubblefork.network.finetuning import finetune as finetune_run
+from hubblefork.network.predict import Images, Place, Predicted, Predictor, kaggle_names, predictions, signed
+from hubblefork.network.predict import predict as predict_files
+from hubblefork.network.recipe import Recipe, load_recipe, load_space
+from hubblefork.network.training import is_first
+from hubblefork.network.training import train as train_run
+from hubblefork.network.tuning import TuningResult
+from hubblefork.network.tuning import tune as search
+from hubblefork.network.weights import Weights, load_weights, merge, weights_file
+from hubblefork.zoo import DecisionTree, load_tree
+
+VIEWS = 16
+COVERAGE = 0.9
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network: `place` is "fork", a run folder or a .safetensors file."""
+
+    place: Path
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The network with its recipe and tree. Raises RunError."""
+        return load_weights(self.place)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the network was trained by."""
+        return self.weights.recipe
+
+    @property
+    def tree(self) -> DecisionTree:
+        """The questions that it answers."""
+        return self.weights.tree
+
+    def __fspath__(self) -> str:
+        return str(self.place)
+
+
+@lru_cache(maxsize=4)
+def _loaded(place: Path) -> Model:
+    return Model(place)
+
+
+def load(model: Model | Place = "fork") -> Model:
+    """Return a trained network. Raises RunError where there are no weights.
+
+    `model` is "fork" (the weights in the package), a run folder or a .safetensors file.
+
+    >>> hf.load("fork").tree.name
+    'galaxy_zoo_2'
+    """
+    loaded = model if isinstance(model, Model) else _loaded(Path(model))
+    weights_file(loaded.place)
+    return loaded
+
+
+def predict(
+    model: Model | Place,
+    images: Images,
+    *,
+    views: int = 1,
+    interval: float | None = None,
+    out: Place | None = None,
+    others: Sequence[Place] = (),
+    device: str = "",
+    progress: Progress = silent,
+) -> GalaxyTable:
+    """Predict the joint vote fractions of images: a table of one row a galaxy, fractions from 0 to 1.
+
+    `images` is an image file, a list of them, a folder, an archive, a data folder, or an array uint8
+    (galaxy, y, x, 3). `views` is the number of rotations and reflections that are averaged; `interval` is the
+    coverage of conformal intervals (0.68, 0.9, 0.95). With `out` the catalogue is written to that file as the
+    images stream past, an interrupted call goes on, and the written catalogue is returned. Raises RunError,
+    ImageError, CatalogueError, DiskError.
+
+    >>> hf.predict("fork", np.zeros((2, 424, 424, 3), np.uint8)).colnames[:2]
+    ['galaxy_id', 'smooth']
+    """
+    model = load(model)
+    if out is not None:
+        sources = _paths(images)
+        how: dict[str, Any] = {"views": views, "interval": interval, "others": others}
+        made = write_predictions(model, sources, Path(out), **how, device=device, progress=progress)
+        table = galaxy_table(read_catalogue(made.path), model.tree)
+        table.rejects = dict(made.rejects)
+        return table
+    return _predicted(model, images, views, interval, others, device, progress)
+
+
+def _predicted(
+    model: Model,
+    images: Images,
+    views: int,
+    interval: float | None,
+    others: Sequence[Place],
+    device: str,
+    progress: Progress,
+) -> GalaxyTable:
+    members = [model, *map(load, others)]
+    add = (
+        None
+        if interval is None
+        else adding_bounds(model.place, interval, views=views, others=list(map(Path, others)))
+    )
+    weights = [member.weights for member in members]
+    predictor = Predictor(*weights, device=device, views=views)
+    ids: list[str] = []
+    rejects: dict[str, str] = {}
+    values = [np.empty((0, predictor.width), np.float32)]
+    for batch in predictions(predictor, images, progress=progress):
+        ids += batch.ids
+        values.append(batch.fractions)
+        rejects |= dict(batch.rejects)
+    table = with_fractions(pa.table({"galaxy_id": id_column(ids)}), np.concatenate(values), model.tree)
+    table = signed(table, weights, [member.place for member in members], views)
+    result = galaxy_table(add(table) if add else table, model.tree)
+    result.rejects = rejects
+    return result
+
+
+def _paths(images: Images) -> list[Path]:
+    if isinstance(images, np.ndarray | bytes):
+        raise ImageError("an array of images is predicted in memory, without a catalogue to write (out)")
+    return [Path(images)] if isinstance(images, str | PathLike) else [Path(image) for image in images]
+
+
+def write_predictions(
+    model: Model | Place,
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    views: int = 1,
+    interval: float | None = None,
+    others: Sequence[Place] = (),
+    kaggle: bool = False,
+    device: str = "",
+    progress: Progress = silent,
+) -> Predicted:
+    """Predict archives and folders, or one data folder, into a catalogue file, as `predict` does with `out`.
+
+    `kaggle` writes the columns of Kaggle's submissions (GalaxyID, Class1.1 …), without intervals.
+    """
+    place, paths = Path(load(model).place), [Path(other) for other in others]
+    add = None if interval is None else adding_bounds(place, interval, views=views, others=paths)
+    how: dict[str, Any] = {"others": paths, "views": views, "kaggle": kaggle, "adding": add}
+    return predict_files(place, sources, out, **how, device=device, progress=progress)
+
+
+def classify(
+    image: Place | bytes | NDArray[np.uint8],
+    model: Model | Place = "fork",
+    *,
+    views: int = VIEWS,
+    device: str = "",
+) -> Galaxy:
+    """Return the vote fractions of the galaxy in one image: a file, bytes, or an array uint8 (y, x, 3).
+
+    `print` draws its tree, with 90% intervals where the weights have them. Raises ImageError, RunError.
+
+    >>> hf.classify(np.zeros((424, 424, 3), np.uint8), views=1)["merger"] < 0.5
+    True
+    """
+    table = classify_all(
+        image[None] if isinstance(image, np.ndarray) else image, model, views=views, device=device
+    )
+    if table.rejects:
+        raise ImageError(next(iter(table.rejects.values())))
+    return next(table.galaxies())
+
+
+def classify_all(
+    images: Images,
+    model: Model | Place = "fork",
+    *,
+    views: int = VIEWS,
+    device: str = "",
+    progress: Progress = silent,
+) -> GalaxyTable:
+    """Predict images with 90% intervals; without them where there are none, which `remark` says.
+
+    Raises ImageError, RunError.
+    """
+    try:
+        return predict(model, images, views=views, interval=COVERAGE, device=device, progress=progress)
+    except MissingIntervals as error:
+        table = predict(model, images, views=views, device=device, progress=progress)
+        table.remark = f"no intervals: {error}"
+        return table
+
+
+def write_kaggle(table: GalaxyTable, out: Path) -> None:
+    """Write a table with the columns of Kaggle's submissions. Raises CatalogueError, DiskError."""
+    if not len(table):
+        raise CatalogueError(
+            f"{out}: none of the {len(table.rejects)} images could be read: nothing to write"
+        )
+    tree = table.tree
+    write_catalogue(kaggle_names(arrow_table(table["galaxy_id", *tree.columns]), tree), out)
+
+
+def recipe_of(recipe: Recipe | str, settings: Sequence[str] = (), **fields: Any) -> Recipe:
+    """Return a recipe by name, `encoder:NAME` or .toml file, with settings applied. Raises RecipeError."""
+    chosen = load_recipe(recipe, settings) if isinstance(recipe, str) else recipe
+    return replace(chosen, **fields)
+
+
+def hardware(device: str, memory: str = "", devices: int = 1, nodes: int = 1) -> Hardware:
+    """Return the hardware that the options name. Raises RecipeError for an amount that is none."""
+    return Hardware(device, devices, nodes, bytes_of(memory) if memory else None)
+
+
+def train(
+    data: Place,
+    recipe: Recipe | str = "fork",
+    out: Place = "runs/fork",
+    *,
+    settings: Sequence[str] = (),
+    weights: Place | None = None,
+    memory: str = "",
+    device: str = "",
+    devices: int = 1,
+    nodes: int = 1,
+    progress: Progress = silent,
+    **fields: Any,
+) -> RunFolder:
+    """Train a recipe on a data folder and return the run. Called again, it goes on where it stopped.
+
+    Keywords such as `epochs=5` change fields of the recipe, as `settings` ("epochs=5") do. `weights` is a
+    file to start the encoder from. Raises RecipeError, RunError, CatalogueError, DiskError.
+    """
+    chosen = recipe_of(recipe, settings, **fields)
+    devices_used = hardware(device, memory, devices, nodes)
+    shown = progress if is_first() else silent
+    start = None if weights is None else Path(weights)
+    train_run(Path(data), chosen, Path(out), weights=start, hardware=devices_used, progress=shown)
+    return RunFolder(Path(out))
+
+
+def tune(
+    data: Place,
+    recipe: Recipe | str,
+    out: Place = "tuning",
+    *,
+    trials: int = 20,
+    budget: str = "",
+    storage: str = "",
+    name: str = "",
+    space: Path | None = None,
+    settings: Sequence[str] = (),
+    weights: Place | None = None,
+    memory: str = "",
+    device: str = "",
+    progress: Progress = silent,
+    **fields: Any,
+) -> TuningResult:
+    """Search better settings of a recipe with Optuna: `.best` is the best trial. See `network.tuning.tune`.
+
+    `budget` is how long this worker takes trials ("2h"). Raises ExtraMissing without Optuna, RunError.
+    """
+    chosen = recipe_of(recipe, settings, **fields)
+    return search(
+        Path(data),
+        chosen,
+        Path(out),
+        space=load_space(chosen, space),
+        trials=trials,
+        seconds=seconds(budget) if budget else None,
+        storage=storage,
+        name=name,
+        weights=None if weights is None else Path(weights),
+        hardware=hardware(device, memory),
+        progress=progress,
+    )
+
+
+def finetune(
+    model: Model | Place,
+    cutouts: Place,
+    labels: Place,
+    out: Place,
+    *,
+    tree: str = "",
+    columns: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    test: int = 20,
+    validation: int = 20,
+    device: str = "",
+    progress: Progress = silent,
+) -> RunFolder:
+    """Teach a network labels of your own and return the run. Called again, it goes on where it stopped.
+
+    `labels` is a CSV or Parquet with `galaxy_id` and numbers from 0 to 1: the answers of `tree`, or plain
+    `columns` (default: all). `test` and `validation` are per cent of the labelled galaxies. Raises RunError,
+    CatalogueError, ImageError, RecipeError.
+    """
+    finetune_run(
+        Path(load(model).place),
+        Path(cutouts),
+        Path(labels),
+        Path(out),
+        tree=load_tree(tree) if tree else None,
+        columns=columns,
+        settings=settings,
+        split=Split(SALT, test, validation),
+        hardware=hardware(device),
+        progress=progress,
+    )
+    return RunFolder(Path(out))
+
+
+def export(model: Model | Place, out: Place, *, side: int = 424, half: bool = False) -> float | None:
+    """Write a network as one file, by its suffix: .onnx or .safetensors.
+
+    ONNX takes cutouts uint8 (galaxy, side, side, 3); returned is its largest difference from PyTorch.
+    A .safetensors file has its adapters merged; `half` halves its bytes. Raises RunError, ExtraMissing,
+    DiskError.
+    """
+    place, path = Path(load(model).place), Path(out)
+    if path.suffix == ".onnx":
+        return write_onnx(place, path, side=side)
+    if path.suffix == ".safetensors":
+        merge(place, path, half=half)
+        return None
+    raise RunError(f'{path}: a network is written as .onnx or .safetensors, not "{path.suffix}"')
+
+
+def versions() -> dict[str, str]:
+    """Return versions, device, precision and threads."""
+    device = best_device()
+    packages = {package: metadata.version(package) for package in PACKAGES}
+    hardware = {"device": device, "precision": best_precision(device), "threads": torch.get_num_threads()}
+    entries = {"hubblefork": __version__, "python": platform.python_version(), **packages, **hardware}
+    return {name: str(value) for name, value in entries.items()}

@@ -1,0 +1,110 @@
+"""The commands that make data: fetch, ingest, split, mock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hubblefork.cli.options import DATA, Data, JudgeOn, Salt, Test, Tree, Validation
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=DATA)
+def fetch(
+    survey: Annotated[str, typer.Argument(help="kaggle (needs your Kaggle credentials) or gz2.")],
+    out: Annotated[Path, typer.Option(help="The folder for the files.")],
+) -> None:
+    """Download the images and labels of a survey. Called again, it goes on.
+
+    Example: hubblefork fetch gz2 --out gz2/
+    """
+    from hubblefork.cli.terminal import bar
+    from hubblefork.data.surveys import fetch as download
+    from hubblefork.data.surveys import load_survey
+
+    terms = load_survey(survey)
+    typer.echo(f"{terms.title}. {terms.terms}\nCite: {'; '.join(terms.citations)}")
+    download(survey, out, progress=bar)
+    typer.echo(f"Next: hubblefork ingest {out} --out data/")
+
+
+@app.command(rich_help_panel=DATA)
+def ingest(
+    inputs: Annotated[
+        list[Path], typer.Argument(help="A folder of Kaggle's files, archives or folders of images.")
+    ],
+    out: Annotated[Path, typer.Option(help="The data folder to write.")],
+    labels: Annotated[
+        list[Path] | None, typer.Option(help="Label tables: .csv, .zip of a .csv, .parquet.")
+    ] = None,
+    tree: Tree = "galaxy_zoo_2",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad image or label.")] = False,
+    salt: Salt = "hubblefork",
+    test: Test = 0,
+    validation: Validation = 20,
+    judge_on: JudgeOn = None,
+) -> None:
+    """Read images and labels into one catalogue. Bad ones are listed in rejects.csv.
+
+    Example: hubblefork ingest kaggle/ --out data/ --test 30 --validation 15
+    """
+    from hubblefork.cli.tables import ingest_lines, show
+    from hubblefork.cli.terminal import bar
+    from hubblefork.data.ingest import ingest as read
+    from hubblefork.data.split import Split, read_ids
+    from hubblefork.zoo import load_tree
+
+    chosen = Split(salt, test, validation, read_ids(judge_on) if judge_on else None)
+    summary = read(inputs, out, labels=labels or [], tree=load_tree(tree), strict=strict, progress=bar)
+    show(*ingest_lines(summary, out))
+    if chosen != Split():
+        _split(out, chosen)
+
+
+@app.command(rich_help_panel=DATA)
+def split(
+    data: Data,
+    salt: Salt = "hubblefork",
+    test: Test = 0,
+    validation: Validation = 20,
+    judge_on: JudgeOn = None,
+) -> None:
+    """Change the training, validation and test sets of a data folder. A hash of the id decides.
+
+    Example: hubblefork split data/ --test 30 --validation 15 --judge-on unselected_ids.txt
+    """
+    from hubblefork.data.split import Split, read_ids
+
+    _split(data, Split(salt, test, validation, read_ids(judge_on) if judge_on else None))
+
+
+def _split(data: Path, chosen: Any) -> None:
+    from hubblefork.api.skies import set_split
+
+    counts = set_split(data, chosen)
+    typer.echo("labelled galaxies: " + ", ".join(f"{part} {count}" for part, count in counts.items()))
+
+
+@app.command(rich_help_panel=DATA)
+def mock(
+    folder: Annotated[Path, typer.Argument(help="The folder to write, in the layout of Kaggle's files.")],
+    galaxies: Annotated[int, typer.Option(help="Labelled galaxies. A quarter as many get no labels.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same sky.")] = 0,
+    merger_fraction: Annotated[float, typer.Option(help="The true fraction of mergers.")] = 0.05,
+    seeing: Annotated[float, typer.Option(help="Factor on the width of the PSF.")] = 1.0,
+    noise: Annotated[float, typer.Option(help="Factor on the noise of the sky.")] = 1.0,
+    pixel: Annotated[float, typer.Option(help="Factor on the size of a pixel.")] = 1.0,
+) -> None:
+    """Draw a mock sky in the layout of Kaggle's files, with the truth beside it.
+
+    Example: hubblefork mock sky/ --galaxies 1000 --seed 1
+    """
+    from hubblefork.cli.terminal import bar
+    from hubblefork.mock import write_mock_sky
+
+    sky: dict[str, Any] = {"seeing": seeing, "noise": noise, "pixel": pixel}
+    write_mock_sky(folder, galaxies=galaxies, seed=seed, merger_fraction=merger_fraction, **sky, progress=bar)
+    typer.echo(f"{folder}: a mock sky of {galaxies} labelled galaxies. The truth is in truth.parquet")

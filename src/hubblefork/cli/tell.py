@@ -1,0 +1,93 @@
+"""The commands that show: report, study, demo, info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hubblefork.cli.options import TELL, Run
+from hubblefork.cli.study import study
+
+if TYPE_CHECKING:
+    from hubblefork.errors import ExtraMissing
+    from hubblefork.network.model import Parameters
+    from hubblefork.network.recipe import Recipe
+
+app = typer.Typer()
+info = typer.Typer(help="Show versions and hardware, decision trees, recipes.")
+app.add_typer(study, name="study", rich_help_panel=TELL)
+app.add_typer(info, name="info", rich_help_panel=TELL)
+
+
+@app.command(rich_help_panel=TELL)
+def report(
+    run: Run,
+    predictions: Annotated[Path | None, typer.Option(help="A catalogue of predictions to add.")] = None,
+) -> None:
+    """Write one HTML page about a run: data, training, errors, prototypes, mergers.
+
+    Example: hubblefork report runs/lab-cnn --predictions predictions.parquet
+    """
+    from hubblefork.api.skies import report as write_report
+    from hubblefork.cli.terminal import bar
+
+    typer.echo(write_report(run, predictions=predictions, progress=bar))
+
+
+@app.command(rich_help_panel=TELL)
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for everything.")] = Path("demo"),
+    galaxies: Annotated[int, typer.Option(help="Labelled galaxies of the mock sky.")] = 1600,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same sky and run.")] = 0,
+) -> None:
+    """Run everything on a mock sky, in minutes: mock, ingest, train, evaluate, predict, mergers, report."""
+    from hubblefork.api.skies import run_demo
+    from hubblefork.cli.terminal import bar
+
+    typer.echo(run_demo(out, galaxies=galaxies, seed=seed, progress=bar))
+
+
+@info.callback(invoke_without_command=True)
+def versions(context: typer.Context) -> None:
+    """Show versions, device, precision and threads.
+
+    Example: hubblefork info
+    """
+    if context.invoked_subcommand is None:
+        from hubblefork.api.models import versions as list_versions
+
+        for key, value in list_versions().items():
+            typer.echo(f"{key:<12} {value}")
+
+
+@info.command()
+def tree(
+    name: Annotated[str, typer.Argument(help="A decision tree's name, or a .toml file.")] = "galaxy_zoo_2",
+) -> None:
+    """Draw a decision tree."""
+    from hubblefork.cli.tables import drawn_tree, show
+    from hubblefork.zoo import load_tree
+
+    show(drawn_tree(load_tree(name)))
+
+
+@info.command()
+def recipes() -> None:
+    """List the recipes with their numbers of parameters."""
+    from hubblefork.cli.tables import recipe_table, show
+    from hubblefork.network.recipe import load_recipe, recipe_names
+
+    show(recipe_table([(recipe, _parameters(recipe)) for recipe in map(load_recipe, recipe_names())]))
+
+
+def _parameters(recipe: Recipe) -> Parameters | ExtraMissing:
+    from hubblefork.errors import ExtraMissing
+    from hubblefork.network.model import count_by_recipe
+    from hubblefork.zoo import load_tree
+
+    try:
+        return count_by_recipe(recipe, load_tree())
+    except ExtraMissing as missing:
+        return missing

@@ -1,0 +1,220 @@
+"""The commands that use a trained network: classify, predict, evaluate, mergers, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hubblefork.cli.options import USE, Device, Model, Views
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=USE)
+def classify(
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders, zips or tars of them.")],
+    run: Annotated[
+        Path | None, typer.Option(help="A run folder or .safetensors file instead of `fork`.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write Kaggle's columns to a .csv, .parquet, .fits or .vot file.")
+    ] = None,
+    views: Views = 16,
+    device: Device = "",
+) -> None:
+    """Draw the decision tree of each galaxy with its vote fractions, by the embedded network.
+
+    Example: hubblefork classify my_galaxy.jpg
+    """
+    from hubblefork.api import models
+    from hubblefork.cli.terminal import bar
+
+    table = models.classify_all(images, run or "fork", views=views, device=device, progress=bar)
+    for reason in table.rejects.values():
+        typer.secho(reason, fg="red", err=True)
+    if out is not None:
+        models.write_kaggle(table, out)
+        typer.echo(f"{out}: {len(table)} galaxies, {len(table.rejects)} images could not be read")
+        return
+    for galaxy in table.galaxies():
+        typer.echo(f"{galaxy}\n")
+    if table.remark:
+        typer.secho(table.remark, fg="yellow", err=True)
+    if not len(table):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=USE)
+def predict(
+    model: Model,
+    sources: Annotated[
+        list[Path], typer.Argument(help="Zips and tars of images, folders of them, or one data folder.")
+    ],
+    out: Annotated[Path, typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot.")],
+    kaggle: Annotated[
+        bool, typer.Option("--kaggle", help="The columns of Kaggle's submissions: GalaxyID, Class1.1 …")
+    ] = False,
+    views: Views = 1,
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", help="Another run to average with. May be repeated.")
+    ] = None,
+    intervals: Annotated[
+        float | None, typer.Option(help="Add <answer>_low and _high with this coverage: 0.68, 0.9 or 0.95.")
+    ] = None,
+    device: Device = "",
+) -> None:
+    """Predict the vote fractions of every image into a catalogue. Called again, it goes on.
+
+    Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
+    hubblefork predict fork tiles/*.tar --views 16 --out catalogue.parquet
+    """
+    from hubblefork.api import models
+    from hubblefork.cli.terminal import bar
+
+    how: dict[str, Any] = {"kaggle": kaggle, "views": views, "others": others or [], "interval": intervals}
+    made = models.write_predictions(model, sources, out, **how, device=device, progress=bar)
+    typer.echo(f"{made.path}: {made.galaxies} galaxies, {len(made.rejects)} images could not be read")
+
+
+@app.command(rich_help_panel=USE)
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder. With --baselines also a data folder.")],
+    part: Annotated[str, typer.Option(help="test or validation. Default: test if the split has one.")] = "",
+    baselines: Annotated[bool, typer.Option("--baselines", help="Only the baselines.")] = False,
+    views: Views = 1,
+    shift: Annotated[
+        Path | None,
+        typer.Option(help="Score how unlike the training galaxies these images are (an archive or folder)."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The catalogue of the scores of --shift.")] = None,
+    device: Device = "",
+) -> None:
+    """Measure RMSE, agreement and coverage on galaxies outside the training set, beside the baselines.
+
+    Example: hubblefork evaluate runs/lab-cnn
+    hubblefork evaluate runs/lab-cnn --shift images_test_rev1.zip --out shift.parquet
+    """
+    from hubblefork.api import judging
+    from hubblefork.cli.tables import baselines_table, evaluation_tables, show
+    from hubblefork.cli.terminal import bar
+
+    if (shift is None) != (out is None):
+        raise typer.BadParameter("--shift and --out go together: images, and the catalogue of their scores")
+    if shift is not None and out is not None:
+        _shift(run, shift, out, device)
+    elif baselines:
+        show(baselines_table(judging.evaluate_baselines(run, part)))
+    else:
+        show(*evaluation_tables(judging.evaluate(run, part, views=views, device=device, progress=bar)))
+
+
+def _shift(run: Path, images: Path, out: Path, device: str) -> None:
+    from hubblefork.cli.terminal import bar
+    from hubblefork.studies.shift import judge_survey
+
+    test = judge_survey(run, images, out, device=device, progress=bar)
+    typer.echo(
+        f"{out}: {test.galaxies} galaxies against {test.held_out} held-out galaxies of the training survey: "
+        f"Kolmogorov–Smirnov distance {test.distance:.3f}, p = {test.p_value:.2g}; "
+        f"{test.beyond:.1%} lie beyond the 95th percentile of the held-out galaxies"
+    )
+    if test.shifted:
+        typer.secho(
+            f"warning: unlike the training survey (p < {test.chance:g}). Its completeness and false-positive "
+            "rate need not hold here. Label some of these galaxies and calibrate on them",
+            fg="yellow",
+            err=True,
+        )
+
+
+@app.command(rich_help_panel=USE)
+def mergers(
+    catalogue: Annotated[Path, typer.Argument(help="A catalogue of predicted or of volunteers' fractions.")],
+    answer: Annotated[str, typer.Option(help="The answer to count.")] = "merger",
+    threshold: Annotated[float, typer.Option(help="Count galaxies with at least this fraction.")] = 0.3,
+    predicted_threshold: Annotated[
+        float | None, typer.Option(help="Another threshold for predictions. Votes keep --threshold.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option(help='Count by an expression instead: "spiral > 0.5 & barred > 0.3".')
+    ] = "",
+    calibrate_on: Annotated[
+        Path | None,
+        typer.Option(help="A run, or a catalogue of predictions, with labelled galaxies outside training."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels of the calibration galaxies. Default: those of the run's data."),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Only galaxies with enough votes (Willett et al. 2013, table 3).")
+    ] = False,
+    weight_column: Annotated[str, typer.Option(help="A column of weights, one a galaxy.")] = "",
+    bins: Annotated[str, typer.Option(help="Also in bins: COLUMN, or COLUMN:0.02,0.05,0.1 with edges.")] = "",
+    column: Annotated[
+        str, typer.Option(help="The column with the values of --bins, if named otherwise.")
+    ] = "",
+    time: Annotated[
+        str, typer.Option(help='T_obs for a rate: "0.3", "0.2-0.4" (Gyr), "normal:0.3,0.1", "lotz-gm20".')
+    ] = "",
+    density: Annotated[str, typer.Option(help='Number density for a rate by volume: "1e-2 Mpc-3".')] = "",
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
+    figures: Annotated[Path | None, typer.Option(help="A folder for figures (PDF, PNG).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Estimate the merger fraction, or that of any answer, with intervals; and the merger rate.
+
+    Corrections come from labelled galaxies outside training: those of the catalogue's run, unless
+    --calibrate-on names others.
+
+    Example: hubblefork mergers predictions.parquet --threshold 0.3 --time 0.2-0.4
+    """
+    from hubblefork.api.fractions import measure
+    from hubblefork.cli.tables import fraction_lines, fraction_text, show
+
+    if where and predicted_threshold is not None:
+        raise typer.BadParameter("--predicted-threshold goes with --answer, not with --where")
+    if density and not time:
+        raise typer.BadParameter("--density makes a rate by volume, which needs --time as well")
+    result = measure(
+        catalogue,
+        where or (answer, threshold),
+        threshold=predicted_threshold,
+        calibrate_on=calibrate_on,
+        labels=labels,
+        clean=clean,
+        weights=weight_column,
+        bins=bins,
+        column=column,
+        level=level,
+    )
+    rates = result.fraction.rates(time, density) if time else {}
+    binned_by = bins.partition(":")[0]
+    if json:
+        typer.echo(fraction_text(result.fraction, rates))
+    else:
+        show(*fraction_lines(catalogue, result, binned_by, rates, time))
+    if figures:
+        result.draw(figures, rate=rates.get("per_volume"), column=binned_by)
+        typer.echo(f"figures in {figures}", err=True)
+
+
+@app.command(rich_help_panel=USE)
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="The file to write: .onnx, or .safetensors (adapters merged).")],
+    side: Annotated[int, typer.Option(help="For .onnx: side of the cutouts, in pixels.")] = 424,
+    half: Annotated[bool, typer.Option("--half", help="For .safetensors: half precision.")] = False,
+) -> None:
+    """Write a network as one file: ONNX from cutouts to fractions, or weights that need no other file.
+
+    Example: hubblefork export runs/lab-cnn --out lab-cnn.onnx
+    hubblefork export runs/resnet50-lora --out resnet50-lora.safetensors
+    """
+    from hubblefork.api import models
+
+    difference = models.export(model, out, side=side, half=half)
+    checked = f": uint8 (galaxy, {side}, {side}, 3) in; at most {difference:.1g} from PyTorch"
+    typer.echo(f"{out}{'' if difference is None else checked}")

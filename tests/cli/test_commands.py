@@ -1,0 +1,136 @@
+"""The command line: quick help, one-line errors, every command documented."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, get_args, get_origin
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from hubblefork import __version__, cli
+from hubblefork.errors import RecipeError
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from hubblefork.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'lightning', 'numpy', 'pyarrow', 'astropy', 'galsim'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_the_commands_are_a_dozen_and_a_few():
+    assert set(COMMANDS) == {
+        *("fetch", "ingest", "split", "mock", "train", "tune", "finetune"),
+        *("classify", "predict", "evaluate", "mergers", "export", "report", "study", "demo", "info"),
+    }
+    assert all(command.rich_help_panel in ("Data", "Learn", "Use", "Tell") for command in COMMANDS.values())
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_and_a_place_in_the_tour(name):
+    assert COMMANDS[name].help.strip()
+    assert f"hubblefork {name}" in (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+
+
+def test_one_option_has_one_meaning():
+    """--weights is a start file everywhere, --labels a table, …: an option has one type in all commands."""
+    types = {}
+    for command in _all_commands(cli.app):
+        for parameter in signature(command).parameters.values():
+            annotated = eval(parameter.annotation, vars(import_module(command.__module__)))
+            kind, option = get_args(annotated) if get_origin(annotated) is Annotated else (None, None)
+            if isinstance(option, typer.models.OptionInfo):
+                name = option.param_decls[0] if option.param_decls else parameter.name
+                (plain,) = re.findall(r"Path|int|float|str|bool", str(kind))
+                types.setdefault(name, {})[command.__qualname__] = plain
+    mixed = {name: kinds for name, kinds in types.items() if len(set(kinds.values())) > 1}
+    assert set(mixed) == {"seeds"}  # of `study compare` also RECIPE:N
+
+
+def _all_commands(app):
+    for group in app.registered_groups:
+        yield from _all_commands(group.typer_instance)
+    yield from (command.callback for command in app.registered_commands)
+
+
+def test_version_is_shown():
+    shown = run("--version")
+    assert shown.exit_code == 0 and shown.stdout.strip() == f"hubblefork {__version__}"
+
+
+def test_quiet_shows_no_bars(tmp_path):
+    words = ("mock", tmp_path / "sky", "--galaxies", 4)
+    assert "mock sky" in run(*words).stderr
+    assert run("-q", *words).stderr == ""
+
+
+def test_a_mistake_is_one_line_and_status_1(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hubblefork", "train", "nowhere", "--recipe", "lab-cn", "--out", "run"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err.strip()
+    assert ended.value.code == 1
+    assert len(said.splitlines()) == 1
+    assert said.startswith('RecipeError: there is no recipe "lab-cn" (did you mean "lab-cnn"?)')
+
+
+def test_an_interruption_says_that_the_same_command_goes_on(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert "goes on where it stopped" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_not_dressed_up(monkeypatch):
+    def broken():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_the_tree_is_drawn_with_every_question_and_answer(tree):
+    drawn = " ".join(run("info", "tree").stdout.split())
+    for question in tree.questions:
+        assert question.task in drawn
+    for answer in tree.answers:
+        assert answer.column in drawn
+
+
+def test_recipes_are_listed_with_both_counts():
+    shown = run("info", "recipes").stdout
+    assert "1,652,389" in shown and "1,652,453" in shown
+
+
+def test_info_names_versions_and_device():
+    shown = run("info").stdout
+    for word in ("hubblefork", "torch", "device", "precision", "threads"):
+        assert word in shown
+
+
+def test_settings_reach_the_recipe(tmp_path):
+    failed = run("train", tmp_path, "--recipe", "lab-cnn", "--out", tmp_path / "run", "--set", "epoch=3")
+    assert isinstance(failed.exception, RecipeError)
+    assert 'no field "epoch"' in str(failed.exception)

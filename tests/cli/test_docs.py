@@ -1,0 +1,104 @@
+"""Every command of the README and of the documents runs, in their order, on a mock sky."""
+
+import re
+import shlex
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hubblefork.cli import app
+from hubblefork.data.catalogue import galaxy_ids, read_catalogue
+from hubblefork.mock import write_mock_sky
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "docs/tour.md", "docs/finetuning.md")
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
+TOUR = TEXTS["docs/tour.md"]
+# run, with smaller settings, in tests/studies
+MINUTES = tuple(f"study {name}" for name in ("lab", "soft-target", "mergers", "compare"))
+COMMANDS = [
+    (name, command)
+    for name, text in TEXTS.items()
+    for command in re.findall(r"^(?:\$ )?hubblefork (.+)$", text, re.MULTILINE)
+    if not command.startswith(MINUTES)
+]
+BRIEFLY = ["--set", "epochs=1", "--set", "steps_per_epoch=2", "--device", "cpu"]
+SMALL = {  # what a command of the tour is given besides, where networks are large
+    "vgg7": ["--set", "width=2"],
+    "resnet50-lora": ["--set", "architecture=encoder:resnet10t", "--set", "pretrained="],
+}
+TRAINING = ("train", "tune", "finetune")
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory):
+    """A folder in which the documents' file names exist."""
+    folder = tmp_path_factory.mktemp("documents") / "sky"
+    write_mock_sky(folder / "kaggle", galaxies=60, seed=2, processes=1)
+    shutil.copy(folder / "kaggle" / "images_test_rev1.zip", folder)
+    shutil.copy(folder / "images_test_rev1.zip", folder / "survey.zip")
+    with zipfile.ZipFile(folder / "images_test_rev1.zip") as archive:
+        (folder / "my_galaxy.jpg").write_bytes(archive.read(archive.namelist()[0]))
+    ids = galaxy_ids(read_catalogue(folder / "kaggle" / "truth.parquet")).tolist()
+    (folder / "unselected_ids.txt").write_text("\n".join(map(str, ids)))
+    with zipfile.ZipFile(folder / "kaggle" / "images_training_rev1.zip") as archive:
+        archive.extractall(folder / "cutouts")
+    (folder / "tiles").mkdir()
+    for number, name in enumerate(archive.namelist()[:2]):
+        with tarfile.open(folder / "tiles" / f"{number}.tar", "w") as tile:
+            tile.add(folder / "cutouts" / name, name)
+    (folder / "my_network.py").write_text(re.search(r"```python\n(# my_network.+?)```", TOUR, re.DOTALL)[1])
+    own = TEXTS["docs/finetuning.md"]
+    (folder / "rings.toml").write_text(re.search(r"```toml\n(.+?)```", own, re.DOTALL)[1])
+    rows = [(Path(name).stem, number % 2) for number, name in enumerate(sorted(archive.namelist()))]
+    _write(folder / "labels.csv", "galaxy_id,ring", (f"{name},{ring}" for name, ring in rows))
+    nuclear = (f"{name},{ring},{1 - ring},{ring},0" for name, ring in rows)
+    _write(folder / "votes.csv", "galaxy_id,ring,no_ring,nuclear,outer", nuclear)
+    return folder
+
+
+def _write(path, header, lines):
+    path.write_text("\n".join([header, *lines, ""]))
+
+
+@pytest.fixture(scope="module")
+def places(sky):
+    """A copy of that folder for each document."""
+    return {name: Path(shutil.copytree(sky, sky.parent / Path(name).stem)) for name in DOCUMENTS}
+
+
+def test_the_documents_have_commands():
+    assert {name for name, _ in COMMANDS} == set(DOCUMENTS)
+    assert len(COMMANDS) >= 35
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
+def test_a_command_of_a_document_runs(places, monkeypatch, name, command):
+    monkeypatch.chdir(places[name])
+    words = [word for part in shlex.split(command) for word in sorted(map(str, Path().glob(part))) or [part]]
+    done = CliRunner().invoke(app, words + _briefly(words), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    if "--out" in words:
+        assert Path(words[words.index("--out") + 1]).exists()
+
+
+def _briefly(words):
+    verb = words[2] if words[0] == "--networks" else words[0]
+    if verb not in TRAINING:
+        return []
+    recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""
+    fewer = ["--trials", "1"] if verb == "tune" else []
+    return [*BRIEFLY, *SMALL.get(recipe, []), *fewer, *(["--folds", "2"] if "--folds" in words else [])]
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
+)
+def test_lines_of_documents_are_short(name):
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    long = [number for number, line in enumerate(lines, 1) if len(line) > 120 and not line.startswith("|")]
+    assert not [number for number in long if not lines[number - 1].startswith("hubblefork study")]
