@@ -16,41 +16,48 @@ from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.weights import read_recipe
 from hubblefork.stats.metrics import error_terms, in_total, rmse
-from hubblefork.studies.compare import Wanted, Ways, run_compare
-from hubblefork.studies.compare.plan import make_plan, parse_shares
-from hubblefork.studies.compare.verdict import judge_networks
+from hubblefork.studies.compare import judge_networks, run_compare
+from hubblefork.studies.study import load_study, parse_shares
+
+
+def planned(galaxies=1000, **changes):
+    """The trainings of a comparison, those on all galaxies first."""
+    trainings = load_study("compare", **changes).trainings(galaxies)
+    return [training for seeds in trainings.values() for training in seeds]
 
 
 def test_every_recipe_has_its_seeds_and_every_curve_its_shares():
-    wanted = Wanted(
+    trainings = planned(
         recipes=["lab-cnn", "fork"],
         seeds=["2", "fork:1"],
         settings=["steps_per_epoch=5", "fork:epochs=3"],
+        defaults=["epochs=9", "fork:steps_per_epoch=7"],
         curves=["lab-cnn"],
         shares="1,1/4",
     )
-    plan = make_plan(wanted, galaxies=1000, defaults=["epochs=9", "fork:steps_per_epoch=7"])
     folders = ["lab-cnn/seed-0", "lab-cnn/seed-1", "fork/seed-0"]
-    assert [training.folder for training in plan.all[:3]] == folders
-    assert [training.folder for training in plan.all[3:]] == [f"lab-cnn/share-0.25/seed-{k}" for k in (0, 1)]
-    assert [training.recipe.seed for training in plan.all] == [0, 1, 0, 0, 1]
-    assert [training.share for training in plan.all] == [1, 1, 1, 0.25, 0.25]
-    assert [(training.recipe.epochs, training.recipe.steps_per_epoch) for training in plan.all[1:3]] == [
-        (9, 5),
-        (3, 5),
-    ]
-    assert plan.names == ("lab-cnn", "fork")
+    assert [training.folder for training in trainings[:3]] == folders
+    assert [training.folder for training in trainings[3:]] == [f"lab-cnn/share-0.25/seed-{k}" for k in (0, 1)]
+    assert [training.recipe.seed for training in trainings] == [0, 1, 0, 0, 1]
+    assert [training.share for training in trainings] == [1, 1, 1, 0.25, 0.25]
+    recipes = [training.recipe for training in trainings[1:3]]
+    assert [(recipe.epochs, recipe.steps_per_epoch) for recipe in recipes] == [(9, 5), (3, 5)]
 
 
 def test_a_share_has_its_square_root_of_the_steps():
-    wanted = Wanted(recipes=["lab-cnn"], settings=["steps_per_epoch=0", "batch_size=64"], curves=["lab-cnn"])
-    plan = make_plan(wanted, galaxies=1000)
-    steps = {training.share: training.recipe.steps_per_epoch for training in plan.all}
+    settings = ["steps_per_epoch=0", "batch_size=64"]
+    trainings = planned(recipes=["lab-cnn"], seeds=["1"], settings=settings, curves=["lab-cnn"])
+    steps = {training.share: training.recipe.steps_per_epoch for training in trainings}
     assert steps == {1.0: 0, 0.125: 6, 0.25: 8, 0.5: 12}
 
 
+def test_quick_defaults_are_added_and_settings_win():
+    (training,) = planned(quick=True, recipes=["vgg7"], seeds=["1"], settings=["epochs=5"])
+    assert (training.recipe.epochs, training.recipe.steps_per_epoch) == (5, 8)
+
+
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("changes", "message"),
     [
         ({"ensembles": ["lab-cmm"]}, '"lab-cmm" .did you mean "lab-cnn"'),
         ({"curves": ["vgg7"]}, '"vgg7": not among the recipes compared'),
@@ -58,14 +65,14 @@ def test_a_share_has_its_square_root_of_the_steps():
         ({"seeds": ["3", "vgg7:1"]}, 'trains no "vgg7"'),
         ({"settings": ["vgg7:epochs=1"]}, 'trains no "vgg7"'),
         ({"recipes": ["lab-cnn", "lab-cnn"]}, "each is compared once"),
-        ({"shares": "1/8,2"}, "above 0 and at most 1"),
-        ({"shares": "1/0"}, "above 0 and at most 1"),
-        ({"shares": "half"}, "written as 1/8,1/4"),
+        ({"curves": ["fork"], "shares": "1/8,2"}, "above 0 and at most 1"),
+        ({"curves": ["fork"], "shares": "1/0"}, "above 0 and at most 1"),
+        ({"curves": ["fork"], "shares": "half"}, "written as 1/8,1/4"),
     ],
 )
-def test_what_cannot_be_planned_is_said(wanted, message):
+def test_what_cannot_be_planned_is_said(changes, message):
     with pytest.raises(RecipeError, match=message):
-        make_plan(Wanted(**{"recipes": ["lab-cnn", "fork"], **wanted}), galaxies=10)
+        planned(**{"recipes": ["lab-cnn", "fork"], **changes})
 
 
 def test_shares_are_fractions_or_decimals():
@@ -86,50 +93,49 @@ def terms(error, *, seeds=2, like=None):
 
 def test_the_best_beats_what_is_clearly_worse():
     networks = {"a": terms(0.1), "b": terms(0.11, like=10), "c": terms(0.15, like=20)}
-    found = judge_networks(networks, {"a": 0.1, "b": 0.11, "c": 0.15}, resamples=2000)
-    assert found.text == "a beats every other single network at p < 0.01."
-    assert found.rivals["c"].comparison.difference == pytest.approx(0.05, abs=0.002)
-    assert found.rivals["b"].p_holm == pytest.approx(2 * 2 / 2001)
+    verdict = judge_networks(networks, {"a": 0.1, "b": 0.11, "c": 0.15}, resamples=2000)
+    assert (verdict.best, verdict.beaten, verdict.open, verdict.better) == ("a", ["b", "c"], [], [])
+    assert verdict.differences["c"].difference == pytest.approx(0.05, abs=0.002)
+    assert verdict.p_holm["b"] == pytest.approx(2 * 2 / 2001)
 
 
-def test_who_is_not_beaten_is_named():
+def test_a_difference_that_may_be_chance_is_open():
     networks = {"a": terms(0.1), "b": terms(0.1, like=10), "c": terms(0.15, like=20)}
-    text = judge_networks(networks, {"a": 0.1, "b": 0.11, "c": 0.15}, resamples=500).text
-    assert text.startswith("a beats c at p < 0.01, but not b (")
-    assert judge_networks({"a": networks["a"]}, {"a": 0.1}).text.startswith("a is the only network")
+    verdict = judge_networks(networks, {"a": 0.1, "b": 0.11, "c": 0.15}, resamples=500)
+    assert (verdict.best, verdict.beaten, verdict.open) == ("a", ["c"], ["b"])
+    alone = judge_networks({"a": networks["a"]}, {"a": 0.1})
+    assert (alone.best, dict(alone.differences)) == ("a", {})
 
 
 def test_the_best_is_chosen_by_galaxies_that_do_not_judge():
     networks = {"a": terms(0.12), "b": terms(0.1, like=10)}
-    found = judge_networks(networks, {"a": 0.09, "b": 0.1}, resamples=500)
-    assert found.best == "a"
-    assert not found.rivals["b"].is_beaten
-    assert found.text.startswith("a does not beat b (−0.0")
-    assert found.text.endswith("b did better at p < 0.01.")
+    verdict = judge_networks(networks, {"a": 0.09, "b": 0.1}, resamples=500)
+    assert (verdict.best, verdict.beaten, verdict.better) == ("a", [], ["b"])
 
 
 TINY = [
     *("epochs=1", "steps_per_epoch=2", "batch_size=8", "crop=212", "stamp_size=40", "input_size=32"),
     *("vgg7:width=2", "vgg7:hidden_units=8"),
 ]
-WANTED = Wanted(
-    recipes=["lab-cnn", "vgg7"],
-    seeds=["2", "vgg7:1"],
-    settings=TINY,
-    ensembles=["lab-cnn"],
-    curves=["vgg7"],
-    shares="1/4,1/2,1",
-)
 
 
-def ways(**others):
-    return Ways(wanted=WANTED, views=2, quick=True, galaxies=60, device="cpu", **others)
+def study(**changes):
+    """Two networks on a small mock sky, one of them with an ensemble, the other with a learning curve."""
+    small = {
+        "recipes": ["lab-cnn", "vgg7"],
+        "seeds": ["2", "vgg7:1"],
+        "settings": TINY,
+        "ensembles": ["lab-cnn"],
+        "curves": ["vgg7"],
+        "shares": "1/4,1/2,1",
+    }
+    return load_study("compare", quick=True, views=2, galaxies=60, device="cpu", **{**small, **changes})
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     out = tmp_path_factory.mktemp("compare")
-    run_compare(None, out, ways=ways(), command=["hubblefork", "study", "compare"])
+    run_compare(None, out, study=study(), command=["hubblefork", "study", "compare"])
     return out
 
 
@@ -169,7 +175,9 @@ def test_the_table_has_what_evaluate_finds(place, tmp_path, tree):
 def test_the_page_has_verdict_differences_curves_and_trainings(place):
     numbers = numbers_of(place)
     page = html.unescape((place / "report" / "index.html").read_text())
-    assert all(text in page for text in numbers["verdicts"].values())
+    for verdict in numbers["verdicts"].values():
+        assert f"{verdict['best']} is the best network by the validation RMSE" in page
+        assert verdict["beaten"] + verdict["open"] + verdict["better"]
     assert len(numbers["sections"]["differences"]["differences"]) == 2
     points = numbers["sections"]["learning-curves"]["points"]["vgg7"]
     trained = numbers["sections"]["trainings"]["trainings"]
@@ -177,15 +185,15 @@ def test_the_page_has_verdict_differences_curves_and_trainings(place):
     assert trained["vgg7/share-0.25/seed-0"]["training_galaxies"] == points["galaxies"][0]
     table = numbers["sections"]["summary"]["networks"]
     assert points["rmse"][-1] == pytest.approx(table["vgg7"]["rmse"]["2"][0])
-    assert "extrapolation" in page and "did no better than the mean vote" in page
+    assert "extrapolation" in page and "No better than the mean vote: " in page
     assert (place / "report" / "learning-curves.pdf").exists()
 
 
 def test_called_again_it_neither_trains_nor_predicts(place, monkeypatch):
     monkeypatch.setattr("hubblefork.network.training._trainer", lambda *_: pytest.fail("it trains"))
-    monkeypatch.setattr("hubblefork.studies.compare.inputs.in_batches", lambda *_: pytest.fail("it predicts"))
+    monkeypatch.setattr("hubblefork.studies.results.predict_rows", lambda *_: pytest.fail("it predicts"))
     before = numbers_of(place)["sections"]["summary"]
-    run_compare(None, place, ways=ways())
+    run_compare(None, place, study=study())
     assert numbers_of(place)["sections"]["summary"] == before
 
 
@@ -197,7 +205,7 @@ def test_finished_runs_of_elsewhere_are_taken_as_they_are(place, tmp_path):
     assert other != text
     (elsewhere / "lab-cnn" / "seed-0" / "run.toml").write_text(other)
     before = sorted(path for path in elsewhere.rglob("*"))
-    run_compare(place / "data", tmp_path / "out", ways=ways(runs=[elsewhere], only_report=True))
+    run_compare(place / "data", tmp_path / "out", study=study(runs=[elsewhere], only_report=True))
     table = numbers_of(tmp_path / "out")["sections"]["summary"]["networks"]
     expected = numbers_of(place)["sections"]["summary"]["networks"]
     assert table["lab-cnn"]["rmse"] == expected["lab-cnn"]["rmse"]
@@ -239,12 +247,12 @@ def test_the_precision_of_a_run_may_be_another(place, tmp_path):
     recipe = elsewhere / "recipe.toml"
     recipe.write_text(recipe.read_text().replace('precision = "auto"', 'precision = "bf16"'))
     assert read_recipe(elsewhere) != load_recipe("vgg7", TINY[:6])
-    run_compare(place / "data", tmp_path / "out", ways=ways(runs=[elsewhere], only_report=True))
+    run_compare(place / "data", tmp_path / "out", study=study(runs=[elsewhere], only_report=True))
     assert "vgg7" in numbers_of(tmp_path / "out")["sections"]["summary"]["networks"]
 
 
 def test_before_anything_is_trained_it_says_what_cannot_be_done(place, tmp_path):
     with pytest.raises(RunError, match="views = 3: 1, or an even number"):
-        run_compare(None, tmp_path, ways=Ways(views=3, quick=True))
+        run_compare(None, tmp_path, study=load_study("compare", views=3, quick=True))
     with pytest.raises(RunError, match="no such folder of runs"):
-        run_compare(place / "data", tmp_path, ways=ways(runs=[tmp_path / "nowhere"]))
+        run_compare(place / "data", tmp_path, study=study(runs=[tmp_path / "nowhere"]))

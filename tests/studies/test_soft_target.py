@@ -1,7 +1,6 @@
 """The soft-target study: its verdict follows from numbers, its plan from the budget, its page from runs."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,80 +8,81 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import CatalogueError, RecipeError
-from hubblefork.studies.soft_target import Ways, run_soft_target
-from hubblefork.studies.soft_target.page import judge_claim
-from hubblefork.studies.soft_target.plan import NETWORKS, SHARES, make_plan
-from hubblefork.studies.study import check_addresses, settings_of
+from hubblefork.studies.results import total_terms
+from hubblefork.studies.soft_target import judge_claim, run_soft_target, tuned_from
+from hubblefork.studies.study import check_addresses, load_study, settings_of
+
+NETWORKS = ("vgg11", "vgg16", "resnet50", "resnet50-lora", "vgg7")
 
 
-def network(parameters, error, seed=0, galaxies=300):
-    """A network whose errors are normal, with a given standard deviation."""
-    rng = np.random.default_rng(seed)
-    votes = rng.random((galaxies, 37))
-    wrong = np.random.default_rng(seed + 1).normal(0, error, votes.shape)
-    found = SimpleNamespace(parameters=parameters, votes=votes, predicted=votes + wrong)
-    found.rmse = float(np.sqrt(np.mean(wrong**2)))
-    return found
+VOTES = np.random.default_rng(0).random((300, 37))
 
 
-def verdict(mean_vote=0.16, **larger):
-    others = {name: network(10_000_000 + k, error) for k, (name, error) in enumerate(larger.items())}
-    return judge_claim({"vgg7": network(6_000_000, 0.1), **others}, mean_vote=mean_vote, resamples=200)
+def terms(error, seed=1):
+    """Squared errors of a network whose errors are normal with a standard deviation."""
+    return total_terms(VOTES + np.random.default_rng(seed).normal(0, error, VOTES.shape), VOTES)
+
+
+def verdict(mean_vote=0.16, seed=1, **larger):
+    networks = {"vgg7": terms(0.1)} | {name: terms(error, seed) for name, error in larger.items()}
+    parameters = {name: 6_000_000 + 1_000_000 * place for place, name in enumerate(networks)}
+    return judge_claim(networks, parameters, mean_vote=mean_vote, resamples=200)
 
 
 def test_the_claim_holds_when_every_larger_network_is_clearly_worse():
-    found = verdict(vgg11=0.12, vgg16=0.13)
-    assert found.word == "holds"
-    assert found.behind["vgg16"].difference == pytest.approx(0.03, abs=0.002)
-    assert found.rank_correlation == pytest.approx(1.0)
+    result = verdict(vgg11=0.12, vgg16=0.13)
+    assert (result.word, result.worse) == ("holds", ["vgg11", "vgg16"])
+    assert result.behind["vgg16"].difference == pytest.approx(0.03, abs=0.002)
+    assert result.rank_correlation == pytest.approx(1.0)
 
 
 def test_it_does_not_when_one_is_clearly_better():
-    found = verdict(vgg11=0.12, resnet50=0.08)
-    assert found.word == "does not hold"
-    assert "resnet50 did better than vgg7 by more than chance" in found.text
+    result = verdict(vgg11=0.12, resnet50=0.08)
+    assert (result.word, result.better) == ("does not hold", ["resnet50"])
 
 
 def test_it_is_undecided_when_chance_can_explain_it():
-    larger = {"vgg11": network(10_000_000, 0.12), "vgg16": network(11_000_000, 0.1, seed=5)}
-    larger["vgg16"].votes = larger["vgg11"].votes
-    larger["vgg16"].predicted = larger["vgg11"].votes + np.random.default_rng(9).normal(0, 0.1, (300, 37))
-    found = judge_claim({"vgg7": network(6_000_000, 0.1), **larger}, mean_vote=0.16, resamples=200)
-    assert found.word == "is undecided"
-    assert "Not to be told from vgg7 by these galaxies: vgg16" in found.text
+    result = verdict(vgg11=0.12, vgg16=0.1, seed=9)
+    assert (result.word, result.worse, result.open) == ("is undecided", ["vgg11"], ["vgg16"])
 
 
 def test_nothing_is_decided_before_anything_is_learned():
-    found = verdict(mean_vote=0.09, vgg11=0.12, vgg16=0.13)
-    assert found.word == "is undecided"
-    assert "vgg7, vgg11 and vgg16 had not come below the mean vote" in found.text
-    assert "vgg16 had not come" in verdict(mean_vote=0.125, vgg11=0.12, vgg16=0.13).text
+    result = verdict(mean_vote=0.09, vgg11=0.12, vgg16=0.13)
+    assert (result.word, result.above) == ("is undecided", ["vgg7", "vgg11", "vgg16"])
+    assert verdict(mean_vote=0.125, vgg11=0.12, vgg16=0.13).above == ["vgg16"]
 
 
 def test_a_smaller_network_is_not_what_the_claim_is_about():
-    networks = {"vgg7": network(6_000_000, 0.1), "vgg7-tuned": network(5_000_000, 0.01)}
-    found = judge_claim(networks, mean_vote=0.16)
-    assert found.word == "is undecided"
-    assert found.behind == {}
+    networks = {"vgg7": terms(0.1), "vgg7-tuned": terms(0.01)}
+    result = judge_claim(networks, {"vgg7": 6_000_000, "vgg7-tuned": 5_000_000}, mean_vote=0.16)
+    assert (result.word, result.behind) == ("is undecided", {})
+
+
+def recipes_of(study):
+    return {name: seeds[0].recipe for (name, _), seeds in study.trainings(1000).items()}
 
 
 def test_the_budget_is_divided_without_rest_and_every_network_has_the_same():
-    plan = make_plan(budget=7200, trials=20, folds=5)
-    assert sum(SHARES.values()) == pytest.approx(1)
-    assert sum(plan.seconds.values()) == pytest.approx(7200)
-    assert {recipe.max_minutes for recipe in plan.recipes.values()} == {plan.seconds["vgg7"] / 60}
-    assert plan.tuned_from.max_minutes == 0
-    assert plan.of_fold(plan.recipes["vgg7"]).max_minutes == pytest.approx(0.1 * 7200 / 5 / 60)
+    study = load_study("soft_target", budget=7200)
+    assert sum(study.parts.values()) == pytest.approx(1)
+    assert sum(study.seconds.values()) == pytest.approx(7200)
+    assert {recipe.max_minutes for recipe in recipes_of(study).values()} == {study.seconds["vgg7"] / 60}
+    assert (tuned_from(study).max_minutes, tuned_from(study).epochs) == (0, 6)
+    with pytest.raises(RecipeError, match="a budget of -1 s: above 0"):
+        recipes_of(load_study("soft_target", budget=-1))
 
 
 def test_settings_go_to_all_or_to_one():
-    plan = make_plan(
-        budget=60, trials=1, folds=2, settings=["steps_per_epoch=3", "vgg16:batch_size=8", "tuning:epochs=2"]
-    )
-    assert {recipe.steps_per_epoch for recipe in plan.recipes.values()} == {3}
-    assert [name for name in NETWORKS if plan.recipes[name].batch_size == 8] == ["vgg16"]
-    assert plan.tuned_from.epochs == 2
+    settings = ["steps_per_epoch=3", "vgg16:batch_size=8", "tuning:epochs=2"]
+    study = load_study("soft_target", budget=60, settings=settings)
+    recipes = recipes_of(study)
+    assert tuple(recipes) == NETWORKS
+    assert {recipe.steps_per_epoch for recipe in recipes.values()} == {3}
+    assert [name for name in NETWORKS if recipes[name].batch_size == 8] == ["vgg16"]
+    assert tuned_from(study).epochs == 2
     assert settings_of("a", ["a:x=1", "x=0", "b:x=2"]) == ["x=0", "x=1"]
+    with pytest.raises(RecipeError, match='no "vgg7-tuned"'):
+        recipes_of(load_study("soft_target", settings=["vgg7-tuned:epochs=2"]))
 
 
 def test_settings_of_strangers_are_refused_all_at_once():
@@ -92,7 +92,7 @@ def test_settings_of_strangers_are_refused_all_at_once():
 
 def test_without_data_it_says_what_it_needs(tmp_path):
     with pytest.raises(CatalogueError, match=r"--data data/.*or --quick"):
-        run_soft_target(None, tmp_path, ways=Ways())
+        run_soft_target(None, tmp_path)
 
 
 TINY = [
@@ -110,15 +110,15 @@ TINY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def ways():
-    return Ways(budget=100.0, settings=TINY, trials=1, folds=2, quick=True, galaxies=60, device="cpu")
+def study():
+    changes = {"budget": 100.0, "trials": 1, "folds": 2, "galaxies": 60, "device": "cpu"}
+    return load_study("soft_target", quick=True, settings=TINY, **changes)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, ways):
+def place(tmp_path_factory):
     out = tmp_path_factory.mktemp("soft-target")
-    run_soft_target(None, out, ways=ways, command=["hubblefork", "study", "soft-target"])
+    run_soft_target(None, out, study=study(), command=["hubblefork", "study", "soft-target"])
     return out
 
 
@@ -135,9 +135,9 @@ def test_the_whole_study_runs_and_its_page_has_every_network(place):
     assert len(numbers["sections"]["folds"]["folds"]["rmse"]["folds"]) == 2
 
 
-def test_called_again_it_trains_nothing(place, ways, monkeypatch):
+def test_called_again_it_trains_nothing(place, monkeypatch):
     monkeypatch.setattr("hubblefork.network.training._trainer", lambda *_: pytest.fail("it trains"))
-    run_soft_target(None, place, ways=ways)
+    run_soft_target(None, place, study=study())
 
 
 def test_what_is_missing_is_said(place, tmp_path):

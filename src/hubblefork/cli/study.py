@@ -97,27 +97,25 @@ def compare(
     Example: hubblefork study compare --data data/ --recipe lab-cnn --recipe fork --out studies/compare/
     """
     from hubblefork.cli.bars import bar
-    from hubblefork.studies.compare import Wanted, Ways, run_compare
-    from hubblefork.studies.study import copy_record
+    from hubblefork.studies.compare import run_compare
+    from hubblefork.studies.study import copy_record, load_study
 
-    wanted = Wanted(
-        recipes=recipes or Wanted.recipes,
-        seeds=seeds or Wanted.seeds,
-        settings=settings or [],
-        ensembles=ensembles or [],
-        curves=curves or [],
-        shares=shares,
-    )
-    ways = Ways(
-        wanted=wanted,
-        runs=runs or [],
+    plan = load_study(
+        "compare",
+        quick=quick,
+        recipes=recipes,
+        seeds=seeds,
+        settings=settings,
+        runs=runs,
+        ensembles=ensembles,
         views=views,
+        curves=curves,
+        shares=shares,
         weights=weights,
         device=device,
-        quick=quick,
         only_report=only_report,
     )
-    page = run_compare(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar)
+    page = run_compare(data, out, study=plan, command=["hubblefork", *sys.argv[1:]], progress=bar)
     if record is not None:
         copy_record(page.parent, record)
     typer.echo(page)
@@ -169,20 +167,21 @@ def soft_target(
     """
     from hubblefork.cli.bars import bar
     from hubblefork.io import seconds
-    from hubblefork.studies.soft_target import Ways, run_soft_target
-    from hubblefork.studies.study import copy_record
+    from hubblefork.studies.soft_target import run_soft_target
+    from hubblefork.studies.study import copy_record, load_study
 
-    ways = Ways(
+    plan = load_study(
+        "soft_target",
+        quick=quick,
         budget=seconds(budget) if budget else None,
-        settings=settings or [],
+        settings=settings,
         trials=trials,
         folds=folds,
         weights=weights,
         device=device,
-        quick=quick,
         only_report=only_report,
     )
-    page = run_soft_target(data, out, ways=ways, command=["hubblefork", *sys.argv[1:]], progress=bar)
+    page = run_soft_target(data, out, study=plan, command=["hubblefork", *sys.argv[1:]], progress=bar)
     if record is not None:
         copy_record(page.parent, record)
     typer.echo(page)

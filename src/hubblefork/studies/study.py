@@ -1,32 +1,173 @@
-"""What all studies share: settings, the mock sky, trainings that resume, speed, and the record of a page."""
+"""A study of networks: what is trained, how it is judged, and what all studies share.
+
+`load_study` reads a study from a TOML file of this package. A study keeps below its folder OUT:
+
+runs/<folder of the training>       the trainings
+judged/<digest of the weights>      predictions and speed of each run (see `studies.results`)
+sky, data                           the mock sky of `quick`
+"""
 
 from __future__ import annotations
 
 import gc
 import json
+import math
 import shutil
-import time
 import tomllib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import tomli_w
-
+from hubblefork.api import judging
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import Split, read_split, write_split
-from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, did_you_mean
 from hubblefork.io import Progress, replacing, silent, write_text
 from hubblefork.mock import write_mock_sky
-from hubblefork.network.predict import Predictor
-from hubblefork.network.recipe import Recipe
+from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.training import train
-from hubblefork.network.weights import load_weights, read_recipe
 from hubblefork.zoo import load_tree
 
-TIMED, TIMED_BATCHES = 128, 3
+TUNING = "tuning"
+MOCK_SPLIT = Split(salt="demo", test=25, validation=20)
+Key = tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study trains, on which galaxies, and how it runs.
+
+    - `recipes`: as `load_recipe` takes them; `seeds`: trainings of each, `N` for all or `RECIPE:N` for one;
+    - `settings`: `key=value` or `RECIPE:key=value`; they win over `defaults`;
+    - `ensembles`: recipes whose seeds are averaged too; `curves`: recipes that are trained on each of
+      `shares` ("1/8,1/4,1/2,1") of the training galaxies too;
+    - `views` of each galaxy at prediction; `evaluate`: evaluate each run in its own folder, with one view;
+    - `folder` of a training below OUT/runs; `runs`: folders whose finished runs are used where they are the
+      same training;
+    - `budget`: seconds of training, of which `parts` are the shares by name; `trials` of tuning, `folds`;
+    - `weights`: a file that networks with published weights start from; `device`;
+    - `quick`: short trainings, on a mock sky of `galaxies` where no data are given;
+    - `only_report`: train nothing, and say what is missing.
+    """
+
+    recipes: Sequence[str]
+    seeds: Sequence[str] = ("1",)
+    settings: Sequence[str] = ()
+    defaults: Sequence[str] = ()
+    ensembles: Sequence[str] = ()
+    curves: Sequence[str] = ()
+    shares: str = "1"
+    views: int = 1
+    evaluate: bool = False
+    folder: str = "{name}{share}/seed-{seed}"
+    runs: Sequence[Path] = ()
+    budget: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    trials: int = 20
+    folds: int = 5
+    weights: Path | None = None
+    device: str = ""
+    quick: bool = False
+    only_report: bool = False
+    galaxies: int = 240
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of training of each part of the budget. Raises RecipeError for a budget of none."""
+        if self.budget is not None and not self.budget > 0:
+            raise RecipeError(f"a budget of {self.budget} s: above 0")
+        return {name: share * (self.budget or 0) for name, share in self.parts.items()}
+
+    def trainings(self, galaxies: int) -> dict[Key, list[Training]]:
+        """Return the seeds of each recipe on each share of so many training galaxies, by name and share.
+
+        Where an epoch is one pass over the galaxies, a training on a share of them has the square root of the
+        share of its steps. Raises RecipeError.
+        """
+        recipes = self._recipes()
+        for names in (self.ensembles, self.curves):
+            unknown = [f'"{name}"{did_you_mean(name, recipes)}' for name in names if name not in recipes]
+            if unknown:
+                raise RecipeError(
+                    f"{', '.join(unknown)}: not among the recipes compared, {', '.join(recipes)}"
+                )
+        check_addresses(self.seeds, tuple(recipes))
+        seeds = {name: self._seeds(name) for name in recipes}
+        keys = [(name, 1.0) for name in recipes]
+        keys += [(name, share) for name in self.curves for share in parse_shares(self.shares) if share < 1]
+        return {
+            (name, share): [self._training(recipes[name], seed, share, galaxies) for seed in seeds[name]]
+            for name, share in keys
+        }
+
+    def _recipes(self) -> dict[str, Recipe]:
+        names = {text: load_recipe(text).name for text in self.recipes}
+        if len(set(names.values())) < len(self.recipes):
+            raise RecipeError(f"recipes {', '.join(self.recipes)}: each is compared once, give it once")
+        check_addresses(self.settings, (*names.values(), *(TUNING for part in self.parts if part == TUNING)))
+        return {name: load_recipe(text, self.settings_of(name)) for text, name in names.items()}
+
+    def settings_of(self, name: str) -> list[str]:
+        """Return the settings of one training: defaults, its time, then what the user set."""
+        limit = [f"max_minutes={self.seconds[name] / 60}"] if name in self.seconds else []
+        return [*settings_of(name, self.defaults), *limit, *settings_of(name, self.settings)]
+
+    def _seeds(self, name: str) -> range:
+        text = settings_of(name, self.seeds)[-1]
+        if not text.isdecimal() or int(text) < 1:
+            raise RecipeError(f'seeds "{text}" of {name}: how many, at least 1')
+        return range(int(text))
+
+    def _training(self, recipe: Recipe, seed: int, share: float, galaxies: int) -> Training:
+        if "{seed}" in self.folder:
+            recipe = replace(recipe, seed=seed)
+        if share < 1 and not recipe.steps_per_epoch:
+            steps = math.ceil(math.sqrt(share) * galaxies / recipe.batch_size)
+            recipe = replace(recipe, steps_per_epoch=steps)
+        smaller = "" if share == 1 else f"/share-{share:.4g}"
+        folder = self.folder.format(name=recipe.name, share=smaller, seed=seed)
+        return Training(folder, recipe, bool(recipe.pretrained), share)
+
+    def mock_sky(self, out: Path, progress: Progress) -> Path:
+        """Return the data folder of the study's mock sky below OUT. Raises CatalogueError unless `quick`."""
+        return mock_data(
+            out,
+            quick=self.quick,
+            galaxies=self.galaxies,
+            test_galaxies=1,
+            split=MOCK_SPLIT,
+            progress=progress,
+        )
+
+
+def load_study(name: str, *, quick: bool = False, **changes: Any) -> Study:
+    """Return the study `name`; `changes` to its fields count where they are not None.
+
+    With `quick` the table [quick] of the file wins over the others, its `defaults` added to theirs.
+    """
+    text = resources.files("hubblefork.studies").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    entries = tomllib.loads(text)
+    short = entries.pop("quick")
+    if quick:
+        entries |= {**short, "defaults": [*entries.get("defaults", []), *short["defaults"]]}
+    given = {key: value for key, value in changes.items() if value is not None}
+    return Study(**{**entries, **given, "quick": quick})
+
+
+def parse_shares(text: str) -> tuple[float, ...]:
+    """Return the shares that "1/8,1/4,1" names, the smallest first. Raises RecipeError."""
+    try:
+        shares = sorted({float(Fraction(part.strip())) for part in text.split(",")})
+    except (ValueError, ZeroDivisionError):
+        shares = [0.0]
+    if not 0 < shares[0] <= shares[-1] <= 1:
+        raise RecipeError(f'shares "{text}": above 0 and at most 1, written as 1/8,1/4,1/2,1')
+    return tuple(shares)
 
 
 @dataclass(frozen=True)
@@ -50,9 +191,13 @@ def train_all(
     *,
     weights: Path | None = None,
     device: str = "",
+    evaluate: bool = False,
     progress: Progress = silent,
 ) -> None:
-    """Train what is not trained yet. Raises RunError where a folder holds a run of other settings."""
+    """Train what is not trained yet, and `evaluate` it.
+
+    Raises RunError where a folder holds a run of other settings.
+    """
     split = read_split(data)
     for training in trainings:
         train(
@@ -64,6 +209,8 @@ def train_all(
             split=replace(split, train_share=training.share),
             progress=progress,
         )
+        if evaluate and not RunFolder(runs / training.folder).evaluation_file.exists():
+            judging.evaluate(runs / training.folder, device=device, progress=progress)
         gc.collect()  # a trainer and its network refer to each other: a ResNet's worth of memory each
 
 
@@ -108,23 +255,6 @@ def mock_data(
         ingest([sky], data, tree=load_tree(), progress=progress)
         write_split(split, data)
     return data
-
-
-def predicting_speed(run: Path, data: Path, path: Path, *, device: str = "") -> float:
-    """Return how many galaxies a second a run predicts once it is loaded, with one view each.
-
-    The first call times it on stamps of a data folder and writes `path`; later calls read it.
-    """
-    if not path.exists():
-        predictor = Predictor(load_weights(run), device=device)
-        pixels = np.array(prepare(data, read_recipe(run).stamps).pixels[:TIMED])
-        predictor(pixels)
-        start = time.perf_counter()
-        for _ in range(TIMED_BATCHES):
-            predictor(pixels)
-        speed = TIMED_BATCHES * len(pixels) / (time.perf_counter() - start)
-        write_text(path, tomli_w.dumps({"galaxies_per_second": speed, "batch": len(pixels)}))
-    return float(tomllib.loads(path.read_text(encoding="utf-8"))["galaxies_per_second"])
 
 
 def copy_record(report: Path, out: Path, *, without: Collection[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""The page of a tuning: what each trial came to, what mattered, the recipe that came out."""
+"""The page of a tuning: the result of each trial, the importance of the settings, the best recipe."""
 
 from __future__ import annotations
 
@@ -6,103 +6,66 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hubblefork.io import duration
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.recipe import differences
 from hubblefork.network.tuning import TuningResult
-from hubblefork.report.blocks import (
-    Block,
-    Facts,
-    Listing,
-    Missing,
-    Paragraph,
-    Picture,
-    Section,
-    Table,
-    decimal,
-)
-from hubblefork.report.figures.tuning import importances, trial_history
-from hubblefork.report.oldpage import write_page
+from hubblefork.report.comparisons import importances, trial_history
+from hubblefork.report.page import Page
+from hubblefork.report.tables import Table, decimal
 
 GO_ON = "the same command goes on"
-FIELDS_OF_ROWS = ("number", "state", "value", "last", "folder", "epochs", "seconds", "failure")
+OTHER_COLUMNS = ("number", "state", "value", "last", "folder", "epochs", "seconds", "failure")
+STATES = ("complete", "pruned", "fail", "queued again", "running", "waiting")
 
 
-def write_tuning_page(found: TuningResult, out: Path) -> Path:
+def write_tuning_page(tuned: TuningResult, out: Path) -> Path:
     """Write `index.html` about a tuning into a folder and return its path."""
-    sections = [Section("summary", "What came out", [Facts(_facts(found)), *_best(found)]), trials(found)]
-    facts = {"study": found.name, "best": None if found.best is None else found.best.name}
-    title = f"Tuning {found.recipe.name}"
-    subtitle = f"study {found.name}: {len(found.rows)} trials"
-    return write_page(out, sections, title=title, subtitle=subtitle, facts=facts)
-
-
-def trials(found: TuningResult) -> Section:
-    """Return the history, what mattered, and every trial."""
-    blocks: list[Block] = []
-    if any(row["state"] in ("complete", "pruned", "fail") for row in found.rows):
-        what = found.recipe.monitor.replace("_", " ").replace("rmse", "RMSE")
-        shown = [{**row, "value": _value(row)} for row in found.rows]
-        drawing = trial_history(shown, what=what, lowest=MODES[found.recipe.monitor] == "min")
-        blocks.append(Picture("trial-history", drawing, _history_caption(found)))
-    if found.importance:
-        caption = (
-            "How much of the spread of the results each setting explains on its own and with others (fANOVA, "
-            "Hutter et al. 2014, over the trials that were trained to the end). With few trials this is a "
-            "guess: what was hardly varied cannot matter."
-        )
-        blocks.append(Picture("importance", importances(found.importance), caption))
-    else:
-        blocks.append(Missing("Too few finished trials to say which setting mattered.", GO_ON))
-    return Section("trials", "The trials", [*blocks, _table(found)])
-
-
-def _facts(found: TuningResult) -> dict[str, str]:
-    spent = sum(row["seconds"] or 0 for row in found.rows)
-    states = ("complete", "pruned", "fail", "queued again", "running", "waiting")
-    counts = [f"{found.count(state)} {state}" for state in states if found.count(state)]
-    return {
-        "Recipe": f"{found.recipe.name}: {found.recipe.description}",
-        "Trials": ", ".join(counts) or "none",
-        "Training": f"{duration(spent)} in all trials together",
-        "Monitored": f"{found.recipe.monitor} chose the trial and is optimistic; test galaxies were not used",
-    }
-
-
-def _best(found: TuningResult) -> list[Block]:
-    if found.best is None:
-        return [Missing("No trial was trained to the end yet.", GO_ON)]
-    unlike = differences(found.best, found.recipe)
-    changed = [text for text in unlike if not text.startswith(("name", "description"))]
-    return [
-        Paragraph("The best trial differs from the recipe that it began with in (its value, not the other):"),
-        Listing("\n".join(changed) or "nothing"),
-    ]
-
-
-def _history_caption(found: TuningResult) -> str:
-    done = [row for row in found.rows if row["value"] is not None]
-    if not done:
-        return "What the trials came to."
-    best = (min if MODES[found.recipe.monitor] == "min" else max)(done, key=lambda row: row["value"])
-    middle = median(row["value"] for row in done)
-    return (
-        f"What each trial came to. The best is trial {best['number']} with {decimal(best['value'])}, "
-        f"the median of those trained to the end {decimal(middle)}."
+    page = Page(out)
+    if tuned.best is None:
+        page.missing("best", "No trial was trained to the end yet.", GO_ON)
+    changed = [] if tuned.best is None else differences(tuned.best, tuned.recipe)
+    return page.write(
+        "tuning.md.j2",
+        title=f"Tuning {tuned.recipe.name}",
+        subtitle=f"study {tuned.name}: {len(tuned.rows)} trials",
+        facts={"study": tuned.name, "best": None if tuned.best is None else tuned.best.name},
+        states=", ".join(f"{tuned.count(state)} {state}" for state in STATES if tuned.count(state)),
+        spent=sum(row["seconds"] or 0 for row in tuned.rows),
+        changed="\n".join(text for text in changed if not text.startswith(("name", "description"))),
+        **add_trials(page, tuned),
     )
 
 
-def _table(found: TuningResult) -> Table:
-    names = list(dict.fromkeys(key for row in found.rows for key in row if key not in FIELDS_OF_ROWS))
+def add_trials(page: Page, tuned: TuningResult) -> dict[str, Any]:
+    """Add the figures and the table of the trials to a page; return what `trials.md.j2` needs."""
+    monitor = tuned.recipe.monitor
+    if any(row["state"] in ("complete", "pruned", "fail") for row in tuned.rows):
+        rows = [{**row, "value": _value(row)} for row in tuned.rows]
+        what = monitor.replace("_", " ").replace("rmse", "RMSE")
+        page.figure("trial-history", *trial_history(rows, what=what, lowest=MODES[monitor] == "min"))
+    if tuned.importance:
+        page.figure("importance", *importances(tuned.importance))
+    else:
+        page.missing("importance", "Too few finished trials to say which setting mattered.", GO_ON)
+    page.table("trials", _table(tuned))
+    done = [row for row in tuned.rows if row["value"] is not None]
+    best = (min if MODES[monitor] == "min" else max)(done, key=lambda row: row["value"]) if done else None
+    return {
+        "tuned": tuned,
+        "best_trial": best,
+        "median": median(row["value"] for row in done) if done else None,
+    }
+
+
+def _table(tuned: TuningResult) -> Table:
+    names = list(dict.fromkeys(key for row in tuned.rows for key in row if key not in OTHER_COLUMNS))
     rows = [
         [str(row["number"]), row["state"], decimal(_value(row)), str(row["epochs"] or "–")]
         + [_setting(row.get(name)) for name in names]
-        for row in found.rows
+        for row in tuned.rows
     ]
-    failures = [f"trial {row['number']}: {row['failure']}" for row in found.rows if row["failure"]]
-    caption = "Every trial. The value of a pruned one is its last. " + " ".join(failures)
-    header = [text.replace("_", " ") for text in ("trial", "state", found.recipe.monitor, "epochs", *names)]
-    return Table("trials", header, rows, caption.strip(), found.rows)
+    header = [text.replace("_", " ") for text in ("trial", "state", tuned.recipe.monitor, "epochs", *names)]
+    return Table(header, rows, tuned.rows)
 
 
 def _value(row: dict[str, Any]) -> float | None:
