@@ -39,7 +39,7 @@ def lab(
 
     Example: hubblefork study lab --data data/ --test-images images_test_rev1.zip --out studies/lab/
     """
-    from hubblefork.cli.bars import bar
+    from hubblefork.cli.terminal import bar
     from hubblefork.studies.lab import run_lab, write_record
 
     page = run_lab(
@@ -96,7 +96,7 @@ def compare(
 
     Example: hubblefork study compare --data data/ --recipe lab-cnn --recipe fork --out studies/compare/
     """
-    from hubblefork.cli.bars import bar
+    from hubblefork.cli.terminal import bar
     from hubblefork.studies.compare import run_compare
     from hubblefork.studies.study import copy_record, load_study
 
@@ -135,7 +135,7 @@ def mergers(
 
     Example: hubblefork study mergers --out studies/mergers/
     """
-    from hubblefork.cli.bars import bar
+    from hubblefork.cli.terminal import bar
     from hubblefork.studies.mergers import run_mergers
 
     typer.echo(run_mergers(out, quick=quick, run=run, device=device, processes=processes, progress=bar))
@@ -165,7 +165,7 @@ def soft_target(
 
     Example: hubblefork study soft-target --data data/ --budget 2h --out studies/soft-target/
     """
-    from hubblefork.cli.bars import bar
+    from hubblefork.cli.terminal import bar
     from hubblefork.io import seconds
     from hubblefork.studies.soft_target import run_soft_target
     from hubblefork.studies.study import copy_record, load_study
