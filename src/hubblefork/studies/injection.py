@@ -81,14 +81,14 @@ def recovered(
         sample, known = _drawn(scenario, fraction, rng)
         for level in LEVELS:
             estimates = estimate_all(sample, known, rng=rng, level=level, resamples=BOOTSTRAPS)
-            for name, one in estimates.items():
-                there = isinstance(one, Estimate)
+            for name, estimate in estimates.items():
+                one = estimate if isinstance(estimate, Estimate) else None
                 entries = {
-                    f"covers_{level:.2f}": one.low <= fraction <= one.high if there else None,
-                    f"width_{level:.2f}": one.high - one.low if there else None,
+                    f"covers_{level:.2f}": one and one.low <= fraction <= one.high,
+                    f"width_{level:.2f}": one and one.high - one.low,
                 }
                 if level == LEVELS[-1]:
-                    entries["value"] = one.value if there else None
+                    entries["value"] = one and one.value
                 for key, value in entries.items():
                     found.setdefault(name, {}).setdefault(key, []).append(value)
     return found

@@ -144,7 +144,7 @@ class _Skies:
 
     def __init__(self, out: Path, size: Size, device: str, processes: int | None, progress: Progress) -> None:
         self.out, self.size, self.run = out, size, out / "run"
-        self.how = {"device": device, "progress": progress}
+        self.how: Any = {"device": device, "progress": progress}
         self.processes, self.progress = processes, progress
 
     def train(self) -> None:
@@ -178,7 +178,7 @@ class _Skies:
 
     def _draw(self, folder: Path, galaxies: int, **settings: Any) -> None:
         if not (folder / "truth.parquet").exists():
-            how = {"processes": self.processes, "progress": self.progress}
+            how: Any = {"processes": self.processes, "progress": self.progress}
             write_mock_sky(folder, galaxies=galaxies, test_galaxies=0, **settings, **how)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import tomli_w
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import ImageData, galaxy_id_of, open_source
+from hubblefork.data.archives import galaxy_id_of, open_source
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.folders import DataFolder, JudgedGalaxies, RunFolder, joined
 from hubblefork.data.images import StampSpec, inspect_cutout, stream
@@ -273,21 +273,19 @@ def unlabelled_cutouts(lab: Lab, galaxies: JudgedGalaxies, side: int = SHOWN_SID
 
 def _shown(source: Path, members: list[str], side: int) -> dict[str, Image]:
     """Return the central squares of images, as large as the smallest of them allows."""
+    crop = 2**16
     with open_source(source) as archive:
-        crop = min(_smaller_side(source, *entry) for entry in archive.stream(members))
-    found = {}
+        for name, data in archive.stream(members):
+            if isinstance(data, ImageError):
+                raise data
+            cutout = inspect_cutout(source, name, bytes(data))
+            crop = min(crop, cutout.width, cutout.height)
+    images = {}
     for name, pixels in stream(source, StampSpec(crop, min(side, crop)), names=members, threads=1):
         if isinstance(pixels, HubbleforkError):
             raise pixels
-        found[name] = pixels
-    return found
-
-
-def _smaller_side(source: Path, name: str, data: ImageData | ImageError) -> int:
-    if isinstance(data, ImageError):
-        raise data
-    cutout = inspect_cutout(source, name, bytes(data))
-    return min(cutout.width, cutout.height)
+        images[name] = pixels
+    return images
 
 
 def image_bytes(table: pa.Table) -> tuple[int, int]:

@@ -42,6 +42,7 @@ from hubblefork.studies.lab.sample import IMAGE_DPI, Values, images_or_missing
 from hubblefork.zoo import DecisionTree, violations
 
 EACH, NINE = 5, 9  # galaxies of a row of figures 14 to 17, of figure 18
+REMEDY = "the same command with --test-images images_test_rev1.zip"
 VANISHED, EPSILON = -120.0, 1e-12
 
 
@@ -55,26 +56,24 @@ def training(page: Page, lab: Lab) -> Values:
     page.figure("figure-08", *comparisons.training_of_networks(curves, best=best))
     page.figure("figure-09", *comparisons.networks_compared(curves, measure="loss"))
     page.figure("figure-10", *comparisons.networks_compared(curves, measure="agreement"))
-    rows, numbers, values = [], {}, {}
+    rows, numbers = [], {}
     for name, network in networks.items():
-        stated, kept = REPORT["networks"][name], network.losses(network.best_epoch)
-        ours = {"mean of all epochs": network.losses(), "epoch kept": kept}
+        stated = REPORT["networks"][name]
+        ours = {"mean of all epochs": network.losses(), "epoch kept": network.losses(network.best_epoch)}
         rows += [[f"{name}: {which}", *_loss_cells(losses)] for which, losses in ours.items()]
         rows.append([f"report: {stated['name']}", *_loss_cells(stated["table_6"], digits=2)])
         numbers[name] = {**ours, "report": stated["table_6"]}
-        last = network.losses(int(network.rows[-1]["epoch"]))
-        high = max(row["validation_agreement"] for row in network.rows)
-        values[name] = {"network": network, "kept": kept, "gap": gap(kept), "last": last, "high": high}
     header = ["", "training loss", "validation loss", "training agreement", "validation agreement"]
     page.table("table-06", Table(header, rows, numbers))
-    order = sorted(values, key=lambda name: values[name]["kept"]["validation_loss"])
-    return {"networks": values, "order": order}
+    kept = {name: ours["epoch kept"] for name, ours in numbers.items()}
+    order = sorted(kept, key=lambda name: kept[name]["validation_loss"])
+    gaps = {name: gap(losses) for name, losses in kept.items()}
+    return {"networks": networks, "kept": kept, "gaps": gaps, "order": order}
 
 
 def _loss_cells(losses: Mapping[str, float], digits: int = 3) -> list[str]:
     return [
-        f"{value:.{digits}g}" if key.endswith("loss") else decimal(value, digits)
-        for key, value in losses.items()
+        f"{value:.{digits}g}" if "loss" in key else decimal(value, digits) for key, value in losses.items()
     ]
 
 
@@ -110,7 +109,7 @@ def prototype_sheets(page: Page, lab: Lab) -> Values:
     values: Values = {}
     for name, network in list(networks.items())[:1]:
         galaxies = network.judged[VALIDATION]
-        with images_or_missing(page, lab, "figure-14"):
+        with images_or_missing(page, "figure-14", lab.data.ingest_command):
             chosen = _highest(lab, galaxies, galaxies.volunteers, galaxies.predicted)
             drawing = prototype_rows(lab.tree, chosen, by="volunteers", other=name)
             page.figure("figure-14", *drawing, dpi=IMAGE_DPI)
@@ -118,7 +117,7 @@ def prototype_sheets(page: Page, lab: Lab) -> Values:
             values["volunteers"] = {"low": lab.text(low), "low_value": chosen[low][0][1]}
     for name, network in networks.items():
         figure = f"figure-{15 + NETWORKS.index(name)}"
-        with images_or_missing(page, lab, figure):
+        with images_or_missing(page, figure, lab.data.ingest_command):
             values[name] = _prototypes_of(page, lab, figure, network)
     return values
 
@@ -152,10 +151,9 @@ def _highest(lab: Lab, galaxies: JudgedGalaxies, values: NDArray, others: NDArra
 
 def mergers(page: Page, lab: Lab) -> Values:
     """Section 6.3, equation 4 and figure 18: the merger fraction of the test images."""
-    remedy = "the same command with --test-images images_test_rev1.zip"
     if not lab.unlabelled:
         what = "There are no test images or no network: none were given, or all galaxies have labels."
-        page.missing("figure-18", what, remedy)
+        page.missing("figure-18", what, REMEDY)
     samples = _merger_samples(lab)
     if not samples:
         return {"samples": {}}
@@ -168,8 +166,8 @@ def mergers(page: Page, lab: Lab) -> Values:
     page.table("merger-fractions", Table(header, rows, {name: vars(one) for name, one in counts.items()}))
     main = ("test images, lab-cnn", f"{lab.judged_on} part, volunteers", f"{lab.judged_on} part, lab-cnn")
     shown = {name: samples[name] for name in main if name in samples} or dict(list(samples.items())[:3])
-    page.figure("merger-thresholds", *fraction_against_threshold(lab.tree, shown))
-    part = f"{lab.judged_on} part, "
+    curves = page.figure("merger-thresholds", *fraction_against_threshold(lab.tree, shown))
+    part, half = f"{lab.judged_on} part, ", curves["samples"][next(iter(shown))]["threshold"].index(0.5)
     return {
         "samples": counts,
         "threshold": THRESHOLD,
@@ -177,7 +175,7 @@ def mergers(page: Page, lab: Lab) -> Values:
         "here": counts.get("test images, lab-cnn"),
         "votes": counts.get(f"{part}volunteers"),
         "by_networks": [one.count for name, one in counts.items() if name in {part + key for key in ALL}],
-        "at_half": {name: count_above(lab.tree, joint, threshold=0.5).value for name, joint in shown.items()},
+        "at_half": {name: curve["value"][half] for name, curve in curves["samples"].items()},
         **_merger_images(page, lab),
     }
 
@@ -203,7 +201,7 @@ def _merger_images(page: Page, lab: Lab) -> Values:
         else:
             chosen = prototypes(galaxies.predicted, galaxies.ids, lab.tree.column(MERGER), NINE)
         some, notes = galaxies.chosen(chosen), [decimal(float(value), 2) for value in values[chosen]]
-        with images_or_missing(page, lab, "figure-18"):
+        with images_or_missing(page, "figure-18", REMEDY):
             pictures, ids = np.stack(unlabelled_cutouts(lab, some)), some.ids.tolist()
             page.figure("figure-18", *image_sheet(pictures, ids, notes=notes, columns=EACH), dpi=IMAGE_DPI)
         return {"network": name, "above": len(above), "drawn": len(chosen), "low": min(values[chosen])}

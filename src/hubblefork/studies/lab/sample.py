@@ -53,21 +53,20 @@ KERAS = {  # Keras's names of the layers of PyTorch and timm
 
 
 @contextmanager
-def images_or_missing(page: Page, lab: Lab, name: str) -> Iterator[None]:
+def images_or_missing(page: Page, name: str, remedy: str) -> Iterator[None]:
     """Say that a figure is missing where its images are."""
     try:
         yield
     except ImageError as error:
-        page.missing(name, f"No galaxies are shown: {error}", lab.data.ingest_command)
+        page.missing(name, f"No galaxies are shown: {error}", remedy)
 
 
 def measured(lab: Lab, network: Network) -> Values:
     """Return the numbers of a network: its errors with bootstrap intervals, its training."""
     galaxies, validation = network.judged[lab.judged_on], network.judged[VALIDATION]
     draws = metrics.draw(len(galaxies.ids), rng=np.random.default_rng(0))
-    error = metrics.estimates(
-        metrics.in_total(metrics.error_terms(galaxies.predicted, galaxies.volunteers)), draws
-    )[0]
+    errors = metrics.in_total(metrics.error_terms(galaxies.predicted, galaxies.volunteers))
+    error = metrics.estimates(errors, draws)[0]
     agreed = metrics.estimates(metrics.agreement_terms(galaxies.predicted, galaxies.volunteers), draws)[0]
     found = {
         "part": lab.judged_on,
@@ -105,12 +104,10 @@ def headline(page: Page, lab: Lab) -> Values:
     columns = ["validation RMSE", f"{lab.judged_on} RMSE", "95% interval", "agreement", "mergers"]
     if networks:
         page.table("networks", Table(["", *columns, "epochs × steps", "s/epoch"], rows, numbers))
-    errors = {name: found["rmse"]["value"] for name, found in numbers.items() if found["rmse"]}
     return {
         "networks": numbers,
         "unfinished": [name for name, network in networks.items() if not network.finished],
         "shortened": [name for name, network in networks.items() if network.shortened],
-        "errors": sorted(errors.items(), key=lambda pair: pair[1]),
         "trained_on": max((network.trained_on for network in networks.values()), default=0),
     }
 
@@ -154,7 +151,7 @@ def images(page: Page, lab: Lab) -> Values:
     """Figure 1: 25 random labelled galaxies."""
     rows = np.flatnonzero(lab.labelled)
     chosen = np.random.default_rng(REPORT["images"]).choice(rows, min(SHOWN, len(rows)), replace=False)
-    with images_or_missing(page, lab, "figure-01"):
+    with images_or_missing(page, "figure-01", lab.data.ingest_command):
         sheet = image_sheet(np.stack(cutouts(lab.table, chosen)), lab.ids[chosen].tolist(), columns=5)
         page.figure("figure-01", *sheet, dpi=IMAGE_DPI)
     width, height = (lab.table.column(name)[int(chosen[0])].as_py() for name in ("width", "height"))
@@ -183,7 +180,7 @@ def highest(page: Page, lab: Lab) -> Values:
     rows = [int(first[0]) if len(first) else None for first in firsts]
     values = np.array([np.nan if row is None else votes[row, column] for column, row in enumerate(rows)])
     there = [row for row in rows if row is not None]
-    with images_or_missing(page, lab, "figure-03"):
+    with images_or_missing(page, "figure-03", lab.data.ingest_command):
         shown = dict(zip(there, cutouts(lab.table, there), strict=True))
         pictures = [None if row is None else shown[row] for row in rows]
         ids = [None if row is None else lab.ids[row] for row in rows]
@@ -219,11 +216,8 @@ def correlated(page: Page, lab: Lab) -> Values:
 
 def differences(page: Page, lab: Lab) -> Values:
     """Figure 6: training against validation labels, with a test for every answer."""
-    train, validation, fair = (
-        lab.votes_of(TRAIN),
-        lab.votes_of(VALIDATION),
-        lab.votes_of(TRAIN, unselected=True),
-    )
+    train, validation = lab.votes_of(TRAIN), lab.votes_of(VALIDATION)
+    fair = lab.votes_of(TRAIN, unselected=True)
     if not len(train) or not len(validation):
         for name in ("figure-06", "figure-06-tests"):
             page.missing(name, "A part of the split is empty.", "hubblefork split DATA")
@@ -274,7 +268,7 @@ def downsizing(page: Page, lab: Lab) -> Values:
         return {}
     example = np.flatnonzero(lab.ids == REPORT["example"])
     row = int(example[0]) if len(example) else int(np.flatnonzero(lab.labelled)[0])
-    with images_or_missing(page, lab, "figure-07"):
+    with images_or_missing(page, "figure-07", lab.data.ingest_command):
         image = cutouts(lab.table, [row], side=10_000)[0]
         stamp = np.asarray(prepare(lab.data.path, spec).pixels[row])
         drawing = cutout_beside_stamp(image, stamp, galaxy_id=lab.ids[row], crop=spec.crop)
