@@ -1,13 +1,12 @@
-"""Which galaxies count: an answer from a threshold on, or an expression of several answers.
+"""Which galaxies count: an answer from a threshold on, or an expression of several answers; and bins.
 
     merger >= 0.3
     spiral > 0.5 & barred > 0.3
     ring > 0.2 | (disturbed + irregular > 0.4 & ~(merger > 0.3))
 
 Names stand for joint fractions. An answer is named as in the tree (`barred`) or by its text where that is
-one word of its own (`bar`). Allowed are numbers, `+`, comparisons, `&`, `|`, `~` (or and, or, not)
-and parentheses; comparisons bind more tightly than `&`, as a reader expects. Nothing else is
-evaluated: the text is parsed by Python's `ast`, never run.
+one word of its own (`bar`). Allowed are numbers, `+`, comparisons, `&`, `|`, `~` (or and, or, not) and
+parentheses; comparisons bind more tightly than `&`. The text is parsed by Python's `ast` and never run.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from hubblefork.errors import CatalogueError, UnknownAnswer, did_you_mean
 from hubblefork.zoo import DecisionTree
 
 LONGEST = 1000
+BINS = 5
 SIGNS = {"&": " and ", "|": " or ", "~": " not ", "≥": ">=", "≤": "<="}
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
@@ -44,8 +44,8 @@ Joint = Mapping[str, NDArray[np.float64]]
 class Criterion:
     """What makes a galaxy count, as text, with the answers it uses.
 
-    `answer` and `threshold` are those of the plain criterion "answer ≥ threshold"; None for any other, for
-    which no single predicted fraction says how close a galaxy is to counting.
+    `answer` and `threshold` are those of a criterion "answer ≥ threshold"; None for any other, for which no
+    single predicted fraction tells how close a galaxy is to counting.
     """
 
     text: str
@@ -55,18 +55,15 @@ class Criterion:
     expression: ast.expr = field(repr=False, compare=False)
 
     def holds(self, joint: Joint) -> NDArray[np.bool_]:
-        """Return which galaxies count, shape (galaxy,), of joint fractions by answer.
-
-        False where a fraction that is needed is missing: ask `known` first.
-        """
-        return np.asarray(_truth(self.expression, joint)) & self.known(joint)
+        """Return which galaxies count, shape (galaxy,); none that lacks a fraction that is needed."""
+        return np.asarray(_value(self.expression, joint)) & self.known(joint)
 
     def known(self, joint: Joint) -> NDArray[np.bool_]:
         """Return which galaxies have all the fractions that the criterion needs, shape (galaxy,)."""
         return ~reduce(np.logical_or, (np.isnan(joint[name]) for name in self.answers))
 
     def score(self, joint: Joint) -> NDArray[np.float64] | None:
-        """Return the fraction that says how close a galaxy is to counting, (galaxy,); None without one."""
+        """Return the fraction that tells how close a galaxy is to counting, (galaxy,); None without one."""
         return None if self.answer is None else joint[self.answer]
 
 
@@ -88,16 +85,15 @@ def parse_query(text: str | Criterion, tree: DecisionTree) -> Criterion:
     """
     if isinstance(text, Criterion):
         return text
-    expression = _resolved(_parsed(text), tree, text)
-    _check_truth(expression, text)
-    used = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
-    if not used:
+    expression = _parsed(text)
+    answers = _resolve(expression, tree, text)
+    _check(expression, text)
+    if not answers:
         raise CatalogueError(f'"{text}" names no answer; {EXAMPLE}')
     answer, threshold = _plain(expression)
     shown = text.strip() if answer is None else f"{answer} ≥ {threshold:g}"
-    return Criterion(
-        shown, tuple(name for name in tree.columns if name in used), answer, threshold, expression
-    )
+    used = tuple(name for name in tree.columns if name in answers)
+    return Criterion(shown, used, answer, threshold, expression)
 
 
 def _parsed(text: str) -> ast.expr:
@@ -110,92 +106,89 @@ def _parsed(text: str) -> ast.expr:
         raise CatalogueError(f'"{text}" is no expression of answers ({error}); {EXAMPLE}') from error
 
 
-def _resolved(expression: ast.expr, tree: DecisionTree, text: str) -> ast.expr:
-    """Replace the names by the tree's own."""
-    known = _names(tree)
-    for node in ast.walk(expression):
-        if isinstance(node, ast.Name):
-            if node.id not in known:
-                near = did_you_mean(node.id, known)
-                raise UnknownAnswer(f'"{text}": "{node.id}" is not an answer of {tree.name}{near}')
-            node.id = known[node.id]
-    return expression
-
-
-def _names(tree: DecisionTree) -> dict[str, str]:
+def _resolve(expression: ast.expr, tree: DecisionTree, text: str) -> set[str]:
+    """Replace the names in an expression by the tree's columns, and return those."""
     texts = [answer.text.replace(" ", "_").replace("-", "_") for answer in tree.answers]
-    own = {
-        text: name for text, name in zip(texts, tree.columns, strict=True) if texts.count(text) == 1
-    }  # "yes" of two questions names neither
-    return own | {name: name for name in tree.columns}
+    pairs = zip(texts, tree.columns, strict=True)
+    known = {word: name for word, name in pairs if texts.count(word) == 1}  # "yes" is of two questions
+    known |= {name: name for name in tree.columns}
+    names = [node for node in ast.walk(expression) if isinstance(node, ast.Name)]
+    for node in names:
+        if node.id not in known:
+            near = did_you_mean(node.id, known)
+            raise UnknownAnswer(f'"{text}": "{node.id}" is not an answer of {tree.name}{near}')
+        node.id = known[node.id]
+    return {node.id for node in names}
 
 
-def _check_truth(node: ast.expr, text: str) -> None:
+def _check(node: ast.expr, text: str) -> None:
     """Raise CatalogueError unless a node of the expression is true or false of a galaxy."""
-    if isinstance(node, ast.BoolOp):
-        for part in node.values:
-            _check_truth(part, text)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        _check_truth(node.operand, text)
-    elif isinstance(node, ast.Compare) and all(type(sign) in COMPARISONS for sign in node.ops):
-        for part in (node.left, *node.comparators):
-            _check_number(part, text)
-    else:
-        raise CatalogueError(
-            f'"{text}": "{ast.unparse(node)}" is neither true nor false of a galaxy; '
-            f"compare fractions by >, >=, < or <=, {EXAMPLE}"
-        )
+    match node:
+        case ast.BoolOp(values=parts):
+            for part in parts:
+                _check(part, text)
+        case ast.UnaryOp(op=ast.Not(), operand=part):
+            _check(part, text)
+        case ast.Compare(left=left, ops=signs, comparators=others) if {*map(type, signs)} <= {*COMPARISONS}:
+            for part in (left, *others):
+                _check_number(part, text)
+        case _:
+            raise CatalogueError(
+                f'"{text}": "{ast.unparse(node)}" is neither true nor false of a galaxy; '
+                f"compare fractions by >, >=, < or <=, {EXAMPLE}"
+            )
 
 
 def _check_number(node: ast.expr, text: str) -> None:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        _check_number(node.left, text)
-        _check_number(node.right, text)
-    elif isinstance(node, ast.Constant) and _is_number(node.value):
-        if not 0 <= float(ast.unparse(node)) <= 1:
-            raise CatalogueError(f'"{text}": {ast.unparse(node)} is no fraction: fractions lie from 0 to 1')
-    elif not isinstance(node, ast.Name):
-        raise CatalogueError(
-            f'"{text}": "{ast.unparse(node)}" is not allowed here: only answers, numbers and +; {EXAMPLE}'
-        )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    match node:
+        case ast.BinOp(op=ast.Add(), left=left, right=right):
+            _check_number(left, text)
+            _check_number(right, text)
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            if not 0 <= value <= 1:
+                raise CatalogueError(
+                    f'"{text}": {ast.unparse(node)} is no fraction: fractions lie from 0 to 1'
+                )
+        case ast.Name():
+            pass
+        case _:
+            raise CatalogueError(
+                f'"{text}": "{ast.unparse(node)}" is not allowed here: only answers, numbers and +; {EXAMPLE}'
+            )
 
 
 def _plain(expression: ast.expr) -> tuple[str | None, float | None]:
     """Return answer and threshold of "answer >= number", else None and None."""
     match expression:
         case ast.Compare(
-            left=ast.Name(id=name), ops=[ast.GtE()], comparators=[ast.Constant(value=value)]
-        ) if isinstance(value, int | float) and value > 0:
+            left=ast.Name(id=name),
+            ops=[ast.GtE()],
+            comparators=[ast.Constant(value=int() | float() as value)],
+        ) if value > 0:
             return name, float(value)
     return None, None
 
 
-def _truth(node: ast.expr, values: Joint) -> Any:
-    if isinstance(node, ast.BoolOp):
-        join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-        return reduce(join, (_truth(part, values) for part in node.values))
-    if isinstance(node, ast.UnaryOp):
-        return np.logical_not(_truth(node.operand, values))
-    assert isinstance(node, ast.Compare)
-    sides = [_number(part, values) for part in (node.left, *node.comparators)]
-    pairs = zip(node.ops, sides[:-1], sides[1:], strict=True)
-    return reduce(np.logical_and, (COMPARISONS[type(sign)](left, right) for sign, left, right in pairs))
-
-
-def _number(node: ast.expr, values: Joint) -> Any:
-    if isinstance(node, ast.Name):
-        return values[node.id]
-    if isinstance(node, ast.BinOp):
-        return _number(node.left, values) + _number(node.right, values)
-    assert isinstance(node, ast.Constant)
-    return node.value
-
-
-BINS = 5
+def _value(node: ast.expr, joint: Joint) -> Any:
+    """Return the value of a checked node, shape (galaxy,) unless it names no answer."""
+    match node:
+        case ast.BoolOp(op=ast.And(), values=parts):
+            return reduce(np.logical_and, (_value(part, joint) for part in parts))
+        case ast.BoolOp(values=parts):
+            return reduce(np.logical_or, (_value(part, joint) for part in parts))
+        case ast.UnaryOp(operand=part):
+            return np.logical_not(_value(part, joint))
+        case ast.Compare(left=left, ops=signs, comparators=others):
+            sides = [_value(part, joint) for part in (left, *others)]
+            pairs = zip(signs, sides[:-1], sides[1:], strict=True)
+            return reduce(np.logical_and, (COMPARISONS[type(sign)](low, high) for sign, low, high in pairs))
+        case ast.BinOp(left=left, right=right):
+            return _value(left, joint) + _value(right, joint)
+        case ast.Name(id=name):
+            return joint[name]
+        case ast.Constant(value=value):
+            return value
+    raise AssertionError(ast.dump(node))
 
 
 @dataclass(frozen=True)
