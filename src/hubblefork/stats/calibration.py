@@ -1,17 +1,17 @@
-"""The count on recalibrated predictions: what a predicted fraction has meant on calibration galaxies.
+"""The count on recalibrated predictions: by what predicted fractions meant on calibration galaxies.
 
 A network that minimises squared error predicts means, so its fractions are less extreme than votes
 (regression to the mean) and a threshold on them undercounts. Two remedies, both fitted on labelled galaxies
-that the network did not train on: the chance of being a true one at each predicted fraction (isotonic), and
-the predicted fraction that as many galaxies reach as volunteers put above the threshold (quantile mapping).
-Both take the calibration galaxies for a fair sample of the galaxies to be counted: where mergers are more
-or less common, they are off (docs/merger-fraction.md), and the corrections of `completeness` are not.
+that the network did not train on: the chance that a galaxy is true at each predicted fraction (isotonic), and
+the predicted fraction that as many galaxies reach as are true (quantile mapping). Both take the calibration
+galaxies for a fair sample of the galaxies to be counted, which the corrections of `detection` do not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,53 +42,40 @@ def mapped_threshold(score: NDArray, truth: NDArray) -> float:
 
 
 def isotonic(
-    score: NDArray,
-    calibration_score: NDArray,
-    calibration_truth: NDArray,
-    *,
-    rng: np.random.Generator,
-    weights: NDArray | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
+    score: NDArray, known_score: NDArray, truth: NDArray, *, weights: NDArray | None = None, **options: Any
 ) -> Estimate:
     """Return the mean over the sample of the fitted chance that a galaxy is a true one.
 
-    `score` are predicted fractions (galaxy,). The interval is a bootstrap over sample and calibration
-    galaxies (percentiles). Raises CatalogueError without galaxies or without true calibration galaxies.
+    `score` are predicted fractions (galaxy,), with `weights` if any; `known_score` and `truth` are those of
+    the calibration galaxies. The interval is a bootstrap over both (percentiles); its `options` are `rng`,
+    `level` and `resamples`. Raises CatalogueError without galaxies or without true calibration galaxies.
     """
-    order = np.lexsort((~calibration_truth, calibration_score))  # true ones first: a tie is pooled
-    known, truth = calibration_score[order], calibration_truth[order].astype(float)
+    order = np.lexsort((~truth, known_score))  # true ones first: a tie is pooled
+    known, true = known_score[order], truth[order].astype(float)
     groups = _grouped(score, known, weights)
 
     def corrected(times: NDArray, known_times: NDArray) -> float:
         drawn = known_times > 0
-        chance = isotonic_regression(truth[drawn], weights=known_times[drawn]).x
+        chance = isotonic_regression(true[drawn], weights=known_times[drawn]).x
         return float(np.interp(groups.mean, known[drawn], chance) @ times / times.sum())
 
-    values = _bootstrap(corrected, groups, calibration_truth, rng, resamples)
-    return _estimated(values, level, "isotonic regression of truth on prediction, bootstrap interval")
+    method = "isotonic regression of truth on prediction, bootstrap interval"
+    return _bootstrap(corrected, groups, truth, method, **options)
 
 
 def quantile(
-    score: NDArray,
-    calibration_score: NDArray,
-    calibration_truth: NDArray,
-    *,
-    rng: np.random.Generator,
-    weights: NDArray | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
+    score: NDArray, known_score: NDArray, truth: NDArray, *, weights: NDArray | None = None, **options: Any
 ) -> Estimate:
     """Return the share of the sample at or above `mapped_threshold`; else as `isotonic`."""
-    groups = _grouped(score, calibration_score, weights)
+    groups = _grouped(score, known_score, weights)
 
     def corrected(times: NDArray, known_times: NDArray) -> float:
         drawn = np.repeat(np.arange(len(known_times)), known_times.astype(int))
-        threshold = mapped_threshold(calibration_score[drawn], calibration_truth[drawn])
+        threshold = mapped_threshold(known_score[drawn], truth[drawn])
         return float(times[groups.low >= threshold].sum() / times.sum())
 
-    values = _bootstrap(corrected, groups, calibration_truth, rng, resamples)
-    return _estimated(values, level, "threshold moved by quantile mapping, bootstrap interval")
+    method = "threshold moved by quantile mapping, bootstrap interval"
+    return _bootstrap(corrected, groups, truth, method, **options)
 
 
 RECALIBRATIONS = {"isotonic": isotonic, "quantile": quantile}
@@ -135,10 +122,13 @@ def _bootstrap(
     corrected: Callable[[NDArray, NDArray], float],
     groups: _Groups,
     truth: NDArray,
+    method: str,
+    *,
     rng: np.random.Generator,
-    resamples: int,
-) -> NDArray[np.float64]:
-    """Return the corrected fraction of the galaxies themselves, then of resampled ones.
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Return the corrected fraction with the interval of resampled galaxies.
 
     `corrected` takes the weight of each group of the sample, and how many times each calibration galaxy is
     drawn.
@@ -148,18 +138,13 @@ def _bootstrap(
             f"{groups.weight.sum():g} galaxies, {np.count_nonzero(truth)} true ones among {len(truth)} "
             "calibration galaxies: a calibration needs at least one of each"
         )
-    values = [corrected(groups.weight, np.ones(len(truth)))]
-    values += [corrected(groups.drawn(rng), _times(len(truth), rng)) for _ in range(resamples)]
-    return np.array(values)
+    value = corrected(groups.weight, np.ones(len(truth)))
+    drawn = [corrected(groups.drawn(rng), _times(len(truth), rng)) for _ in range(resamples)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    note = "given a fair calibration sample"
+    return Estimate(value, min(low, value), max(high, value), level, method, note)
 
 
 def _times(galaxies: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return how many times each galaxy is drawn when as many are drawn as there are."""
     return np.bincount(rng.integers(galaxies, size=galaxies), minlength=galaxies).astype(float)
-
-
-def _estimated(values: NDArray, level: float, method: str) -> Estimate:
-    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-    value = float(values[0])
-    note = "given a fair calibration sample"
-    return Estimate(value, min(float(low), value), max(float(high), value), level, method, note)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +122,9 @@ def lang_reiczigel(count: float, total: float, measured: Confusion, *, level: fl
     plain = rogan_gladen(count, total, measured, level=level)
     z = stats.norm.ppf((1 + level) / 2)
     low, high = _bounds(count, total, measured, np.array([-z, z]))
+    low, high = min(float(low), plain.value), max(float(high), plain.value)
     method = "Rogan and Gladen's estimate, interval of Lang and Reiczigel 2014"
-    return Estimate(
-        plain.value,
-        min(float(low), plain.value),
-        max(float(high), plain.value),
-        level,
-        method,
-        plain.note,
-    )
+    return Estimate(plain.value, low, high, level, method, plain.note)
 
 
 def lang_reiczigel_draws(
@@ -156,59 +150,37 @@ def _bounds(count: float, total: float, measured: Confusion, z: NDArray) -> NDAr
     return np.clip(centre + z * error / (complete - false), 0, 1)
 
 
-@dataclass(frozen=True)
-class Posterior:
-    """The posterior of a fraction: its density at `grid`, which is equidistant in arcsin √f."""
-
-    grid: NDArray[np.float64]
-    weight: NDArray[np.float64]
-
-    @cached_property
-    def below(self) -> NDArray[np.float64]:
-        """The posterior chance that the fraction lies below each point of the grid."""
-        return np.concatenate([[0.0], np.cumsum((self.weight[1:] + self.weight[:-1]) / 2)])
-
-    def quantile(self, chance: float | NDArray) -> NDArray[np.float64]:
-        """Return the fractions below which the posterior has the given chances."""
-        return np.asarray(np.interp(chance, self.below / self.below[-1], self.grid))
-
-    def draws(self, number: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw fractions from the posterior, shape (number,)."""
-        return self.quantile(rng.random(number))
-
-
 @lru_cache(maxsize=16)
-def posterior(count: float, total: float, measured: Confusion) -> Posterior:
-    """Return the posterior of the true fraction, with completeness and false-positive rate integrated out.
+def posterior(count: float, total: float, measured: Confusion) -> tuple[NDArray, NDArray]:
+    """Return fractions, and the posterior chances that the true fraction lies below them, both (point,).
 
-    The model of Lambrides et al. 2021 for one classifier: f ~ Beta(½, ½), each of the `total` galaxies
-    is counted with the chance f TPR + (1 − f) FPR, and TPR and FPR have the posteriors that the calibration
-    galaxies give them, here from Jeffreys' prior Beta(½, ½) too. The integral over TPR and FPR is a
-    mean over 256 points of a Sobol sequence, that over f a grid of 800: no chains, no chance.
+    The model of Lambrides et al. 2021 for one classifier: f ~ Beta(½, ½), each of the `total` galaxies is
+    counted with the chance f TPR + (1 − f) FPR, and TPR and FPR have their posteriors from the calibration
+    galaxies, from Jeffreys' prior too. TPR and FPR are integrated out by 256 points of a Sobol sequence.
     Raises CatalogueError where `measured` does not separate true galaxies from others.
     """
     _check(count, total, measured)
     angle = np.linspace(0, np.pi / 2, GRID)
     grid = np.sin(angle) ** 2  # Jeffreys' prior of f is flat in this angle
     rates = qmc.Sobol(2, scramble=False).random(RATES) + 0.5 / RATES
-    complete = stats.beta.ppf(
-        rates[:, 0], measured.true_positives + PRIOR, measured.positives - measured.true_positives + PRIOR
-    )
-    false = stats.beta.ppf(
-        rates[:, 1], measured.false_positives + PRIOR, measured.negatives - measured.false_positives + PRIOR
-    )
+    complete = _jeffreys_quantiles(rates[:, 0], measured.true_positives, measured.positives)
+    false = _jeffreys_quantiles(rates[:, 1], measured.false_positives, measured.negatives)
     chance = np.clip(np.outer(grid, complete) + np.outer(1 - grid, false), 1e-300, 1 - 1e-16)
     power = count * np.log(chance) + (total - count) * np.log1p(-chance)
-    return Posterior(grid, np.exp(power - power.max()).mean(axis=1))
+    weight = np.exp(power - power.max()).mean(axis=1)
+    below = np.concatenate([[0.0], np.cumsum((weight[1:] + weight[:-1]) / 2)])
+    return grid, below / below[-1]
 
 
 def bayesian(count: float, total: float, measured: Confusion, *, level: float = LEVEL) -> Estimate:
     """Return the median of `posterior` with its equal-tailed credible interval. Raises as it does."""
-    low, value, high = posterior(count, total, measured).quantile(
-        np.array([(1 - level) / 2, 0.5, (1 + level) / 2])
-    )
+    grid, below = posterior(count, total, measured)
+    low, value, high = np.interp([(1 - level) / 2, 0.5, (1 + level) / 2], below, grid).tolist()
     method = "posterior median and equal-tailed credible interval, Lambrides et al. 2021"
-    return Estimate(float(value), float(low), float(high), level, method)
+    return Estimate(value, low, high, level, method)
+
+
+CORRECTIONS = {"corrected": lang_reiczigel, "bayesian": bayesian, "rogan_gladen": rogan_gladen}
 
 
 def _jeffreys_quantiles(chance: NDArray, count: int, total: int) -> NDArray[np.float64]:
@@ -228,9 +200,6 @@ def _check(count: float, total: float, measured: Confusion) -> None:
             f"{measured.negatives} others {measured.false_positives}: a count that does not separate them "
             "cannot be corrected"
         )
-
-
-CORRECTIONS = {"corrected": lang_reiczigel, "bayesian": bayesian, "rogan_gladen": rogan_gladen}
 
 
 @dataclass(frozen=True)
@@ -261,10 +230,11 @@ THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
 @dataclass(frozen=True)
 class Confusions:
-    """What counts at each of `THRESHOLDS` do on calibration galaxies, by answer: `Confusion`s as numbers.
+    """The `Confusion` of each answer at each of `THRESHOLDS`, kept beside the weights that they are of.
 
-    `weights` is the SHA-256 of the weights that predicted, from so many `views` of each galaxy, in the manner
-    of `viewing`; `origin` says which galaxies these were. Raises CatalogueError for impossible numbers.
+    They correct a count where the calibration galaxies are not at hand. `weights` is the SHA-256 of the
+    weights that predicted, from so many `views` of each galaxy, in the manner of `viewing`; `origin` names
+    the galaxies. Raises CatalogueError for impossible numbers.
     """
 
     weights: str
@@ -274,20 +244,20 @@ class Confusions:
     answers: Mapping[str, tuple[Confusion, ...]]
 
     def __post_init__(self) -> None:
-        for name, found in self.answers.items():
-            if len(found) != len(THRESHOLDS):
-                raise CatalogueError(f"{name} has {len(found)} thresholds, not {len(THRESHOLDS)}")
+        for name, confusions in self.answers.items():
+            if len(confusions) != len(THRESHOLDS):
+                raise CatalogueError(f"{name} has {len(confusions)} thresholds, not {len(THRESHOLDS)}")
 
     def calibration(self, counted: Criterion, true: Criterion) -> Calibration | Unavailable:
-        """Return the galaxies that the numbers stand for, without their fractions; or why there are none."""
-        found = self.answers.get(counted.answer or "")
-        if found is None or counted != true or counted.threshold not in THRESHOLDS:
+        """Return calibration galaxies with these numbers, without their fractions; or why there are none."""
+        confusions = self.answers.get(counted.answer or "")
+        if confusions is None or counted != true or counted.threshold not in THRESHOLDS:
             return Unavailable(
                 f"beside the weights are numbers of one answer at {THRESHOLDS[0]} to {THRESHOLDS[-1]} in "
                 f"tenths, alike for predictions and votes, not of {counted.text} for {true.text}",
                 "--threshold in tenths, or labelled galaxies (--calibrate-on … --labels …)",
             )
-        one = found[THRESHOLDS.index(counted.threshold)]
+        one = confusions[THRESHOLDS.index(counted.threshold)]
         missed, rejected = one.positives - one.true_positives, one.negatives - one.false_positives
         each = one.true_positives, missed, one.false_positives, rejected
         counts, truth = (np.repeat(which, each) for which in ([True, False] * 2, [True, True, False, False]))
@@ -295,22 +265,23 @@ class Confusions:
 
 
 def confusions_of(
-    held_out: JudgedGalaxies, tree: DecisionTree, *, weights: str, views: int, origin: str
+    judged: JudgedGalaxies, tree: DecisionTree, *, weights: str, views: int, origin: str
 ) -> Confusions:
     """Count calibration galaxies, of each answer those that have a fraction of it."""
-    found = {
-        name: _at_thresholds(held_out.predicted[:, column], held_out.volunteers[:, column])
-        for column, name in enumerate(tree.columns)
-    }
-    return Confusions(weights, views, VIEWING, origin, found)
+    answers = {}
+    for name, predicted, votes in zip(tree.columns, judged.predicted.T, judged.volunteers.T, strict=True):
+        known = ~np.isnan(predicted) & ~np.isnan(votes)
+        sides = predicted[known], votes[known]
+        answers[name] = tuple(confusion(*(side >= threshold for side in sides)) for threshold in THRESHOLDS)
+    return Confusions(weights, views, VIEWING, origin, answers)
 
 
 def write_confusions(confusions: Confusions, path: Path) -> None:
-    """Write them beside the weights that they belong to, whole or not at all. Raises DiskError."""
-    answers = {
-        name: [list(asdict(one).values()) for one in found] for name, found in confusions.answers.items()
-    }
-    write_text(path, json.dumps({**asdict(confusions), "answers": answers}) + "\n")
+    """Write them whole or not at all; a `Confusion` is a list of its four numbers. Raises DiskError."""
+    entries = asdict(confusions)
+    for name, own in entries["answers"].items():
+        entries["answers"][name] = [list(one.values()) for one in own]
+    write_text(path, json.dumps(entries) + "\n")
 
 
 def read_confusions(path: Path) -> Confusions:
@@ -327,8 +298,3 @@ def read_confusions(path: Path) -> Confusions:
             f"{path}: no readable completeness: {type(error).__name__}: {error}; "
             f"`hubblefork evaluate {path.parent}` makes it"
         ) from error
-
-
-def _at_thresholds(predicted: NDArray, volunteers: NDArray) -> tuple[Confusion, ...]:
-    known = ~np.isnan(predicted) & ~np.isnan(volunteers)
-    return tuple(confusion(predicted[known] >= one, volunteers[known] >= one) for one in THRESHOLDS)

@@ -1,8 +1,6 @@
-"""What share of a sample shows something, with an interval: the merger fraction, or any answer's.
+"""Fractions of a sample of galaxies without a correction, their intervals, and the names of all estimators.
 
-Here are the estimators that trust what they are given: the count above a threshold and the sum of fractions.
-Those that correct for what the network gets wrong are in `completeness` and `calibration`, all of them
-side by side in `estimators`. The equations and their sources stand in docs/merger-fraction.md.
+Equations and sources: docs/merger-fraction.md.
 """
 
 from __future__ import annotations
@@ -40,9 +38,9 @@ LEVEL = 0.95
 class Count:
     """`count` of `total` galaxies have a joint fraction of `answer` of at least `threshold`.
 
-    `low` and `high` bound the binomial interval of that name at confidence `level`: what the number
-    of galaxies leaves open, not what a wrong prediction does. `missing` galaxies have no fraction
-    and are in neither number. Raises CatalogueError for numbers that contradict each other.
+    `low` and `high` are the binomial interval of that name at confidence `level`, which knows nothing of
+    wrong predictions. `missing` galaxies have no fraction and are in neither number. Raises CatalogueError
+    for numbers that contradict each other.
     """
 
     count: int
@@ -65,10 +63,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A fraction as one estimator sees it: `low` to `high` is its interval at confidence `level`.
+    """The fraction of one estimator: `low` to `high` is its interval at confidence `level`.
 
-    `method` says how value and interval were made, `note` what to mind (that a value was clipped, say).
-    Raises CatalogueError for an interval that does not hold its value or leaves [0, 1].
+    `method` names value and interval, `note` what to mind, as that a value was clipped. Raises CatalogueError
+    for an interval that does not hold its value or leaves [0, 1].
     """
 
     value: float
@@ -88,7 +86,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """An estimator that cannot be had here: why not, and what to do about it."""
+    """An estimate that is unavailable: why, and what to do about it."""
 
     reason: str
     remedy: str
@@ -117,20 +115,10 @@ def count_above(
             f'no fraction of "{answer}": none of the {len(values)} galaxies has a value for it; '
             "give galaxies with predictions or labels"
         )
-    count = int(np.count_nonzero(known >= threshold))
-    low, high = binomial_interval(count, len(known), interval=interval, level=level)
-    return Count(
-        count=count,
-        total=len(known),
-        value=count / len(known),
-        low=low,
-        high=high,
-        level=level,
-        interval=interval,
-        threshold=threshold,
-        answer=answer,
-        missing=len(values) - len(known),
-    )
+    count, total = int(np.count_nonzero(known >= threshold)), len(known)
+    low, high = binomial_interval(count, total, interval=interval, level=level)
+    missing = len(values) - total
+    return Count(count, total, count / total, low, high, level, interval, threshold, answer, missing)
 
 
 def binomial_interval(
@@ -150,8 +138,8 @@ def binomial_interval(
             f"an interval of level {level} for {count} of {total} galaxies: "
             "the level lies between 0 and 1, and there is at least one galaxy"
         )
-    low, high = np.clip(binom_conf_interval(count, total, confidence_level=level, interval=interval), 0, 1)
-    return min(float(low), count / total), max(float(high), count / total)
+    bounds = binom_conf_interval(count, total, confidence_level=level, interval=interval)
+    return _around(count / total, *bounds)
 
 
 def effective_size(weights: NDArray) -> float:
@@ -189,12 +177,13 @@ def counted(
     if not len(counts):
         raise CatalogueError("a fraction of no galaxies; give a catalogue with at least one")
     count, total = effective_count(counts, weights)
+    method, note = f"share above the threshold, {interval} interval", ""
     if weights is None:
-        low, high = binomial_interval(int(count), int(total), interval=interval, level=level)
+        bounds = binomial_interval(int(count), int(total), interval=interval, level=level)
     else:
-        low, high = weighted_interval(count, total, interval=interval, level=level)
-    note = "" if weights is None else f"weighted; effective number of galaxies {total:.1f}"
-    return Estimate(count / total, low, high, level, f"share above the threshold, {interval} interval", note)
+        bounds = weighted_interval(count, total, interval=interval, level=level)
+        note = f"weighted; effective number of galaxies {total:.1f}"
+    return Estimate(count / total, *bounds, level, method, note)
 
 
 def weighted_interval(
@@ -206,14 +195,18 @@ def weighted_interval(
     101), which takes whole numbers only. Raises CatalogueError for another interval.
     """
     if interval == "jeffreys":
-        low, high = stats.beta.interval(level, count + 0.5, total - count + 0.5)
-        return min(float(low), count / total), max(float(high), count / total)
+        return _around(count / total, *stats.beta.interval(level, count + 0.5, total - count + 0.5))
     if interval != "wilson":
         raise CatalogueError(f'weighted galaxies have a "wilson" or a "jeffreys" interval, not "{interval}"')
     z, share = stats.norm.ppf((1 + level) / 2), count / total
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return max(0.0, min(float(centre - half), share)), min(1.0, max(float(centre + half), share))
+    return _around(share, centre - half, centre + half)
+
+
+def _around(value: float, low: float, high: float) -> tuple[float, float]:
+    """Return an interval within [0, 1] that holds its value."""
+    return max(0.0, min(float(low), value)), min(1.0, max(float(high), value))
 
 
 def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEVEL) -> Estimate:
@@ -228,7 +221,5 @@ def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEV
     size, value = effective_size(equal), float(np.average(score, weights=equal))
     scatter = np.average((score - value) ** 2, weights=equal) / max(size - 1, 1)
     half = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(scatter))
-    note = "mean share of votes: another quantity"
-    return Estimate(
-        value, max(0.0, value - half), min(1.0, value + half), level, "mean of the fractions", note
-    )
+    bounds = _around(value, value - half, value + half)
+    return Estimate(value, *bounds, level, "mean of the fractions", "mean share of votes: another quantity")

@@ -254,13 +254,13 @@ def estimate_all(
     estimates: dict[str, Estimate | Unavailable] = {}
     lost = _uncorrectable(known)
     for name, correct in detection.CORRECTIONS.items():
-        estimates[name] = lost or correct(count, total, known.confusion(), level=level)  # type: ignore[union-attr]
+        estimates[name] = lost or correct(count, total, _present(known).confusion(), level=level)
     lost = _unfitted(sample, known)
+    options = {"rng": rng, "weights": sample.weights, "level": level, "resamples": resamples}
     for name, recalibrate in calibration.RECALIBRATIONS.items():
         estimates[name] = lost or recalibrate(
-            sample.score, known.score, known.truth,  # type: ignore[union-attr]
-            rng=rng, weights=sample.weights, level=level, resamples=resamples,
-        )  # fmt: skip
+            sample.score, _present(known).score, _present(known).truth, **options
+        )
     plain = partial(counted, sample.counts, weights=sample.weights, level=level)
     estimates |= {UNCORRECTED: plain(), "count_jeffreys": plain(interval="jeffreys")}
     estimates["sum"] = (
@@ -272,6 +272,11 @@ def estimate_all(
 def quoted(estimates: Mapping[str, Estimate | Unavailable]) -> str:
     """Return the name of the estimator to be quoted: the corrected count, or the count without it."""
     return next(name for name in (DEFAULT, UNCORRECTED) if isinstance(estimates[name], Estimate))
+
+
+def _present(known: Calibration | Unavailable) -> Calibration:
+    assert isinstance(known, Calibration)
+    return known
 
 
 _LABELLED = "labelled galaxies (--calibrate-on … --labels …)"
