@@ -9,7 +9,6 @@
     ├── RecipeError         a recipe or a field of one that does not exist or does not fit
     │   └── ExtraMissing    a recipe or verb that needs a package which is not installed
     ├── RunError            a run folder that is incomplete or of another recipe
-    │   ├── MissingIntervals  weights without intervals for what is asked
     │   └── DivergedError   a training whose error is no longer a number
     ├── DownloadError       a file that could not be fetched, or is not the file expected
     └── DiskError           a file that could not be written
@@ -57,10 +56,6 @@ class ExtraMissing(RecipeError):
 
 class RunError(HubbleforkError):
     """A run folder that is incomplete or belongs to another recipe."""
-
-
-class MissingIntervals(RunError):
-    """Weights without intervals, or completeness, of their own for what is asked."""
 
 
 class DivergedError(RunError):

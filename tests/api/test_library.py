@@ -92,8 +92,8 @@ def test_a_table_of_one_galaxy_draws_its_tree(galaxy):
 def test_what_is_no_image_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"float64 with the shape \(2, 64, 64\) .*: give uint8"):
         hf.predict("fork", np.zeros((2, 64, 64)))
-    with pytest.raises(CatalogueError, match="needs a time"):
-        hf.fraction(tmp_path / "none.parquet", density="1e-2 Mpc-3")
+    with pytest.raises(CatalogueError, match="there is no such catalogue"):
+        hf.fraction(tmp_path / "none.parquet")
 
 
 @pytest.mark.parametrize("module", ["api.models", "api.skies", "api.fractions"])

@@ -151,7 +151,8 @@ def test_calibration_galaxies_can_be_named(place):
     )
     told = json.loads(mergers(folder / "bare.parquet", *parts, "--json").stdout)
     assert told["default"]["estimator"] == "corrected"
-    assert mergers(folder / "bare.parquet", *parts[:2]).exit_code == 2
+    with pytest.raises(CatalogueError, match="needs the labels"):
+        mergers(folder / "bare.parquet", *parts[:2])
 
 
 def test_the_table_says_what_true_means_and_where_corrections_come_from(place):
@@ -172,7 +173,7 @@ def test_expressions_bins_weights_and_clean(place):
     assert sum(entry["galaxies"] for entry in told["bins"]) == SURVEY
     assert "default" in told["bins"][0]
     assert "redshift" in mergers(path, "--bins", "redshift:0,0.05,0.1", "--column", "z").stdout
-    told = json.loads(mergers(path, "--weights", "z", "--json").stdout)
+    told = json.loads(mergers(path, "--weight-column", "z", "--json").stdout)
     assert "effective number" in told["estimators"]["count"]["note"]
     assert "well asked" in mergers(path, "--answer", "spiral", "--clean").stdout
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from hubblefork.data.catalogue import read_catalogue, with_metadata
 from hubblefork.data.folders import VIEWING, DataFolder, RunFolder, evaluate_command
 from hubblefork.data.split import TEST, VALIDATION, Split
-from hubblefork.errors import CatalogueError, MissingIntervals, RunError
+from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network.predict import predict_part
 from hubblefork.network.weights import EMBEDDED, digest_of, weights_file
@@ -111,9 +111,7 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
     of each galaxy or of an earlier way to look at it, or wanted for a mean over several runs.
     """
     if others:
-        raise MissingIntervals(
-            f"intervals are calibrated for one run, and {1 + len(others)} predict together"
-        )
+        raise RunError(f"intervals are calibrated for one run, and {1 + len(others)} predict together")
     weights = weights_file(run)
     return _checked(read_intervals, RunFolder(weights.parent).intervals(views), weights, run, views)
 
@@ -130,21 +128,19 @@ def _checked(read: Callable[[Path], T], path: Path, weights: Path, run: Path, vi
     """Read what lies beside weights, and check that it belongs to them and to this number of views."""
     evaluate = evaluate_command(path.parent, views)
     if not path.exists() and weights == EMBEDDED:
-        raise MissingIntervals("the weights that come along are calibrated for --views 1 and --views 16")
+        raise RunError("the weights that come along are calibrated for --views 1 and --views 16")
     if not path.exists():
-        raise MissingIntervals(f"{path.parent}: there is no {path.name}; `{evaluate}` makes it")
+        raise RunError(f"{path.parent}: there is no {path.name}; `{evaluate}` makes it")
     result = read(path)
     if result.weights != digest_of(weights):
-        raise MissingIntervals(f"{path} is of other weights than {run}; `{evaluate}` makes it anew")
+        raise RunError(f"{path} is of other weights than {run}; `{evaluate}` makes it anew")
     if result.viewing != VIEWING:
-        raise MissingIntervals(
+        raise RunError(
             f"{path} was made by an earlier hubblefork, which looked at galaxies otherwise; "
             f"`{evaluate}` makes it anew"
         )
     if result.views != views:
-        raise MissingIntervals(
-            f"{path} is for --views {result.views}, not {views}; `{evaluate}` makes it anew"
-        )
+        raise RunError(f"{path} is for --views {result.views}, not {views}; `{evaluate}` makes it anew")
     return result
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from hubblefork import __version__
-from hubblefork.api.judging import adding_bounds
+from hubblefork.api.judging import adding_bounds, intervals_of
 from hubblefork.api.results import Galaxy, GalaxyTable, galaxy_table
 from hubblefork.data.catalogue import (
     arrow_table,
@@ -28,7 +28,7 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.folders import PACKAGES, RunFolder
 from hubblefork.data.split import Split
-from hubblefork.errors import CatalogueError, ImageError, MissingIntervals, RunError
+from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, bytes_of, seconds, silent
 from hubblefork.network.device import Hardware, best_device, best_precision
 from hubblefork.network.export import export as write_onnx
@@ -217,12 +217,15 @@ def classify_all(
 
     Raises ImageError, RunError.
     """
+    model, remark = load(model), ""
+    interval: float | None = COVERAGE
     try:
-        return predict(model, images, views=views, interval=COVERAGE, device=device, progress=progress)
-    except MissingIntervals as error:
-        table = predict(model, images, views=views, device=device, progress=progress)
-        table.remark = f"no intervals: {error}"
-        return table
+        intervals_of(Path(model.place), views=views)
+    except RunError as error:
+        interval, remark = None, f"no intervals: {error}"
+    table = predict(model, images, views=views, interval=interval, device=device, progress=progress)
+    table.remark = remark
+    return table
 
 
 def write_kaggle(table: GalaxyTable, out: Path) -> None:
