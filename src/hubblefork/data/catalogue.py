@@ -11,7 +11,6 @@ import errno
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def read_catalogue(path: Path, only: Collection[str] | None = None) -> pa.Table:
     readers = {".parquet": _read_parquet, ".csv": _read_csv, ".fits": _read_fits, ".vot": _read_vot}
     read = readers[_format(path)]
     with _reading(path):
-        table = read(path, _Columns(only))
+        table = read(path, only)
     return _checked_ids(_checked_names(table, path), path)
 
 
@@ -62,14 +61,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise CatalogueError(f"{path}: not a readable {path.suffix} table: {error}") from error
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns are wanted: the ids and `only` these; None for all."""
-
-    only: Collection[str] | None
-
-    def among(self, names: Sequence[str]) -> list[str]:
-        return [name for name in names if self.only is None or name in (*IDS, *self.only)]
+def _chosen(names: Sequence[str], only: Collection[str] | None) -> list[str]:
+    """Return the names of the ids and of `only` these columns; None for all."""
+    return [name for name in names if only is None or name in (*IDS, *only)]
 
 
 def write_catalogue(table: pa.Table, path: Path) -> None:
@@ -206,12 +200,8 @@ def rows_of(ids: NDArray, others: NDArray) -> NDArray[np.int64]:
     left, right = _as_ids(ids), _as_ids(others)
     if left.type != right.type:
         left, right = left.cast(pa.string()), right.cast(pa.string())
-    return (
-        pa.compute.index_in(left, value_set=right)
-        .fill_null(-1)
-        .to_numpy(zero_copy_only=False)
-        .astype(np.int64)
-    )
+    rows = pa.compute.index_in(left, value_set=right).fill_null(-1)
+    return rows.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _as_ids(ids: NDArray) -> pa.Array:
@@ -315,19 +305,19 @@ def _first_repeated(values: list) -> Any:
     return None
 
 
-def _read_parquet(path: Path, columns: _Columns) -> pa.Table:
+def _read_parquet(path: Path, only: Collection[str] | None) -> pa.Table:
     with pa.parquet.ParquetFile(path) as file:
-        return file.read(columns.among(file.schema_arrow.names))
+        return file.read(_chosen(file.schema_arrow.names, only))
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
     pa.parquet.write_table(table, path)
 
 
-def _read_csv(path: Path, columns: _Columns) -> pa.Table:
+def _read_csv(path: Path, only: Collection[str] | None) -> pa.Table:
     """Read a CSV; ids as text, made integers only where that changes none of them (007 stays 007)."""
     with pa.csv.open_csv(path) as head:
-        wanted = columns.among(head.schema.names)
+        wanted = _chosen(head.schema.names, only)
     convert = pa.csv.ConvertOptions(
         include_columns=wanted,
         column_types=dict.fromkeys(IDS, pa.string()),
@@ -345,11 +335,11 @@ def _write_csv(table: pa.Table, path: Path) -> None:
     pa.csv.write_csv(table, path)
 
 
-def _read_fits(path: Path, columns: _Columns) -> pa.Table:
+def _read_fits(path: Path, only: Collection[str] | None) -> pa.Table:
     from astropy.table import Table
 
     table = arrow_table(Table.read(path, format="fits"))
-    return table.select(columns.among(table.column_names))
+    return table.select(_chosen(table.column_names, only))
 
 
 def _write_fits(table: pa.Table, path: Path) -> None:
@@ -366,14 +356,14 @@ def _write_fits(table: pa.Table, path: Path) -> None:
         raise
 
 
-def _read_vot(path: Path, columns: _Columns) -> pa.Table:
+def _read_vot(path: Path, only: Collection[str] | None) -> pa.Table:
     from astropy.io import votable
 
     document = votable.parse(path)
     table = document.get_first_table().to_table()
     table.meta = {info.name: info.value for info in document.infos}
     found = arrow_table(table)
-    return found.select(columns.among(found.column_names))
+    return found.select(_chosen(found.column_names, only))
 
 
 def _write_vot(table: pa.Table, path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.data.archives import Reject, read_rejects
-from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue
+from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, rows_of
 from hubblefork.data.folders import evaluate_command, views_of
 from hubblefork.data.images import StampSpec
 from hubblefork.data.split import TEST, VALIDATION, Split, read_split
@@ -169,7 +169,7 @@ def _read_galaxies(path: Path, tree: DecisionTree, sky: Sky | Missing, remedy: s
     def read(path: Path) -> Galaxies:
         table = read_catalogue(path)
         ids, predicted = galaxy_ids(table), fractions(table, tree)
-        rows = _rows(ids, sky)
+        rows = np.full(len(ids), -1) if isinstance(sky, Missing) else rows_of(ids, sky.ids)
         votes = np.full(predicted.shape, np.nan)
         if not isinstance(sky, Missing):
             votes[rows >= 0] = sky.votes[rows[rows >= 0]]
@@ -184,11 +184,6 @@ def _read_extra(
     if path is None:
         return None
     return _read_galaxies(path, tree, sky, f"hubblefork predict {run} IMAGES --out {path}")
-
-
-def _rows(ids: NDArray, sky: Sky | Missing) -> NDArray[np.int64]:
-    place = {} if isinstance(sky, Missing) else {i: row for row, i in enumerate(sky.ids.tolist())}
-    return np.array([place.get(i, -1) for i in ids.tolist()], dtype=np.int64)
 
 
 def _labelled(galaxies: Galaxies | Missing) -> Galaxies | Missing:
