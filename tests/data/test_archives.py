@@ -1,14 +1,25 @@
+"""Archives and folders of images, and what of them is refused."""
+
 import io
 import os
 import tarfile
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import pytest
 from image_boxes import FORMS, box, box_of, picture, pictures
 
 from hubblefork.data import archives
-from hubblefork.data.archives import MemberError, galaxy_id_of, open_source
+from hubblefork.data.archives import (
+    MemberError,
+    Reject,
+    galaxy_id_of,
+    open_source,
+    read_rejects,
+    reject_of,
+    write_rejects,
+)
 from hubblefork.errors import ImageError
 
 MEMBERS = {
@@ -245,3 +256,28 @@ def test_real_archives_against_zipfile(kaggle):
 
 def test_pictures_differ():
     assert len(set(pictures(range(50)).values())) == 50
+
+
+# What was refused
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    rejects = [
+        Reject("/a/b.zip", 'x/"1,2"\n3.jpg', "007", "damaged image", "1e5"),
+        Reject("/a/b.csv", "", "", "no galaxy_id", 'line 4: ""'),
+    ]
+    write_rejects(rejects, tmp_path / "rejects.csv")
+    assert read_rejects(tmp_path / "rejects.csv") == rejects
+
+
+def test_no_rows_are_a_header(tmp_path):
+    write_rejects([], tmp_path / "rejects.csv")
+    assert (tmp_path / "rejects.csv").read_text() == '"source","member","galaxy_id","reason","value"\n'
+    assert read_rejects(tmp_path / "rejects.csv") == []
+
+
+def test_a_row_says_what_the_error_said():
+    error = MemberError(Path("b.zip"), "x/1.jpg", "damaged image", "cut")
+    assert str(error) == "b.zip: x/1.jpg: damaged image: cut; replace it with a whole copy or leave it out"
+    assert str(reject_of(error, "1")) == "b.zip: x/1.jpg: damaged image: cut"
+    assert str(Reject("b.zip", "", "", "archive is damaged", "cut")) == "b.zip: archive is damaged: cut"

@@ -7,6 +7,7 @@ import tomllib
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tomli_w
 
@@ -18,6 +19,7 @@ from hubblefork.report import oldpage as page_module
 from hubblefork.report import write, write_report
 from hubblefork.report.blocks import counted, decimal, listed
 from hubblefork.report.figures.numbers import plain
+from hubblefork.report.inputs import read_inputs
 
 ANCHORS = [
     "headline",
@@ -364,3 +366,14 @@ def test_words_for_numbers():
         "1,200 galaxies",
     )
     assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
+
+
+def test_ids_of_text_meet_the_integers_of_the_catalogue(made, tmp_path):
+    table = read_catalogue(made.predictions)
+    texts = table.set_column(0, "galaxy_id", table.column("galaxy_id").cast(pa.string()))
+    write_catalogue(texts, tmp_path / "texts.parquet")
+    same, extra = (
+        read_inputs(made.run, path).extra for path in (made.predictions, tmp_path / "texts.parquet")
+    )
+    assert (extra.rows >= 0).all()
+    np.testing.assert_array_equal(extra.rows, same.rows)
