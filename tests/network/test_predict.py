@@ -17,7 +17,7 @@ from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.network import parts
 from hubblefork.network import predict as prediction
 from hubblefork.network.augment import central_views
-from hubblefork.network.predict import Predictor, predict, predict_part, predicted_table, predictions
+from hubblefork.network.predict import Predictor, predict, predict_part, predictions
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, merge
@@ -155,8 +155,7 @@ def test_an_image_has_the_same_fractions_in_every_form(trained, tree, forms, for
     made = predict(trained, forms[form], tmp_path / "out.parquet", views=4, device="cpu")
     written = fractions(read_catalogue(made.path), tree).astype(np.float32)
     np.testing.assert_array_equal(written, expected.fractions)
-    table, _ = predicted_table(predictor, forms[form])
-    assert table.select(["galaxy_id"]).equals(read_catalogue(made.path).select(["galaxy_id"]))
+    assert galaxy_ids(read_catalogue(made.path)).astype(str).tolist() == batch.ids
 
 
 def test_an_array_of_jpegs_pixels_is_near_the_jpeg(trained):
@@ -184,10 +183,10 @@ def test_images_in_memory_that_are_none_are_refused(trained, tmp_path):
 
 def test_a_data_folder_is_predicted_in_the_order_of_its_catalogue(trained, data, tree, tmp_path):
     predictor = Predictor(load_weights(trained), device="cpu")
-    table, rejects = predicted_table(predictor, data)
+    (batch,) = predictions(predictor, data)
     made = read_catalogue(predict(trained, data, tmp_path / "out.parquet", device="cpu").path)
-    assert galaxy_ids(table).tolist() == galaxy_ids(made).tolist() and not rejects
-    np.testing.assert_array_equal(fractions(table, tree), fractions(made, tree))
+    assert batch.ids == galaxy_ids(made).astype(str).tolist() and not batch.rejects
+    np.testing.assert_array_equal(batch.fractions, fractions(made, tree).astype(np.float32))
 
 
 def test_nothing_readable_is_an_error(trained, tmp_path):

@@ -35,19 +35,15 @@ from hubblefork.data.archives import (
     open_source,
 )
 from hubblefork.data.catalogue import (
-    ID,
     check_format,
     galaxy_ids,
-    id_column,
-    read_catalogue,
     with_fractions,
     with_metadata,
     write_catalogue,
     write_pieces,
 )
-from hubblefork.data.folders import VIEWING, RunFolder
+from hubblefork.data.folders import VIEWING, DataFolder, RunFolder
 from hubblefork.data.images import stream_opened
-from hubblefork.data.split import read_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, replacing, silent
@@ -164,8 +160,9 @@ def predictions(
     a source cannot be opened or has no images.
     """
     if data := data_folder(images):
-        rows = np.arange(len(read_catalogue(data / "catalogue.parquet", only=[])))
-        yield from _of_rows(predictor, data, rows, what, progress)
+        yield from _of_rows(
+            predictor, data, np.arange(len(DataFolder(data).catalogue(only=[]))), what, progress
+        )
         return
     for opened in _opened(images):
         with opened as source:
@@ -187,7 +184,7 @@ def data_folder(images: Images) -> Path | None:
     Raises ImageError for a data folder among other images.
     """
     places = _places(images)
-    data = [place for place in places if (place / "catalogue.parquet").exists()]
+    data = [place for place in places if DataFolder(place).exists()]
     if data and len(places) > 1:
         raise ImageError(f"{data[0]} is a data folder: it is predicted by itself, without other sources")
     return data[0] if data else None
@@ -240,7 +237,7 @@ def _of_source(
 def _of_rows(
     predictor: Predictor, data: Path, rows: NDArray[np.intp], what: str, progress: Progress
 ) -> Iterator[Batch]:
-    ids = galaxy_ids(read_catalogue(data / "catalogue.parquet", only=[])).astype(str)
+    ids = galaxy_ids(DataFolder(data).catalogue(only=[])).astype(str)
     pixels = prepare(data, predictor.stamps, progress=progress).pixels
     with progress(what, len(rows)) as advance:
         for batch in _batches(predictor, ((ids[row], pixels[row]) for row in rows)):
@@ -277,7 +274,7 @@ def predict_part(
     each galaxy are averaged) and returns its path. Raises CatalogueError when the part is empty.
     """
     weights = load_weights(run)
-    data, ids, rows = _galaxies_of_part(run, part)
+    data, ids, rows = _galaxies_of_part(RunFolder(run), part)
     values = predict_rows(
         Predictor(weights, device=device, views=views), data, rows, f"predicting {part}", progress
     )
@@ -295,7 +292,7 @@ def features_of_part(
     empty.
     """
     predictor = FeaturePredictor(load_weights(run), device=device)
-    data, ids, rows = _galaxies_of_part(run, part)
+    data, ids, rows = _galaxies_of_part(RunFolder(run), part)
     return galaxy_ids(ids), predict_rows(predictor, data, rows, f"features, {part}", progress)
 
 
@@ -314,11 +311,11 @@ def features_of_images(
     return np.array(ids, dtype=object), np.concatenate([batch.fractions for batch in batches])
 
 
-def _galaxies_of_part(run: Path, part: str) -> tuple[Path, pa.Table, NDArray[np.intp]]:
+def _galaxies_of_part(run: RunFolder, part: str) -> tuple[Path, pa.Table, NDArray[np.intp]]:
     """Return a run's data folder, ids and rows of the galaxies of a part. Raises CatalogueError for none."""
-    data = Path(RunFolder(run).notes()["data"])
-    ids = read_catalogue(data / "catalogue.parquet", only=[])
-    rows = np.flatnonzero(read_split(run).assign(galaxy_ids(ids)) == part)
+    data = run.data.path
+    ids = DataFolder(data).catalogue(only=[])
+    rows = np.flatnonzero(run.split().assign(galaxy_ids(ids)) == part)
     if not len(rows):
         raise CatalogueError(f"{run}: no galaxy of {data} is in its {part} part")
     return data, ids.take(rows), rows
@@ -370,7 +367,7 @@ def predict(
         return adding(table) if adding else table
 
     if data := data_folder(images):
-        ids = read_catalogue(data / "catalogue.parquet", only=[])
+        ids = DataFolder(data).catalogue(only=[])
         values = predict_rows(predictor, data, np.arange(len(ids)), "predicting", progress)
         return _written(iter([finished(with_fractions(ids, values, tree))]), out, len(ids), [])
     parts = Parts.opened(out, [*(member.digest for member in members), str(views), VIEWING, *_digest(images)])
@@ -390,17 +387,6 @@ def predict(
     made = _written(map(finished, whole.tables(tree)), out, len(whole), rejects)
     parts.remove()
     return made
-
-
-def predicted_table(
-    predictor: Predictor, images: Images, *, what: str = "predicting", progress: Progress = silent
-) -> tuple[pa.Table, list[Reject]]:
-    """Return ids and joint fractions of images (as in `predictions`) in memory, and those without any."""
-    batches = list(predictions(predictor, images, what=what, progress=progress))
-    ids = id_column([galaxy_id for batch in batches for galaxy_id in batch.ids])
-    values = np.concatenate([batch.fractions for batch in batches])
-    rejects = [reject for batch in batches for reject in batch.rejects]
-    return with_fractions(pa.table({ID: ids}), values, predictor.tree), rejects
 
 
 def _digest(images: Images) -> list[str]:
