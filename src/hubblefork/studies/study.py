@@ -146,7 +146,7 @@ class Study:
 
 
 def load_study(name: str, *, quick: bool = False, **changes: Any) -> Study:
-    """Return the study `name`; `changes` to its fields count where they are not None.
+    """Return the study `name`; `changes` to its fields count where they are neither None nor empty lists.
 
     With `quick` the table [quick] of the file wins over the others, its `defaults` added to theirs.
     """
@@ -155,7 +155,7 @@ def load_study(name: str, *, quick: bool = False, **changes: Any) -> Study:
     short = entries.pop("quick")
     if quick:
         entries |= {**short, "defaults": [*entries.get("defaults", []), *short["defaults"]]}
-    given = {key: value for key, value in changes.items() if value is not None}
+    given = {key: value for key, value in changes.items() if value not in (None, [])}
     return Study(**{**entries, **given, "quick": quick})
 
 
