@@ -22,6 +22,7 @@ from hubblefork.report.style import (
     FAINT,
     GREY,
     INK,
+    NORMAL,
     PAGE,
     SERIES,
     SIGNED,
@@ -71,7 +72,7 @@ def training_of_networks(networks: Mapping[str, Rows], *, best: Mapping[str, int
             ]
             panels.append(_epochs(series, measure, label, title=name, vertical=[(best[name], "epoch kept")]))
     size = (PAGE, 0.4 + 1.75 * len(columns))
-    figure, _ = curves(panels, rows=len(columns), size=size)
+    figure, _ = curves(panels, rows=len(columns), size=size, share="y")
     return figure, plain({name: {**column, "best": best[name]} for name, column in columns.items()})
 
 
@@ -171,7 +172,6 @@ def error_against_cost(
     figure, _ = curves(panels, size=(PAGE, 3.2))
     for axes in figure.axes:
         axes.margins(x=0.15, y=0.15)
-        axes.sharey(figure.axes[0]) if axes is not figure.axes[0] else None
     return figure, plain({**points, "mean_vote": mean_vote})
 
 
@@ -387,10 +387,10 @@ def bias_of_estimators(scenarios: Mapping[str, Summaries]) -> Drawing:
         panel = Panel(series, title=title, log="xy", ylim=(0.2, 10), yticks=ticks, horizontal=[(1, "")])
         panels.append(_true_fractions(panel))
     rows = 1 if len(panels) < 4 else 2
-    figure, _ = curves(panels, rows=rows, size=(PAGE, 2.7 if rows == 1 else 4.8), share=True)
+    figure, _ = curves(panels, rows=rows, size=(PAGE, 2.7 if rows == 1 else 4.8), share="all")
     for axes in figure.axes:
         axes.label_outer()
-    figure.supylabel("mean recovered / put in", fontsize="medium")
+    figure.supylabel("mean recovered / put in", fontsize=NORMAL)
     return figure, plain({title: dict(summaries) for title, summaries in scenarios.items()})
 
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from hubblefork.report.style import (
@@ -85,16 +85,18 @@ def curves(
     rows: int = 1,
     size: tuple[float, float] = (PAGE, 3.0),
     legend: str = "above",
-    share: bool = False,
+    share: str = "",
 ) -> Drawing:
     """Draw curves in one or several panels, in `rows` rows; bounds are vertical bars or bands.
 
-    `legend` is "above" the panels or "inside" each; `share` gives all panels the same axes. Returns the
-    figure, and for each panel and label x, y and the bounds.
+    `legend` is "above" the panels or "inside" each; `share` "all" gives all panels the same axes,
+    "y" those of a column the same y. Returns the figure, and for each panel and label x, y and the bounds.
     """
     figure = new_figure(*size)
     columns = -(-len(panels) // rows)
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).ravel()
+    sharey = {"all": "all", "y": "col"}.get(share, "none")
+    sharex = "all" if share == "all" else "none"
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
     for axes, panel in zip(grid, panels, strict=False):
         draw(axes, panel)
         if legend == "inside":
@@ -148,7 +150,8 @@ def draw(axes: Axes, panel: Panel) -> None:
         if series.low is not None and not series.band:
             axes.errorbar(x, y, yerr=_errors(y, series), label=series.label, **{"capsize": 2, **style})
         else:
-            axes.plot(x, y, label=series.label, markevery=max(1, len(x) // MARKERS), **style)
+            every = 1 if style["linestyle"] == "none" else max(1, len(x) // MARKERS)
+            axes.plot(x, y, label=series.label, markevery=every, **style)
     _lines_and_axes(axes, panel)
 
 
@@ -205,7 +208,8 @@ def _lines_and_axes(axes: Axes, panel: Panel) -> None:
             getattr(axes, f"set_{name}scale")("log")
             axis.set_major_formatter(FuncFormatter(short))
         _ticks(axis, ticks, name in panel.log)
-    axes.set_xlim(*panel.xlim)
+    if panel.xlim != (None, None):
+        axes.set_xlim(*panel.xlim)
     if panel.ylim != (None, None):
         axes.set_ylim(*panel.ylim)
 
@@ -217,16 +221,15 @@ def _ticks(axis: Any, ticks: Any, logarithmic: bool) -> None:
         axis.set_major_locator(LogLocator(10, subs=ticks))
         axis.set_minor_locator(NullLocator())
     elif ticks is not None:
-        axis.set_major_locator(FixedLocator(ticks))
-        axis.set_major_formatter(FuncFormatter(short))
+        axis.set_ticks(ticks, [short(tick) for tick in ticks])
         axis.set_minor_locator(NullLocator())
 
 
 def short(value: float, _: float = 0) -> str:
     """Return a number as a tick label: "0.05", "20 M" for 20,000,000."""
-    for unit, name in ((1e6, " M"), (1e4, " k")):
+    for unit, name in ((1e6, " M"), (1e3, " k")):
         if value >= unit:
-            return f"{value / (1e3 if name == ' k' else unit):g}{name}"
+            return f"{value / unit:g}{name}"
     return f"{value:g}"
 
 
