@@ -2,11 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hubblefork.report.figures.answers import (
-    label_histograms,
-    predicted_against_volunteers,
-    rmse_per_answer,
-)
+from hubblefork.report.answers import predicted_against_volunteers, rmse_per_answer
+from hubblefork.report.panels import histograms
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,7 @@ def test_scatter_of_an_answer_nobody_has_says_so(tree, votes, predicted):
 
 
 def test_histograms_are_densities_of_the_known_fractions(tree, votes, predicted):
-    _, numbers = label_histograms(tree, {"votes": votes, "predicted": predicted})
+    _, numbers = histograms(tree, {"votes": votes, "predicted": predicted})
     edges = np.array(numbers["edges"])
     for name, values in {"votes": votes, "predicted": predicted}.items():
         for column, answer in enumerate(tree.columns):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import DiskError
-from hubblefork.report.figures.numbers import plain
-from hubblefork.report.figures.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
 from hubblefork.report.panels import places_of as places
+from hubblefork.report.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
+from hubblefork.report.tables import plain
 
 
 @in_house_style

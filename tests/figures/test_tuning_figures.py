@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from hubblefork.report.figures.costs import error_against_cost, errors_over_time
-from hubblefork.report.figures.tuning import best_so_far, importances, trial_history
+from hubblefork.report.comparisons import (
+    best_so_far,
+    error_against_cost,
+    errors_over_time,
+    importances,
+    trial_history,
+)
 
 TRIALS = [
     {"number": 0, "state": "complete", "value": 0.2},

@@ -1,12 +1,11 @@
 import json
-import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from jinja2 import DictLoader
 from jinja2.exceptions import UndefinedError
 from rich.console import Console
+from strict import Strict
 
 from hubblefork.report import page as page_module
 from hubblefork.report.page import Page
@@ -41,38 +40,6 @@ The largest is {{ numbers.curve.largest }}, of {{ name }}.
 {{ listing(name ~ "\\n  second line") }}
 """
 NAME = "<script>alert(1)</script> *a* _b_ [c](http://d) `e` \ue0000\ue001"
-
-
-class Strict(HTMLParser):
-    """A strict reader: every tag that opens must close, in order."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.words = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in {"meta", "link", "img", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    def all(self, tag, attribute):
-        return [
-            attributes[attribute] for name, attributes in self.tags if name == tag and attribute in attributes
-        ]
-
-    @property
-    def text(self):
-        return re.sub(r"\s+", " ", "".join(self.words))
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""The HTML page of a run."""
+"""Pages, figures and tables of results; `write_report` makes the page of a run."""
 
-from hubblefork.report.write import write_report
+from hubblefork.report.run import write_report
 
 __all__ = ["write_report"]

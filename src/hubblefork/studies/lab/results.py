@@ -16,10 +16,9 @@ from hubblefork.data.folders import JudgedGalaxies
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.network.heads import LabHead
 from hubblefork.report import answers, comparisons
-from hubblefork.report.figures.prototypes import prototype_rows
-from hubblefork.report.figures.sheets import image_sheet
 from hubblefork.report.fractions import fraction_against_threshold
 from hubblefork.report.page import Page
+from hubblefork.report.sheets import image_sheet, prototype_rows
 from hubblefork.report.tables import Table, bounds, decimal, share
 from hubblefork.stats import metrics
 from hubblefork.stats.baselines import mean_vote

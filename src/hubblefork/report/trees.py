@@ -12,8 +12,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
 
-from hubblefork.report.figures.numbers import plain
-from hubblefork.report.figures.style import (
+from hubblefork.report.style import (
     BLUE,
     FAINT,
     GREY,
@@ -26,6 +25,7 @@ from hubblefork.report.figures.style import (
     new_figure,
     wrapped,
 )
+from hubblefork.report.tables import plain
 from hubblefork.zoo import DecisionTree
 
 CELL, LANE, GAP, PAD = 0.72, 0.1, 0.22, 0.05  # inches

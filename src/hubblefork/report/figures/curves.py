@@ -1,3 +1,0 @@
-"""Moved."""
-
-from hubblefork.report.answers import *  # noqa: F403

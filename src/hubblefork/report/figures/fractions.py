@@ -1,3 +1,0 @@
-"""Moved."""
-
-from hubblefork.report.fractions import *  # noqa: F403

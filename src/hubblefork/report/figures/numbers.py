@@ -1,3 +1,0 @@
-"""Moved to `report.tables`."""
-
-from hubblefork.report.tables import plain as plain

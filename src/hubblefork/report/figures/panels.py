@@ -1,3 +1,0 @@
-"""Moved to `report.panels`."""
-
-from hubblefork.report.panels import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""Moved to `report.style`."""
-
-from hubblefork.report.style import *  # noqa: F403
