@@ -1,7 +1,7 @@
 """The plots that most figures are: curves, rows with intervals or bars, heat maps.
 
-Each returns the figure and its numbers. `report.panels` has a panel for every answer; `report.figures` draws
-with both what pages show.
+Each returns the figure and its numbers. `report.panels` has a panel for every answer;
+`report.answers`, `report.fractions` and `report.comparisons` draw with both what pages show.
 """
 
 from __future__ import annotations
