@@ -103,3 +103,18 @@ def _write_predictions(tree, run, data, predictions, guesses, votes):
     found = evaluate(tree, test, table, split, "test", rng=rng, resamples=50, intervals=intervals)
     write_evaluation(found, run / "evaluation.json")
     write_catalogue(everything.slice(GALAXIES), predictions)
+
+
+@pytest.fixture(scope="session")
+def votes(tree):
+    rng = np.random.default_rng(1)
+    conditional = np.hstack([rng.dirichlet(np.ones(len(q.answers)), size=60) for q in tree.questions])
+    joint = to_joint(tree, conditional)
+    joint[:7, tree.slices[tree.questions.index(tree.question("odd_feature"))]] = np.nan
+    return joint
+
+
+@pytest.fixture(scope="session")
+def predicted(votes):
+    noise = np.random.default_rng(2).normal(0, 0.1, votes.shape)
+    return np.clip(np.nan_to_num(votes, nan=0.2) + noise, 0, 1)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
 from hubblefork.data.folders import JudgedGalaxies, RunFolder, joined
+from hubblefork.data.images import StampSpec
 from hubblefork.data.split import TEST, TRAIN, VALIDATION
-from hubblefork.data.stamps import StampSpec
 from hubblefork.errors import HubbleforkError
 from hubblefork.report.page import Missing
 

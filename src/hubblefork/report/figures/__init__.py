@@ -1,1 +1,0 @@
-"""Moved to report.answers, report.fractions, report.comparisons."""

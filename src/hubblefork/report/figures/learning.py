@@ -1,3 +1,0 @@
-"""Moved."""
-
-from hubblefork.report.comparisons import *  # noqa: F403
