@@ -1,4 +1,4 @@
-"""After each epoch: the log, the best weights, their average, the learning rate, the time limit, the bar.
+"""After each epoch: the log, the best weights, their average, the learning rate, the time limit.
 
 Every callback saves its state in the checkpoint: an interrupted run continues as if it had not been
 interrupted. The names of the classes are keys in checkpoints.
@@ -20,7 +20,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION
-from hubblefork.io import Advance
 from hubblefork.network.device import wait_for
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.weights import write_weights
@@ -199,14 +198,3 @@ class Deadline(StatefulCallback):
         self.spent += epoch
         late = torch.tensor(float(self.spent + epoch > self.seconds))
         trainer.should_stop |= bool(trainer.strategy.broadcast(late) > 0)
-
-
-class Bar(Callback):
-    """Moves a progress bar by one after each step."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance = advance
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Move the bar."""
-        self.advance(1)

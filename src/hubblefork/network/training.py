@@ -18,7 +18,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LambdaCallback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -33,7 +33,6 @@ from hubblefork.network.batches import GalaxyData
 from hubblefork.network.callbacks import (
     MODES,
     Average,
-    Bar,
     BestWeights,
     Deadline,
     EpochLog,
@@ -92,7 +91,7 @@ def train(
     with progress(f"training {recipe.name}", total, int(done[-1]["step"]) if done else 0) as advance:
         average = [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
         every = [EpochLog(out), BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe)]
-        every += [Bar(advance), *average, *callbacks]
+        every += [LambdaCallback(on_train_batch_end=lambda *_: advance(1)), *average, *callbacks]
         with _quiet():
             _fit(_trainer(recipe, out, hardware, every), module, galaxies, out / "last.ckpt")
     if is_first():
