@@ -259,3 +259,14 @@ def test_a_sweep_has_a_measurement_at_every_threshold(tree, sky, rng):
     assert [one.truth.threshold for one in swept] == [0.1, 0.5]
     counts = [one.estimates["count"].value for one in swept]
     assert counts == [np.mean(guesses.column("merger").to_numpy() >= t) for t in (0.1, 0.5)]
+
+
+def test_a_fraction_shows_its_table_and_gives_the_same_rate_again(sky):
+    _, guesses, _, _ = sky
+    bare = fraction(guesses)
+    rows = {row["estimator"]: row for row in bare.table}
+    assert bare.table.meta["quoted"] == "count" and rows["count"]["value"] == bare.value
+    assert np.isnan(rows["corrected"]["value"]) and "no calibration" in rows["corrected"]["reason"]
+    rate = bare.rate("0.2-0.4")
+    assert rate == bare.rate("0.2-0.4") and rate.low < rate.value < rate.high
+    assert bare.rate(0.3, "1e-2 Mpc-3").value.unit == bare.rates(0.3, "1e-2 Mpc-3")["per_volume"].value.unit
