@@ -278,8 +278,8 @@ def reliability_of(predicted: NDArray, volunteers: NDArray, bins: int = BINS) ->
     parts = [part for part in np.array_split(ordered, bins) if len(part)]
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     spread = [volunteers[part].std(ddof=1) if len(part) > 1 else np.nan for part in parts]
-    means = (np.array([values[part].mean() for part in parts]) for values in (predicted, volunteers))
-    return Reliability(sizes, *means, np.array(spread) / np.sqrt(sizes))
+    mean, votes = (np.array([values[part].mean() for part in parts]) for values in (predicted, volunteers))
+    return Reliability(sizes, mean, votes, np.array(spread) / np.sqrt(sizes))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

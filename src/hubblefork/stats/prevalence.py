@@ -256,11 +256,10 @@ def estimate_all(
     for name, correct in detection.CORRECTIONS.items():
         estimates[name] = lost or correct(count, total, _present(known).confusion(), level=level)
     lost = _unfitted(sample, known)
-    options = {"rng": rng, "weights": sample.weights, "level": level, "resamples": resamples}
+    scores: Any = () if lost else (sample.score, _present(known).score, _present(known).truth)
+    options: dict[str, Any] = {"rng": rng, "weights": sample.weights, "level": level, "resamples": resamples}
     for name, recalibrate in calibration.RECALIBRATIONS.items():
-        estimates[name] = lost or recalibrate(
-            sample.score, _present(known).score, _present(known).truth, **options
-        )
+        estimates[name] = lost or recalibrate(*scores, **options)
     plain = partial(counted, sample.counts, weights=sample.weights, level=level)
     estimates |= {UNCORRECTED: plain(), "count_jeffreys": plain(interval="jeffreys")}
     estimates["sum"] = (

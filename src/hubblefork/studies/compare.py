@@ -53,7 +53,7 @@ def run_compare(
     elsewhere = find_runs(study, planned, galaxies)
     if not study.only_report:
         left = [training for training in planned if training.folder not in elsewhere]
-        options = {"weights": study.weights, "device": study.device}
+        options: dict[str, Any] = {"weights": study.weights, "device": study.device}
         train_all(left, galaxies.data, out / "runs", **options, progress=progress)
     results = read_results(study, galaxies, trainings, out, elsewhere=elsewhere, progress=progress)
     return write_compare_page(results, out / "report", command=command)
@@ -195,11 +195,11 @@ def _add_networks(page: Page, results: Results) -> None:
         if len(seeds) > 1:
             numbers[f"{name} ensemble"] = entry = _ensemble_numbers(seeds, results)
             rows.append(_ensemble_row(name, seeds, entry))
-    for name, entry in baselines_by_error(results):
-        error = decimal(entry["rmse"]["value"])
-        agreement = decimal(entry["agreement"]["value"], 3) if entry["agreement"] else "–"
+    for name, baseline in baselines_by_error(results):
+        error = decimal(baseline["rmse"]["value"])
+        agreement = decimal(baseline["agreement"]["value"], 3) if baseline["agreement"] else "–"
         rows.append([name.replace("_", " "), *[error] * len(results.views), agreement, *["–"] * 3])
-        numbers[name.replace("_", " ")] = {"rmse": entry["rmse"]["value"]}
+        numbers[name.replace("_", " ")] = {"rmse": baseline["rmse"]["value"]}
     header = ["", *(_rmse_header(views) for views in results.views), "agreement"]
     page.table("networks", Table([*header, "million parameters", "trained in", "galaxies/s"], rows, numbers))
 

@@ -71,12 +71,20 @@ def _train(
         for seeds in trainings.values()
         for training in seeds
     ]
-    place, options = out / "runs", {"device": study.device, "evaluate": True, "progress": progress}
+    place = out / "runs"
+    options: dict[str, Any] = {"device": study.device, "evaluate": True, "progress": progress}
     train_all(encoders, data, place, weights=study.weights, **options)
     hardware = Hardware(study.device)
     if not (out / TUNING / "spent").exists():
-        limits = {"trials": study.trials, "seconds": study.seconds[TUNING]}
-        tune(data, tuned_from(study), out / TUNING, **limits, hardware=hardware, progress=progress)
+        tune(
+            data,
+            tuned_from(study),
+            out / TUNING,
+            trials=study.trials,
+            seconds=study.seconds[TUNING],
+            hardware=hardware,
+            progress=progress,
+        )
         write_text(out / TUNING / "spent", "")  # the time is spent once, not at every call
     tuned = _tuned(trainings, out)
     if tuned is not None:
@@ -106,7 +114,11 @@ def _tuned(trainings: Mapping[Key, Sequence[Training]], out: Path) -> Recipe | N
     if not path.exists():
         return None
     simple = _simple(trainings)
-    limits = {"epochs": simple.epochs, "max_minutes": simple.max_minutes, "patience": simple.patience}
+    limits: dict[str, Any] = {
+        "epochs": simple.epochs,
+        "max_minutes": simple.max_minutes,
+        "patience": simple.patience,
+    }
     return replace(load_recipe(str(path)), name=TUNED, **limits)
 
 
@@ -265,9 +277,9 @@ def _add_networks(page: Page, results: Results, networks: Mapping[str, Member]) 
                 f"{entry['seconds_to_best']:,.0f}",
             ]
         )
-    for name, entry in baselines_by_error(results):
-        rows.append([unbroken(name.replace("_", " ")), *_error_and_agreement(entry), *["–"] * 5])
-        numbers[name] = {"rmse": entry["rmse"]["value"], "sd": _sd(entry)}
+    for name, baseline in baselines_by_error(results):
+        rows.append([unbroken(name.replace("_", " ")), *_error_and_agreement(baseline), *["–"] * 5])
+        numbers[name] = {"rmse": baseline["rmse"]["value"], "sd": _sd(baseline)}
     header = ["", "RMSE ± s.d.", "agreement", "parameters", "trained", "galaxies/s training"]
     page.table("networks", Table([*header, "galaxies/s predicting", "seconds to best"], rows, numbers))
 
