@@ -13,7 +13,6 @@ from astropy.table import Table
 from PIL import Image
 
 import hubblefork as hf
-from hubblefork.api.skies import report
 from hubblefork.errors import CatalogueError, ImageError
 
 BRIEFLY = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16}
@@ -53,7 +52,7 @@ def test_the_library_from_images_to_a_fraction(sky, tmp_path, monkeypatch):
     assert merger.low <= merger.value <= merger.high
     assert hf.fraction(catalogue, "merger >= 0.3").value == merger.value
     assert merger.rate("0.2-0.4").value.unit == "1 / Gyr" and "count" in merger.table["estimator"]
-    assert report(run).name == "index.html"
+    assert hf.report(run).name == "index.html"
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from hubblefork.network.predict import predict
 from hubblefork.network.recipe import override
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, read_recipe, save_weights
-from hubblefork.report import write_report
+from hubblefork.pages import write_report
 from hubblefork.zoo import parse_tree, plain_columns, read_tree, violations
 
 from .conftest import blob

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from hubblefork.cli import app
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.mock import write_mock_sky
-from hubblefork.report import page as page_module
-from hubblefork.report.style import png
+from hubblefork.pages import page as page_module
+from hubblefork.pages.style import png
 from hubblefork.studies import mergers
 from hubblefork.studies.mergers import AS_TRAINED, Size, run_mergers
 from hubblefork.studies.shift import judge_survey

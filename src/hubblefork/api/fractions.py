@@ -63,8 +63,8 @@ class Measured:
 
     def draw(self, folder: Path, *, rate: Rate | None = None, column: str = "") -> None:
         """Write figures (PDF, PNG): estimators, thresholds, bins, and mergers beside published fractions."""
-        from hubblefork.report import fractions as figures
-        from hubblefork.report.style import save
+        from hubblefork.pages import fractions as figures
+        from hubblefork.pages.style import save
 
         fraction, truth = self.fraction, self.fraction.truth
         save(figures.estimators_side_by_side({"this catalogue": fraction})[0], folder / "estimators")

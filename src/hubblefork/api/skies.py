@@ -16,7 +16,7 @@ from hubblefork.data.folders import DataFolder
 from hubblefork.data.ingest import ingest as read_inputs
 from hubblefork.data.split import SPLITS, Split, write_split
 from hubblefork.io import Progress, silent
-from hubblefork.report import write_report
+from hubblefork.pages import write_report
 from hubblefork.stats.estimators import Count, count_above
 from hubblefork.zoo import DecisionTree, load_tree
 

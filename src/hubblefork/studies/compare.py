@@ -13,9 +13,9 @@ import numpy as np
 from hubblefork.data.split import TRAIN
 from hubblefork.io import Progress, duration, silent
 from hubblefork.network.predict import check_views
-from hubblefork.report.comparisons import error_against_cost, errors_over_galaxies
-from hubblefork.report.page import Page
-from hubblefork.report.tables import Table, bounds, counted, decimal, listed, unbroken
+from hubblefork.pages.comparisons import error_against_cost, errors_over_galaxies
+from hubblefork.pages.page import Page
+from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, unbroken
 from hubblefork.stats import metrics
 from hubblefork.stats.curves import LearningCurve, learning_curve
 from hubblefork.studies.results import Galaxies, Member, Results, find_runs, read_results

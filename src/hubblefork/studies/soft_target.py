@@ -27,9 +27,9 @@ from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.tuning import read_tuning, tune
 from hubblefork.network.weights import read_recipe
-from hubblefork.report.comparisons import error_against_cost, errors_over_time
-from hubblefork.report.page import Page
-from hubblefork.report.tables import Table, decimal, unbroken
+from hubblefork.pages.comparisons import error_against_cost, errors_over_time
+from hubblefork.pages.page import Page
+from hubblefork.pages.tables import Table, decimal, unbroken
 from hubblefork.stats import metrics
 from hubblefork.studies.compare import baselines_by_error, paired_differences
 from hubblefork.studies.results import Galaxies, Member, Results, read_results

@@ -9,9 +9,9 @@ from typing import Any
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.recipe import differences
 from hubblefork.network.tuning import TuningResult
-from hubblefork.report.comparisons import importances, trial_history
-from hubblefork.report.page import Page
-from hubblefork.report.tables import Table, decimal
+from hubblefork.pages.comparisons import importances, trial_history
+from hubblefork.pages.page import Page
+from hubblefork.pages.tables import Table, decimal
 
 GO_ON = "the same command goes on"
 OTHER_COLUMNS = ("number", "state", "value", "last", "folder", "epochs", "seconds", "failure")

@@ -20,8 +20,8 @@ from matplotlib.transforms import Bbox
 
 from hubblefork.data.split import Split
 from hubblefork.io import Progress, replacing, silent
-from hubblefork.report.page import Page
-from hubblefork.report.style import PAGE, POINTS, SMALL, STYLE
+from hubblefork.pages.page import Page
+from hubblefork.pages.style import PAGE, POINTS, SMALL, STYLE
 from hubblefork.studies.lab import results, sample
 from hubblefork.studies.lab.networks import NETWORKS, REPORT, Lab, plan
 from hubblefork.studies.study import copy_record, mock_data, train_all

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from hubblefork.data.folders import JudgedGalaxies
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.network.heads import LabHead
-from hubblefork.report import answers, comparisons
-from hubblefork.report.fractions import fraction_against_threshold
-from hubblefork.report.page import Page
-from hubblefork.report.sheets import image_sheet, prototype_rows
-from hubblefork.report.tables import Table, bounds, decimal, share
+from hubblefork.pages import answers, comparisons
+from hubblefork.pages.fractions import fraction_against_threshold
+from hubblefork.pages.page import Page
+from hubblefork.pages.sheets import image_sheet, prototype_rows
+from hubblefork.pages.tables import Table, bounds, decimal, share
 from hubblefork.stats import metrics
 from hubblefork.stats.baselines import mean_vote
 from hubblefork.stats.estimators import MERGER, THRESHOLD, binomial_interval, count_above

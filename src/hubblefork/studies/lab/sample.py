@@ -18,11 +18,11 @@ from hubblefork.data.stamps import prepare
 from hubblefork.errors import ImageError
 from hubblefork.network.model import VoteFractions, count_parameters, summarise
 from hubblefork.network.recipe import load_recipe
-from hubblefork.report import comparisons
-from hubblefork.report.page import Page
-from hubblefork.report.panels import histograms
-from hubblefork.report.sheets import cutout_beside_stamp, image_sheet, prototype_of_every_answer
-from hubblefork.report.tables import Table, bounds, decimal, share
+from hubblefork.pages import comparisons
+from hubblefork.pages.page import Page
+from hubblefork.pages.panels import histograms
+from hubblefork.pages.sheets import cutout_beside_stamp, image_sheet, prototype_of_every_answer
+from hubblefork.pages.tables import Table, bounds, decimal, share
 from hubblefork.stats import metrics
 from hubblefork.stats.baselines import mean_vote
 from hubblefork.stats.estimators import count_above

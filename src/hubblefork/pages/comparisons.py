@@ -16,8 +16,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hubblefork.report.plots import FLIP, SCALE, Panel, Series, curves, draw_matrix, heatmap, intervals
-from hubblefork.report.style import (
+from hubblefork.pages.plots import FLIP, SCALE, Panel, Series, curves, draw_matrix, heatmap, intervals
+from hubblefork.pages.style import (
     BLUE,
     FAINT,
     GREY,
@@ -34,7 +34,7 @@ from hubblefork.report.style import (
     text_width,
     wrapped,
 )
-from hubblefork.report.tables import plain
+from hubblefork.pages.tables import plain
 from hubblefork.stats.curves import LearningCurve
 from hubblefork.zoo import DecisionTree
 

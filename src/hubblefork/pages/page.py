@@ -31,8 +31,8 @@ from matplotlib.figure import Figure
 
 from hubblefork import __version__
 from hubblefork.io import duration, write_text
-from hubblefork.report.style import DPI, PAGE, png, save_pdf
-from hubblefork.report.tables import Table, bounds, counted, decimal, listed, plain, share
+from hubblefork.pages.style import DPI, PAGE, png, save_pdf
+from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain, share
 
 FILTERS = {f.__name__: f for f in (bounds, counted, decimal, duration, listed, share)}
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
@@ -254,7 +254,7 @@ def _markdown() -> MarkdownIt:
 @cache
 def _markdown_templates() -> Environment:
     environment = Environment(
-        loader=PackageLoader("hubblefork.report"),
+        loader=PackageLoader("hubblefork.pages"),
         undefined=StrictUndefined,
         finalize=_escaped,
         autoescape=True,
@@ -270,5 +270,5 @@ def _markdown_templates() -> Environment:
 @cache
 def _html_templates() -> Environment:
     return Environment(
-        loader=PackageLoader("hubblefork.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("hubblefork.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
-from hubblefork.report.style import INK, PAGE
-from hubblefork.report.trees import decision_tree, question_levels
+from hubblefork.pages.style import INK, PAGE
+from hubblefork.pages.trees import decision_tree, question_levels
 from hubblefork.zoo import Answer, DecisionTree, Question
 
 

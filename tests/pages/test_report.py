@@ -16,10 +16,10 @@ from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import RunError
 from hubblefork.io import write_text
-from hubblefork.report import page as page_module
-from hubblefork.report import write_report
-from hubblefork.report.contents import Contents
-from hubblefork.report.tables import plain
+from hubblefork.pages import page as page_module
+from hubblefork.pages import write_report
+from hubblefork.pages.contents import Contents
+from hubblefork.pages.tables import plain
 
 ANCHORS = [
     "headline",
@@ -309,7 +309,7 @@ def test_names_with_markup_are_shown_not_run(copied):
 
 
 def test_a_report_needs_no_torch():
-    code = "import hubblefork.report, sys; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    code = "import hubblefork.pages, sys; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from hubblefork.errors import CatalogueError
-from hubblefork.report.fractions import fraction_against_threshold
+from hubblefork.pages.fractions import fraction_against_threshold
 
 
 def test_counts_and_intervals_at_every_threshold(tree, votes, predicted):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hubblefork.report.comparisons import (
+from hubblefork.pages.comparisons import (
     best_so_far,
     error_against_cost,
     errors_over_time,

@@ -18,7 +18,7 @@ from hubblefork.data.folders import JudgedGalaxies, RunFolder, joined
 from hubblefork.data.images import StampSpec
 from hubblefork.data.split import TEST, TRAIN, VALIDATION
 from hubblefork.errors import HubbleforkError
-from hubblefork.report.page import Missing
+from hubblefork.pages.page import Missing
 
 FAULTS = (HubbleforkError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
 

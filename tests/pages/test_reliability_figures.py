@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hubblefork.report.answers import coverage_per_answer, reliability
+from hubblefork.pages.answers import coverage_per_answer, reliability
 from hubblefork.stats import metrics
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.evaluation import coverage_of

@@ -1,5 +1,5 @@
 """Pages, figures and tables of results; `write_report` makes the page of a run."""
 
-from hubblefork.report.run import write_report
+from hubblefork.pages.run import write_report
 
 __all__ = ["write_report"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hubblefork.report.comparisons import correlation_matrix, correlation_submatrices
+from hubblefork.pages.comparisons import correlation_matrix, correlation_submatrices
 from hubblefork.stats.samples import correlations
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hubblefork.report.answers import predicted_against_volunteers, rmse_per_answer
-from hubblefork.report.panels import histograms
+from hubblefork.pages.answers import predicted_against_volunteers, rmse_per_answer
+from hubblefork.pages.panels import histograms
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from astropy import units
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from hubblefork.report.plots import Panel, Series, curves, draw_rows, intervals
-from hubblefork.report.style import (
+from hubblefork.pages.plots import Panel, Series, curves, draw_rows, intervals
+from hubblefork.pages.style import (
     GREY,
     INK,
     PAGE,
@@ -20,7 +20,7 @@ from hubblefork.report.style import (
     in_house_style,
     new_figure,
 )
-from hubblefork.report.tables import plain
+from hubblefork.pages.tables import plain
 from hubblefork.stats.calibration import fitted_chance
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import INTERVAL, LABELS, LEVEL, MERGER, THRESHOLD, Estimate, count_above

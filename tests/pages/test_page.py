@@ -7,10 +7,10 @@ from jinja2.exceptions import UndefinedError
 from rich.console import Console
 from strict import Strict
 
-from hubblefork.report import page as page_module
-from hubblefork.report.page import Page
-from hubblefork.report.style import new_figure
-from hubblefork.report.tables import Table, counted, decimal, listed, plain
+from hubblefork.pages import page as page_module
+from hubblefork.pages.page import Page
+from hubblefork.pages.style import new_figure
+from hubblefork.pages.tables import Table, counted, decimal, listed, plain
 
 TEMPLATE = """
 ## What came *out* {#out}

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from hubblefork.data.catalogue import ID, with_fractions
 from hubblefork.data.folders import JudgedGalaxies
 from hubblefork.errors import HubbleforkError
-from hubblefork.report.contents import Contents
-from hubblefork.report.fractions import (
+from hubblefork.pages.contents import Contents
+from hubblefork.pages.fractions import (
     beside_published,
     estimates_against_threshold,
     estimators_side_by_side,
     fraction_against_threshold,
     regression_to_the_mean,
 )
-from hubblefork.report.page import Missing, Page
-from hubblefork.report.sheets import image_sheet
-from hubblefork.report.tables import Table, bounds, decimal
+from hubblefork.pages.page import Missing, Page
+from hubblefork.pages.sheets import image_sheet
+from hubblefork.pages.tables import Table, bounds, decimal
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import (
     LABELS,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hubblefork.report.comparisons import errors_over_galaxies
+from hubblefork.pages.comparisons import errors_over_galaxies
 from hubblefork.stats.curves import LearningCurve, PowerLaw
 
 SIZES = np.array([1255, 2511, 5022, 10_044])

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import UnknownAnswer
-from hubblefork.report.sheets import image_sheet, prototype_sheet
-from hubblefork.report.style import SMALL, text_width
+from hubblefork.pages.sheets import image_sheet, prototype_sheet
+from hubblefork.pages.style import SMALL, text_width
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hubblefork.report.answers import learning_curves
+from hubblefork.pages.answers import learning_curves
 
 RATES = (1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4)
 

@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
 
-from hubblefork.report.style import (
+from hubblefork.pages.style import (
     BLUE,
     FAINT,
     GREY,
@@ -25,7 +25,7 @@ from hubblefork.report.style import (
     new_figure,
     wrapped,
 )
-from hubblefork.report.tables import plain
+from hubblefork.pages.tables import plain
 from hubblefork.zoo import DecisionTree
 
 CELL, LANE, GAP, PAD = 0.72, 0.1, 0.22, 0.05  # inches

@@ -13,9 +13,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hubblefork.report.panels import answer_rows, panels_by_question, question_brackets, unit_axis
-from hubblefork.report.plots import Panel, Series, curves, intervals
-from hubblefork.report.style import (
+from hubblefork.pages.panels import answer_rows, panels_by_question, question_brackets, unit_axis
+from hubblefork.pages.plots import Panel, Series, curves, intervals
+from hubblefork.pages.style import (
     BLUE,
     DENSITY,
     FAINT,
@@ -29,7 +29,7 @@ from hubblefork.report.style import (
     Drawing,
     in_house_style,
 )
-from hubblefork.report.tables import plain
+from hubblefork.pages.tables import plain
 from hubblefork.stats.metrics import Reliability, reliability_of
 from hubblefork.zoo import DecisionTree
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from hubblefork.report.style import (
+from hubblefork.pages.style import (
     FAINT,
     GREY,
     INK,
@@ -30,7 +30,7 @@ from hubblefork.report.style import (
     in_house_style,
     new_figure,
 )
-from hubblefork.report.tables import plain
+from hubblefork.pages.tables import plain
 
 MARKERS = 10  # along a curve, so that lines stay visible
 FLIP = 0.6  # from this absolute value on, letters in a heat map are white

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hubblefork.report.sheets import (
+from hubblefork.pages.sheets import (
     cutout_beside_stamp,
     prototype_of_every_answer,
     prototype_rows,

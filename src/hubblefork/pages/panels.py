@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from hubblefork.report.style import (
+from hubblefork.pages.style import (
     BLUE,
     GREY,
     INK,
@@ -25,7 +25,7 @@ from hubblefork.report.style import (
     new_figure,
     wrapped,
 )
-from hubblefork.report.tables import plain
+from hubblefork.pages.tables import plain
 from hubblefork.zoo import DecisionTree
 
 COLUMNS, FEWEST = 7, 3

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hubblefork.report.comparisons import broken_constraints, networks_compared, training_of_networks
+from hubblefork.pages.comparisons import broken_constraints, networks_compared, training_of_networks
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hubblefork.report.panels import panels_by_question
-from hubblefork.report.style import (
+from hubblefork.pages.panels import panels_by_question
+from hubblefork.pages.style import (
     GREY,
     PAGE,
     POINTS,
@@ -25,7 +25,7 @@ from hubblefork.report.style import (
     text_width,
     wrapped,
 )
-from hubblefork.report.tables import plain
+from hubblefork.pages.tables import plain
 from hubblefork.stats.samples import prototypes
 from hubblefork.zoo import DecisionTree
 

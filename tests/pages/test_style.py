@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import DiskError
-from hubblefork.report.panels import places_of as places
-from hubblefork.report.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
-from hubblefork.report.tables import plain
+from hubblefork.pages.panels import places_of as places
+from hubblefork.pages.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
+from hubblefork.pages.tables import plain
 
 
 @in_house_style

@@ -16,13 +16,13 @@ from hubblefork.data.catalogue import galaxy_ids
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import VALIDATION, Split
 from hubblefork.io import Progress, duration, silent
-from hubblefork.report import answers
-from hubblefork.report.contents import Contents
-from hubblefork.report.mergers import mergers
-from hubblefork.report.page import Missing, Page
-from hubblefork.report.sheets import EACH, image_sheet, prototype_sheet
-from hubblefork.report.tables import Table, bounds, counted, decimal, listed, share
-from hubblefork.report.trees import decision_tree
+from hubblefork.pages import answers
+from hubblefork.pages.contents import Contents
+from hubblefork.pages.mergers import mergers
+from hubblefork.pages.page import Missing, Page
+from hubblefork.pages.sheets import EACH, image_sheet, prototype_sheet
+from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, share
+from hubblefork.pages.trees import decision_tree
 from hubblefork.stats.baselines import centre_colours, kaggle_central_pixel, mean_vote
 from hubblefork.stats.estimators import MERGER
 from hubblefork.stats.evaluation import RARE
