@@ -390,7 +390,7 @@ def test_damaged_stamps_are_refused(data):
 
 
 def test_without_stamps_or_catalogue(data):
-    with pytest.raises(StampError, match=r"no finished stamps.*hubblefork stamps"):
+    with pytest.raises(StampError, match=r"no finished stamps.*hubblefork evaluate"):
         open_stamps(data, SPEC)
     changed(data, "member", [None] * GALAXIES)
     table = pa.parquet.read_table(data / "catalogue.parquet").drop_columns(["width"])

@@ -243,7 +243,7 @@ def test_a_run_without_anything_else_still_gets_its_page(tmp_path):
         ("run/split.toml", "training", "hubblefork train"),
         ("data/rejects.csv", "training", "hubblefork ingest"),
         ("data/catalogue.parquet", "training", "hubblefork ingest"),
-        ("data/stamps", "prototypes", "hubblefork stamps"),
+        ("data/stamps", "prototypes", "hubblefork evaluate"),
     ],
 )
 @pytest.mark.parametrize("damage", ["gone", "garbled"])

@@ -75,7 +75,7 @@ def finetune(
     if weights.recipe.adapter_rank:
         raise RunError(
             f"{run}: a run with adapters; make one network of it first: "
-            f"hubblefork merge {run} --out merged.safetensors, and fine-tune that"
+            f"hubblefork export {run} --out merged.safetensors, and fine-tune that"
         )
     tree = tree or tree_of_columns(labels, columns)
     recipe = recipe_for(weights, tree, settings)

@@ -106,7 +106,7 @@ def _opened_base(path: Path, digest: str) -> dict[str, Tensor]:
     if not base.exists():
         raise RunError(
             f"{path} holds adapters alone; the weights that they are added to, {BASE} with SHA-256 "
-            f"{digest[:16]}…, belong beside it. `hubblefork merge RUN --out FILE` makes one file of both."
+            f"{digest[:16]}…, belong beside it. `hubblefork export RUN --out FILE` makes one file of both."
         )
     if digest_of(base) != digest:
         raise RunError(

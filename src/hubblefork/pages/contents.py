@@ -100,8 +100,7 @@ class Contents:
         try:
             return self.run.data.stamps(StampSpec(crop, size)).pixels
         except FAULTS as error:
-            remedy = f"hubblefork stamps {self.run.data} --crop {crop} --size {size}"
-            return Missing(f"No galaxies are shown: {error}", remedy)
+            return Missing(f"No galaxies are shown: {error}", self.run.evaluate_command())
 
     @cached_property
     def part(self) -> str:
