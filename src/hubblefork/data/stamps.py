@@ -89,7 +89,9 @@ def open_stamps(data: Path, spec: StampSpec) -> Stamps:
     """Open the finished stamps of a data folder. Raises StampError when they are not there or do not fit."""
     folder = stamps_folder(data, spec)
     if not is_finished(folder):
-        raise StampError(f"{folder}: there are no finished stamps; `hubblefork train` and `hubblefork evaluate` make them")
+        raise StampError(
+            f"{folder}: there are no finished stamps; `hubblefork train` and `hubblefork evaluate` make them"
+        )
     _check_way(folder, spec)
     return Stamps(open_array(folder), spec)
 
