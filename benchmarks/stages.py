@@ -27,7 +27,6 @@ def main() -> None:
     stages = [
         ("ingest", ["ingest", arguments.kaggle, "--out", data]),
         ("split", ["split", data, "--test", "20", "--validation", "10"]),
-        ("stamps", ["stamps", data]),
         ("train", ["train", data, "--recipe", "lab-cnn", "--out", run, *settings]),
         ("evaluate", ["evaluate", run]),
         ("predict", ["predict", run, test, "--out", folder / "predictions.parquet"]),

@@ -7,7 +7,7 @@ from astropy import units
 
 from hubblefork.data.catalogue import with_fractions
 from hubblefork.pages import fractions as figures
-from hubblefork.pages.comparisons import bias_of_estimators, coverage_of_intervals, degraded_surveys
+from hubblefork.pages.fractions import bias_of_estimators, coverage_of_intervals, degraded_surveys
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import Unavailable
 from hubblefork.stats.prevalence import fraction, sweep

@@ -182,7 +182,7 @@ def calibration_galaxies(
             raise
         return _unavailable(str(error), views)
     try:
-        return RunFolder(Path(calibrate_on or named_run(table))).judged(tree=tree, labels=place, views=views)
+        return RunFolder(calibrate_on or named_run(table)).judged(tree=tree, labels=place, views=views)
     except HubbleforkError as error:
         if calibrate_on is not None or place is not None:
             raise

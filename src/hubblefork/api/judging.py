@@ -45,7 +45,7 @@ def evaluate(
     galaxies (validation chose the weights, so its numbers flatter). Raises CatalogueError for
     another part or an empty one, RunError for a folder that holds no run.
     """
-    folder = RunFolder(Path(run))
+    folder = RunFolder(run)
     split, tree = folder.split(), folder.tree()
     part = _part(folder.path, split, part)
     paths = {
@@ -80,7 +80,7 @@ def evaluate_baselines(place: str | PathLike[str], part: str = "") -> dict[str, 
 
     `part` as for `evaluate`. Raises CatalogueError, RunError for a folder that is neither.
     """
-    run, data = RunFolder(Path(place)), DataFolder(Path(place))
+    run, data = RunFolder(place), DataFolder(place)
     if not data.exists() and not run.exists():
         raise RunError(
             f"{place} is neither a data folder (catalogue.parquet) nor a run (run.toml): "

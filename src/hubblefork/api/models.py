@@ -273,7 +273,7 @@ def train(
     shown = progress if is_first() else silent
     start = None if weights is None else Path(weights)
     train_run(Path(data), chosen, Path(out), weights=start, hardware=devices_used, progress=shown)
-    return RunFolder(Path(out))
+    return RunFolder(out)
 
 
 def tune(
@@ -345,7 +345,7 @@ def finetune(
         hardware=hardware(device),
         progress=progress,
     )
-    return RunFolder(Path(out))
+    return RunFolder(out)
 
 
 def export(model: Model | Place, out: Place, *, side: int = 424, half: bool = False) -> float | None:

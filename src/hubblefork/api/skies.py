@@ -49,7 +49,7 @@ def ingest(
     read_inputs([Path(path) for path in paths], Path(out), **how, progress=progress)
     if split is not None:
         write_split(split, Path(out))
-    return DataFolder(Path(out))
+    return DataFolder(out)
 
 
 def set_split(data: Place, split: Split) -> dict[str, int]:
@@ -57,7 +57,7 @@ def set_split(data: Place, split: Split) -> dict[str, int]:
 
     Raises CatalogueError.
     """
-    folder = DataFolder(Path(data))
+    folder = DataFolder(data)
     catalogue = folder.catalogue()
     with_labels = catalogue.filter(labelled(catalogue, folder.tree()))
     counts = Counter(split.assign(galaxy_ids(with_labels).tolist()).tolist())

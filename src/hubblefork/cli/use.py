@@ -198,7 +198,6 @@ def mergers(
         show(*fraction_lines(catalogue, result, binned_by, rates, time))
     if figures:
         result.draw(figures, rate=rates.get("per_volume"), column=binned_by)
-        typer.echo(f"figures in {figures}", err=True)
 
 
 @app.command(rich_help_panel=USE)

@@ -85,19 +85,31 @@ class JudgedGalaxies:
 
 
 @dataclass(frozen=True)
-class DataFolder:
-    """The folder of a catalogue, its tree, its split, what was refused, and stamps."""
+class Folder:
+    """A folder by its path, which may be text; it stands for its path where one is asked for."""
 
     path: Path
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def tree(self) -> DecisionTree:
+        """Read the decision tree. Raises TreeError."""
+        return read_tree(self.path)
+
+    def split(self) -> Split:
+        """Read the split. Raises CatalogueError."""
+        return read_split(self.path)
+
+
+class DataFolder(Folder):
+    """The folder of a catalogue, its tree, its split, what was refused, and stamps."""
 
     @property
     def catalogue_file(self) -> Path:
@@ -111,14 +123,6 @@ class DataFolder:
     def catalogue(self, only: Sequence[str] | None = None) -> pa.Table:
         """Read the catalogue; with `only`, the ids and these columns. Raises CatalogueError."""
         return read_catalogue(self.catalogue_file, only)
-
-    def tree(self) -> DecisionTree:
-        """Read the decision tree of the labels. Raises TreeError."""
-        return read_tree(self.path)
-
-    def split(self) -> Split:
-        """Read the split. Raises CatalogueError."""
-        return read_split(self.path)
 
     @property
     def rejects_file(self) -> Path:
@@ -139,20 +143,8 @@ class DataFolder:
         return f"hubblefork ingest … --out {self.path}"
 
 
-@dataclass(frozen=True)
-class RunFolder:
+class RunFolder(Folder):
     """The folder of a training: recipe, notes, split, metrics, weights, predictions, evaluation."""
-
-    path: Path
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
-
-    def __fspath__(self) -> str:
-        return os.fspath(self.path)
-
-    def __str__(self) -> str:
-        return str(self.path)
 
     @classmethod
     def opened(cls, path: Path | str) -> RunFolder:
@@ -225,14 +217,6 @@ class RunFolder:
     def data(self) -> DataFolder:
         """The data folder that the run was trained on. Raises RunError where `run.toml` cannot be read."""
         return DataFolder(Path(str(self.notes().get("data", ""))))
-
-    def tree(self) -> DecisionTree:
-        """Read the decision tree. Raises TreeError."""
-        return read_tree(self.path)
-
-    def split(self) -> Split:
-        """Read the split. Raises CatalogueError."""
-        return read_split(self.path)
 
     @property
     def recipe_file(self) -> Path:

@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from hubblefork.pages.plots import FLIP, SCALE, Panel, Series, curves, draw_matrix, heatmap, intervals
 from hubblefork.pages.style import (
     BLUE,
-    FAINT,
     GREY,
     INK,
-    NORMAL,
     PAGE,
     SERIES,
     SIGNED,
@@ -39,7 +37,6 @@ from hubblefork.stats.curves import LearningCurve
 from hubblefork.zoo import DecisionTree
 
 Rows = Sequence[Mapping[str, float]]
-Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
 LABELS = {"loss": "MSE loss", "agreement": "agreement (“accuracy”)"}
 PARTS = {"train": "training", "validation": "validation"}
 COSTS = (("seconds", "seconds of training to the best epoch"), ("parameters", "parameters"))
@@ -48,14 +45,6 @@ TRIALS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "pruned": ("pruned, its last value", {"marker": "x", "color": GREY}),
     "fail": ("failed", {"marker": "v", "color": VERMILION}),
 }
-ESTIMATORS = {
-    "count": "count",
-    "corrected": "corrected (default)",
-    "bayesian": "corrected, Bayesian",
-    "isotonic": "isotonic",
-    "quantile": "quantile mapping",
-}
-NOMINAL = {"coverage_68%": 0.68, "coverage_95%": 0.95}
 
 
 def training_of_networks(networks: Mapping[str, Rows], *, best: Mapping[str, int]) -> Drawing:
@@ -367,111 +356,3 @@ def _codes(tree: DecisionTree) -> list[str]:
 
 def _name(tree: DecisionTree, column: int) -> str:
     return f"{tree.answers[column].text}  {_codes(tree)[column]}"
-
-
-def bias_of_estimators(scenarios: Mapping[str, Summaries]) -> Drawing:
-    """Draw what each estimator recovers on average, divided by the fraction put in.
-
-    `scenarios` maps a title to summaries by estimator, one for each fraction (see `studies.injection`).
-    Bars are the Monte Carlo error of the mean. Returns the summaries.
-    """
-    panels = []
-    for title, summaries in scenarios.items():
-        series = []
-        for number, name in enumerate(ESTIMATORS):
-            fraction, mean, error = _recovered(summaries[name], "mean", "bias_error")
-            ratio, error = mean / fraction, error / fraction
-            place = fraction * 1.06 ** (number - 2)
-            series.append(Series(ESTIMATORS[name], place, ratio, ratio - error, ratio + error))
-        ticks = (0.2, 0.5, 1.0, 2.0, 5.0)
-        panel = Panel(series, title=title, log="xy", ylim=(0.2, 10), yticks=ticks, horizontal=[(1, "")])
-        panels.append(_true_fractions(panel))
-    rows = 1 if len(panels) < 4 else 2
-    figure, _ = curves(panels, rows=rows, size=(PAGE, 2.7 if rows == 1 else 4.8), share="all")
-    for axes in figure.axes:
-        axes.label_outer()
-    figure.supylabel("mean recovered / put in", fontsize=NORMAL)
-    return figure, plain({title: dict(summaries) for title, summaries in scenarios.items()})
-
-
-def coverage_of_intervals(scenarios: Mapping[str, Summaries]) -> Drawing:
-    """Draw how often each estimator's 68% and 95% interval holds the fraction put in.
-
-    The bands are two binomial errors of as many realisations around 0.68 and 0.95. Returns the coverages.
-    """
-    panels = []
-    for key, nominal in reversed(NOMINAL.items()):
-        for title, summaries in scenarios.items():
-            series = []
-            for number, name in enumerate(ESTIMATORS):
-                fraction, coverage = _recovered(summaries[name], key)
-                series.append(Series(ESTIMATORS[name], fraction * 1.06 ** (number - 2), coverage))
-            panel = Panel(series, title=title, log="x", ylim=(-0.02, 1.03), horizontal=[(nominal, "")])
-            panels.append(_true_fractions(replace(panel, ylabel=f"coverage of the {nominal:.0%} interval")))
-    figure, _ = curves(panels, rows=2, size=(PAGE, 4.2))
-    titles = [*scenarios, *scenarios]
-    for axes, title, nominal in zip(
-        figure.axes, titles, np.repeat([0.95, 0.68], len(scenarios)), strict=True
-    ):
-        least = min(row["realisations"] for row in scenarios[title]["count"])
-        error = 2 * np.sqrt(nominal * (1 - nominal) / least)
-        axes.axhspan(nominal - error, min(1, nominal + error), color=FAINT, alpha=0.7, zorder=0)
-        axes.label_outer()
-    for axes in figure.axes[len(scenarios) :]:
-        axes.set_title("")
-    return figure, plain(
-        {
-            title: {
-                name: [{key: row.get(key) for key in ("fraction", *NOMINAL)} for row in rows]
-                for name, rows in summaries.items()
-            }
-            for title, summaries in scenarios.items()
-        }
-    )
-
-
-def _recovered(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[NDArray]:
-    """Return the fraction put in and other columns of the rows that have realisations."""
-    there = [row for row in rows if row["realisations"]]
-    return [np.array([row[key] for row in there]) for key in ("fraction", *keys)]
-
-
-def _true_fractions(panel: Panel) -> Panel:
-    return replace(panel, xlabel="true fraction", xticks=(0.005, 0.03, 0.2))
-
-
-def degraded_surveys(
-    skies: Mapping[str, Mapping[str, Any]], scores: Mapping[str, NDArray], *, held_out: str
-) -> Drawing:
-    """Draw, sky by sky, how unfamiliar its galaxies are and which merger fraction results.
-
-    `scores` maps a sky's name to the scores of its galaxies; `held_out` names the galaxies that the others
-    are compared with. `skies` has for the others "true", "count", "corrected" (value, low, high) and
-    "shifted". Left: 16th to 84th percentile and median, vermilion squares where the test warns. Returns
-    percentiles and fractions.
-    """
-    names = list(scores)
-    spread = np.array([np.quantile(scores[name], [0.16, 0.5, 0.84]) for name in names])
-    warned = np.array([name != held_out and bool(skies[name]["shifted"]) for name in names])
-    left = []
-    for which, style in ((~warned, {}), (warned, {"color": VERMILION, "marker": "s"})):
-        low, middle, high = spread[which].T
-        left.append(Series("_", middle, np.flatnonzero(which), low, high, style))
-    rows = np.array([row for row, name in enumerate(names) if name in skies])
-    there = [skies[names[row]] for row in rows]
-    true = {"marker": "|", "markersize": 11, "color": INK}
-    right = [Series("true", [sky["true"] for sky in there], rows, style=true)]
-    for shift, key, style in ((-0.14, "count", SERIES[0]), (0.14, "corrected", SERIES[1])):
-        sides = {side: np.array([sky[key][side] for sky in there]) for side in ("value", "low", "high")}
-        series = Series(key, sides["value"], rows + shift, sides["low"], sides["high"])
-        right.append(replace(series, style={**style, "linestyle": "none"}))
-    middle = spread[names.index(held_out), 1]
-    panels = [
-        Panel(left, "distance to the training galaxies", vertical=[(middle, "")]),
-        Panel(right, "merger fraction", xlim=(0, None)),
-    ]
-    figure, _ = intervals(names, panels, each=0.24, legend="above")
-    percentiles = dict(
-        zip(names, (dict(zip(("p16", "p50", "p84"), s, strict=True)) for s in spread), strict=True)
-    )
-    return figure, plain({"scores": percentiles, "skies": {name: dict(sky) for name, sky in skies.items()}})

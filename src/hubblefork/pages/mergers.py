@@ -157,8 +157,9 @@ def _corrected(page: Page, contents: Contents) -> dict[str, Any]:
     swept = sweep(tables[first], tree, MERGER, known[first], rng=rng)
     asked = votes[first] if len(votes[first]) else None
     page.figure("fraction-thresholds", *estimates_against_threshold(swept, marked=THRESHOLD, votes=asked))
-    if isinstance(known[first], Unavailable):
-        page.missing("calibration-galaxies", known[first].reason, known[first].remedy)
+    unknown = known[first]
+    if isinstance(unknown, Unavailable):
+        page.missing("calibration-galaxies", unknown.reason, unknown.remedy)
     last, time = list(fractions)[-1], PUBLISHED["lotz-gm20"]
     page.figure("published", *beside_published(fractions[last]))
     confusions = {

@@ -94,8 +94,8 @@ def curves(
     """
     figure = new_figure(*size)
     columns = -(-len(panels) // rows)
-    sharey = {"all": "all", "y": "col"}.get(share, "none")
-    sharex = "all" if share == "all" else "none"
+    sharex: Any = "all" if share == "all" else "none"
+    sharey: Any = {"all": "all", "y": "col"}.get(share, "none")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
     for axes, panel in zip(grid, panels, strict=False):
         draw(axes, panel)

@@ -28,8 +28,12 @@ from hubblefork.mock import write_mock_sky
 from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
-from hubblefork.pages.comparisons import bias_of_estimators, coverage_of_intervals, degraded_surveys
-from hubblefork.pages.fractions import regression_to_the_mean
+from hubblefork.pages.fractions import (
+    bias_of_estimators,
+    coverage_of_intervals,
+    degraded_surveys,
+    regression_to_the_mean,
+)
 from hubblefork.pages.page import Page
 from hubblefork.pages.tables import Table, decimal
 from hubblefork.stats.detection import Calibration
