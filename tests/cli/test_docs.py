@@ -23,7 +23,8 @@ MINUTES = tuple(f"study {name}" for name in ("lab", "soft-target", "mergers", "c
 COMMANDS = [
     (name, command)
     for name, text in TEXTS.items()
-    for command in re.findall(r"^(?:\$ )?hubblefork (.+)$", text, re.MULTILINE)
+    for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for command in re.findall(r"^(?:\$ )?hubblefork (.+)$", block, re.MULTILINE)
     if not command.startswith(MINUTES)
 ]
 BRIEFLY = ["--set", "epochs=1", "--set", "steps_per_epoch=2", "--device", "cpu"]

@@ -151,7 +151,7 @@ def test_recipes_of_earlier_versions_are_read():
 
 def test_without_peft_the_other_recipes_are_listed_and_the_command_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    done = CliRunner().invoke(app, ["recipes"], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["info", "recipes"], catch_exceptions=False)
     assert done.exit_code == 0
     text = re.sub(r"[\s│]+", "", done.output)  # however narrow the terminal is
     assert all(name in text for name in recipe_names())

@@ -104,7 +104,6 @@ def tune(
         "budget": budget,
         "storage": storage,
         "name": name,
-        "space": space,
     }
     how: dict[str, Any] = {"settings": settings_of(settings, precision), "weights": weights, "memory": memory}
     tuned = models.tune(data, recipe, out, space=space, **study, **how, device=device, progress=bar)

@@ -215,5 +215,6 @@ def export(
     from hubblefork.api import models
 
     difference = models.export(model, out, side=side, half=half)
-    checked = f": uint8 (galaxy, {side}, {side}, 3) in; at most {difference:.1g} from PyTorch"
-    typer.echo(f"{out}{'' if difference is None else checked}")
+    typer.echo(out)
+    if difference is not None:
+        typer.echo(f"uint8 (galaxy, {side}, {side}, 3) in; at most {difference:.1g} from PyTorch")
