@@ -23,7 +23,7 @@ MINUTES = tuple(f"study {name}" for name in ("lab", "soft-target", "mergers", "c
 COMMANDS = [
     (name, command)
     for name, text in TEXTS.items()
-    for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for block in text.split("\n```")[1::2]
     for command in re.findall(r"^(?:\$ )?hubblefork (.+)$", block, re.MULTILINE)
     if not command.startswith(MINUTES)
 ]

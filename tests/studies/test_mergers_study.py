@@ -60,6 +60,7 @@ def test_a_survey_is_scored_galaxy_by_galaxy(done, tmp_path):
     assert len(scores) == found.galaxies == TINY.survey
     assert min(scores.column("score").to_pylist()) > 0
     write_mock_sky(tmp_path / "sky", galaxies=8, test_galaxies=0, seed=9, processes=1)
-    words = ["shift", str(out / "run"), str(tmp_path / "sky/images_training_rev1.zip"), "--out"]
+    images = tmp_path / "sky/images_training_rev1.zip"
+    words = ["evaluate", str(out / "run"), "--shift", str(images), "--out"]
     told = CliRunner().invoke(app, [*words, str(tmp_path / "t.parquet")], catch_exceptions=False)
     assert told.exit_code == 0 and "8 galaxies against" in told.stdout
