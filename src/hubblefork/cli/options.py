@@ -13,9 +13,6 @@ DATA, LEARN, USE, TELL = "Data", "Learn", "Use", "Tell"
 Data = Annotated[Path, typer.Argument(help="A data folder, written by `hubblefork ingest`.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, written by `hubblefork train`.")]
 Model = Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or `fork`.")]
-Catalogue = Annotated[
-    Path, typer.Option("--out", help="The catalogue to write: .parquet, .csv, .fits, .vot.")
-]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps. Default: the best one that is there.")]
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="A recipe's name, encoder:NAME of timm, or a .toml file.")
@@ -35,14 +32,6 @@ Test = Annotated[int, typer.Option(help="Per cent of the galaxies in the test se
 Validation = Annotated[int, typer.Option(help="Per cent of the galaxies in the validation set.")]
 JudgeOn = Annotated[
     Path | None, typer.Option(help="A file of ids. All other galaxies are in the training set.")
-]
-StudyOut = Annotated[
-    Path, typer.Option("--out", help="The folder to write. Called again, the study goes on.")
-]
-StudyData = Annotated[Path | None, typer.Option("--data", help="A data folder. --quick needs none.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Short trainings, on a mock sky if there is no --data.")]
-StudySettings = Annotated[
-    list[str] | None, typer.Option("--set", help="[RECIPE:]key=value: for all recipes, or for one.")
 ]
 OnlyReport = Annotated[
     bool, typer.Option("--only-report", help="Train nothing. Write the page from what is there.")
