@@ -8,9 +8,9 @@ from rich.console import Console
 from strict import Strict
 
 from hubblefork.pages import page as page_module
-from hubblefork.pages.page import Page
+from hubblefork.pages.page import Missing, Page
 from hubblefork.pages.style import new_figure
-from hubblefork.pages.tables import Table, counted, decimal, listed, plain
+from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain
 
 TEMPLATE = """
 ## What came *out* {#out}
@@ -134,6 +134,37 @@ def test_a_table_shows_itself_in_the_terminal():
         console.print(Table(["answer", "RMSE"], [["[red]smooth", "0.1"]], title="of [x]", caption="c"))
     assert "[red]smooth" in captured.get()
     assert "of [x]" in captured.get()
+
+
+def test_cells_and_numbers_of_a_table_are_the_same_values():
+    rows = {
+        "smooth": {"rmse": {"value": 0.12345, "interval_95": [0.1, 0.2]}, "galaxies": 1200},
+        "odd": {"rmse": None, "galaxies": float("nan"), "shift": -0.5, "id": "a-b"},
+    }
+    columns = [
+        ("answer", "", str.upper),
+        ("RMSE", "rmse.value", ".3f"),
+        ("interval", "rmse.interval_95", bounds),
+        ("galaxies", "galaxies", ","),
+        ("twice", lambda row: row["galaxies"] * 2, ".0f"),
+        ("shift", "shift", "+.1f"),
+        ("id", "id", ""),
+    ]
+    table = Table.of(rows, columns, title="t")
+    assert table.header == ["answer", "RMSE", "interval", "galaxies", "twice", "shift", "id"]
+    assert table.rows == [
+        ["SMOOTH", "0.123", "0.1000 to 0.2000", "1,200", "2400", "–", "–"],
+        ["ODD", "–", "–", "–", "–", "−0.5", "a-b"],
+    ]
+    assert table.numbers == rows
+    assert Table.of(list(rows.values()), columns[3:4], numbers=7).numbers == 7
+
+
+def test_rows_of_a_table_can_be_dataclasses():
+    counts = [Missing("nothing", "wait")]
+    table = Table.of(counts, [("what", "what", ""), ("remedy", "remedy.upper", lambda upper: upper())])
+    assert table.rows == [["nothing", "WAIT"]]
+    assert plain(table.numbers) == [{"what": "nothing", "remedy": "wait", "kind": "missing"}]
 
 
 def test_words_for_numbers():

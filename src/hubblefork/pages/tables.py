@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,19 @@ import rich.table
 from rich.markup import escape
 
 DIGITS = 6
+DASH = "–"
+
+Column = tuple[str, str | Callable[[Any], Any], str | Callable[[Any], str]]
+"""Header; where the value is in a row; how it is written. See `Table.of`."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; the first column is left-aligned, the others right-aligned.
+    """Cells of text under a header; the first column is left-aligned, the others right-aligned.
 
     `numbers` are the same values for `numbers.json`. `rich` prints the table in the terminal; a page shows
-    it with `{{ table(name) }}` (see `report.page.Page`). `title` and `caption` are for the terminal; a page
-    takes its caption from its template.
-
-    >>> table = Table(["answer", "RMSE"], [["smooth", decimal(0.1234)]], {"smooth": 0.1234})
+    it with `{{ table(name) }}` (see `pages.page.Page`). `title` and `caption` are for the terminal; a page
+    takes its caption from its template. `Table.of` makes cells and numbers from the same values.
     """
 
     header: Sequence[str]
@@ -30,6 +32,35 @@ class Table:
     numbers: Any = None
     title: str = ""
     caption: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        rows: Mapping[str, Any] | Sequence[Any],
+        columns: Sequence[Column],
+        *,
+        numbers: Any = None,
+        title: str = "",
+        caption: str = "",
+    ) -> Table:
+        """Return the table of some rows, which are mappings or dataclasses: by name, or in a sequence.
+
+        A column is (header, key, form). The key is the path to a value in a row ("rmse.value"), "" for the
+        row's name, or a function of the row. The form is a format specification (".4f") or a function of the
+        value. None, NaN and an absent key are written as a dash. `numbers` are by default the rows.
+
+        >>> errors = {"smooth": {"rmse": {"value": 0.1234}, "galaxies": 1200}}
+        >>> columns = [("answer", "", ""), ("RMSE", "rmse.value", ".3f"), ("galaxies", "galaxies", ",")]
+        >>> Table.of(errors, columns).rows
+        [['smooth', '0.123', '1,200']]
+        """
+        named = rows.items() if isinstance(rows, Mapping) else enumerate(rows)
+        cells = [
+            [written(name if key == "" else value_at(row, key), form) for _, key, form in columns]
+            for name, row in named
+        ]
+        header = [header for header, _, _ in columns]
+        return cls(header, cells, rows if numbers is None else numbers, title, caption)
 
     def __rich__(self) -> rich.table.Table:
         table = rich.table.Table(title=escape(self.title) or None, caption=escape(self.caption) or None)
@@ -40,11 +71,32 @@ class Table:
         return table
 
 
+def value_at(row: Any, key: str | Callable[[Any], Any]) -> Any:
+    """Return the value at a path ("rmse.value") of mappings and dataclasses; None where it ends early."""
+    if callable(key):
+        return key(row)
+    for name in key.split("."):
+        row = row.get(name) if isinstance(row, Mapping) else getattr(row, name, None)
+    return row
+
+
+def written(value: Any, form: str | Callable[[Any], str]) -> str:
+    """Return a value as a table shows it: by a format specification or a function, a dash for none."""
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return DASH
+    if callable(form):
+        return form(value)
+    text = f"{value:{form}}"
+    return text if isinstance(value, str) else text.replace("-", "−")
+
+
 def plain(value: Any) -> Any:
-    """Return arrays, mappings and sequences as what JSON knows.
+    """Return arrays, mappings, sequences and dataclasses as what JSON knows.
 
     Floats keep 6 significant digits; NaN and infinity, which JSON does not know, become null.
     """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -58,7 +110,7 @@ def plain(value: Any) -> Any:
 
 def decimal(value: float | None, digits: int = 4) -> str:
     """Return a number with a fixed number of digits, or a dash for None and NaN."""
-    return "–" if value is None or value != value else f"{value:.{digits}f}".replace("-", "−")
+    return written(value, f".{digits}f")
 
 
 def bounds(interval: Sequence[float], digits: int = 4) -> str:
@@ -69,7 +121,7 @@ def bounds(interval: Sequence[float], digits: int = 4) -> str:
 
 def share(value: float | None) -> str:
     """Return a share in per cent with one digit, or a dash for None and NaN."""
-    return "–" if value is None or value != value else f"{value:.1%}"
+    return written(value, ".1%")
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:
