@@ -8,9 +8,10 @@ from rich.console import Console
 from strict import Strict
 
 from hubblefork.pages import page as page_module
-from hubblefork.pages.page import Missing, Page
+from hubblefork.pages.page import Page
 from hubblefork.pages.style import new_figure
 from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain
+from hubblefork.stats.estimators import Unavailable
 
 TEMPLATE = """
 ## What came *out* {#out}
@@ -161,10 +162,10 @@ def test_cells_and_numbers_of_a_table_are_the_same_values():
 
 
 def test_rows_of_a_table_can_be_dataclasses():
-    counts = [Missing("nothing", "wait")]
-    table = Table.of(counts, [("what", "what", ""), ("remedy", "remedy.upper", lambda upper: upper())])
+    counts = [Unavailable("nothing", "wait")]
+    table = Table.of(counts, [("what", "reason", ""), ("remedy", "remedy.upper", lambda upper: upper())])
     assert table.rows == [["nothing", "WAIT"]]
-    assert plain(table.numbers) == [{"what": "nothing", "remedy": "wait", "kind": "missing"}]
+    assert plain(table.numbers) == [{"reason": "nothing", "remedy": "wait"}]
 
 
 def test_words_for_numbers():

@@ -4,71 +4,80 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hubblefork.data.archives import Reject
 from hubblefork.data.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
 from hubblefork.data.folders import JudgedGalaxies, RunFolder, joined
 from hubblefork.data.images import StampSpec
-from hubblefork.data.split import TEST, TRAIN, VALIDATION
+from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
 from hubblefork.errors import HubbleforkError
 from hubblefork.pages.page import Missing
 
+T = TypeVar("T")
 FAULTS = (HubbleforkError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
 
 
-@dataclass(frozen=True)
 class Contents:
-    """The files of a run, read when they are asked for; each is `Missing` where it cannot be read.
+    """The files of a run, read when they are asked for; each raises Missing where it cannot be read.
 
     `predictions` is a catalogue of other images. Raises RunError where `run` is not the folder of a run.
     """
 
-    run: RunFolder
-    predictions: Path | None = None
+    def __init__(self, run: RunFolder, predictions: Path | None = None) -> None:
+        self.run, self.predictions = run, predictions
+        self.notes, self.tree = run.notes(), run.tree()
+        self._train = f"hubblefork train {run.data} --recipe … --out {run}"
 
-    def __post_init__(self) -> None:
-        self.run.notes()
-
-    @cached_property
-    def notes(self) -> dict[str, Any]:
-        """The entries of `run.toml`."""
-        return self.run.notes()
-
-    @cached_property
-    def tree(self) -> Any:
-        """The decision tree of the run."""
-        return self.run.tree()
+    def optional(self, name: str) -> Any:
+        """Return one of the properties, None where it is missing."""
+        try:
+            return getattr(self, name)
+        except Missing:
+            return None
 
     @cached_property
-    def recipe(self) -> Any:
+    def recipe(self) -> dict[str, Any]:
         """The recipe's entries."""
-        return self._read(self.run.recipe_file, lambda: tomllib.loads(self.run.recipe_text()), self._train)
+        return _read(self.run.recipe_file, lambda: tomllib.loads(self.run.recipe_text()), self._train)
 
     @cached_property
-    def metrics(self) -> Any:
+    def metrics(self) -> list[dict[str, float]]:
         """The rows of `metrics.csv`, one an epoch."""
-        return self._read(self.run.metrics_file, self._metrics, self._train)
+        rows = _read(self.run.metrics_file, self.run.metrics, self._train)
+        if not rows:
+            raise Missing(f"{self.run.metrics_file} cannot be read: no epoch has ended yet", self._train)
+        return rows
 
     @cached_property
-    def split(self) -> Any:
+    def split(self) -> Split:
         """The split of the run."""
-        return self._read(self.run.path / "split.toml", self.run.split, self._train)
+        return _read(self.run.path / "split.toml", self.run.split, self._train)
 
     @cached_property
-    def evaluation(self) -> Any:
+    def evaluation(self) -> dict[str, Any]:
         """What `evaluation.json` holds."""
-        evaluate = self.run.evaluate_command()
-        return self._read(self.run.evaluation_file, self.run.evaluation, evaluate)
+        return _read(self.run.evaluation_file, self.run.evaluation, self.run.evaluate_command())
 
     @cached_property
-    def catalogue(self) -> Any:
+    def intervals(self) -> dict[str, Any]:
+        """What the evaluation says of the coverage of the intervals."""
+        intervals = (self.optional("evaluation") or {}).get("intervals")
+        if intervals is None:
+            what = "Whether intervals hold what they state is not evaluated yet."
+            raise Missing(what, self.run.evaluate_command())
+        if "reason" in intervals:
+            raise Missing(f"Intervals are not evaluated: {intervals['reason']}.", intervals["remedy"])
+        return intervals
+
+    @cached_property
+    def catalogue(self) -> pa.Table:
         """The catalogue of the data, with the columns of the tree."""
         data = self.run.data
 
@@ -77,7 +86,7 @@ class Contents:
             fractions(table, self.tree)
             return table
 
-        return self._read(data.catalogue_file, read, data.ingest_command)
+        return _read(data.catalogue_file, read, data.ingest_command)
 
     @cached_property
     def votes(self) -> NDArray[np.float64]:
@@ -85,49 +94,48 @@ class Contents:
         return fractions(self.catalogue, self.tree)
 
     @cached_property
-    def rejects(self) -> Any:
+    def rejects(self) -> list[Reject]:
         """What ingest refused."""
         data = self.run.data
-        return self._read(data.rejects_file, data.rejects, data.ingest_command)
+        return _read(data.rejects_file, data.rejects, data.ingest_command)
 
     @cached_property
-    def stamps(self) -> Any:
+    def stamps(self) -> NDArray[np.uint8]:
         """The stamps that the network saw, uint8 (galaxy, y, x, band)."""
-        if isinstance(self.recipe, Missing):
-            what = "Without a recipe it is not known which stamps the network saw."
-            return Missing(what, self.recipe.remedy)
-        crop, size = self.recipe.get("crop"), self.recipe.get("stamp_size")
+        recipe = self.optional("recipe")
+        if recipe is None:
+            raise Missing("Without a recipe it is not known which stamps the network saw.", self._train)
         try:
-            return self.run.data.stamps(StampSpec(crop, size)).pixels
+            spec = StampSpec(recipe.get("crop"), recipe.get("stamp_size"))
+            return self.run.data.stamps(spec).pixels
         except FAULTS as error:
-            return Missing(f"No galaxies are shown: {error}", self.run.evaluate_command())
+            raise Missing(f"No galaxies are shown: {error}", self.run.evaluate_command()) from error
 
     @cached_property
     def part(self) -> str:
         """The part that was evaluated."""
-        if not isinstance(self.evaluation, Missing):
-            return self.evaluation["part"]
-        return TEST if self.run.predictions(TEST).exists() else VALIDATION
+        other = TEST if self.run.predictions(TEST).exists() else VALIDATION
+        return (self.optional("evaluation") or {}).get("part", other)
 
     @cached_property
-    def judged(self) -> Any:
+    def judged(self) -> JudgedGalaxies:
         """The predicted galaxies of the part that have labels."""
         path = self.run.predictions(self.part)
-        if not isinstance(self.evaluation, Missing) and "predictions" in self.evaluation:
-            path = self.run.path / self.evaluation["predictions"]
+        if named := (self.optional("evaluation") or {}).get("predictions"):
+            path = self.run.path / named
         galaxies = self._joined(path, self.run.evaluate_command())
-        if isinstance(galaxies, Missing):
-            return galaxies
         if not galaxies.labelled().any():
             what = "None of the judged galaxies has labels in the catalogue of the data."
-            return Missing(what, "hubblefork ingest … --labels …")
+            raise Missing(what, "hubblefork ingest … --labels …")
         return galaxies.chosen(galaxies.labelled())
 
     @cached_property
-    def given(self) -> Any:
-        """The galaxies of the catalogue `predictions`; None where none is given."""
+    def given(self) -> JudgedGalaxies:
+        """The galaxies of the catalogue `predictions`."""
         if self.predictions is None:
-            return None
+            remedy = f"hubblefork predict {self.run} IMAGES --out predictions.parquet"
+            how = f"{remedy}, then hubblefork report {self.run} --predictions predictions.parquet"
+            raise Missing("No catalogue of other images was given to this report.", how)
         return self._joined(
             self.predictions, f"hubblefork predict {self.run} IMAGES --out {self.predictions}"
         )
@@ -142,32 +150,22 @@ class Contents:
         """The rows of the labelled training galaxies in the catalogue."""
         return self.rows_of_part(TRAIN)
 
-    @property
-    def _train(self) -> str:
-        return f"hubblefork train {self.run.data} --recipe … --out {self.run}"
-
-    def _metrics(self) -> list[dict[str, float]]:
-        rows = self.run.metrics()
-        if not rows:
-            raise ValueError("no epoch has ended yet")
-        return rows
-
-    def _joined(self, path: Path, remedy: str) -> JudgedGalaxies | Missing:
-        labels = self.catalogue
-        if isinstance(labels, Missing):
+    def _joined(self, path: Path, remedy: str) -> JudgedGalaxies:
+        labels = self.optional("catalogue")
+        if labels is None:
             nobody = np.empty((0, len(self.tree.columns)))
             labels = with_fractions(pa.table({ID: pa.array([], pa.string())}), nobody, self.tree)
 
         def read() -> JudgedGalaxies:
             return joined(read_catalogue(path), labels, self.tree, str(path), unlabelled=True)
 
-        return self._read(path, read, remedy)
+        return _read(path, read, remedy)
 
-    @staticmethod
-    def _read(path: Path, read: Callable[[], Any], remedy: str) -> Any:
-        if not path.exists():
-            return Missing(f"{path} is not there.", remedy)
-        try:
-            return read()
-        except FAULTS as error:
-            return Missing(f"{path} cannot be read: {error}", remedy)
+
+def _read(path: Path, read: Callable[[], T], remedy: str) -> T:
+    if not path.exists():
+        raise Missing(f"{path} is not there.", remedy)
+    try:
+        return read()
+    except FAULTS as error:
+        raise Missing(f"{path} cannot be read: {error}", remedy) from error

@@ -256,6 +256,7 @@ def regression_to_the_mean(known: Calibration, votes: NDArray, *, threshold: flo
     right = Panel(series, "fraction", "share of galaxies at or above", log="y", vertical=marks)
     figure, _ = curves([left, right], size=(PAGE, 2.9), legend="inside")
     numbers = {"grid": grid, "chance": chance, "steps": steps, "curves": shares}
+    numbers["shares"] = {"volunteers": known.truth.mean(), "predicted": known.counts.mean()}
     return figure, plain({"threshold": threshold, "galaxies": len(votes), **numbers})
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, with_fractions
 from hubblefork.data.folders import JudgedGalaxies
@@ -22,158 +22,126 @@ from hubblefork.pages.fractions import (
 )
 from hubblefork.pages.page import Missing, Page
 from hubblefork.pages.sheets import image_sheet
-from hubblefork.pages.tables import Table, bounds, decimal
+from hubblefork.pages.tables import Column, Table, bounds, counts_table, decimal
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import (
     LABELS,
-    LEVEL,
     MERGER,
     THRESHOLD,
+    Count,
     Estimate,
     Unavailable,
-    binomial_interval,
     count_above,
 )
 from hubblefork.stats.prevalence import Fraction, fraction, sweep
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED
 from hubblefork.stats.samples import prototypes
+from hubblefork.zoo import DecisionTree
 
 CANDIDATES = 9
 SEED = 0
+GIVEN = "the catalogue given"
 
 
 def mergers(page: Page, contents: Contents) -> dict[str, Any]:
     """Add the figures and tables of the section; return its values."""
-    for name, thing in (("judged", contents.judged), ("given", contents.given)):
-        if isinstance(thing, Missing):
-            page.missing(name, thing.what, thing.remedy)
-    if contents.given is None:
-        remedy = f"hubblefork predict {contents.run} IMAGES --out predictions.parquet"
-        how = f"{remedy}, then hubblefork report {contents.run} --predictions predictions.parquet"
-        page.missing("given", "No catalogue of other images was given to this report.", how)
-    context: dict[str, Any] = {"counts": None, "fractions": {}, "threshold": THRESHOLD}
-    shown = _counted(contents)
-    if shown:
-        context |= _counts(page, contents, shown)
-        context |= _candidates(page, contents)
-    return context | _corrected(page, contents)
+    context: dict[str, Any] = {"threshold": THRESHOLD}
+    with page.showing("judged"):
+        _ = contents.judged
+    with page.showing("given"):
+        _ = contents.given
+    samples = _samples(contents)
+    if samples:
+        context |= _counts(page, contents, samples)
+    with page.showing("merger-candidates"):
+        context["candidates"] = _candidates(page, contents)
+    with page.showing("estimators"):
+        context |= _corrected(page, contents, samples)
+    return context
 
 
-def _counted(contents: Contents) -> dict[str, NDArray]:
-    """Return the joint fractions (galaxy, answer) in which mergers can be counted, by name."""
-    column, joint = contents.tree.column(MERGER), {}
-    if not isinstance(contents.judged, Missing):
-        judged = contents.judged.chosen(~np.isnan(contents.judged.volunteers[:, column]))
-        joint[f"volunteers, {contents.part} part"] = judged.volunteers
-        joint[f"predicted, {contents.part} part"] = judged.predicted
-    if isinstance(contents.given, JudgedGalaxies):
-        joint["predicted, the catalogue given"] = contents.given.predicted
-    return {name: values for name, values in joint.items() if (~np.isnan(values[:, column])).any()}
+def _samples(contents: Contents) -> dict[str, JudgedGalaxies]:
+    """Return the predicted galaxies by name; of the judged ones those that were asked about mergers."""
+    column = contents.tree.column(MERGER)
+    judged, given = contents.optional("judged"), contents.optional("given")
+    asked = None if judged is None else judged.chosen(~np.isnan(judged.volunteers[:, column]))
+    samples = {f"{contents.part} part": asked, GIVEN: given}
+    return {
+        name: galaxies
+        for name, galaxies in samples.items()
+        if galaxies is not None and not np.isnan(galaxies.predicted[:, column]).all()
+    }
 
 
-def _counts(page: Page, contents: Contents, joint: Mapping[str, NDArray]) -> dict[str, Any]:
-    counts = {name: count_above(contents.tree, values) for name, values in joint.items()}
-    rows = [
-        [name, f"{one.count:,}", f"{one.total:,}", decimal(one.value), bounds((one.low, one.high))]
-        for name, one in counts.items()
-    ]
-    header = ["sample", "mergers", "galaxies", "merger fraction", f"{LEVEL:.0%} interval"]
-    page.table("merger-fractions", Table(header, rows, {name: vars(one) for name, one in counts.items()}))
-    page.figure("merger-fraction", *fraction_against_threshold(contents.tree, joint))
-    half = {name: count_above(contents.tree, values, threshold=0.5) for name, values in joint.items()}
-    return {"counts": counts, "counts_at_half": half, "spread": _spread(contents)}
-
-
-def _spread(contents: Contents) -> dict[str, Any] | None:
-    """Return how many mergers both sides have, and the standard deviations of the fraction on either side."""
-    judged, column = contents.judged, contents.tree.column(MERGER)
-    if isinstance(judged, Missing) or np.isnan(judged.volunteers[:, column]).all():
-        return None
-    votes, predicted = judged.volunteers[:, column], judged.predicted[:, column]
-    both = int(np.count_nonzero((votes >= THRESHOLD) & (predicted >= THRESHOLD)))
-    known = ~np.isnan(votes)
-    return {"both": both, "volunteers": float(votes[known].std()), "predicted": float(predicted[known].std())}
+def _counts(page: Page, contents: Contents, samples: Mapping[str, JudgedGalaxies]) -> dict[str, Any]:
+    tree, column, spread = contents.tree, contents.tree.column(MERGER), None
+    joint = {f"predicted, {name}": galaxies.predicted for name, galaxies in samples.items()}
+    name, first = next(iter(samples.items()))
+    if name != GIVEN:
+        joint = {f"volunteers, {name}": first.volunteers} | joint
+        sides = {"volunteers": first.volunteers[:, column], "predicted": first.predicted[:, column]}
+        both = int(np.sum((sides["volunteers"] >= THRESHOLD) & (sides["predicted"] >= THRESHOLD)))
+        spread = {"both": both, **{side: float(values.std()) for side, values in sides.items()}}
+    counts = {name: count_above(tree, values) for name, values in joint.items()}
+    page.table("merger-fractions", counts_table(counts))
+    page.figure("merger-fraction", *fraction_against_threshold(tree, joint))
+    half = {name: count_above(tree, values, threshold=0.5) for name, values in joint.items()}
+    return {"counts_at_half": half, "spread": spread}
 
 
 def _candidates(page: Page, contents: Contents) -> dict[str, Any]:
-    given = isinstance(contents.given, JudgedGalaxies)
-    pool = contents.given if given else contents.judged
-    lost = next((thing for thing in (pool, contents.stamps) if isinstance(thing, Missing)), None)
-    if lost is not None:
-        page.missing("merger-candidates", lost.what, lost.remedy)
-        return {}
-    there, column = pool.chosen(pool.rows >= 0), contents.tree.column(MERGER)
-    if not len(there.ids):
+    given, column = contents.optional("given"), contents.tree.column(MERGER)
+    pool, stamps = given or contents.judged, contents.stamps
+    imaged = pool.chosen(pool.rows >= 0)
+    if not len(imaged.ids):
         what = "The candidates cannot be shown: the data have no image of the catalogue given."
-        remedy = "hubblefork ingest … --out DATA, with their images among the inputs"
-        page.missing("merger-candidates", what, remedy)
-        return {}
-    best = there.chosen(prototypes(there.predicted, there.ids, column, CANDIDATES))
+        raise Missing(what, "hubblefork ingest … --out DATA, with their images among the inputs")
+    best = imaged.chosen(prototypes(imaged.predicted, imaged.ids, column, CANDIDATES))
     values, votes = best.predicted[:, column], best.volunteers[:, column]
     notes = [
         f"{value:.2f}" if np.isnan(vote) else f"{value:.2f}\nvotes {vote:.2f}"
         for value, vote in zip(values, votes, strict=True)
     ]
-    stamps, ids = np.asarray(contents.stamps[best.rows]), best.ids.tolist()
-    page.figure("merger-candidates", *image_sheet(stamps, ids, notes=notes, columns=CANDIDATES))
-    ends = {"number": len(ids), "highest": values[0], "lowest": values[-1]}
-    return {"candidates": {**ends, "where": "the catalogue given" if given else f"the {contents.part} part"}}
+    sheet = image_sheet(np.asarray(stamps[best.rows]), best.ids.tolist(), notes=notes, columns=CANDIDATES)
+    page.figure("merger-candidates", *sheet)
+    ends = {"number": len(values), "highest": values[0], "lowest": values[-1]}
+    return {**ends, "sample": GIVEN if given else f"the {contents.part} part"}
 
 
-def _samples(contents: Contents) -> dict[str, JudgedGalaxies]:
-    """Return the predicted galaxies by name; of the judged ones those that were asked about mergers."""
-    samples, column = {}, contents.tree.column(MERGER)
-    if not isinstance(contents.judged, Missing):
-        asked = ~np.isnan(contents.judged.volunteers[:, column])
-        if asked.any():
-            samples[f"{contents.part} part"] = contents.judged.chosen(asked)
-    if isinstance(contents.given, JudgedGalaxies):
-        samples["the catalogue given"] = contents.given
-    return samples
-
-
-def _corrected(page: Page, contents: Contents) -> dict[str, Any]:
+def _corrected(page: Page, contents: Contents, samples: Mapping[str, JudgedGalaxies]) -> dict[str, Any]:
     """Add the fraction by every estimator, against the threshold, and with published ones."""
-    samples, evaluate = _samples(contents), contents.run.evaluate_command()
+    evaluate, tree, rng = contents.run.evaluate_command(), contents.tree, np.random.default_rng(SEED)
     if not samples:
-        page.missing("estimators", "There are no predictions to count mergers in.", evaluate)
-        return {}
-    known = {name: _calibration_galaxies(contents, galaxies.views) for name, galaxies in samples.items()}
-    rng, tree = np.random.default_rng(SEED), contents.tree
+        raise Missing("There are no predictions to count mergers in.", evaluate)
+    judged = {name: _calibration_galaxies(contents, galaxies.views) for name, galaxies in samples.items()}
     tables = {
         name: with_fractions(pa.table({ID: galaxies.ids}), galaxies.predicted, tree)
         for name, galaxies in samples.items()
     }
     try:
         fractions = {
-            name: fraction(table, judged=known[name], tree=tree, rng=rng) for name, table in tables.items()
+            name: fraction(table, judged=judged[name], tree=tree, rng=rng) for name, table in tables.items()
         }
     except HubbleforkError as error:
-        page.missing("estimators", str(error), evaluate)
-        return {}
-    first = next(iter(tables))  # the judged galaxies where there are any: their votes are known
-    votes = {name: _votes(galaxies.volunteers[:, tree.column(MERGER)]) for name, galaxies in samples.items()}
-    _estimators(page, fractions, votes)
-    swept = sweep(tables[first], tree, MERGER, known[first], rng=rng)
+        raise Missing(str(error), evaluate) from error
+    votes = {name: galaxies.volunteers[:, tree.column(MERGER)] for name, galaxies in samples.items()}
+    votes = {name: values[~np.isnan(values)] for name, values in votes.items()}
+    _estimators(page, tree, fractions, samples)
+    first, last = next(iter(fractions)), list(fractions)[-1]  # judged galaxies first, where there are any
+    swept = sweep(tables[first], tree, MERGER, judged[first], rng=rng)
     asked = votes[first] if len(votes[first]) else None
     page.figure("fraction-thresholds", *estimates_against_threshold(swept, marked=THRESHOLD, votes=asked))
-    unknown = known[first]
-    if isinstance(unknown, Unavailable):
-        page.missing("calibration-galaxies", unknown.reason, unknown.remedy)
-    last, time = list(fractions)[-1], PUBLISHED["lotz-gm20"]
     page.figure("published", *beside_published(fractions[last]))
-    confusions = {
-        name: {"galaxies": len(one.calibration.truth), "confusion": one.calibration.confusion()}
-        for name, one in fractions.items()
-        if isinstance(one.calibration, Calibration)
-    }
+    with page.showing("calibration-galaxies", "regression"):
+        _regression(page, contents, judged[first])
+    time = PUBLISHED["lotz-gm20"]
     rate = {"sample": last, "time": time, "value": fractions[last].rate(time), "warning": UNCALIBRATED}
     return {
-        "fractions": fractions,
-        "confusions": confusions,
+        "corrected": {
+            name: one for name, one in fractions.items() if isinstance(one.calibration, Calibration)
+        },
         "swept_sample": first,
         "rate": rate,
-        "regression": _regression(page, contents, known[first]),
     }
 
 
@@ -184,50 +152,49 @@ def _calibration_galaxies(contents: Contents, views: int) -> JudgedGalaxies | Un
         return Unavailable(f"no calibration galaxies: {error}", contents.run.evaluate_command(views))
 
 
-def _votes(column: NDArray) -> NDArray[np.float64]:
-    return column[~np.isnan(column)]
-
-
-def _estimators(page: Page, fractions: Mapping[str, Fraction], votes: Mapping[str, NDArray]) -> None:
-    truths = {
-        name: (int((values >= THRESHOLD).sum()), len(values)) if len(values) else None
-        for name, values in votes.items()
+def _estimators(
+    page: Page,
+    tree: DecisionTree,
+    fractions: Mapping[str, Fraction],
+    samples: Mapping[str, JudgedGalaxies],
+) -> None:
+    """Add every estimator of every sample, beside the volunteers' own share where they were asked."""
+    own: dict[str, Count | None] = {}
+    for name, galaxies in samples.items():
+        asked = ~np.isnan(galaxies.volunteers[:, tree.column(MERGER)]).all()
+        own[name] = count_above(tree, galaxies.volunteers) if asked else None
+    truths = {name: count.value for name, count in own.items() if count}
+    page.figure("estimators", *estimators_side_by_side(fractions, truths=truths))
+    rows: dict[str, Any] = {
+        label: {name: one.estimates[key] for name, one in fractions.items()}
+        for key, label in LABELS.items()
+        if key in next(iter(fractions.values())).estimates
     }
-    shares = {name: truth[0] / truth[1] for name, truth in truths.items() if truth}
-    page.figure("estimators", *estimators_side_by_side(fractions, truths=shares))
-    rows = [
-        [LABELS[key], *(_cell(one.estimates[key]) for one in fractions.values())]
-        for key in next(iter(fractions.values())).estimates
+    numbers = {name: one.as_json() for name, one in fractions.items()}
+    volunteers = {name: [count.count, count.total] if count else None for name, count in own.items()}
+    columns: list[Column] = [
+        ("estimator", "", ""),
+        *((f"{name} ({one.galaxies:,})", itemgetter(name), _cell) for name, one in fractions.items()),
     ]
-    rows.append(["volunteers' own", *(_truth_cell(truths[name]) for name in fractions)])
-    numbers: dict[str, Any] = {name: one.as_json() for name, one in fractions.items()}
-    numbers["volunteers"] = {name: list(truth) if truth else None for name, truth in truths.items()}
-    header = ["estimator", *(f"{name} ({one.galaxies:,})" for name, one in fractions.items())]
-    page.table("estimators-table", Table(header, rows, numbers))
+    page.table(
+        "estimators-table",
+        Table.of({**rows, "volunteers' own": own}, columns, numbers={**numbers, "volunteers": volunteers}),
+    )
 
 
-def _cell(one: Estimate | Unavailable) -> str:
+def _cell(one: Estimate | Unavailable | Count) -> str:
     if isinstance(one, Unavailable):
         return f"not available: {one.reason}"
-    return f"{decimal(one.value)} ({bounds((one.low, one.high))})"
+    counted = f": {one.count} of {one.total:,}" if isinstance(one, Count) else ""
+    return f"{decimal(one.value)} ({bounds((one.low, one.high))}){counted}"
 
 
-def _truth_cell(truth: tuple[int, int] | None) -> str:
-    if truth is None:
-        return "not asked"
-    count, total = truth
-    return f"{decimal(count / total)} ({bounds(binomial_interval(count, total))}): {count} of {total:,}"
-
-
-def _regression(page: Page, contents: Contents, known: JudgedGalaxies | Unavailable) -> dict[str, Any] | None:
-    if isinstance(known, Unavailable):
-        return None
+def _regression(page: Page, contents: Contents, judged: JudgedGalaxies | Unavailable) -> None:
+    if isinstance(judged, Unavailable):
+        raise Missing(judged.reason, judged.remedy)
     column = contents.tree.column(MERGER)
-    there = ~np.isnan(known.volunteers[:, column])
-    score, votes = known.predicted[there, column], known.volunteers[there, column]
-    calibration = Calibration(score >= THRESHOLD, votes >= THRESHOLD, score, known.origin)
-    if not calibration.truth.any():
-        return None
-    page.figure("regression", *regression_to_the_mean(calibration, votes, threshold=THRESHOLD))
-    shares = {"volunteers": calibration.truth.mean(), "predicted": calibration.counts.mean()}
-    return {"galaxies": len(votes), **shares}
+    asked = ~np.isnan(judged.volunteers[:, column])
+    score, votes = judged.predicted[asked, column], judged.volunteers[asked, column]
+    calibration = Calibration(score >= THRESHOLD, votes >= THRESHOLD, score, judged.origin)
+    if calibration.truth.any():
+        page.figure("regression", *regression_to_the_mean(calibration, votes, threshold=THRESHOLD))

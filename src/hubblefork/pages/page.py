@@ -1,14 +1,16 @@
 """A page: one Markdown template, filled with figures, tables and values, as HTML with PDFs and numbers.
 
-A template (`report/templates/NAME.md.j2`) is Jinja inside Markdown. Each section begins with
+A template (`pages/templates/NAME.md.j2`) is Jinja inside Markdown. Each section begins with
 `## Title {#anchor}`. These functions are there, next to the context given to `Page.write`:
 
 - `{% call figure("name") %}The caption.{% endcall %}` and the same with `table`: what was given to
   `Page.figure` or `Page.table` under that name, or what was said with `Page.missing`;
-- `{% call warning() %}Text.{% endcall %}`, `{{ facts({"Data": path}) }}`, `{{ listing(text) }}`,
-  `{{ code(text) }}`, `{{ missing("name") }}` (nothing where nothing is missing), `has("name")`;
+- `{% call facts() %}` with a line `Name | Markdown` for each fact, `{% call warning() %}Text.{% endcall %}`,
+  `{{ listing(text) }}`, `{{ code(text) }}`, `{{ missing("name") }}` (nothing where nothing is missing),
+  `has("name")`;
 - `numbers.name`: the numbers of a figure or table;
-- the filters `decimal`, `bounds`, `share`, `counted`, `listed`, `duration`: see `report.tables`.
+- the filters `bounds`, `counted`, `decimal`, `duration`, `extremes`, `listed`, `share`, `written`: see
+  `pages.tables`.
 
 Whatever an expression yields is text: neither its HTML nor its Markdown is interpreted.
 """
@@ -18,8 +20,8 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,24 +32,34 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hubblefork import __version__
+from hubblefork.errors import DiskError, HubbleforkError
 from hubblefork.io import duration, write_text
 from hubblefork.pages.style import DPI, PAGE, png, save_pdf
-from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain, share
+from hubblefork.pages.tables import (
+    Table,
+    bounds,
+    counted,
+    decimal,
+    extremes,
+    listed,
+    plain,
+    share,
+    written,
+)
 
-FILTERS = {f.__name__: f for f in (bounds, counted, decimal, duration, listed, share)}
+FILTERS = {f.__name__: f for f in (bounds, counted, decimal, duration, extremes, listed, share, written)}
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 OPEN, CLOSE = "\ue000", "\ue001"  # around the number of a block that is HTML already
 Caller = Callable[[], str]
 HEADING = re.compile(r"(?P<title>.*?)\s*\{#(?P<anchor>[\w-]+)\}")
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(Exception):
     """What could not be shown, and what to do about it (a command, or a sentence)."""
 
-    what: str
-    remedy: str
-    kind: str = "missing"
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.what, self.remedy = what, remedy
 
 
 class Page:
@@ -96,6 +108,23 @@ class Page:
     def missing(self, name: str, what: str, remedy: str) -> None:
         """Say that the figure or table `name` cannot be shown, and the command that changes this."""
         self._parts[name] = Missing(what, remedy)
+
+    @contextmanager
+    def showing(self, *names: str, remedy: str = "") -> Iterator[None]:
+        """Say below these names what the block raises as Missing; with a `remedy`, other faults as well.
+
+        Raises DiskError: that the page cannot be written is not for the page to say.
+        """
+        try:
+            yield
+        except Missing as missing:
+            for name in names:
+                self.missing(name, missing.what, missing.remedy)
+        except HubbleforkError as error:
+            if isinstance(error, DiskError) or not remedy:
+                raise
+            for name in names:
+                self.missing(name, str(error), remedy)
 
     def has(self, name: str) -> bool:
         """Return whether there is a figure or table of that name, and not only a word that it is missing."""
@@ -170,10 +199,13 @@ class _Blocks:
             return Markup()
         return self._kept("missing", "", what=part.what, remedy=part.remedy)
 
-    def facts(self, entries: Mapping[str, Any]) -> Markup:
-        """Show pairs of a name and its value, which is plain text, or Markdown from a set block."""
-        shown = {name: _inline(_escaped(value), self) for name, value in entries.items()}
-        return self._kept("facts", "", entries=shown)
+    def facts(self, entries: Mapping[str, Any] | None = None, caller: Caller | None = None) -> Markup:
+        """Show names and values: the lines `Name | Markdown` of a call block, or a mapping of plain texts."""
+        texts: dict[str, str] = {name: _escaped(value) for name, value in (entries or {}).items()}
+        for line in str.splitlines(caller()) if caller else ():
+            name, _, value = line.partition(" | ")
+            texts |= {name.strip(): value} if value else {}
+        return self._kept("facts", "", entries={name: _inline(text, self) for name, text in texts.items()})
 
     def listing(self, text: str) -> Markup:
         """Show a text as it stands: a recipe, commands."""
@@ -183,7 +215,7 @@ class _Blocks:
         """Show a name or a command within a sentence."""
         return Markup(self._mark(_html("code", text=text), ""))
 
-    def warning(self, caller: Callable[[], str]) -> Markup:
+    def warning(self, caller: Caller) -> Markup:
         """Set a paragraph off from the others."""
         return self._kept("warning", "", text=_inline(caller(), self))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import rich.table
 from rich.markup import escape
+
+from hubblefork.zoo import DecisionTree
 
 DIGITS = 6
 DASH = "–"
@@ -46,8 +49,9 @@ class Table:
         """Return the table of some rows, which are mappings or dataclasses: by name, or in a sequence.
 
         A column is (header, key, form). The key is the path to a value in a row ("rmse.value"), "" for the
-        row's name, or a function of the row. The form is a format specification (".4f") or a function of the
-        value. None, NaN and an absent key are written as a dash. `numbers` are by default the rows.
+        row's name, or a function of the row. The form is a format specification (".4f", for both ends of an
+        interval too) or a function of the value. None, NaN and an absent key are written as a dash. `numbers`
+        are by default the rows.
 
         >>> errors = {"smooth": {"rmse": {"value": 0.1234}, "galaxies": 1200}}
         >>> columns = [("answer", "", ""), ("RMSE", "rmse.value", ".3f"), ("galaxies", "galaxies", ",")]
@@ -72,10 +76,13 @@ class Table:
 
 
 def value_at(row: Any, key: str | Callable[[Any], Any]) -> Any:
-    """Return the value at a path ("rmse.value") of mappings and dataclasses; None where it ends early."""
+    """Return the value at a path ("rmse.value") of mappings and dataclasses; None where it ends early.
+
+    The path "" is the row itself.
+    """
     if callable(key):
         return key(row)
-    for name in key.split("."):
+    for name in key.split(".") if key else ():
         row = row.get(name) if isinstance(row, Mapping) else getattr(row, name, None)
     return row
 
@@ -86,6 +93,8 @@ def written(value: Any, form: str | Callable[[Any], str]) -> str:
         return DASH
     if callable(form):
         return form(value)
+    if isinstance(value, list | tuple):
+        return " to ".join(written(end, form) for end in value)
     text = f"{value:{form}}"
     return text if isinstance(value, str) else text.replace("-", "−")
 
@@ -115,8 +124,7 @@ def decimal(value: float | None, digits: int = 4) -> str:
 
 def bounds(interval: Sequence[float], digits: int = 4) -> str:
     """Return an interval: "0.1000 to 0.2000"."""
-    low, high = interval
-    return f"{decimal(low, digits)} to {decimal(high, digits)}"
+    return written(tuple(interval), f".{digits}f")
 
 
 def share(value: float | None) -> str:
@@ -129,6 +137,28 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def extremes(entries: Mapping[str, Any], key: str | Callable[[Any], Any]) -> dict[str, Any] | None:
+    """Return `highest` and `lowest` as (name, value), `mean`, `median` and `number` of the values at a key.
+
+    None and NaN are left out; without any other value the result is None.
+    """
+    every = {name: value_at(entry, key) for name, entry in entries.items()}
+    values = {name: value for name, value in every.items() if value is not None and value == value}
+    if not values:
+        return None
+    ends = {
+        "highest": max(values.items(), key=itemgetter(1)),
+        "lowest": min(values.items(), key=itemgetter(1)),
+    }
+    numbers = list(values.values())
+    return {
+        **ends,
+        "mean": float(np.mean(numbers)),
+        "median": float(np.median(numbers)),
+        "number": len(numbers),
+    }
+
+
 def unbroken(name: str) -> str:
     """Return a name that stays on one line: its spaces and hyphens do not break."""
     return name.replace(" ", "\u00a0").replace("-", "\u2011")
@@ -137,3 +167,69 @@ def unbroken(name: str) -> str:
 def listed(texts: Sequence[str]) -> str:
     """Return "a, b and c"."""
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def baselines_table(evaluation: Mapping[str, Any], labels: Mapping[str, str]) -> Table:
+    """Return the error of a network above those of the baselines, which `labels` name."""
+    rows = {"network": evaluation, **ordered_baselines(evaluation)}
+    columns: list[Column] = [
+        ("", "", lambda name: labels.get(name, name)),
+        ("RMSE", "rmse.value", ".4f"),
+        ("95% interval", "rmse.interval_95", ".4f"),
+        ("agreement", "agreement.value", ".1%"),
+        ("95% interval", "agreement.interval_95", ".1%"),
+        ("behind", "behind.difference", ".4f"),
+        ("95% interval", "behind.interval_95", ".4f"),
+    ]
+    keys = ("part", "galaxies", "rmse", "agreement", "baselines", "constraint_violation")
+    return Table.of(rows, columns, numbers={key: evaluation[key] for key in keys})
+
+
+def ordered_baselines(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the baselines of an evaluation, the lowest error first."""
+    return dict(sorted(evaluation["baselines"].items(), key=lambda item: item[1]["rmse"]["value"]))
+
+
+def questions_table(evaluation: Mapping[str, Any], tree: DecisionTree) -> Table:
+    """Return error and agreement of an evaluation, question by question."""
+    columns: list[Column] = [
+        ("", "", lambda name: f"{tree.question(name).task} {tree.question(name).text}".strip()),
+        ("RMSE", "rmse.value", ".4f"),
+        ("95% interval", "rmse.interval_95", ".4f"),
+        ("agreement", "agreement.value", ".1%"),
+        ("95% interval", "agreement.interval_95", ".1%"),
+        ("galaxies", lambda entry: value_at(entry, "agreement.galaxies") or 0, ","),
+    ]
+    return Table.of(evaluation["questions"], columns)
+
+
+def coverage_table(intervals: Mapping[str, Any], answers: Mapping[str, str]) -> Table:
+    """Return how often the intervals of an evaluation hold the volunteers' fraction.
+
+    `answers` maps the answers that have a column to their texts.
+    """
+    columns: list[Column] = [
+        ("stated", "stated", "g"),
+        ("found", "found.value", ".3f"),
+        ("95% interval", "found.interval_95", ".3f"),
+        ("top tenth", "found_top.value", ".3f"),
+        ("wide", "found_wide.value", ".3f"),
+        *((text, f"answers.{name}.found.value", ".3f") for name, text in answers.items()),
+        ("width", "width", ".3f"),
+        ("within", "within", ""),
+        ("by chance", "within_by_chance", ".1f"),
+    ]
+    return Table.of(intervals["coverages"], columns, numbers=intervals)
+
+
+def counts_table(counts: Mapping[str, Any], what: str = "mergers") -> Table:
+    """Return how many galaxies are counted in each sample; `counts` maps its name to a `Count`."""
+    level = next(iter(counts.values())).level
+    columns: list[Column] = [
+        ("sample", "", ""),
+        (what, "count", ","),
+        ("galaxies", "total", ","),
+        ("fraction", "value", ".4f"),
+        (f"{level:.0%} interval", lambda count: (count.low, count.high), ".4f"),
+    ]
+    return Table.of(counts, columns)
