@@ -18,7 +18,7 @@ from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.folders import named_by_views
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
 from hubblefork.network.weights import load_weights
-from hubblefork.stats.conformal import INTERVALS, fit_intervals, write_intervals
+from hubblefork.stats.conformal import fit_intervals
 from hubblefork.zoo import load_tree, to_joint
 
 
@@ -104,7 +104,7 @@ def test_calibrated_runs_give_intervals_for_their_number_of_views(trained, pictu
         weights=load_weights(run).digest,
         views=2,
     )
-    write_intervals(intervals, run / named_by_views(INTERVALS, 2))
+    intervals.write(run / named_by_views("intervals.json", 2))
     galaxy = hubblefork.classify(pictures / "7.jpg", run, views=2, device="cpu")
     low, high = intervals.bounds(galaxy.fractions[None], 0.9)
     np.testing.assert_allclose([galaxy.low, galaxy.high], [low[0], high[0]], atol=1e-6)
@@ -114,11 +114,11 @@ def test_calibrated_runs_give_intervals_for_their_number_of_views(trained, pictu
 
 def test_why_there_are_no_intervals_is_said(trained, pictures, tmp_path):
     run = Path(shutil.copytree(trained, tmp_path / "run"))
-    (run / INTERVALS).write_text("{broken")
+    (run / "intervals.json").write_text("{broken")
     result = CliRunner().invoke(app, ["classify", str(pictures / "7.jpg"), "--run", str(run), "--views", "1"])
     assert result.exit_code == 0
     assert "smooth" in result.stdout
-    assert f"no intervals: {run / INTERVALS}: no readable intervals" in result.stderr
+    assert f"no intervals: {run / 'intervals.json'}: no readable intervals" in result.stderr
     result = CliRunner().invoke(app, ["classify", str(pictures / "7.jpg"), "--views", "2"])
     assert "the weights that come along are calibrated for --views 1 and --views 16" in result.stderr
 

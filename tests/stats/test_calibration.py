@@ -5,7 +5,7 @@ import pytest
 from sklearn.preprocessing import QuantileTransformer
 
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.calibration import _grouped, fitted_chance, isotonic, mapped_threshold, quantile
+from hubblefork.stats.detection import _grouped, fitted_chance, isotonic, mapped_threshold, quantile
 from hubblefork.stats.estimators import counted
 
 THRESHOLD = 0.3

@@ -14,9 +14,7 @@ from hubblefork.stats.conformal import (
     AnswerIntervals,
     Intervals,
     fit_intervals,
-    read_intervals,
     score_bounds,
-    write_intervals,
 )
 
 ANSWERS = ("common", "rare", "half")
@@ -204,10 +202,10 @@ def test_coverages_rise_between_0_and_1(coverages):
 def test_json_round_trip(tmp_path):
     predicted, volunteers = galaxies(200, np.random.default_rng(11))
     intervals = fit(predicted, volunteers, origin="200 galaxies", weights="ab" * 32)
-    write_intervals(intervals, tmp_path / "intervals.json")
+    intervals.write(tmp_path / "intervals.json")
     text = (tmp_path / "intervals.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert read_intervals(tmp_path / "intervals.json") == intervals
+    assert Intervals.read(tmp_path / "intervals.json") == intervals
     assert '"-inf"' in text
 
 
@@ -235,12 +233,12 @@ def broken(intervals):
 def test_broken_files_are_refused_by_name(tmp_path):
     path = tmp_path / "intervals.json"
     with pytest.raises(RunError, match=r"intervals\.json: no readable intervals.*hubblefork evaluate"):
-        read_intervals(path)
+        Intervals.read(path)
     predicted, volunteers = galaxies(200, np.random.default_rng(12))
     for text in broken(fit(predicted, volunteers)):
         path.write_text(text)
         with pytest.raises(RunError, match=r"intervals\.json: no readable intervals"):
-            read_intervals(path)
+            Intervals.read(path)
 
 
 def test_bounds_that_cross_are_no_intervals():

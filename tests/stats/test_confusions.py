@@ -14,8 +14,6 @@ from hubblefork.stats.detection import (
     Confusion,
     Confusions,
     confusions_of,
-    read_confusions,
-    write_confusions,
 )
 from hubblefork.stats.estimators import Estimate, Unavailable
 from hubblefork.stats.prevalence import fraction
@@ -74,8 +72,8 @@ def test_other_criteria_have_no_numbers(known, catalogue, asked, reason):
 
 
 def test_they_come_back_as_they_were_written(known, tmp_path):
-    write_confusions(known, tmp_path / "completeness.json")
-    back = read_confusions(tmp_path / "completeness.json")
+    known.write(tmp_path / "completeness.json")
+    back = Confusions.read(tmp_path / "completeness.json")
     assert back == known
     assert (back.weights, back.views, back.viewing) == ("abc", 16, VIEWING)
 
@@ -91,16 +89,16 @@ def test_they_come_back_as_they_were_written(known, tmp_path):
 )
 def test_a_spoilt_file_is_refused(known, tmp_path, spoil, complaint):
     path = tmp_path / "completeness.json"
-    write_confusions(known, path)
+    known.write(path)
     told = json.loads(path.read_text())
     spoil(told)
     path.write_text(json.dumps(told))
     with pytest.raises(RunError, match=f"{complaint}.*`hubblefork evaluate") as refused:
-        read_confusions(path)
+        Confusions.read(path)
     assert str(path) in str(refused.value)
 
 
 def test_every_threshold_is_needed():
     with pytest.raises(CatalogueError, match="1 thresholds, not 9"):
-        Confusions("", 1, VIEWING, "", {"merger": (Confusion(1, 1, 1, 0),)})
+        Confusions({"merger": (Confusion(1, 1, 1, 0),)}, views=1)
     assert THRESHOLDS[2] == 0.3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,66 +20,17 @@ from hubblefork.data.folders import (
     views_of,
 )
 from hubblefork.errors import CatalogueError, HubbleforkError
-from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Unavailable
-from hubblefork.stats.prevalence import Fraction, Judged, columns_to_read, sweep
-from hubblefork.stats.prevalence import fraction as estimate_fraction
+from hubblefork.stats import prevalence
+from hubblefork.stats.estimators import MERGER, Unavailable
+from hubblefork.stats.prevalence import MERGERS, Fraction, Judged, columns_to_read, sweep
 from hubblefork.stats.query import at_least, parse_query
 from hubblefork.stats.rates import Rate
 from hubblefork.zoo import DecisionTree
 
-FEWEST = 10
-MERGERS = "merger >= 0.3"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A fraction, and the galaxies, tree and calibration galaxies that it was estimated from."""
-
-    fraction: Fraction
-    galaxies: pa.Table
-    tree: DecisionTree
-    judged: Judged
-
-    def warnings(self) -> list[str]:
-        """Return what speaks against the numbers, one sentence each."""
-        lines, calibration = [], self.fraction.calibration
-        if self.fraction.estimator == "count":
-            lines.append("the default is the count, not corrected: right for votes, too low for predictions")
-        if isinstance(calibration, Calibration) and calibration.truth.sum() < FEWEST:
-            count = int(calibration.truth.sum())
-            lines.append(f"only {count} true calibration galaxies: the correction is weak")
-        trained = self._trained()
-        if trained:
-            lines.append(f"{trained} of the galaxies are in the training set: the network knows their votes")
-        return lines
-
-    def _trained(self) -> int:
-        try:
-            return RunFolder(named_run(self.galaxies)).trained_on(self.galaxies, self.tree)
-        except HubbleforkError:
-            return 0
-
-    def draw(self, folder: Path, *, rate: Rate | None = None, column: str = "") -> None:
-        """Write figures (PDF, PNG): estimators, thresholds, bins, and mergers beside published fractions."""
-        from hubblefork.pages import fractions as figures
-        from hubblefork.pages.style import save
-
-        fraction, truth = self.fraction, self.fraction.truth
-        save(figures.estimators_side_by_side({"this catalogue": fraction})[0], folder / "estimators")
-        if truth.answer is not None:
-            rng = np.random.default_rng(0)
-            swept = sweep(self.galaxies, self.tree, truth.answer, self.judged, rng=rng, level=fraction.level)
-            save(figures.estimates_against_threshold(swept, marked=truth.threshold)[0], folder / "thresholds")
-        if truth.answer == "merger":
-            save(figures.beside_published(fraction, rate=rate)[0], folder / "published")
-        if fraction.bins:
-            save(figures.fraction_in_bins(fraction.bins, name=column)[0], folder / "bins")
-
 
 def fraction(
     catalogue: Path | str | Table,
-    query: str = MERGERS,
+    query: str | tuple[str, float] = MERGERS,
     *,
     threshold: float | None = None,
     calibrate_on: Path | str | None = None,
@@ -93,60 +43,30 @@ def fraction(
 ) -> Fraction:
     """Estimate which fraction of a catalogue's galaxies meets a query, corrected for what a network misses.
 
-    `catalogue` is a file, or a table with joint fractions. `query` is "merger >= 0.3" or any expression of
-    answers ("spiral > 0.5 & barred > 0.3"); `threshold` is another one for predictions, where votes keep the
-    query's. Corrections rest on labelled galaxies outside the training set: those of the catalogue's run, of
-    `calibrate_on` (a run, or a catalogue with `labels`), or the numbers beside the weights. `bins`
-    ("redshift:0.02,0.05,0.1") repeats the estimate in bins of that column, or of `column`. Returned are
-    `.value`, `.low`, `.high` (from 0 to 1, at the confidence `level`), `.table` (every estimator), `.bins`
-    and `.rate(t_obs)`. Raises CatalogueError, UnknownAnswer, RunError.
+    `catalogue` is a file, or a table with joint fractions. `query` is "merger >= 0.3", an answer with its
+    threshold, or any expression of answers ("spiral > 0.5 & barred > 0.3"); `threshold` is another one for
+    predictions, where votes keep the query's. Corrections rest on labelled galaxies outside the training set:
+    those of the catalogue's run, of `calibrate_on` (a run, or a catalogue with `labels`), or the numbers
+    beside the weights. `bins` ("redshift:0.02,0.05,0.1") repeats the estimate in bins of that column, or of
+    `column`. Returned are `.value`, `.low`, `.high` (from 0 to 1, at the confidence `level`), `.table` (every
+    estimator), `.bins` and `.rate(t_obs)`. Raises CatalogueError, UnknownAnswer, RunError.
     Source: Rogan & Gladen 1978; Lang & Reiczigel 2014 for the interval.
 
     >>> 0 <= hf.fraction("predictions.parquet", "merger >= 0.3").value <= 1
     True
     """
-    return measure(
-        catalogue,
-        query,
-        threshold=threshold,
-        calibrate_on=calibrate_on,
-        labels=labels,
-        clean=clean,
-        weights=weights,
-        bins=bins,
-        column=column,
-        level=level,
-    ).fraction
-
-
-def measure(
-    catalogue: Path | str | Table,
-    query: str | tuple[str, float],
-    *,
-    threshold: float | None,
-    calibrate_on: Path | str | None,
-    labels: Path | str | None,
-    clean: bool,
-    weights: str,
-    bins: str,
-    column: str,
-    level: float,
-) -> Measured:
-    """Estimate a fraction as `fraction` does; return what it was estimated from too.
-
-    `query` may also be an answer, by our name or Kaggle's, and its threshold.
-    """
-    head = read_head(Path(catalogue)) if isinstance(catalogue, Path | str) else arrow_table(catalogue)
-    tree = tree_of(head)
+    table = arrow_table(catalogue) if isinstance(catalogue, Table) else read_head(Path(catalogue))
+    tree = tree_of(table)
     truth = parse_query(query, tree) if isinstance(query, str) else at_least(tree, *query)
     if threshold is not None and truth.answer is None:
         raise CatalogueError("a threshold for predictions goes with one answer, not with an expression")
     counted = truth if threshold is None else at_least(tree, str(truth.answer), threshold)
-    named = [name for name in (weights, column or bins.partition(":")[0]) if name]
-    columns = columns_to_read(head, tree, counted, truth=truth, clean=clean, others=named)
-    table = read_catalogue(Path(catalogue), columns) if isinstance(catalogue, Path | str) else head
+    if not isinstance(catalogue, Table):
+        others = [name for name in (weights, column or bins.partition(":")[0]) if name]
+        columns = columns_to_read(table, tree, counted, truth=truth, clean=clean, others=others)
+        table = read_catalogue(Path(catalogue), columns)
     judged = calibration_galaxies(table, tree, calibrate_on, labels)
-    estimated = estimate_fraction(
+    return prevalence.fraction(
         table,
         counted,
         judged,
@@ -158,7 +78,23 @@ def measure(
         column=column,
         level=level,
     )
-    return Measured(estimated, table, tree, judged)
+
+
+def draw(fraction: Fraction, folder: Path, *, rate: Rate | None = None, column: str = "") -> None:
+    """Write figures (PDF, PNG): estimators, thresholds, bins, and mergers beside published fractions."""
+    from hubblefork.pages import fractions as figures
+    from hubblefork.pages.style import save
+
+    truth, rng = fraction.truth, np.random.default_rng(0)
+    save(figures.estimators_side_by_side({"this catalogue": fraction})[0], folder / "estimators")
+    if truth.answer is not None:
+        sample = fraction.catalogue, fraction.tree, truth.answer, fraction.judged
+        swept = sweep(*sample, rng=rng, level=fraction.level)
+        save(figures.estimates_against_threshold(swept, marked=truth.threshold)[0], folder / "thresholds")
+    if truth.answer == MERGER:
+        save(figures.beside_published(fraction, rate=rate)[0], folder / "published")
+    if fraction.bins:
+        save(figures.fraction_in_bins(fraction.bins, name=column)[0], folder / "bins")
 
 
 def calibration_galaxies(

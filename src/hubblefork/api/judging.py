@@ -12,19 +12,21 @@ import numpy as np
 import pyarrow as pa
 
 from hubblefork.data.catalogue import read_catalogue, with_metadata
-from hubblefork.data.folders import VIEWING, DataFolder, RunFolder, evaluate_command
+from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.split import TEST, VALIDATION, Split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import Progress, silent
 from hubblefork.network.predict import predict_part
 from hubblefork.network.weights import EMBEDDED, digest_of, weights_file
-from hubblefork.stats.conformal import Intervals, read_intervals, write_intervals
-from hubblefork.stats.detection import Confusions, confusions_of, read_confusions, write_confusions
+from hubblefork.stats.calibrated import Calibrated
+from hubblefork.stats.conformal import Intervals
+from hubblefork.stats.detection import Confusions, confusions_of
 from hubblefork.stats.estimators import Unavailable
 from hubblefork.stats.evaluation import calibrate, write_evaluation
 from hubblefork.stats.evaluation import evaluate as evaluate_predictions
 from hubblefork.stats.evaluation import evaluate_baselines as evaluate_baseline_predictions
 
+T = TypeVar("T", bound=Calibrated)
 SAME_GALAXIES = Unavailable(
     "the galaxies that are judged are those that the intervals were calibrated on",
     "hubblefork split DATA --test 20, and train on it",
@@ -55,24 +57,19 @@ def evaluate(
     volunteers, weights = folder.data.catalogue(), digest_of(weights_file(folder.path))
     calibrating = read_catalogue(paths[VALIDATION])
     intervals = calibrate(tree, calibrating, volunteers, split, VALIDATION, weights=weights, views=views)
-    _keep(intervals, folder.intervals(views))
+    if isinstance(intervals, Unavailable):
+        folder.intervals(views).unlink(missing_ok=True)  # earlier ones
+    else:
+        intervals.write(folder.intervals(views))
     judged, origin = folder.judged(tree=tree, views=views), f"{' and '.join(split.judges)} galaxies"
     confusions = confusions_of(judged, tree, weights=weights, views=views, origin=origin)
-    write_confusions(confusions, folder.confusions(views))
+    confusions.write(folder.confusions(views))
     judging = intervals if part == TEST or isinstance(intervals, Unavailable) else SAME_GALAXIES
     predicted, rng = read_catalogue(paths[part]), np.random.default_rng(0)
     result = evaluate_predictions(tree, predicted, volunteers, split, part, rng=rng, intervals=judging)
     result |= {"views": views, "predictions": str(paths[part].relative_to(folder.path))}
     write_evaluation(result, folder.evaluation_file)
     return result
-
-
-def _keep(intervals: Intervals | Unavailable, path: Path) -> None:
-    """Write the intervals of a run; where there are none, leave no earlier ones."""
-    if isinstance(intervals, Unavailable):
-        path.unlink(missing_ok=True)
-    else:
-        write_intervals(intervals, path)
 
 
 def evaluate_baselines(place: str | PathLike[str], part: str = "") -> dict[str, Any]:
@@ -101,9 +98,6 @@ def _part(place: Path, split: Split, part: str) -> str:
     return part
 
 
-T = TypeVar("T", Intervals, Confusions)
-
-
 def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> Intervals:
     """Read the intervals beside a run's weights (a run folder, or the .safetensors file).
 
@@ -112,36 +106,22 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
     """
     if others:
         raise RunError(f"intervals are calibrated for one run, and {1 + len(others)} predict together")
-    weights = weights_file(run)
-    return _checked(read_intervals, RunFolder(weights.parent).intervals(views), weights, run, views)
+    return _beside(run, Intervals, RunFolder.intervals, views)
 
 
 def confusions_beside(run: Path, *, views: int) -> Confusions:
     """Read the completeness and false-positive rate beside a run's weights; raises as `intervals_of` does."""
-    weights = weights_file(run)
-    confusions = _checked(read_confusions, RunFolder(weights.parent).confusions(views), weights, run, views)
+    confusions = _beside(run, Confusions, RunFolder.confusions, views)
     origin = f"{confusions.origin} of {run}, by the numbers beside its weights (for galaxies alike)"
     return replace(confusions, origin=origin)
 
 
-def _checked(read: Callable[[Path], T], path: Path, weights: Path, run: Path, views: int) -> T:
-    """Read what lies beside weights, and check that it belongs to them and to this number of views."""
-    evaluate = evaluate_command(path.parent, views)
+def _beside(run: Path, kind: type[T], place: Callable[[RunFolder, int], Path], views: int) -> T:
+    weights = weights_file(run)
+    path = place(RunFolder(weights.parent), views)
     if not path.exists() and weights == EMBEDDED:
         raise RunError("the weights that come along are calibrated for --views 1 and --views 16")
-    if not path.exists():
-        raise RunError(f"{path.parent}: there is no {path.name}; `{evaluate}` makes it")
-    result = read(path)
-    if result.weights != digest_of(weights):
-        raise RunError(f"{path} is of other weights than {run}; `{evaluate}` makes it anew")
-    if result.viewing != VIEWING:
-        raise RunError(
-            f"{path} was made by an earlier hubblefork, which looked at galaxies otherwise; "
-            f"`{evaluate}` makes it anew"
-        )
-    if result.views != views:
-        raise RunError(f"{path} is for --views {result.views}, not {views}; `{evaluate}` makes it anew")
-    return result
+    return kind.read_for(path, digest_of(weights), views, run)
 
 
 def adding_bounds(

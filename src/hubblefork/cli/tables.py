@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from hubblefork.api.fractions import Measured
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import IngestSummary
 from hubblefork.errors import ExtraMissing
@@ -330,14 +329,13 @@ def rate_lines(rates: Mapping[str, Rate], time: str) -> list[str]:
 
 
 def fraction_lines(
-    catalogue: Path, result: Measured, column: str, rates: Mapping[str, Rate], time: str
+    catalogue: Path, fraction: Fraction, column: str, rates: Mapping[str, Rate], time: str
 ) -> list[RenderableType]:
     """Show a fraction: its estimators, what they rest on, bins, rates, warnings."""
-    fraction = result.fraction
     shown: list[RenderableType] = [estimator_table(catalogue, fraction), *origin_lines(fraction)]
     if fraction.bins:
         shown.append(bin_table(fraction.bins, column))
-    warnings = [f"[yellow]warning: {escape(line)}[/]" for line in result.warnings()]
+    warnings = [f"[yellow]warning: {escape(line)}[/]" for line in fraction.warnings()]
     return [*shown, *rate_lines(rates, time), *warnings]
 
 

@@ -171,14 +171,14 @@ def mergers(
 
     Example: hubblefork mergers predictions.parquet --threshold 0.3 --time 0.2-0.4
     """
-    from hubblefork.api.fractions import measure
+    from hubblefork.api import fractions
     from hubblefork.cli.tables import fraction_lines, fraction_text, show
 
     if where and predicted_threshold is not None:
         raise typer.BadParameter("--predicted-threshold goes with --answer, not with --where")
     if density and not time:
         raise typer.BadParameter("--density makes a rate by volume, which needs --time as well")
-    result = measure(
+    result = fractions.fraction(
         catalogue,
         where or (answer, threshold),
         threshold=predicted_threshold,
@@ -190,14 +190,14 @@ def mergers(
         column=column,
         level=level,
     )
-    rates = result.fraction.rates(time, density) if time else {}
+    rates = result.rates(time, density) if time else {}
     binned_by = bins.partition(":")[0]
     if json:
-        typer.echo(fraction_text(result.fraction, rates))
+        typer.echo(fraction_text(result, rates))
     else:
         show(*fraction_lines(catalogue, result, binned_by, rates, time))
     if figures:
-        result.draw(figures, rate=rates.get("per_volume"), column=binned_by)
+        fractions.draw(result, figures, rate=rates.get("per_volume"), column=binned_by)
 
 
 @app.command(rich_help_panel=USE)

@@ -25,8 +25,7 @@ from hubblefork.pages.style import (
     new_figure,
 )
 from hubblefork.pages.tables import plain
-from hubblefork.stats.calibration import fitted_chance
-from hubblefork.stats.detection import Calibration
+from hubblefork.stats.detection import Calibration, fitted_chance
 from hubblefork.stats.estimators import INTERVAL, LABELS, LEVEL, MERGER, THRESHOLD, Estimate, count_above
 from hubblefork.stats.prevalence import Fraction
 from hubblefork.stats.rates import Rate

@@ -17,29 +17,30 @@ was asked, and such pairs are left out.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainSerializer
+from pydantic.dataclasses import dataclass
 from scipy.optimize import nnls
 
 from hubblefork.data.folders import VIEWING
-from hubblefork.errors import CatalogueError, RunError
-from hubblefork.io import write_text
+from hubblefork.errors import CatalogueError
+from hubblefork.stats.calibrated import EXACT, Calibrated
 
 COVERAGES = (0.68, 0.9, 0.95)
 LEAST = 50
 SHARES = (0.1, 0.2, 0.2)
 SMALLEST_SCALE = 1e-6
-INTERVALS = "intervals.json"
+
+Bound = Annotated[float, PlainSerializer(lambda value: str(value) if math.isinf(value) else value)]
+"""JSON has no infinite numbers: they are written as "inf" and "-inf"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=EXACT)
 class AnswerIntervals:
     """The intervals of one answer, from so many calibration galaxies.
 
@@ -52,8 +53,8 @@ class AnswerIntervals:
     galaxies: int
     variance: tuple[float, float, float]
     edges: tuple[float, ...]
-    low: tuple[tuple[float, ...], ...]
-    high: tuple[tuple[float, ...], ...]
+    low: tuple[tuple[Bound, ...], ...]
+    high: tuple[tuple[Bound, ...], ...]
 
     def __post_init__(self) -> None:
         low, high = np.array(self.low), np.array(self.high)
@@ -76,24 +77,19 @@ class AnswerIntervals:
         return low, high
 
 
-@dataclass(frozen=True)
-class Intervals:
-    """The intervals of every answer of a tree, at some coverages; `origin` says which galaxies calibrate.
+@dataclass(frozen=True, config=EXACT)
+class Intervals(Calibrated):
+    """The intervals of every answer of a tree at some coverages; with `spread` for predictions with a spread.
 
-    With `spread` they are for predictions with a spread. `weights` is the SHA-256 of the weights that
-    predicted, from so many `views` of each galaxy, in the manner of `viewing`. Raises CatalogueError for
-    coverages that do not rise in (0, 1).
+    Raises CatalogueError for coverages that do not rise in (0, 1).
     """
 
     tree: str
     coverages: tuple[float, ...]
     galaxies: int
     answers: Mapping[str, AnswerIntervals]
-    origin: str = ""
-    weights: str = ""
-    views: int = 1
     spread: bool = False
-    viewing: str = "1"
+    what: ClassVar[str] = "intervals"
 
     def __post_init__(self) -> None:
         _check_coverages(self.coverages)
@@ -124,24 +120,6 @@ class Intervals:
         if coverage not in self.coverages:
             coverages = ", ".join(f"{one:g}" for one in self.coverages)
             raise CatalogueError(f"no intervals of coverage {coverage:g}; these have {coverages}")
-
-    def to_json(self) -> str:
-        """Return the intervals as JSON; infinite bounds are written as "inf" and "-inf"."""
-        entries = asdict(self)
-        for answer in entries["answers"].values():
-            answer |= {side: _texts(answer[side]) for side in ("low", "high")}
-        return json.dumps(entries, indent=1, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Intervals:
-        """Read what `to_json` wrote. Raises CatalogueError for anything else."""
-        try:
-            entries: dict[str, Any] = json.loads(text)
-            answers = {name: _read(answer) for name, answer in entries.pop("answers").items()}
-            coverages = tuple(float(coverage) for coverage in entries.pop("coverages"))
-            return cls(answers=answers, coverages=coverages, **entries)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CatalogueError(f"these are no intervals: {type(error).__name__}: {error}") from error
 
 
 def fit_intervals(
@@ -178,22 +156,8 @@ def fit_intervals(
         own = known[:, column]
         enough = np.count_nonzero(own) >= LEAST
         fitted[name] = _fitted(columns[:, own, column] if enough else columns[:, known], coverages)
-    return Intervals(tree, tuple(coverages), galaxies, fitted, origin, weights, views, has_spread, VIEWING)
-
-
-def write_intervals(intervals: Intervals, path: Path) -> None:
-    """Write intervals beside the weights that they belong to, whole or not at all. Raises DiskError."""
-    write_text(path, intervals.to_json())
-
-
-def read_intervals(path: Path) -> Intervals:
-    """Read what `write_intervals` wrote. Raises RunError that names the remedy."""
-    try:
-        return Intervals.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, CatalogueError) as error:
-        raise RunError(
-            f"{path}: no readable intervals: {error}; `hubblefork evaluate {path.parent}` makes them"
-        ) from error
+    made: dict[str, Any] = {"origin": origin, "weights": weights, "views": views, "viewing": VIEWING}
+    return Intervals(tree, tuple(coverages), galaxies, fitted, spread=has_spread, **made)
 
 
 def score_bounds(scores: NDArray, coverage: float) -> tuple[float, float]:
@@ -229,7 +193,7 @@ def _fitted(columns: NDArray, coverages: Sequence[float]) -> AnswerIntervals:
     sides = np.array([[score_bounds(part, coverage) for part in parts] for coverage in coverages])
     low = np.minimum.accumulate(sides[..., 0])  # a wider coverage is nowhere narrower
     high = np.maximum.accumulate(sides[..., 1])
-    return AnswerIntervals(len(predicted), *map(_tuples, (variance, edges, low, high)))
+    return AnswerIntervals(len(predicted), *(part.tolist() for part in (variance, edges, low, high)))
 
 
 def _edges(predicted: NDArray) -> NDArray[np.float64]:
@@ -284,20 +248,3 @@ def _checked(
             f"a spread of shape {spread.shape}: it is as large as the predictions and not negative"
         )
     return spread
-
-
-def _tuples(values: NDArray) -> Any:
-    """Return an array as a tuple of numbers, or of tuples of them."""
-    return tuple(tuple(row) if isinstance(row, list) else row for row in values.tolist())
-
-
-def _texts(rows: Sequence[Sequence[float]]) -> list[list[float | str]]:
-    """Return the rows with infinite numbers as text: JSON has none."""
-    return [[str(value) if math.isinf(value) else value for value in row] for row in rows]
-
-
-def _read(answer: Mapping[str, Any]) -> AnswerIntervals:
-    keys = ("variance", "edges", "low", "high")
-    return AnswerIntervals(
-        int(answer["galaxies"]), *(_tuples(np.array(answer[key], dtype=float)) for key in keys)
-    )

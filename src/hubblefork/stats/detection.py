@@ -1,28 +1,34 @@
-"""Completeness and false-positive rate of a count of galaxies, and the count corrected by them.
+"""Fractions corrected by calibration galaxies: galaxies with labels that the network did not train on.
 
-Both rates are measured on calibration galaxies: galaxies with labels that the network did not train on.
-*Completeness* (true-positive rate) is the share of the true galaxies that are counted. The *false-positive
-rate* is the share of the other galaxies that are counted; it is not the contamination of the sample, which is
-1 − purity. The corrections take both rates to be the same in the sample as in the calibration galaxies.
+A count is corrected by two rates. *Completeness* (true-positive rate) is the share of the true galaxies that
+are counted. The *false-positive rate* is the share of the other galaxies that are counted; it is not the
+contamination of the sample, which is 1 − purity. Both are taken to be the same in the sample.
+
+A network that minimises squared error predicts means, so its fractions are less extreme than votes and a
+threshold on them undercounts. Two recalibrations: the chance that a galaxy is true at each predicted fraction
+(isotonic), and the predicted fraction that as many galaxies reach as are true (quantile mapping). Both take
+the calibration galaxies for a fair sample of the galaxies to be counted, which the corrections do not.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, PlainSerializer
+from pydantic import dataclasses as pydantic
 from scipy import stats
+from scipy.optimize import isotonic_regression
 from scipy.stats import qmc
+from sklearn.isotonic import IsotonicRegression
 
 from hubblefork.data.folders import VIEWING, JudgedGalaxies
-from hubblefork.errors import CatalogueError, RunError
-from hubblefork.io import write_text
+from hubblefork.errors import CatalogueError
+from hubblefork.stats.calibrated import EXACT, Calibrated
 from hubblefork.stats.estimators import LEVEL, Estimate, Unavailable
 from hubblefork.stats.query import Criterion
 from hubblefork.zoo import DecisionTree
@@ -30,6 +36,8 @@ from hubblefork.zoo import DecisionTree
 GRID = 800
 RATES = 256
 PRIOR = 0.5
+RESAMPLES = 500
+THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def rogan_gladen(count: float, total: float, measured: Confusion, *, level: floa
     specificity). `count` of `total` galaxies of the sample are counted; neither needs to be whole.
     Raises CatalogueError where `measured` does not separate true galaxies from others.
     """
-    _check(count, total, measured)
+    check(count, total, measured)
     share, gain = count / total, measured.completeness - measured.false_positive_rate
     value = (share - measured.false_positive_rate) / gain
     variance = (
@@ -135,7 +143,7 @@ def lang_reiczigel_draws(
     The confidence distribution that belongs to the intervals (Xie & Singh 2013, Int. Stat. Rev. 81, 3).
     Raises as `rogan_gladen` does.
     """
-    _check(count, total, measured)
+    check(count, total, measured)
     return _bounds(count, total, measured, rng.normal(size=number))
 
 
@@ -159,7 +167,7 @@ def posterior(count: float, total: float, measured: Confusion) -> tuple[NDArray,
     galaxies, from Jeffreys' prior too. TPR and FPR are integrated out by 256 points of a Sobol sequence.
     Raises CatalogueError where `measured` does not separate true galaxies from others.
     """
-    _check(count, total, measured)
+    check(count, total, measured)
     angle = np.linspace(0, np.pi / 2, GRID)
     grid = np.sin(angle) ** 2  # Jeffreys' prior of f is flat in this angle
     rates = qmc.Sobol(2, scramble=False).random(RATES) + 0.5 / RATES
@@ -191,7 +199,8 @@ def _variance(share: Any, size: Any) -> Any:
     return share * (1 - share) / size
 
 
-def _check(count: float, total: float, measured: Confusion) -> None:
+def check(count: float, total: float, measured: Confusion) -> None:
+    """Raise CatalogueError for a count that is impossible, or that cannot be corrected by these rates."""
     if not 0 <= count <= total or not total:
         raise CatalogueError(f"{count} of {total} galaxies: there is at least one, and not more count")
     if not measured.separates:
@@ -224,24 +233,25 @@ class Calibration:
         return Calibration(self.counts[which], self.truth[which], score, self.origin)
 
 
-COMPLETENESS = "completeness.json"
-THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+Numbers = Annotated[
+    Confusion,
+    BeforeValidator(lambda numbers: numbers if isinstance(numbers, Confusion) else Confusion(*numbers)),
+    PlainSerializer(lambda confusion: list(astuple(confusion))),
+]
+"""A confusion that is a list of its four numbers in JSON."""
 
 
-@dataclass(frozen=True)
-class Confusions:
+@pydantic.dataclass(frozen=True, config=EXACT)
+class Confusions(Calibrated):
     """The `Confusion` of each answer at each of `THRESHOLDS`, kept beside the weights that they are of.
 
-    They correct a count where the calibration galaxies are not at hand. `weights` is the SHA-256 of the
-    weights that predicted, from so many `views` of each galaxy, in the manner of `viewing`; `origin` names
-    the galaxies. Raises CatalogueError for impossible numbers.
+    They correct a count where the calibration galaxies are not at hand. Raises CatalogueError for impossible
+    numbers.
     """
 
-    weights: str
-    views: int
-    viewing: str
-    origin: str
-    answers: Mapping[str, tuple[Confusion, ...]]
+    views: int = field(kw_only=True)
+    answers: Mapping[str, tuple[Numbers, ...]]
+    what: ClassVar[str] = "completeness"
 
     def __post_init__(self) -> None:
         for name, confusions in self.answers.items():
@@ -257,10 +267,12 @@ class Confusions:
                 f"tenths, alike for predictions and votes, not of {counted.text} for {true.text}",
                 "--threshold in tenths, or labelled galaxies (--calibrate-on … --labels …)",
             )
-        one = confusions[THRESHOLDS.index(counted.threshold)]
-        missed, rejected = one.positives - one.true_positives, one.negatives - one.false_positives
-        each = one.true_positives, missed, one.false_positives, rejected
-        counts, truth = (np.repeat(which, each) for which in ([True, False] * 2, [True, True, False, False]))
+        measured = confusions[THRESHOLDS.index(counted.threshold)]
+        missed = measured.positives - measured.true_positives
+        rejected = measured.negatives - measured.false_positives
+        numbers = measured.true_positives, missed, measured.false_positives, rejected
+        counts = np.repeat([True, False, True, False], numbers)
+        truth = np.repeat([True, True, False, False], numbers)
         return Calibration(counts, truth, origin=self.origin)
 
 
@@ -270,31 +282,132 @@ def confusions_of(
     """Count calibration galaxies, of each answer those that have a fraction of it."""
     answers = {}
     for name, predicted, votes in zip(tree.columns, judged.predicted.T, judged.volunteers.T, strict=True):
-        known = ~np.isnan(predicted) & ~np.isnan(votes)
-        sides = predicted[known], votes[known]
+        present = ~np.isnan(predicted) & ~np.isnan(votes)
+        sides = predicted[present], votes[present]
         answers[name] = tuple(confusion(*(side >= threshold for side in sides)) for threshold in THRESHOLDS)
-    return Confusions(weights, views, VIEWING, origin, answers)
+    return Confusions(answers, weights=weights, views=views, viewing=VIEWING, origin=origin)
 
 
-def write_confusions(confusions: Confusions, path: Path) -> None:
-    """Write them whole or not at all; a `Confusion` is a list of its four numbers. Raises DiskError."""
-    entries = asdict(confusions)
-    for name, own in entries["answers"].items():
-        entries["answers"][name] = [list(one.values()) for one in own]
-    write_text(path, json.dumps(entries) + "\n")
+def fitted_chance(score: NDArray, truth: NDArray) -> IsotonicRegression:
+    """Fit the chance that a galaxy is a true one, rising with its predicted fraction (both (galaxy,)).
+
+    scikit-learn's isotonic regression (Zadrozny & Elkan 2002, KDD, 694). `.predict(score)` gives the chance.
+    """
+    return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, truth)
 
 
-def read_confusions(path: Path) -> Confusions:
-    """Read what `write_confusions` wrote. Raises RunError that names the remedy."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        answers = {
-            name: tuple(Confusion(*map(int, one)) for one in found)
-            for name, found in entries.pop("answers").items()
-        }
-        return Confusions(answers=answers, **entries)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, CatalogueError) as error:
-        raise RunError(
-            f"{path}: no readable completeness: {type(error).__name__}: {error}; "
-            f"`hubblefork evaluate {path.parent}` makes it"
-        ) from error
+def mapped_threshold(score: NDArray, truth: NDArray) -> float:
+    """Return the predicted fraction that as many calibration galaxies reach as are true ones.
+
+    Quantile mapping: the threshold on votes, moved to where it stands in the distribution of predictions.
+    """
+    true = np.count_nonzero(truth)
+    return float(np.sort(score)[-true]) if true else np.inf
+
+
+def isotonic(
+    score: NDArray, known_score: NDArray, truth: NDArray, *, weights: NDArray | None = None, **options: Any
+) -> Estimate:
+    """Return the mean over the sample of the fitted chance that a galaxy is a true one.
+
+    `score` are predicted fractions (galaxy,), with `weights` if any; `known_score` and `truth` are those of
+    the calibration galaxies. The interval is a bootstrap over both (percentiles); its `options` are `rng`,
+    `level` and `resamples`. Raises CatalogueError without galaxies or without true calibration galaxies.
+    """
+    order = np.lexsort((~truth, known_score))  # true ones first: a tie is pooled
+    known, true = known_score[order], truth[order].astype(float)
+    groups = _grouped(score, known, weights)
+
+    def corrected(times: NDArray, known_times: NDArray) -> float:
+        drawn = known_times > 0
+        chance = isotonic_regression(true[drawn], weights=known_times[drawn]).x
+        return float(np.interp(groups.mean, known[drawn], chance) @ times / times.sum())
+
+    method = "isotonic regression of truth on prediction, bootstrap interval"
+    return _bootstrap(corrected, groups, truth, method, **options)
+
+
+def quantile(
+    score: NDArray, known_score: NDArray, truth: NDArray, *, weights: NDArray | None = None, **options: Any
+) -> Estimate:
+    """Return the share of the sample at or above `mapped_threshold`; else as `isotonic`."""
+    groups = _grouped(score, known_score, weights)
+
+    def corrected(times: NDArray, known_times: NDArray) -> float:
+        drawn = np.repeat(np.arange(len(known_times)), known_times.astype(int))
+        threshold = mapped_threshold(known_score[drawn], truth[drawn])
+        return float(times[groups.low >= threshold].sum() / times.sum())
+
+    method = "threshold moved by quantile mapping, bootstrap interval"
+    return _bootstrap(corrected, groups, truth, method, **options)
+
+
+RECALIBRATIONS = {"isotonic": isotonic, "quantile": quantile}
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The galaxies of a sample between neighbouring calibration galaxies, by predicted fraction.
+
+    Within a group a fitted chance is a straight line and a threshold cuts nothing, so that a hundred million
+    galaxies are resampled as fast as a hundred: lowest possible and mean score, sum of weights and of their
+    squares, each (group,).
+    """
+
+    low: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    def drawn(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw sums of weights by the Bayesian bootstrap (Rubin 1981, Ann. Stat. 9, 130).
+
+        Each galaxy is taken an exponential number of times; the sum over a group is a gamma variate, exactly
+        where the group's weights are alike.
+        """
+        scale = self.squares / self.weight
+        return scale * rng.standard_gamma(self.weight / scale)
+
+
+def _grouped(score: NDArray, known: NDArray, weights: NDArray | None) -> _Groups:
+    edges = np.concatenate([[-np.inf], np.unique(known), [np.inf]])
+
+    def summed(values: NDArray | None) -> NDArray[np.float64]:
+        return np.histogram(score, edges, weights=values)[0].astype(float)
+
+    weight = summed(weights)
+    squares = weight if weights is None else summed(weights**2)
+    there = weight > 0
+    total = summed(score if weights is None else weights * score)
+    return _Groups(edges[:-1][there], total[there] / weight[there], weight[there], squares[there])
+
+
+def _bootstrap(
+    corrected: Callable[[NDArray, NDArray], float],
+    groups: _Groups,
+    truth: NDArray,
+    method: str,
+    *,
+    rng: np.random.Generator,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Return the corrected fraction with the interval of resampled galaxies.
+
+    `corrected` takes the weight of each group of the sample, and how many times each calibration galaxy is
+    drawn.
+    """
+    if not len(groups.weight) or not truth.any():
+        raise CatalogueError(
+            f"{groups.weight.sum():g} galaxies, {np.count_nonzero(truth)} true ones among {len(truth)} "
+            "calibration galaxies: a recalibration needs at least one of each"
+        )
+    value = corrected(groups.weight, np.ones(len(truth)))
+    galaxies, fractions = len(truth), []
+    for _ in range(resamples):
+        weight = groups.drawn(rng)
+        times = np.bincount(rng.integers(galaxies, size=galaxies), minlength=galaxies)
+        fractions.append(corrected(weight, times.astype(float)))
+    low, high = np.quantile(fractions, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    note = "given a fair calibration sample"
+    return Estimate(value, min(low, value), max(high, value), level, method, note)

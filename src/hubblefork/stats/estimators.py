@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.stats import binom_conf_interval
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -57,8 +56,7 @@ class Count:
     def __post_init__(self) -> None:
         if not 0 <= self.count <= self.total or self.total == 0 or self.missing < 0:
             raise CatalogueError(f"{self.count} of {self.total} galaxies, {self.missing} missing: impossible")
-        if not 0 <= self.low <= self.value <= self.high <= 1:
-            raise CatalogueError(f"{self.low} to {self.high} around {self.value} is no interval in [0, 1]")
+        Estimate(self.value, self.low, self.high, self.level, "count")
 
 
 @dataclass(frozen=True)
@@ -109,24 +107,25 @@ def count_above(
     if not 0 < threshold <= 1:
         raise CatalogueError(f"a threshold of {threshold}: it must be above 0 and at most 1")
     values = joint[:, tree.column(answer)]
-    known = values[~np.isnan(values)]
-    if not len(known):
+    present = values[~np.isnan(values)]
+    if not len(present):
         raise CatalogueError(
             f'no fraction of "{answer}": none of the {len(values)} galaxies has a value for it; '
             "give galaxies with predictions or labels"
         )
-    count, total = int(np.count_nonzero(known >= threshold)), len(known)
+    count, total = int(np.count_nonzero(present >= threshold)), len(present)
     low, high = binomial_interval(count, total, interval=interval, level=level)
     missing = len(values) - total
     return Count(count, total, count / total, low, high, level, interval, threshold, answer, missing)
 
 
 def binomial_interval(
-    count: int, total: int, *, interval: str = INTERVAL, level: float = LEVEL
+    count: float, total: float, *, interval: str = INTERVAL, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Return the bounds of a binomial proportion: astropy's "wilson", "jeffreys", "flat" or "wald".
+    """Return the "wilson", "jeffreys", "flat" or "wald" bounds of a binomial proportion, within [0, 1].
 
-    Clipped to [0, 1]. Raises CatalogueError for another name, a level outside (0, 1) or no galaxies.
+    Brown, Cai & DasGupta 2001, Stat. Sci. 16, 101. Neither number needs to be whole. Raises CatalogueError
+    for another name, a level outside (0, 1) or no galaxies.
     """
     if interval not in INTERVALS:
         raise CatalogueError(
@@ -138,8 +137,19 @@ def binomial_interval(
             f"an interval of level {level} for {count} of {total} galaxies: "
             "the level lies between 0 and 1, and there is at least one galaxy"
         )
-    bounds = binom_conf_interval(count, total, confidence_level=level, interval=interval)
-    return _around(count / total, *bounds)
+    share, z = count / total, float(stats.norm.ppf((1 + level) / 2))
+    if interval in ("jeffreys", "flat"):
+        prior = 0.5 if interval == "jeffreys" else 1
+        return _around(share, *stats.beta.interval(level, count + prior, total - count + prior))
+    added = z**2 if interval == "wilson" else 0
+    centre = (count + added / 2) / (total + added)
+    half = z / (total + added) * np.sqrt(share * (1 - share) * total + added / 4)
+    return _around(share, centre - half, centre + half)
+
+
+def _around(value: float, low: float, high: float) -> tuple[float, float]:
+    """Return an interval within [0, 1] that holds its value."""
+    return max(0.0, min(float(low), value)), min(1.0, max(float(high), value))
 
 
 def effective_size(weights: NDArray) -> float:
@@ -176,37 +186,12 @@ def counted(
     """
     if not len(counts):
         raise CatalogueError("a fraction of no galaxies; give a catalogue with at least one")
-    count, total = effective_count(counts, weights)
-    method, note = f"share above the threshold, {interval} interval", ""
-    if weights is None:
-        bounds = binomial_interval(int(count), int(total), interval=interval, level=level)
-    else:
-        bounds = weighted_interval(count, total, interval=interval, level=level)
-        note = f"weighted; effective number of galaxies {total:.1f}"
-    return Estimate(count / total, *bounds, level, method, note)
-
-
-def weighted_interval(
-    count: float, total: float, *, interval: str = INTERVAL, level: float = LEVEL
-) -> tuple[float, float]:
-    """Return the "wilson" or "jeffreys" bounds of a binomial proportion for numbers that are not whole.
-
-    The same closed forms as in astropy's `binom_conf_interval` (Brown, Cai & DasGupta 2001, Stat. Sci. 16,
-    101), which takes whole numbers only. Raises CatalogueError for another interval.
-    """
-    if interval == "jeffreys":
-        return _around(count / total, *stats.beta.interval(level, count + 0.5, total - count + 0.5))
-    if interval != "wilson":
+    if weights is not None and interval not in ("wilson", "jeffreys"):
         raise CatalogueError(f'weighted galaxies have a "wilson" or a "jeffreys" interval, not "{interval}"')
-    z, share = stats.norm.ppf((1 + level) / 2), count / total
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return _around(share, centre - half, centre + half)
-
-
-def _around(value: float, low: float, high: float) -> tuple[float, float]:
-    """Return an interval within [0, 1] that holds its value."""
-    return max(0.0, min(float(low), value)), min(1.0, max(float(high), value))
+    count, total = effective_count(counts, weights)
+    bounds = binomial_interval(count, total, interval=interval, level=level)
+    note = "" if weights is None else f"weighted; effective number of galaxies {total:.1f}"
+    return Estimate(count / total, *bounds, level, f"share above the threshold, {interval} interval", note)
 
 
 def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEVEL) -> Estimate:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import columns_of, fractions_by_answer
-from hubblefork.data.folders import JudgedGalaxies, tree_of
-from hubblefork.errors import CatalogueError
-from hubblefork.stats import calibration, detection
+from hubblefork.data.folders import JudgedGalaxies, RunFolder, named_run, tree_of
+from hubblefork.errors import CatalogueError, HubbleforkError
+from hubblefork.stats import detection
 from hubblefork.stats.detection import THRESHOLDS, Calibration, Confusions
 from hubblefork.stats.estimators import (
     DEFAULT,
@@ -41,7 +40,13 @@ from hubblefork.zoo import DecisionTree
 
 MERGERS = "merger >= 0.3"
 SUFFIX = "_debiased"
+FEWEST = 10
+LABELLED = "labelled galaxies (--calibrate-on … --labels …)"
 NO_GALAXIES = Unavailable("no calibration galaxies: none were given", "give galaxies with labels")
+SEVERAL = Unavailable(
+    "an expression of several answers has no single predicted fraction",
+    "--answer with --threshold for one answer",
+)
 
 Judged = JudgedGalaxies | Confusions | Unavailable
 """Labelled galaxies that the network did not train on, or their numbers alone, or why there are none."""
@@ -75,7 +80,8 @@ class Fraction:
     where no correction is available. `estimates` has all estimators by name, `table` shows them. A galaxy
     counts when its predictions meet `criterion`, and is true when its votes meet `truth`. `left_out` galaxies
     lack a fraction or were not asked often enough (`clean`). `bins` has the fraction in each bin (low, high)
-    of a column, None for a bin without galaxies. `notes` are for the reader.
+    of a column, None for a bin without galaxies. `notes` are for the reader. `catalogue`, `tree` and `judged`
+    are what it was estimated from.
     """
 
     criterion: Criterion
@@ -88,6 +94,9 @@ class Fraction:
     left_out: int
     notes: tuple[str, ...]
     rng: np.random.Generator = field(repr=False)
+    catalogue: pa.Table = field(repr=False)
+    tree: DecisionTree = field(repr=False)
+    judged: Judged = field(repr=False)
     bins: Mapping[tuple[float, float], Fraction | None] = field(default_factory=dict)
 
     @property
@@ -114,14 +123,31 @@ class Fraction:
     @property
     def table(self) -> Table:
         """All estimators: label, value, low, high (NaN where unavailable), method, note, reason."""
-        names = ("value", "low", "high"), ("method", "note", "reason")
+        numbers, texts = ("value", "low", "high"), ("method", "note", "reason")
         rows = [
-            [key, LABELS[key], *(getattr(one, name, np.nan) for name in names[0]),
-             *(getattr(one, name, "") for name in names[1])]
-            for key, one in self.estimates.items()
-        ]  # fmt: skip
+            [name, LABELS[name]]
+            + [getattr(estimate, key, np.nan) for key in numbers]
+            + [getattr(estimate, key, "") for key in texts]
+            for name, estimate in self.estimates.items()
+        ]
         meta = {"quoted": self.estimator, "level": self.level, "criterion": self.criterion.text}
-        return Table(rows=rows, names=("estimator", "label", *names[0], *names[1]), meta=meta)
+        return Table(rows=rows, names=("estimator", "label", *numbers, *texts), meta=meta)
+
+    def warnings(self) -> list[str]:
+        """Return what speaks against the numbers, one sentence each."""
+        lines = []
+        if self.estimator == UNCORRECTED:
+            lines.append("the default is the count, not corrected: right for votes, too low for predictions")
+        if isinstance(self.calibration, Calibration) and self.calibration.truth.sum() < FEWEST:
+            count = int(self.calibration.truth.sum())
+            lines.append(f"only {count} true calibration galaxies: the correction is weak")
+        try:
+            trained = RunFolder(named_run(self.catalogue)).trained_on(self.catalogue, self.tree)
+        except HubbleforkError:
+            trained = 0
+        if trained:
+            lines.append(f"{trained} of the galaxies are in the training set: the network knows their votes")
+        return lines
 
     def draws(self, number: int = DRAWS, *, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw fractions (number,) as uncertain as the quoted one; the count's are from its posterior."""
@@ -146,16 +172,28 @@ class Fraction:
 
     def as_json(self) -> dict[str, Any]:
         """Return the quoted and every estimator in the shape that `hubblefork mergers --json` prints."""
-        estimators = {name: _entry(one, self.level) for name, one in self.estimates.items()}
-        quoted_one = {"estimator": self.estimator, **_interval(self.estimate)}
-        entries: dict[str, Any] = {"default": quoted_one, "estimators": estimators}
+        entries: dict[str, Any] = {
+            "default": {"estimator": self.estimator, **_numbers(self.estimate)},
+            "estimators": {name: _entry(estimate, self.level) for name, estimate in self.estimates.items()},
+        }
         if self.bins:
             entries["bins"] = [
-                {"low": low, "high": high, "galaxies": one.galaxies if one else 0}
-                | (one.as_json() if one else {})
-                for (low, high), one in self.bins.items()
+                {"low": low, "high": high, "galaxies": part.galaxies if part else 0}
+                | (part.as_json() if part else {})
+                for (low, high), part in self.bins.items()
             ]
         return entries
+
+
+def _entry(estimate: Estimate | Unavailable, level: float) -> dict[str, Any]:
+    if isinstance(estimate, Unavailable):
+        missing = {"value": None, "interval": None, "level": level}
+        return {**missing, "reason": estimate.reason, "remedy": estimate.remedy}
+    return {**_numbers(estimate), "method": estimate.method, "note": estimate.note}
+
+
+def _numbers(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "interval": [estimate.low, estimate.high], "level": estimate.level}
 
 
 def fraction(
@@ -170,7 +208,7 @@ def fraction(
     bins: str | Bins = "",
     column: str = "",
     level: float = LEVEL,
-    resamples: int = calibration.RESAMPLES,
+    resamples: int = detection.RESAMPLES,
     rng: np.random.Generator | None = None,
 ) -> Fraction:
     """Estimate the fraction of a catalogue's galaxies that meet a query, by every estimator.
@@ -188,16 +226,28 @@ def fraction(
     tree, rng = tree or tree_of(table), np.random.default_rng(0) if rng is None else rng
     criterion = parse_query(query, tree)
     true = criterion if truth is None else parse_query(truth, tree)
-    measure = partial(
-        _measure, tree=tree, criterion=criterion, truth=true, clean=clean, weights=weights, level=level,
-        resamples=resamples, rng=rng,
-    )  # fmt: skip
-    whole = measure(table, judged)
+
+    def measured(part: pa.Table, near: Judged) -> Fraction | None:
+        """Return the fraction of a part of the galaxies; None where none is left."""
+        joint, notes = _joint(part, tree, {*criterion.answers, *true.answers}, clean)
+        keep = _usable(tree, joint, criterion, clean)
+        if not keep.any():
+            return None
+        counts, score = criterion.holds(joint)[keep], criterion.score(joint)
+        factors = numbers_of(part, weights)[keep] if weights else None
+        sample = Sample(counts, None if score is None else score[keep], factors)
+        calibration = _calibration(tree, criterion, true, clean, near, part)
+        estimates = estimate_all(sample, calibration, rng=rng, level=level, resamples=resamples)
+        lost = int(np.count_nonzero(~keep))
+        how = level, clean, lost, notes, rng
+        return Fraction(criterion, true, sample, calibration, estimates, *how, part, tree, near)
+
+    whole = measured(table, judged)
     if whole is None:
         raise CatalogueError(
             f"none of the {len(table)} galaxies is left: they lack fractions or were not well asked"
         )
-    return replace(whole, bins=_in_bins(table, judged, bins, column, measure)) if bins else whole
+    return replace(whole, bins=_in_bins(table, judged, bins, column, measured)) if bins else whole
 
 
 def columns_to_read(
@@ -240,31 +290,30 @@ def sweep(
 
 def estimate_all(
     sample: Sample,
-    known: Calibration | Unavailable,
+    calibration: Calibration | Unavailable,
     *,
     rng: np.random.Generator,
     level: float = LEVEL,
-    resamples: int = calibration.RESAMPLES,
+    resamples: int = detection.RESAMPLES,
 ) -> dict[str, Estimate | Unavailable]:
     """Return every estimate of a sample's fraction by the names of `LABELS`, or why it is unavailable.
 
-    `known` are the calibration galaxies, or why there are none. `rng` draws the bootstrap.
+    `calibration` are the calibration galaxies, or why there are none. `rng` draws the bootstrap.
     """
-    count, total = effective_count(sample.counts, sample.weights)
-    estimates: dict[str, Estimate | Unavailable] = {}
-    lost = _uncorrectable(known)
-    for name, correct in detection.CORRECTIONS.items():
-        estimates[name] = lost or correct(count, total, _present(known).confusion(), level=level)
-    lost = _unfitted(sample, known)
-    scores: Any = () if lost else (sample.score, _present(known).score, _present(known).truth)
-    options: dict[str, Any] = {"rng": rng, "weights": sample.weights, "level": level, "resamples": resamples}
-    for name, recalibrate in calibration.RECALIBRATIONS.items():
-        estimates[name] = lost or recalibrate(*scores, **options)
-    plain = partial(counted, sample.counts, weights=sample.weights, level=level)
-    estimates |= {UNCORRECTED: plain(), "count_jeffreys": plain(interval="jeffreys")}
-    estimates["sum"] = (
-        _SEVERAL if sample.score is None else summed(sample.score, weights=sample.weights, level=level)
-    )
+    weights, score = sample.weights, sample.score
+    count, total = effective_count(sample.counts, weights)
+    measured = _measured(calibration, count, total)
+    scored = _scored(sample, calibration)
+    estimates: dict[str, Estimate | Unavailable] = {
+        name: measured if isinstance(measured, Unavailable) else correct(count, total, measured, level=level)
+        for name, correct in detection.CORRECTIONS.items()
+    }
+    options: dict[str, Any] = {"rng": rng, "weights": weights, "level": level, "resamples": resamples}
+    for name, recalibrate in detection.RECALIBRATIONS.items():
+        estimates[name] = scored if isinstance(scored, Unavailable) else recalibrate(*scored, **options)
+    estimates[UNCORRECTED] = counted(sample.counts, weights=weights, level=level)
+    estimates["count_jeffreys"] = counted(sample.counts, weights=weights, interval="jeffreys", level=level)
+    estimates["sum"] = SEVERAL if score is None else summed(score, weights=weights, level=level)
     return estimates
 
 
@@ -273,74 +322,35 @@ def quoted(estimates: Mapping[str, Estimate | Unavailable]) -> str:
     return next(name for name in (DEFAULT, UNCORRECTED) if isinstance(estimates[name], Estimate))
 
 
-def _present(known: Calibration | Unavailable) -> Calibration:
-    assert isinstance(known, Calibration)
-    return known
+def _measured(
+    calibration: Calibration | Unavailable, count: float, total: float
+) -> detection.Confusion | Unavailable:
+    """Return completeness and false-positive rate, or why they correct nothing."""
+    if isinstance(calibration, Unavailable):
+        return calibration
+    try:
+        measured = calibration.confusion()
+        detection.check(count, total, measured)
+    except CatalogueError as error:
+        return Unavailable(str(error), f"a lower --threshold, more {LABELLED}, or a better network")
+    return measured
 
 
-_LABELLED = "labelled galaxies (--calibrate-on … --labels …)"
-_SEVERAL = Unavailable(
-    "an expression of several answers has no single predicted fraction",
-    "--answer with --threshold for one answer",
-)
-
-
-def _uncorrectable(known: Calibration | Unavailable) -> Unavailable | None:
-    if isinstance(known, Unavailable):
-        return known
-    measured = known.confusion()
-    if measured.separates:
-        return None
-    return Unavailable(
-        f"of {measured.positives} true calibration galaxies {measured.true_positives} are counted, of "
-        f"{measured.negatives} others {measured.false_positives}: completeness and false-positive rate "
-        "cannot be told apart",
-        f"a lower --threshold, more {_LABELLED}, or a better network",
-    )
-
-
-def _unfitted(sample: Sample, known: Calibration | Unavailable) -> Unavailable | None:
-    if isinstance(known, Unavailable):
-        return known
+def _scored(
+    sample: Sample, calibration: Calibration | Unavailable
+) -> tuple[NDArray, NDArray, NDArray] | Unavailable:
+    """Return the predicted fractions of sample and calibration galaxies, and the truth; or why not."""
+    if isinstance(calibration, Unavailable):
+        return calibration
     if sample.score is None:
-        return _SEVERAL
-    if known.score is None:
+        return SEVERAL
+    if calibration.score is None:
         remedy = "labelled galaxies, not numbers of them (--calibrate-on … --labels …)"
         return Unavailable("needs the calibration galaxies themselves", remedy)
-    if not known.truth.any():
-        reason = f"none of the {len(known.truth)} calibration galaxies is a true one"
-        return Unavailable(reason, f"a lower --threshold, or more {_LABELLED}")
-    return None
-
-
-def _measure(
-    table: pa.Table,
-    judged: Judged,
-    *,
-    tree: DecisionTree,
-    criterion: Criterion,
-    truth: Criterion,
-    clean: bool,
-    weights: str,
-    level: float,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Fraction | None:
-    """Return the fraction of a table; None where no galaxy is left."""
-    joint, notes = _joint(table, tree, {*criterion.answers, *truth.answers}, clean)
-    keep = _kept(tree, joint, criterion, clean)
-    if not keep.any():
-        return None
-    score = criterion.score(joint)
-    sample = Sample(
-        criterion.holds(joint)[keep],
-        None if score is None else score[keep],
-        numbers_of(table, weights)[keep] if weights else None,
-    )
-    known = _calibration(tree, criterion, truth, clean, judged, table)
-    estimates = estimate_all(sample, known, rng=rng, level=level, resamples=resamples)
-    left_out = int(np.count_nonzero(~keep))
-    return Fraction(criterion, truth, sample, known, estimates, level, clean, left_out, notes, rng)
+    if not calibration.truth.any():
+        reason = f"none of the {len(calibration.truth)} calibration galaxies is a true one"
+        return Unavailable(reason, f"a lower --threshold, or more {LABELLED}")
+    return sample.score, calibration.score, calibration.truth
 
 
 def _in_bins(
@@ -378,7 +388,7 @@ def _joint(
     return joint, (f"debiased fractions are used: {', '.join(debiased.values())}",)
 
 
-def _kept(tree: DecisionTree, joint: Joint, criterion: Criterion, clean: bool) -> NDArray[np.bool_]:
+def _usable(tree: DecisionTree, joint: Joint, criterion: Criterion, clean: bool) -> NDArray[np.bool_]:
     keep = criterion.known(joint)
     if clean:
         array = np.stack([joint[name] for name in tree.columns], axis=1)
@@ -394,26 +404,15 @@ def _calibration(
         return judged
     if isinstance(judged, Confusions) and clean:
         reason = "beside the weights are numbers of all galaxies, not of those that were well asked"
-        return Unavailable(reason, _LABELLED)
+        return Unavailable(reason, LABELLED)
     if isinstance(judged, Confusions):
         return judged.calibration(criterion, truth)
     apart = judged.apart_from(table)
     predicted, votes = (
         dict(zip(tree.columns, joint.T, strict=True)) for joint in (apart.predicted, apart.volunteers)
     )
-    keep = _kept(tree, predicted, criterion, clean) & truth.known(votes)
+    keep = _usable(tree, predicted, criterion, clean) & truth.known(votes)
     galaxies = Calibration(
         criterion.holds(predicted), truth.holds(votes), criterion.score(predicted), apart.origin
     )
     return galaxies.chosen(keep)
-
-
-def _entry(one: Estimate | Unavailable, level: float) -> dict[str, Any]:
-    if isinstance(one, Unavailable):
-        missing = {"value": None, "interval": None, "level": level}
-        return {**missing, "reason": one.reason, "remedy": one.remedy}
-    return {**_interval(one), "method": one.method, "note": one.note}
-
-
-def _interval(one: Estimate) -> dict[str, Any]:
-    return {"value": one.value, "interval": [one.low, one.high], "level": one.level}

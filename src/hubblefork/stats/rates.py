@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units
 from numpy.typing import NDArray
+from scipy.stats import truncnorm
 
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.stats.estimators import LEVEL
@@ -59,7 +60,10 @@ class Time:
         elif self.shape == "lognormal":
             values = self.first * 10 ** rng.normal(0, self.second, number)
         else:
-            values = _positive_normal(self.first, self.second, number, rng)
+            values = self.first + np.zeros(number)
+            if self.second:
+                law = truncnorm(-self.first / self.second, np.inf, self.first, self.second)
+                values = law.rvs(number, random_state=rng)
         return values * units.Gyr
 
 
@@ -70,6 +74,10 @@ PUBLISHED: dict[str, Time] = {
 }
 """⟨T_obs⟩ by name. Asymmetry lasts longer in gas-rich mergers, from some 0.3 Gyr at a gas fraction of 20%
 to 1 Gyr and more at 50% (Lotz et al. 2010b, arXiv:0912.1593), and under 0.06 Gyr in minor ones."""
+ALLOWED = (
+    f"give Gyr (0.3), a range (0.2-0.4), {', '.join(f'{shape}:{sides}' for shape, sides in SHAPES.items())}, "
+    f"or one of {', '.join(PUBLISHED)}"
+)
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,12 @@ def parse_time(text: str) -> Time:
     shape, colon, numbers = words.partition(":")
     if colon:
         return _shaped(shape, numbers, text)
-    found = re.fullmatch(rf"({NUMBER})(?:\s*[-–]\s*({NUMBER}))?\s*([A-Za-z]*)", words)
-    if not found:
-        raise CatalogueError(f'"{text}" is no time{did_you_mean(words, PUBLISHED)}; {_known()}')
-    scale = _in_gyr(found[3] or "Gyr", text)
-    first = float(found[1]) * scale
-    return Time("uniform", first, float(found[2]) * scale if found[2] else first)
+    match = re.fullmatch(rf"({NUMBER})(?:\s*[-–]\s*({NUMBER}))?\s*([A-Za-z]*)", words)
+    if not match:
+        raise CatalogueError(f'"{text}" is no time{did_you_mean(words, PUBLISHED)}; {ALLOWED}')
+    scale = _in_gyr(match[3] or "Gyr", text)
+    first = float(match[1]) * scale
+    return Time("uniform", first, float(match[2]) * scale if match[2] else first)
 
 
 def parse_density(text: str | units.Quantity) -> units.Quantity:
@@ -112,24 +120,6 @@ def parse_density(text: str | units.Quantity) -> units.Quantity:
     return density
 
 
-def per_galaxy(fractions: NDArray, time: Time, *, rng: np.random.Generator, level: float = LEVEL) -> Rate:
-    """Return R = f / ⟨T_obs⟩ in 1/Gyr out of draws of the fraction, shape (draw,)."""
-    return _rate(fractions / time.draws(len(fractions), rng=rng), level, 1 / units.Gyr)
-
-
-def per_volume(
-    fractions: NDArray,
-    time: Time,
-    density: units.Quantity,
-    *,
-    rng: np.random.Generator,
-    level: float = LEVEL,
-) -> Rate:
-    """Return Γ = n f / ⟨T_obs⟩ in 1/(Mpc³ Gyr) out of draws of the fraction, shape (draw,)."""
-    unit = units.Mpc**-3 / units.Gyr
-    return _rate(density * fractions / time.draws(len(fractions), rng=rng), level, unit)
-
-
 def rates_of(
     fractions: NDArray,
     t_obs: str | float | Time,
@@ -138,11 +128,17 @@ def rates_of(
     rng: np.random.Generator,
     level: float = LEVEL,
 ) -> dict[str, Rate]:
-    """Return the rate "per_galaxy" and, with a number density, "per_volume", from draws of the fraction."""
+    """Return rates from draws of the fraction, shape (draw,).
+
+    "per_galaxy" is R = f / ⟨T_obs⟩ in 1/Gyr; with a number density "per_volume" is Γ = n f / ⟨T_obs⟩ in
+    1/(Mpc³ Gyr).
+    """
     time = t_obs if isinstance(t_obs, Time) else parse_time(str(t_obs))
-    rates = {"per_galaxy": per_galaxy(fractions, time, rng=rng, level=level)}
+    per_galaxy = fractions / time.draws(len(fractions), rng=rng)
+    rates = {"per_galaxy": _rate(per_galaxy, level, 1 / units.Gyr)}
     if str(density):
-        rates["per_volume"] = per_volume(fractions, time, parse_density(density), rng=rng, level=level)
+        per_volume = parse_density(density) * fractions / time.draws(len(fractions), rng=rng)
+        rates["per_volume"] = _rate(per_volume, level, units.Mpc**-3 / units.Gyr)
     return rates
 
 
@@ -152,10 +148,10 @@ def _rate(draws: units.Quantity, level: float, unit: units.UnitBase) -> Rate:
 
 
 def _shaped(shape: str, numbers: str, text: str) -> Time:
-    found = re.fullmatch(rf"\s*({NUMBER})\s*,\s*({NUMBER})\s*", numbers)
-    if shape not in SHAPES or not found:
-        raise CatalogueError(f'"{text}" is no distribution of times{did_you_mean(shape, SHAPES)}; {_known()}')
-    return Time(shape, float(found[1]), float(found[2]))
+    match = re.fullmatch(rf"\s*({NUMBER})\s*,\s*({NUMBER})\s*", numbers)
+    if shape not in SHAPES or not match:
+        raise CatalogueError(f'"{text}" is no distribution of times{did_you_mean(shape, SHAPES)}; {ALLOWED}')
+    return Time(shape, float(match[1]), float(match[2]))
 
 
 def _in_gyr(unit: str, text: str) -> float:
@@ -163,18 +159,3 @@ def _in_gyr(unit: str, text: str) -> float:
         return float(units.Unit(unit).to(units.Gyr))
     except (ValueError, units.UnitConversionError) as error:
         raise CatalogueError(f'"{text}": {unit} is no unit of time; give Gyr or Myr') from error
-
-
-def _known() -> str:
-    shapes = ", ".join(f"{shape}:{numbers}" for shape, numbers in SHAPES.items())
-    return f"give Gyr (0.3), a range (0.2-0.4), {shapes}, or one of {', '.join(PUBLISHED)}"
-
-
-def _positive_normal(mean: float, sd: float, number: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    from scipy.stats import truncnorm
-
-    return (
-        truncnorm.rvs(-mean / sd, np.inf, mean, sd, size=number, random_state=rng)
-        if sd
-        else np.full(number, mean)
-    )
