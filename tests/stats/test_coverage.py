@@ -7,7 +7,7 @@ import pytest
 
 from hubblefork.stats import metrics
 from hubblefork.stats.conformal import fit_intervals
-from hubblefork.stats.evaluation import coverage_of, within_by_chance
+from hubblefork.stats.evaluation import Judge, within_by_chance
 from hubblefork.zoo import to_joint
 
 GALAXIES = 600
@@ -30,7 +30,7 @@ def found(tree, sides):
     (known, judged), (votes, asked) = ((side[:300], side[300:]) for side in sides)
     intervals = fit_intervals(tree.name, tree.columns, known, votes, origin="300 galaxies")
     draws = metrics.draw(300, rng=np.random.default_rng(1), resamples=50)
-    return intervals, judged, asked, coverage_of(tree, intervals, judged, asked, draws)
+    return intervals, judged, asked, Judge(tree, asked, draws).intervals(judged, intervals)
 
 
 def test_coverage_is_what_one_counts(tree, found):

@@ -5,11 +5,12 @@ import pyarrow as pa
 import pytest
 
 from hubblefork.data.catalogue import with_fractions
+from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, RunError, UnknownAnswer
 from hubblefork.stats import baselines, metrics
 from hubblefork.stats.conformal import fit_intervals
-from hubblefork.stats.evaluation import calibrate, evaluate, read_evaluation, write_evaluation
+from hubblefork.stats.evaluation import calibrate, evaluate, write_evaluation
 from hubblefork.zoo import to_joint
 
 SPLIT = Split(salt="here", test=30, validation=15)
@@ -162,15 +163,15 @@ def test_missing_votes_are_masked_and_become_null(tree, votes, predicted, tmp_pa
 def test_json_round_trip(tree, volunteers, predicted, tmp_path):
     found = judge(tree, predicted, volunteers)
     write_evaluation(found, tmp_path / "evaluation.json")
-    assert read_evaluation(tmp_path / "evaluation.json") == found
+    assert RunFolder(tmp_path).evaluation() == found
 
 
 def test_an_evaluation_that_is_not_there(tmp_path):
     with pytest.raises(RunError, match="hubblefork evaluate"):
-        read_evaluation(tmp_path / "evaluation.json")
+        RunFolder(tmp_path).evaluation()
     (tmp_path / "evaluation.json").write_text('{"rmse": ')
     with pytest.raises(RunError, match=r"evaluation\.json: no readable evaluation"):
-        read_evaluation(tmp_path / "evaluation.json")
+        RunFolder(tmp_path).evaluation()
 
 
 def test_same_generator_same_numbers(tree, volunteers, predicted):

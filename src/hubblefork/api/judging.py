@@ -1,7 +1,8 @@
-"""A run on galaxies outside its training set, and what is calibrated on them: intervals, completeness."""
+"""A run on galaxies outside its training set, what is calibrated on them, and cross validation."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -11,12 +12,22 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from hubblefork.data.catalogue import read_catalogue, with_metadata
+from hubblefork.data.catalogue import (
+    fractions,
+    labelled,
+    matched,
+    read_catalogue,
+    with_metadata,
+    write_catalogue,
+)
 from hubblefork.data.folders import DataFolder, RunFolder
-from hubblefork.data.split import TEST, VALIDATION, Split
+from hubblefork.data.split import TEST, VALIDATION, Fold, Split, read_split
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.io import Progress, silent
+from hubblefork.io import Progress, silent, write_text
+from hubblefork.network.device import Hardware
 from hubblefork.network.predict import predict_part
+from hubblefork.network.recipe import Recipe
+from hubblefork.network.training import train
 from hubblefork.network.weights import EMBEDDED, digest_of, weights_file
 from hubblefork.stats.calibrated import Calibrated
 from hubblefork.stats.conformal import Intervals
@@ -24,9 +35,12 @@ from hubblefork.stats.detection import Confusions, confusions_of
 from hubblefork.stats.estimators import Unavailable
 from hubblefork.stats.evaluation import calibrate, write_evaluation
 from hubblefork.stats.evaluation import evaluate as evaluate_predictions
-from hubblefork.stats.evaluation import evaluate_baselines as evaluate_baseline_predictions
+from hubblefork.stats.metrics import rmse
+from hubblefork.zoo import read_tree
 
 T = TypeVar("T", bound=Calibrated)
+FOLDS = "folds"
+"""The salt of cross validation."""
 SAME_GALAXIES = Unavailable(
     "the galaxies that are judged are those that the intervals were calibrated on",
     "hubblefork split DATA --test 20, and train on it",
@@ -85,7 +99,7 @@ def evaluate_baselines(place: str | PathLike[str], part: str = "") -> dict[str, 
         )
     volunteers, split = (data if data.exists() else run.data).catalogue(), data.split()
     part, rng = _part(data.path, split, part), np.random.default_rng(0)
-    return evaluate_baseline_predictions(data.tree(), volunteers, split, part, rng=rng)
+    return evaluate_predictions(data.tree(), None, volunteers, split, part, rng=rng)
 
 
 def _part(place: Path, split: Split, part: str) -> str:
@@ -145,3 +159,83 @@ def adding_bounds(
         return with_metadata(table, {"interval_coverage": f"{coverage:g}", "intervals": how})
 
     return add
+
+
+def crossval(
+    data: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    folds: int = 5,
+    salt: str = FOLDS,
+    weights: Path | None = None,
+    hardware: Hardware | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train a recipe once for each fold and judge it on that fold; return what `crossval.json` holds.
+
+    Which fold a galaxy is in is a hash of its id with `salt`. The data folder's own test galaxies are left
+    out altogether, galaxies that are not on its `judge_on` list only train, and its validation galaxies,
+    but for those of the fold, choose the weights. Each fold is a run folder `fold-<k>`; called again it
+    goes on where it stopped. Writes `out_of_fold.parquet`, the labelled galaxies of all folds with the fold
+    each is in. Raises as `train` does, RunError for a folder of other folds.
+    """
+    split = read_split(data)
+    parts = [replace(split, fold=Fold(salt, folds, number)) for number in range(folds)]
+    _check_same_folds(out, folds)
+    for number, part in enumerate(parts):
+        run = out / f"fold-{number}"
+        train(data, recipe, run, weights=weights, hardware=hardware, split=part, progress=progress)
+        if not (run / "evaluation.json").exists():
+            evaluate(run, device=hardware.device if hardware else "", progress=progress)
+    judged = [out / f"fold-{number}" for number in range(folds)]
+    table = _out_of_fold(data, judged)
+    write_catalogue(with_metadata(table, {"recipe": recipe.name, "salt": salt}), out / "out_of_fold.parquet")
+    found = {"recipe": recipe.name, "folds": folds, "salt": salt, **_summary(judged, table, data)}
+    write_text(out / "crossval.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+    return found
+
+
+def _check_same_folds(out: Path, folds: int) -> None:
+    others = [path for path in out.glob("fold-*") if int(path.name.removeprefix("fold-")) >= folds]
+    if others:
+        raise RunError(
+            f"{out} holds {len(others)} folds more than --folds {folds}; "
+            "choose another --out, or remove the folder"
+        )
+
+
+def _out_of_fold(data: Path, judged: Sequence[Path]) -> pa.Table:
+    """Return the predictions of the labelled galaxies, each by the run that did not see it."""
+    tables = []
+    for number, run in enumerate(judged):
+        table = read_catalogue(run / "predictions" / "test.parquet").replace_schema_metadata(None)
+        tables.append(table.append_column("fold", pa.array(np.full(len(table), number, np.int32))))
+    catalogue = read_catalogue(data / "catalogue.parquet")
+    known = catalogue.filter(labelled(catalogue, read_tree(data)))
+    return matched(pa.concat_tables(tables), known)[0]
+
+
+def _summary(judged: Sequence[Path], table: pa.Table, data: Path) -> dict[str, Any]:
+    tree, runs = read_tree(data), [RunFolder(run) for run in judged]
+    found, notes = [run.evaluation() for run in runs], [run.notes() for run in runs]
+    predicted, volunteers = matched(table, read_catalogue(data / "catalogue.parquet"))
+    return {
+        "galaxies": len(table),
+        "rmse": _spread([one["rmse"]["value"] for one in found]),
+        "agreement": _spread([one["agreement"]["value"] for one in found if one["agreement"]]),
+        "mean_vote": _spread([one["baselines"]["mean_vote"]["rmse"]["value"] for one in found]),
+        "out_of_fold_rmse": rmse(fractions(predicted, tree), fractions(volunteers, tree)),
+        "training_galaxies": [one["training_galaxies"] for one in found],
+        "judged_galaxies": [one["galaxies"] for one in found],
+        "epochs": [one["epochs"] for one in notes],
+        "galaxies_per_second": float(np.median([one["galaxies_per_second"] for one in notes])),
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean and standard deviation (of the sample) of the folds' values, and these."""
+    if not values:
+        return {}
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "sd": spread, "folds": list(values)}

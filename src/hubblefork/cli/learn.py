@@ -50,7 +50,7 @@ def train(
     Example: hubblefork train data/ --recipe lab-cnn --out runs/lab-cnn --set epochs=20
     """
     from hubblefork.api import models
-    from hubblefork.api.folds import crossval
+    from hubblefork.api.judging import crossval
     from hubblefork.cli.tables import folds_table, show, trained_text
     from hubblefork.cli.terminal import bar
     from hubblefork.network.recipe import load_recipe

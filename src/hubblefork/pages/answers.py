@@ -194,7 +194,7 @@ def coverage_per_answer(
 ) -> Drawing:
     """Draw how often the intervals of every answer hold the volunteers' fraction, and what is stated.
 
-    `coverages` are entries of `coverages` as from `stats.evaluation.coverage_of`. Marks have 95% bootstrap
+    `coverages` are of `stats.evaluation.Judge.intervals`. Marks have 95% bootstrap
     intervals; shaded is what is within the tolerance of what is stated. A hollow mark is an answer of whose
     intervals more than half are a single number. Returns the numbers drawn.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from scipy.stats import betabinom
 from hubblefork.data.catalogue import fractions as fractions_of
 from hubblefork.data.catalogue import galaxy_ids, labelled, matched
 from hubblefork.data.split import SPLITS, TRAIN, Split
-from hubblefork.errors import CatalogueError, RunError
+from hubblefork.errors import CatalogueError
 from hubblefork.io import write_text
 from hubblefork.stats import baselines, metrics
 from hubblefork.stats.conformal import Intervals, fit_intervals
@@ -32,7 +32,7 @@ RARE = ("ring", "lens_or_arc", "merger")
 
 def evaluate(
     tree: DecisionTree,
-    predicted: pa.Table,
+    predicted: pa.Table | None,
     volunteers: pa.Table,
     split: Split,
     part: str,
@@ -63,58 +63,33 @@ def evaluate(
     Raises CatalogueError for a part without labelled predictions or predictions that are missing.
     """
     judged, train = _parts(tree, volunteers, split, part)
-    answered, asked = matched(predicted, judged)
-    joint, votes = fractions_of(answered, tree), fractions_of(asked, tree)
-    draws = metrics.draw(len(joint), rng=rng, resamples=resamples)
-    cheap = _baselines(tree, asked, train, seed=int(rng.integers(2**31)))
-    return {
-        "tree": tree.name,
-        "part": part,
-        "galaxies": len(joint),
-        "training_galaxies": len(train),
-        "not_predicted": len(judged) - len(asked),
-        "resamples": resamples,
-        **_totals(tree, joint, votes, draws),
-        "answers": _answers(tree, joint, votes, draws),
-        "asked_at_least": metrics.ASKED,
-        "questions": _questions(tree, joint, votes, draws),
-        "constraint_violation": metrics.constraint_violation(tree, joint),
-        "intervals": asdict(intervals)
-        if isinstance(intervals, Unavailable)
-        else coverage_of(tree, intervals, joint, votes, draws),
-        "mergers": _mergers(tree, joint, votes, answer=answer, threshold=threshold),
-        "baselines": {
-            name: _totals(tree, values, votes, draws) | {"behind": _behind(values, joint, votes, draws)}
-            for name, values in cheap.items()
-        },
-    }
-
-
-def evaluate_baselines(
-    tree: DecisionTree,
-    volunteers: pa.Table,
-    split: Split,
-    part: str,
-    *,
-    rng: np.random.Generator,
-    resamples: int = metrics.RESAMPLES,
-) -> dict[str, Any]:
-    """Judge the baselines alone on one part of a split: what a network has to beat.
-
-    The keys are those of `evaluate` that need no predictions; `baselines` has no `behind`. Raises
-    CatalogueError for a part without labelled galaxies.
-    """
-    judged, train = _parts(tree, volunteers, split, part)
-    votes = fractions_of(judged, tree)
+    answered, asked = matched(predicted, judged) if predicted is not None else (None, judged)
+    votes = fractions_of(asked, tree)
     draws = metrics.draw(len(votes), rng=rng, resamples=resamples)
-    cheap = _baselines(tree, judged, train, seed=int(rng.integers(2**31)))
-    return {
+    judge = Judge(tree, votes, draws)
+    simple = _baselines(tree, asked, train, seed=int(rng.integers(2**31)))
+    result: dict[str, Any] = {
         "tree": tree.name,
         "part": part,
         "galaxies": len(votes),
         "training_galaxies": len(train),
         "resamples": resamples,
-        "baselines": {name: _totals(tree, values, votes, draws) for name, values in cheap.items()},
+        "baselines": {name: judge.totals(values) for name, values in simple.items()},
+    }
+    if answered is None:
+        return result
+    joint = fractions_of(answered, tree)
+    for name, values in simple.items():
+        result["baselines"][name]["behind"] = judge.behind(values, joint)
+    return result | {
+        "not_predicted": len(judged) - len(asked),
+        **judge.totals(joint),
+        "answers": judge.answers(joint),
+        "asked_at_least": metrics.ASKED,
+        "questions": judge.questions(joint),
+        "constraint_violation": metrics.constraint_violation(tree, joint),
+        "intervals": judge.intervals(joint, intervals),
+        "mergers": _mergers(tree, joint, votes, answer=answer, threshold=threshold),
     }
 
 
@@ -143,64 +118,121 @@ def write_evaluation(evaluation: dict[str, Any], path: Path) -> None:
     write_text(path, json.dumps(evaluation, indent=2, allow_nan=False) + "\n")
 
 
-def read_evaluation(path: Path) -> dict[str, Any]:
-    """Read what `write_evaluation` wrote. Raises RunError."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: no readable evaluation: {error}; run `hubblefork evaluate` first") from error
-
-
 def _parts(tree: DecisionTree, volunteers: pa.Table, split: Split, part: str) -> tuple[pa.Table, pa.Table]:
     if part not in SPLITS:
         raise CatalogueError(f'there is no part "{part}" of a split; known are {", ".join(SPLITS)}')
-    known = volunteers.filter(labelled(volunteers, tree))
-    parts = split.assign(galaxy_ids(known).tolist())
-    judged = known.filter(parts == part)
+    with_votes = volunteers.filter(labelled(volunteers, tree))
+    parts = split.assign(galaxy_ids(with_votes).tolist())
+    judged = with_votes.filter(parts == part)
     if not len(judged):
         raise CatalogueError(
-            f"the {part} part of the split has no labelled galaxies ({len(known)} of {len(volunteers)} "
+            f"the {part} part of the split has no labelled galaxies ({len(with_votes)} of {len(volunteers)} "
             "galaxies have labels); judge another part or split otherwise"
         )
-    return judged, known.filter(parts == TRAIN)
+    return judged, with_votes.filter(parts == TRAIN)
 
 
-def _totals(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
-    agreement = None if tree.is_plain else _estimate(metrics.agreement_terms(joint, votes), draws)
-    return {"rmse": _estimate(_errors(joint, votes), draws), "agreement": agreement}
+@dataclass(frozen=True)
+class Judge:
+    """The `votes` of judged galaxies (galaxy, answer) and bootstrap samples of them, as from `metrics.draw`.
 
+    Each method takes predictions or terms of these galaxies and returns what can be written as JSON.
+    """
 
-def _errors(joint: NDArray, votes: NDArray) -> Terms:
-    return metrics.in_total(metrics.error_terms(joint, votes))
+    tree: DecisionTree
+    votes: NDArray[np.float64]
+    draws: NDArray[np.uint8]
 
+    def estimates(self, terms: Terms) -> list[dict[str, Any] | None]:
+        """Return each column's metric with its intervals; None for a column without any galaxy."""
+        columns = metrics.estimates(terms, self.draws)
+        return [None if metric is None else asdict(metric) for metric in columns]
 
-def _behind(baseline: NDArray, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
-    return metrics.plain(metrics.compare(_errors(baseline, votes), _errors(joint, votes), draws))
+    def totals(self, joint: NDArray) -> dict[str, Any]:
+        """Return RMSE and agreement over all answers; no agreement for plain columns."""
+        agreement = None
+        if not self.tree.is_plain:
+            agreement = self.estimates(metrics.agreement_terms(joint, self.votes))[0]
+        return {"rmse": self.estimates(self._errors(joint))[0], "agreement": agreement}
 
+    def _errors(self, joint: NDArray) -> Terms:
+        return metrics.in_total(metrics.error_terms(joint, self.votes))
 
-def _estimate(terms: Terms, draws: NDArray) -> dict[str, Any] | None:
-    return metrics.estimates_as_json(terms, draws)[0]
+    def behind(self, baseline: NDArray, joint: NDArray) -> dict[str, Any]:
+        """Return how much larger the RMSE of a baseline is than that of the predictions."""
+        return asdict(metrics.compare(self._errors(baseline), self._errors(joint), self.draws))
 
+    def answers(self, joint: NDArray) -> dict[str, Any]:
+        """Return RMSE and calibration error of each answer, and more where all votes are 0 or 1."""
+        errors = self.estimates(metrics.error_terms(joint, self.votes))
+        entries: dict[str, dict[str, Any]] = {}
+        columns = zip(self.tree.columns, errors, joint.T, self.votes.T, strict=True)
+        for name, error, predicted, votes in columns:
+            bins = metrics.reliability_of(predicted, votes)
+            calibration = {"value": bins.error, "by_chance": bins.error_by_chance}
+            entries[name] = {"rmse": error, "calibration_error": calibration}
+            if metrics.is_binary(votes):
+                entries[name]["binary"] = asdict(metrics.binary(predicted, votes, self.draws))
+        return entries
 
-def _answers(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
-    errors = metrics.estimates_as_json(metrics.error_terms(joint, votes), draws)
-    entries: dict[str, dict[str, Any]] = {}
-    for name, error, predicted, own in zip(tree.columns, errors, joint.T, votes.T, strict=True):
-        bins = metrics.reliability_of(predicted, own)
-        calibration = {"value": bins.error, "by_chance": bins.error_by_chance}
-        entries[name] = {"rmse": error, "calibration_error": calibration}
-        if metrics.is_binary(own):
-            entries[name]["binary"] = asdict(metrics.binary(predicted, own, draws))
-    return entries
+    def questions(self, joint: NDArray) -> dict[str, Any]:
+        """Return RMSE and agreement within each question."""
+        terms = metrics.per_question(self.tree, metrics.error_terms(joint, self.votes))
+        agreement = metrics.agreement_terms_per_question(self.tree, joint, self.votes)
+        names = [question.name for question in self.tree.questions]
+        columns = zip(names, self.estimates(terms), self.estimates(agreement), strict=True)
+        return {name: {"rmse": error, "agreement": agreed} for name, error, agreed in columns}
 
+    def intervals(self, joint: NDArray, intervals: Intervals | Unavailable) -> dict[str, Any]:
+        """Judge intervals at each of their coverages, on galaxies that they were not fitted to.
 
-def _questions(tree: DecisionTree, joint: NDArray, votes: NDArray, draws: NDArray) -> dict[str, Any]:
-    errors = metrics.estimates_as_json(metrics.per_question(tree, metrics.error_terms(joint, votes)), draws)
-    agreements = metrics.estimates_as_json(metrics.agreement_terms_per_question(tree, joint, votes), draws)
-    return {
-        question.name: {"rmse": error, "agreement": agreement}
-        for question, error, agreement in zip(tree.questions, errors, agreements, strict=True)
-    }
+        Keys: `origin` and `galaxies` of the calibration, the `tolerance`, and `coverages`, a list with one
+        entry for each, which has
+
+        - `stated`, and `found` over all galaxies and answers with bootstrap intervals
+        - `found_top`: among the tenth of the galaxies with the highest predictions of each answer
+        - `found_wide`: among the intervals that are more than a single number, 0 or 1
+        - `found_voted`: among the tenth with the highest volunteers' fractions, for which nothing is promised
+        - `width`: the mean width; `single`: the share of intervals that are a single number
+        - `answers`: for each answer `found`, `found_top`, `width`, `single`
+        - `within`, `below`, `above`: how many answers are found within 0.02 of what is stated, and how many
+          on either side; `within_by_chance`: how many would be on average if the stated coverage held exactly
+        """
+        if isinstance(intervals, Unavailable):
+            return asdict(intervals)
+        return {
+            "origin": intervals.origin,
+            "galaxies": intervals.galaxies,
+            "tolerance": TOLERANCE,
+            "coverages": [self._coverage(joint, intervals, stated) for stated in intervals.coverages],
+        }
+
+    def _coverage(self, joint: NDArray, intervals: Intervals, stated: float) -> dict[str, Any]:
+        voted = ~np.isnan(self.votes)
+        low, high = intervals.bounds(joint, stated)
+        inside = (low <= self.votes) & (self.votes <= high)
+        samples = {
+            "found": voted,
+            "found_top": voted & _highest(joint, voted),
+            "found_wide": voted & (low < high),
+            "found_voted": voted & _highest(self.votes, voted),
+        }
+        terms = {key: Terms((inside & own).astype(float), own.astype(float)) for key, own in samples.items()}
+        shares = {key: self.estimates(terms[key]) for key in ("found", "found_top")}
+        answers = {
+            name: {
+                **{key: values[column] for key, values in shares.items()},
+                **_widths(low[:, column], high[:, column], voted[:, column]),
+            }
+            for column, name in enumerate(self.tree.columns)
+        }
+        return {
+            "stated": stated,
+            **{key: self.estimates(metrics.in_total(own))[0] for key, own in terms.items()},
+            **_widths(low, high, voted),
+            **_counts(terms["found"], stated, intervals),
+            "answers": answers,
+        }
 
 
 def _mergers(
@@ -213,7 +245,7 @@ def _mergers(
         return None
     sides = {"predicted": np.where(known[:, None], joint, np.nan), "volunteers": votes}
     return {
-        side: metrics.plain(count_above(tree, values, answer=answer, threshold=threshold))
+        side: asdict(count_above(tree, values, answer=answer, threshold=threshold))
         for side, values in sides.items()
     }
 
@@ -231,35 +263,6 @@ def _baselines(tree: DecisionTree, judged: pa.Table, train: pa.Table, *, seed: i
     return {name: values for name, values in predicted.items() if not np.isnan(values[known]).any()}
 
 
-def coverage_of(
-    tree: DecisionTree, intervals: Intervals, predicted: NDArray, volunteers: NDArray, draws: NDArray
-) -> dict[str, Any]:
-    """Judge intervals at each of their coverages, on galaxies that they were not fitted to.
-
-    Arrays have shape (galaxy, answer), `draws` are as from `metrics.draw`. The result can be written as JSON.
-    Its keys: `origin` and `galaxies` of the calibration, the `tolerance`, and `coverages`, a list with one
-    entry for each, which has
-
-    - `stated`, and `found` over all galaxies and answers with bootstrap intervals
-    - `found_top`: among the tenth of the galaxies with the highest predictions of each answer
-    - `found_wide`: among the intervals that are more than a single number, 0 or 1
-    - `found_voted`: among the tenth with the highest volunteers' fractions, for which nothing is promised
-    - `width`: the mean width; `single`: the share of intervals that are a single number
-    - `answers`: for each answer `found`, `found_top`, `width`, `single`
-    - `within`, `below`, `above`: how many answers are found within 0.02 of what is stated, and how many on
-      either side; `within_by_chance`: how many would be on average if the stated coverage held exactly
-    """
-    return {
-        "origin": intervals.origin,
-        "galaxies": intervals.galaxies,
-        "tolerance": TOLERANCE,
-        "coverages": [
-            _coverage(tree, intervals, coverage, predicted, volunteers, draws)
-            for coverage in intervals.coverages
-        ],
-    }
-
-
 def within_by_chance(stated: float, calibration: int, judged: int, tolerance: float = TOLERANCE) -> float:
     """Return the chance that the coverage found is within a tolerance of the stated one, if that is right.
 
@@ -271,41 +274,6 @@ def within_by_chance(stated: float, calibration: int, judged: int, tolerance: fl
     number = np.arange(judged + 1)
     near = np.abs(number / judged - stated) <= tolerance + 1e-9
     return float(betabinom.pmf(number[near], judged, inside, calibration + 1 - inside).sum())
-
-
-def _coverage(
-    tree: DecisionTree,
-    intervals: Intervals,
-    stated: float,
-    predicted: NDArray,
-    volunteers: NDArray,
-    draws: NDArray,
-) -> dict[str, Any]:
-    known = ~np.isnan(volunteers)
-    low, high = intervals.bounds(predicted, stated)
-    inside = (low <= volunteers) & (volunteers <= high)
-    chosen = {
-        "found": known,
-        "found_top": known & _highest(predicted, known),
-        "found_wide": known & (low < high),
-        "found_voted": known & _highest(volunteers, known),
-    }
-    terms = {key: Terms((inside & own).astype(float), own.astype(float)) for key, own in chosen.items()}
-    shares = {key: metrics.estimates_as_json(terms[key], draws) for key in ("found", "found_top")}
-    answers = {
-        name: {
-            **{key: values[column] for key, values in shares.items()},
-            **_widths(low[:, column], high[:, column], known[:, column]),
-        }
-        for column, name in enumerate(tree.columns)
-    }
-    return {
-        "stated": stated,
-        **{key: _estimate(metrics.in_total(own), draws) for key, own in terms.items()},
-        **_widths(low, high, known),
-        **_counts(terms["found"], stated, intervals),
-        "answers": answers,
-    }
 
 
 def _widths(low: NDArray, high: NDArray, known: NDArray) -> dict[str, float | None]:

@@ -11,8 +11,7 @@ The bootstrap (Efron 1979, Ann. Statist. 7, 1) draws galaxies; metrics with the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +74,8 @@ class Metric:
     """A metric with its central 68% and 95% bootstrap intervals, and the number of galaxies behind it."""
 
     value: float
-    interval_68: tuple[float, float]
-    interval_95: tuple[float, float]
+    interval_68: list[float]
+    interval_95: list[float]
     galaxies: int
 
 
@@ -85,8 +84,8 @@ class Comparison:
     """How much larger one metric is than another of the same galaxies; `p_value` is two-sided."""
 
     difference: float
-    interval_68: tuple[float, float]
-    interval_95: tuple[float, float]
+    interval_68: list[float]
+    interval_95: list[float]
     p_value: float
 
 
@@ -319,16 +318,6 @@ def estimates(terms: Terms, draws: NDArray) -> tuple[Metric | None, ...]:
     )
 
 
-def estimates_as_json(terms: Terms, draws: NDArray) -> list[dict[str, Any] | None]:
-    """Return `estimates` in the shape of a JSON file."""
-    return [plain(one) if one else None for one in estimates(terms, draws)]
-
-
-def plain(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass in the shape of a JSON file."""
-    return {key: list(entry) if isinstance(entry, tuple) else entry for key, entry in asdict(value).items()}
-
-
 def compare(first: Terms, second: Terms, draws: NDArray) -> Comparison:
     """Compare one metric of two predictions on the same galaxies by a paired bootstrap: first - second.
 
@@ -353,10 +342,10 @@ def replicate(terms: Terms, draws: NDArray) -> NDArray[np.float64]:
     return np.concatenate(ratios)
 
 
-def intervals(replicates: NDArray) -> tuple[tuple[float, float], tuple[float, float]]:
+def intervals(replicates: NDArray) -> tuple[list[float], list[float]]:
     """Return the central 68% and 95% intervals of bootstrap replicates, NaN left out."""
     low_95, low_68, high_68, high_95 = np.nanquantile(replicates, [0.025, 0.16, 0.84, 0.975]).tolist()
-    return (low_68, high_68), (low_95, high_95)
+    return [low_68, high_68], [low_95, high_95]
 
 
 def _checked(predicted: NDArray, votes: NDArray) -> NDArray[np.bool_]:
