@@ -80,7 +80,7 @@ def fraction(
     )
 
 
-def draw(fraction: Fraction, folder: Path, *, rate: Rate | None = None, column: str = "") -> None:
+def draw(fraction: Fraction, folder: Path, *, rate: Rate | None = None) -> None:
     """Write figures (PDF, PNG): estimators, thresholds, bins, and mergers beside published fractions."""
     from hubblefork.pages import fractions as figures
     from hubblefork.pages.style import save
@@ -94,7 +94,7 @@ def draw(fraction: Fraction, folder: Path, *, rate: Rate | None = None, column: 
     if truth.answer == MERGER:
         save(figures.beside_published(fraction, rate=rate)[0], folder / "published")
     if fraction.bins:
-        save(figures.fraction_in_bins(fraction.bins, name=column)[0], folder / "bins")
+        save(figures.fraction_in_bins(fraction.bins, name=fraction.binned_by)[0], folder / "bins")
 
 
 def calibration_galaxies(

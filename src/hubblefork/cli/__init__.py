@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hubblefork import __version__
-from hubblefork.cli import data, learn, tell, terminal, use
+from hubblefork.cli import data, networks, tell, terminal
 from hubblefork.errors import HubbleforkError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for panel in (data, learn, use, tell):
+for panel in (data, networks, tell):
     app.add_typer(panel.app)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hubblefork.cli.options import DATA, Data, JudgeOn, Salt, Test, Tree, Validation
+import hubblefork as hf
+from hubblefork.cli.terminal import DATA, Data, JudgeOn, Salt, Test, Tree, Validation, bar, show
 
 app = typer.Typer()
 
@@ -21,7 +22,6 @@ def fetch(
 
     Example: hubblefork fetch gz2 --out gz2/
     """
-    from hubblefork.cli.terminal import bar
     from hubblefork.data.surveys import fetch as download
     from hubblefork.data.surveys import load_survey
 
@@ -51,8 +51,7 @@ def ingest(
 
     Example: hubblefork ingest kaggle/ --out data/ --test 30 --validation 15
     """
-    from hubblefork.cli.tables import ingest_lines, show
-    from hubblefork.cli.terminal import bar
+    from hubblefork.cli.tables import ingest_lines
     from hubblefork.data.ingest import ingest as read
     from hubblefork.data.split import Split, read_ids
     from hubblefork.zoo import load_tree
@@ -102,9 +101,14 @@ def mock(
 
     Example: hubblefork mock sky/ --galaxies 1000 --seed 1
     """
-    from hubblefork.cli.terminal import bar
-    from hubblefork.mock import write_mock_sky
-
-    sky: dict[str, Any] = {"seeing": seeing, "noise": noise, "pixel": pixel}
-    write_mock_sky(folder, galaxies=galaxies, seed=seed, merger_fraction=merger_fraction, **sky, progress=bar)
+    hf.mock_sky(
+        folder,
+        galaxies,
+        seed=seed,
+        merger_fraction=merger_fraction,
+        seeing=seeing,
+        noise=noise,
+        pixel=pixel,
+        progress=bar,
+    )
     typer.echo(f"{folder}: a mock sky of {galaxies} labelled galaxies. The truth is in truth.parquet")

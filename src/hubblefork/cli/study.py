@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hubblefork.cli.options import Device, OnlyReport, Record, Weights
+from hubblefork.cli.terminal import Device, OnlyReport, Record, Weights, bar
 
 study = typer.Typer(help="Run a whole study and write its page.", no_args_is_help=True)
 
@@ -39,7 +39,6 @@ def lab(
 
     Example: hubblefork study lab --data data/ --test-images images_test_rev1.zip --out studies/lab/
     """
-    from hubblefork.cli.terminal import bar
     from hubblefork.studies.lab import run_lab, write_record
 
     page = run_lab(
@@ -96,7 +95,6 @@ def compare(
 
     Example: hubblefork study compare --data data/ --recipe lab-cnn --recipe fork --out studies/compare/
     """
-    from hubblefork.cli.terminal import bar
     from hubblefork.studies.compare import run_compare
     from hubblefork.studies.study import copy_record, load_study
 
@@ -135,7 +133,6 @@ def mergers(
 
     Example: hubblefork study mergers --out studies/mergers/
     """
-    from hubblefork.cli.terminal import bar
     from hubblefork.studies.mergers import run_mergers
 
     typer.echo(run_mergers(out, quick=quick, run=run, device=device, processes=processes, progress=bar))
@@ -165,7 +162,6 @@ def soft_target(
 
     Example: hubblefork study soft-target --data data/ --budget 2h --out studies/soft-target/
     """
-    from hubblefork.cli.terminal import bar
     from hubblefork.io import seconds
     from hubblefork.studies.soft_target import run_soft_target
     from hubblefork.studies.study import copy_record, load_study

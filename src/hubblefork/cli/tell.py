@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hubblefork.cli.options import TELL, Run
 from hubblefork.cli.study import study
+from hubblefork.cli.terminal import TELL, Run, bar, show
 
 if TYPE_CHECKING:
     from hubblefork.errors import ExtraMissing
@@ -31,7 +31,6 @@ def report(
     Example: hubblefork report runs/lab-cnn --predictions predictions.parquet
     """
     from hubblefork.api.skies import report as write_report
-    from hubblefork.cli.terminal import bar
 
     typer.echo(write_report(run, predictions=predictions, progress=bar))
 
@@ -44,7 +43,6 @@ def demo(
 ) -> None:
     """Run everything on a mock sky, in minutes: mock, ingest, train, evaluate, predict, mergers, report."""
     from hubblefork.api.skies import run_demo
-    from hubblefork.cli.terminal import bar
 
     typer.echo(run_demo(out, galaxies=galaxies, seed=seed, progress=bar))
 
@@ -67,7 +65,7 @@ def tree(
     name: Annotated[str, typer.Argument(help="A decision tree's name, or a .toml file.")] = "galaxy_zoo_2",
 ) -> None:
     """Draw a decision tree."""
-    from hubblefork.cli.tables import drawn_tree, show
+    from hubblefork.cli.tables import drawn_tree
     from hubblefork.zoo import load_tree
 
     show(drawn_tree(load_tree(name)))
@@ -76,10 +74,10 @@ def tree(
 @info.command()
 def recipes() -> None:
     """List the recipes with their numbers of parameters."""
-    from hubblefork.cli.tables import recipe_table, show
+    from hubblefork.cli.tables import recipe_tables
     from hubblefork.network.recipe import load_recipe, recipe_names
 
-    show(recipe_table([(recipe, _parameters(recipe)) for recipe in map(load_recipe, recipe_names())]))
+    show(*recipe_tables([(recipe, _parameters(recipe)) for recipe in map(load_recipe, recipe_names())]))
 
 
 def _parameters(recipe: Recipe) -> Parameters | ExtraMissing:

@@ -1,38 +1,87 @@
-"""Progress bars in the terminal."""
+"""What several commands share: options, arguments, progress bars, and how things are shown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.progress import TimeRemainingColumn as RemainingColumn
+import typer
 
 from hubblefork.io import Advance
+
+DATA, LEARN, USE, TELL = "Data", "Learn", "Use", "Tell"
+"""The panels of the help."""
+
+Data = Annotated[Path, typer.Argument(help="A data folder, written by `hubblefork ingest`.")]
+Run = Annotated[Path, typer.Argument(help="A run folder, written by `hubblefork train`.")]
+Model = Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or `fork`.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps. Default: the best one that is there.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="A recipe's name, encoder:NAME of timm, or a .toml file.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting of the recipe: key=value.")
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="A .safetensors file of published weights to start the encoder from.")
+]
+Precision = Annotated[str, typer.Option(help="auto, 32, bf16 or fp16. Short for --set precision=….")]
+Memory = Annotated[str, typer.Option(help="Stream stamps from the disk if they take more than this: 2GB.")]
+Views = Annotated[int, typer.Option(help="Test-time augmentation: average over this number of views.")]
+Tree = Annotated[str, typer.Option(help="The decision tree of the labels: a name, or a .toml file.")]
+Salt = Annotated[str, typer.Option(help="The name of the split. Another salt gives another split.")]
+Test = Annotated[int, typer.Option(help="Per cent of the galaxies in the test set.")]
+Validation = Annotated[int, typer.Option(help="Per cent of the galaxies in the validation set.")]
+JudgeOn = Annotated[
+    Path | None, typer.Option(help="A file of ids. All other galaxies are in the training set.")
+]
+OnlyReport = Annotated[
+    bool, typer.Option("--only-report", help="Train nothing. Write the page from what is there.")
+]
+Record = Annotated[
+    Path | None, typer.Option(help="A folder to copy figures and numbers to, without images of galaxies.")
+]
 
 quiet = False
 """No bars: the option -q."""
 
 
+def settings_of(settings: list[str] | None, precision: str) -> list[str]:
+    """Return the recipe's settings with the precision among them."""
+    return [*(settings or []), *([f"precision={precision}"] if precision else [])]
+
+
 @contextmanager
 def bar(what: str, total: int | None, done: int = 0) -> Iterator[Advance]:
     """Show one bar on standard error: a `hubblefork.io.Progress`."""
+    from rich import progress
+    from rich.console import Console
+
     columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        RemainingColumn(),
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description:<24}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
+    with progress.Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
         task = bars.add_task(what, total=total, completed=done)
         yield lambda steps: bars.advance(task, steps)
+
+
+def show(*things: Any) -> None:
+    """Print tables and lines to the terminal; what a line holds is no markup."""
+    from rich.console import Console
+
+    console = Console()
+    for thing in things:
+        console.print(thing, markup=not isinstance(thing, str))
+
+
+def warn(*lines: str) -> None:
+    """Print warnings on standard error."""
+    for line in lines:
+        typer.secho(f"warning: {line}", fg="yellow", err=True)

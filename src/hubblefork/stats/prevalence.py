@@ -80,8 +80,8 @@ class Fraction:
     where no correction is available. `estimates` has all estimators by name, `table` shows them. A galaxy
     counts when its predictions meet `criterion`, and is true when its votes meet `truth`. `left_out` galaxies
     lack a fraction or were not asked often enough (`clean`). `bins` has the fraction in each bin (low, high)
-    of a column, None for a bin without galaxies. `notes` are for the reader. `catalogue`, `tree` and `judged`
-    are what it was estimated from.
+    of the column `binned_by`, None for a bin without galaxies. `notes` are for the reader. `catalogue`,
+    `tree` and `judged` are what it was estimated from.
     """
 
     criterion: Criterion
@@ -98,6 +98,7 @@ class Fraction:
     tree: DecisionTree = field(repr=False)
     judged: Judged = field(repr=False)
     bins: Mapping[tuple[float, float], Fraction | None] = field(default_factory=dict)
+    binned_by: str = ""
 
     @property
     def galaxies(self) -> int:
@@ -170,8 +171,8 @@ class Fraction:
         """Return the rate per galaxy, or per volume with a number density; see `rates`."""
         return list(self.rates(t_obs, density).values())[-1]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the quoted and every estimator in the shape that `hubblefork mergers --json` prints."""
+    def as_json(self, rates: Mapping[str, Rate] | None = None) -> dict[str, Any]:
+        """Return the quoted and every estimator, and rates, as `hubblefork mergers --json` prints them."""
         entries: dict[str, Any] = {
             "default": {"estimator": self.estimator, **_numbers(self.estimate)},
             "estimators": {name: _entry(estimate, self.level) for name, estimate in self.estimates.items()},
@@ -182,6 +183,8 @@ class Fraction:
                 | (part.as_json() if part else {})
                 for (low, high), part in self.bins.items()
             ]
+        if rates:
+            entries["rates"] = {name: rate.as_json() for name, rate in rates.items()}
         return entries
 
 
@@ -247,7 +250,10 @@ def fraction(
         raise CatalogueError(
             f"none of the {len(table)} galaxies is left: they lack fractions or were not well asked"
         )
-    return replace(whole, bins=_in_bins(table, judged, bins, column, measured)) if bins else whole
+    if not bins:
+        return whole
+    chosen = parse_bins(bins, table, column) if isinstance(bins, str) else bins
+    return replace(whole, bins=_in_bins(table, judged, chosen, measured), binned_by=chosen.name)
 
 
 def columns_to_read(
@@ -356,12 +362,9 @@ def _scored(
 def _in_bins(
     table: pa.Table,
     judged: Judged,
-    bins: str | Bins,
-    column: str,
+    bins: Bins,
     measure: Callable[[pa.Table, Judged], Fraction | None],
 ) -> dict[tuple[float, float], Fraction | None]:
-    if isinstance(bins, str):
-        bins = parse_bins(bins, table, column)
     place = bins.place(numbers_of(table, bins.column))
     near = [judged] * (len(bins.edges) - 1)
     if isinstance(judged, JudgedGalaxies) and bins.column in judged.columns.column_names:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy import units
@@ -88,6 +89,12 @@ class Rate:
     low: units.Quantity
     high: units.Quantity
     level: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the numbers and their unit."""
+        interval = [self.low.value, self.high.value]
+        unit = str(self.value.unit)
+        return {"value": self.value.value, "interval": interval, "level": self.level, "unit": unit}
 
 
 def parse_time(text: str) -> Time:

@@ -1,15 +1,173 @@
-"""The commands that use a trained network: classify, predict, evaluate, mergers, export."""
+"""The commands of networks: train, tune, finetune; classify, predict, evaluate, mergers, export."""
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from hubblefork.cli.options import USE, Device, Model, Views
+import hubblefork as hf
+from hubblefork.cli.terminal import (
+    LEARN,
+    USE,
+    Data,
+    Device,
+    Memory,
+    Model,
+    Precision,
+    RecipeName,
+    Settings,
+    Test,
+    Tree,
+    Validation,
+    Views,
+    Weights,
+    bar,
+    settings_of,
+    show,
+)
 
 app = typer.Typer()
+
+
+@app.command(rich_help_panel=LEARN)
+def train(
+    data: Data,
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
+    folds: Annotated[
+        int, typer.Option(help="Cross validation: one run for each of this number of folds.")
+    ] = 0,
+    salt: Annotated[
+        str, typer.Option(help="The name of the folds. Another salt gives other folds.")
+    ] = "folds",
+    settings: Settings = None,
+    weights: Weights = None,
+    precision: Precision = "",
+    memory: Memory = "",
+    device: Device = "",
+    devices: Annotated[int, typer.Option(help="Devices (on a CPU: processes) of each node.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Nodes, started by torchrun or SLURM.")] = 1,
+) -> None:
+    """Train a recipe, once or once a fold. Called again after an interruption, it goes on.
+
+    Example: hubblefork train data/ --recipe lab-cnn --out runs/lab-cnn --set epochs=20
+    """
+    from hubblefork.api import models
+    from hubblefork.api.judging import crossval
+    from hubblefork.cli.tables import folds_table, trained_text
+    from hubblefork.network.training import is_first
+
+    changes = settings_of(settings, precision)
+    if folds:
+        hardware, chosen = models.hardware(device, memory), models.recipe_of(recipe, changes)
+        crossed = crossval(
+            data, chosen, out, folds=folds, salt=salt, weights=weights, hardware=hardware, progress=bar
+        )
+        show(folds_table(crossed))
+        typer.echo(out / "out_of_fold.parquet")
+        return
+    hf.train(
+        data,
+        recipe,
+        out,
+        settings=changes,
+        weights=weights,
+        memory=memory,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        progress=bar,
+    )
+    if is_first():
+        typer.echo(trained_text(out))
+
+
+@app.command(rich_help_panel=LEARN)
+def tune(
+    data: Data,
+    recipe: RecipeName,
+    out: Annotated[
+        Path, typer.Option(help="The folder of trials and best recipe. Called again, it goes on.")
+    ],
+    trials: Annotated[int, typer.Option(help="Trials of the study, of all workers together.")] = 20,
+    budget: Annotated[str, typer.Option(help="How long this worker takes trials: 90s, 30min, 2h.")] = "",
+    storage: Annotated[
+        str, typer.Option(help="URL that workers share: sqlite:///…, postgresql://…, journal:PATH, redis://…")
+    ] = "",
+    name: Annotated[str, typer.Option(help="The study's name in the storage. Default: the recipe's.")] = "",
+    space: Annotated[Path | None, typer.Option(help="TOML table of the search space.")] = None,
+    settings: Settings = None,
+    weights: Weights = None,
+    precision: Precision = "",
+    memory: Memory = "",
+    device: Device = "",
+) -> None:
+    """Search better settings of a recipe with Optuna. Several workers can share one study.
+
+    Example: hubblefork tune data/ --recipe vgg7 --trials 20 --budget 2h --out tuning/
+    """
+    from hubblefork.studies.tuned import write_tuning_page
+
+    tuned = hf.tune(
+        data,
+        recipe,
+        out,
+        trials=trials,
+        budget=budget,
+        storage=storage,
+        name=name,
+        space=space,
+        settings=settings_of(settings, precision),
+        weights=weights,
+        memory=memory,
+        device=device,
+        progress=bar,
+    )
+    counts = ", ".join(f"{tuned.count(state)} {state}" for state in ("complete", "pruned", "fail", "waiting"))
+    best = "" if tuned.best is None else f"; {out / 'best.toml'}: {tuned.best.description}"
+    typer.echo(f"{counts}{best}\n{write_tuning_page(tuned, out / 'report')}")
+
+
+@app.command(rich_help_panel=LEARN)
+def finetune(
+    model: Model,
+    cutouts: Annotated[Path, typer.Argument(help="A zip or tar of images, or a folder of them.")],
+    labels: Annotated[Path, typer.Argument(help="CSV or Parquet: galaxy_id, and numbers from 0 to 1.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
+    tree: Tree = "",
+    columns: Annotated[str, typer.Option(help="The columns to learn: ring,bar. Default: all.")] = "",
+    settings: Settings = None,
+    test: Test = 20,
+    validation: Validation = 20,
+    device: Device = "",
+) -> None:
+    """Teach a trained network a few hundred labels of your own. Called again, it goes on.
+
+    Example: hubblefork finetune runs/lab-cnn cutouts/ labels.csv --out runs/mine
+    """
+    from hubblefork.cli.tables import trained_text
+
+    if tree and columns:
+        raise typer.BadParameter(
+            "--columns are single columns; a --tree has its own columns: give one of them"
+        )
+    hf.finetune(
+        model,
+        cutouts,
+        labels,
+        out,
+        tree=tree,
+        columns=[name.strip() for name in columns.split(",") if name.strip()],
+        settings=settings or [],
+        test=test,
+        validation=validation,
+        device=device,
+        progress=bar,
+    )
+    typer.echo(f"{trained_text(out)}\nNext: hubblefork evaluate {out}")
 
 
 @app.command(rich_help_panel=USE)
@@ -29,7 +187,6 @@ def classify(
     Example: hubblefork classify my_galaxy.jpg
     """
     from hubblefork.api import models
-    from hubblefork.cli.terminal import bar
 
     table = models.classify_all(images, run or "fork", views=views, device=device, progress=bar)
     for reason in table.rejects.values():
@@ -70,11 +227,19 @@ def predict(
     Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
     hubblefork predict fork tiles/*.tar --views 16 --out catalogue.parquet
     """
-    from hubblefork.api import models
-    from hubblefork.cli.terminal import bar
+    from hubblefork.api.models import write_predictions
 
-    how: dict[str, Any] = {"kaggle": kaggle, "views": views, "others": others or [], "interval": intervals}
-    made = models.write_predictions(model, sources, out, **how, device=device, progress=bar)
+    made = write_predictions(
+        model,
+        sources,
+        out,
+        views=views,
+        interval=intervals,
+        others=others or [],
+        kaggle=kaggle,
+        device=device,
+        progress=bar,
+    )
     typer.echo(f"{made.path}: {made.galaxies} galaxies, {len(made.rejects)} images could not be read")
 
 
@@ -97,21 +262,19 @@ def evaluate(
     hubblefork evaluate runs/lab-cnn --shift images_test_rev1.zip --out shift.parquet
     """
     from hubblefork.api import judging
-    from hubblefork.cli.tables import baselines_table, evaluation_tables, show
-    from hubblefork.cli.terminal import bar
+    from hubblefork.cli.tables import evaluation_tables, totals_table
 
     if (shift is None) != (out is None):
         raise typer.BadParameter("--shift and --out go together: images, and the catalogue of their scores")
     if shift is not None and out is not None:
         _shift(run, shift, out, device)
     elif baselines:
-        show(baselines_table(judging.evaluate_baselines(run, part)))
+        show(totals_table(judging.evaluate_baselines(run, part)))
     else:
-        show(*evaluation_tables(judging.evaluate(run, part, views=views, device=device, progress=bar)))
+        show(*evaluation_tables(hf.evaluate(run, part, views=views, device=device, progress=bar)))
 
 
 def _shift(run: Path, images: Path, out: Path, device: str) -> None:
-    from hubblefork.cli.terminal import bar
     from hubblefork.studies.shift import judge_survey
 
     test = judge_survey(run, images, out, device=device, progress=bar)
@@ -171,14 +334,13 @@ def mergers(
 
     Example: hubblefork mergers predictions.parquet --threshold 0.3 --time 0.2-0.4
     """
-    from hubblefork.api import fractions
-    from hubblefork.cli.tables import fraction_lines, fraction_text, show
+    from hubblefork.cli.tables import fraction_lines, rate_lines
 
     if where and predicted_threshold is not None:
         raise typer.BadParameter("--predicted-threshold goes with --answer, not with --where")
     if density and not time:
         raise typer.BadParameter("--density makes a rate by volume, which needs --time as well")
-    result = fractions.fraction(
+    result = hf.fraction(
         catalogue,
         where or (answer, threshold),
         threshold=predicted_threshold,
@@ -191,13 +353,16 @@ def mergers(
         level=level,
     )
     rates = result.rates(time, density) if time else {}
-    binned_by = bins.partition(":")[0]
     if json:
-        typer.echo(fraction_text(result, rates))
+        typer.echo(dumps(result.as_json(rates), indent=2, allow_nan=False))
     else:
-        show(*fraction_lines(catalogue, result, binned_by, rates, time))
+        show(*fraction_lines(catalogue, result), *rate_lines(rates, time))
+        for warning in result.warnings():
+            typer.secho(f"warning: {warning}", fg="yellow")
     if figures:
-        fractions.draw(result, figures, rate=rates.get("per_volume"), column=binned_by)
+        from hubblefork.api.fractions import draw
+
+        draw(result, figures, rate=rates.get("per_volume"))
 
 
 @app.command(rich_help_panel=USE)
@@ -212,9 +377,7 @@ def export(
     Example: hubblefork export runs/lab-cnn --out lab-cnn.onnx
     hubblefork export runs/resnet50-lora --out resnet50-lora.safetensors
     """
-    from hubblefork.api import models
-
-    difference = models.export(model, out, side=side, half=half)
+    difference = hf.export(model, out, side=side, half=half)
     typer.echo(out)
     if difference is not None:
         typer.echo(f"uint8 (galaxy, {side}, {side}, 3) in; at most {difference:.1g} from PyTorch")
