@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from hubblefork.errors import DiskError
-from hubblefork.pages.panels import places_of as places
 from hubblefork.pages.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
 from hubblefork.pages.tables import plain
 
@@ -46,12 +45,6 @@ def test_wrapped_lines_fit():
     )
     assert len(lines) > 2
     assert all(text_width(line, SMALL) <= 1.2 for line in lines)
-
-
-def test_places_hold_every_answer_once(tree):
-    cells = {(p.row, p.column + k) for p in places(tree) for k in range(p.answers)}
-    assert len(cells) == len(tree.columns)
-    assert max(column for _, column in cells) < 7
 
 
 def test_plain_numbers_are_json():

@@ -17,7 +17,7 @@ def longest_way(tree, number):
 
 
 def boxes(figure):
-    return [artist for artist in figure.artists if isinstance(artist, FancyBboxPatch)]
+    return [artist for artist in figure.axes[0].patches if isinstance(artist, FancyBboxPatch)]
 
 
 def test_levels_are_the_longest_ways(tree):
@@ -28,7 +28,7 @@ def test_levels_are_the_longest_ways(tree):
 
 def test_every_question_and_answer_can_be_read(tree):
     figure, numbers = decision_tree(tree)
-    words = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+    words = " ".join(text.get_text().replace("\n", " ") for text in figure.axes[0].texts)
     for question in tree.questions:
         assert question.text in words
         assert all(answer.text in words for answer in question.answers)
@@ -55,7 +55,7 @@ def test_roots_are_framed_dark_and_shares_written(tree):
     dark = [box for box in boxes(figure) if box.get_edgecolor()[:3] == pytest.approx((0x1A / 255,) * 3)]
     assert INK == "#1a1a1a"
     assert len(dark) == sum(question.root for question in tree.questions) == 2
-    written = [text.get_text() for text in figure.texts]
+    written = [text.get_text() for text in figure.axes[0].texts]
     assert "smooth\n0%" in written
     assert "can't tell\n(arms)\n–" in written
     assert numbers["shares"]["cannot_tell_arms"] is None
@@ -75,4 +75,4 @@ def test_edges_join_into_one_where_all_answers_go_the_same_way():
         ),
     )
     figure, _ = decision_tree(tree)
-    assert len([artist for artist in figure.artists if isinstance(artist, PathPatch)]) == 2
+    assert len([artist for artist in figure.axes[0].patches if isinstance(artist, PathPatch)]) == 2

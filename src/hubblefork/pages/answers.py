@@ -1,145 +1,205 @@
-"""The figures of a run, answer by answer and epoch by epoch; each returns the figure and its numbers."""
+"""The figures that show every answer, grouped by question; each returns the figure and its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from hubblefork.pages.panels import answer_rows, panels_by_question, question_brackets, unit_axis
-from hubblefork.pages.plots import Panel, Series, curves, intervals
+from hubblefork.pages.plots import (
+    POINTS,
+    Panel,
+    Series,
+    bounded,
+    draw_image,
+    intervals,
+    page_axes,
+    sides,
+    write,
+)
 from hubblefork.pages.style import (
     BLUE,
     DENSITY,
     FAINT,
     GREY,
     INK,
+    LINE,
     ORANGE,
     PAGE,
     SERIES,
+    SIGNED,
     SMALL,
     VERMILION,
     Drawing,
     in_house_style,
+    new_figure,
+    text_width,
+    wrapped,
 )
-from hubblefork.pages.tables import plain
-from hubblefork.stats.metrics import Reliability, reliability_of
+from hubblefork.pages.tables import decimal, plain
+from hubblefork.stats.metrics import Reliability, reliability_of, rmse
 from hubblefork.zoo import DecisionTree
 
+COLUMNS, FEWEST = 7, 3
+LEFT, RIGHT, TOP, BOTTOM = 0.45, 0.08, 0.05, 0.42  # margins in inches
+GAP, ROW_GAP, PAD = 0.13, 0.26, 0.05
 CELLS = 40
 BASELINE_STYLES = tuple(
     {"marker": marker, "markersize": size, "color": colour, "markeredgewidth": 1.4}
     for marker, size, colour in (("|", 8, VERMILION), ("D", 3, ORANGE), ("x", 4, GREY), ("^", 4, INK))
 )
-MEASURES = {"rmse": "RMSE of the joint fractions", "agreement": "agreement on the highest answer"}
-PARTS = ("train", "validation")
+FLIP = 0.6  # from this absolute correlation on, letters are white
+CORRELATION: dict[str, Any] = {"norm": Normalize(-1, 1), "cmap": SIGNED}
+
+
+def places_of(tree: DecisionTree, columns: int = COLUMNS) -> list[tuple[int, int]]:
+    """Return row and first column of each question: in order, as many whole questions to a row as fit."""
+    columns = max(columns, *(len(question.answers) for question in tree.questions))
+    places: list[tuple[int, int]] = []
+    row = column = 0
+    for question in tree.questions:
+        if column + len(question.answers) > columns:
+            row, column = row + 1, 0
+        places.append((row, column))
+        column += len(question.answers)
+    return places
+
+
+def answer_panels(
+    tree: DecisionTree, xlabel: str = "", ylabel: str = "", *, footer: float = 0.0, row_gap: float = ROW_GAP
+) -> tuple[Figure, list[Axes]]:
+    """Return a page-wide figure and one axes per answer, in the tree's order.
+
+    Panels are square, share their axes' meaning, and carry the answer as title under the question they belong
+    to. `footer` leaves that many inches free at the bottom (a colour bar, a legend), `row_gap` between rows.
+    """
+    places, counts = places_of(tree), [len(question.answers) for question in tree.questions]
+    used = max(column + count for (_, column), count in zip(places, counts, strict=True))
+    step = (PAGE - LEFT - RIGHT) / max(used, FEWEST)
+    side = step - GAP
+    heads = [
+        wrapped(_heading(tree, number), count * step - GAP, SMALL) for number, count in enumerate(counts)
+    ]
+    titles = [wrapped(answer.text, side + GAP / 2, SMALL) for answer in tree.answers]
+    row_of = [places[question][0] for question in tree.question_of]
+    rows = range(places[-1][0] + 1)
+    above = [_height(heads, [row for row, _ in places], row) for row in rows]
+    below = [_height(titles, row_of, row) + side + row_gap for row in rows]
+    tops = [TOP + sum(above[:row]) + sum(below[:row]) for row in rows]
+    height = TOP + sum(above) + sum(below) - row_gap + BOTTOM + footer
+    figure = new_figure(PAGE, height, layout=None)
+    axes: list[Axes] = []
+    lowest = {
+        column + k: row for (row, column), count in zip(places, counts, strict=True) for k in range(count)
+    }
+    for (row, column), count, text in zip(places, counts, heads, strict=True):
+        left, top = LEFT + column * step, height - tops[row] - above[row]
+        figure.text(left / PAGE, (top + PAD) / height, text, fontsize=SMALL, va="bottom", linespacing=1.15)
+        ends, rule = [left / PAGE, (left + count * step - GAP) / PAGE], (top + PAD / 2) / height
+        figure.add_artist(Line2D(ends, [rule, rule], color=GREY, linewidth=0.5))
+        for k in range(count):
+            box = (
+                (left + k * step) / PAGE,
+                (top + row_gap - below[row]) / height,
+                side / PAGE,
+                side / height,
+            )
+            axes.append(figure.add_axes(box))
+            axes[-1].set_title(titles[len(axes) - 1], fontsize=SMALL, pad=2)
+            axes[-1].tick_params(labelleft=column + k == 0, labelbottom=row == lowest[column + k])
+    centre = (LEFT + (used * step - GAP) / 2) / PAGE
+    figure.text(centre, (footer + 0.06) / height, xlabel, ha="center", va="bottom")
+    middle = (footer + BOTTOM + height - TOP) / 2 / height
+    figure.text(0.02 / PAGE, middle, ylabel, ha="left", va="center", rotation=90)
+    return figure, axes
+
+
+def _height(texts: Sequence[str], rows: Sequence[int], row: int) -> float:
+    """Return the height of the tallest of the texts that stand in a row, in inches."""
+    lines = max(text.count("\n") + 1 for text, own in zip(texts, rows, strict=True) if own == row)
+    return LINE * lines + 1.5 * PAD
+
+
+def _heading(tree: DecisionTree, number: int) -> str:
+    question = tree.questions[number]
+    return f"{question.task} {question.text}".strip()
+
+
+def _unit_axis(axes: Axes, which: str) -> None:
+    getattr(axes, f"set_{which}lim")(-0.02, 1.02)
+    getattr(axes, f"set_{which}ticks")((0, 0.5, 1), ("0", "0.5", "1"))
+
+
+def _note(axes: Axes, text: str, *, right: bool = False) -> None:
+    """Write a text into the upper left or upper right corner of a panel."""
+    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
+    style: dict[str, Any] = {
+        "fontsize": SMALL,
+        "linespacing": 1.1,
+        "bbox": box if text else None,
+        "zorder": 1.5,
+    }
+    place = (0.96, 0.96, "right") if right else (0.04, 0.96, "left")
+    axes.text(*place[:2], text, transform=axes.transAxes, va="top", ha=place[2], **style)
+
+
+def _colour_bar(figure: Figure, colours: ScalarMappable, label: str) -> None:
+    """Draw a colour bar at the foot of a page, with a label left of it."""
+    height = figure.get_size_inches()[1]
+    box = figure.add_axes((0.36, 0.27 / height, 0.34, 0.07 / height))
+    bar = figure.colorbar(colours, cax=box, orientation="horizontal")
+    bar.outline.set_linewidth(0.4)
+    bar.ax.text(-0.03, 0.5, label, transform=bar.ax.transAxes, ha="right", va="center")
 
 
 @in_house_style
 def predicted_against_volunteers(tree: DecisionTree, predicted: NDArray, volunteers: NDArray) -> Drawing:
     """Draw, for every answer, predicted against volunteers' joint fractions as a 2-D histogram.
 
-    Both arrays are (galaxy, answer). Cells are counted over 40 × 40 bins of [0, 1]² on one
-    logarithmic colour scale; each panel states its RMSE and Pearson's r. Returns per answer: n,
-    rmse, r, and the occupied cells.
+    Both arrays are (galaxy, answer). Cells are counted over 40 × 40 bins of [0, 1]² on one logarithmic colour
+    scale; each panel states its RMSE and Pearson's r. Returns per answer: n, rmse, r, the occupied cells.
     """
     edges = np.linspace(0, 1, CELLS + 1)
     known = ~(np.isnan(predicted) | np.isnan(volunteers))
     pairs = [(volunteers[k, i], predicted[k, i]) for i, k in enumerate(known.T)]
     counts = [np.histogram2d(x, y, bins=(edges, edges))[0] for x, y in pairs]
     norm = LogNorm(1, max(2.0, max(count.max() for count in counts)))
-    figure, panels = panels_by_question(
-        tree, xlabel="volunteers' joint fraction", ylabel="predicted joint fraction", footer=0.42
-    )
+    labels = "volunteers' joint fraction", "predicted joint fraction"
+    figure, panels = answer_panels(tree, *labels, footer=0.42)
     answers: dict[str, Any] = {}
     for axes, name, (x, y), count in zip(panels, tree.columns, pairs, counts, strict=True):
-        _density_panel(axes, count, norm)
-        answers[name] = {"n": len(x), **_closeness(x, y), "cells": _occupied(count)}
-        _write_closeness(axes, answers[name])
-    _density_bar(figure, norm)
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, zorder=-1)
+        # an image keeps the cells of a panel one object of the PDF: a mesh is far slower to write
+        cells: Any = {"origin": "lower", "extent": (0, 1, 0, 1), "aspect": "auto"}
+        axes.imshow(np.ma.masked_equal(count.T, 0), **cells, norm=norm, cmap=DENSITY)
+        _unit_axis(axes, "x")
+        _unit_axis(axes, "y")
+        error, r = _closeness(x, y)
+        answers[name] = {"n": len(x), "rmse": error, "r": r, "cells": _occupied(count)}
+        _note(axes, f"RMSE {error:.3f}\nr {decimal(r, 2)}" if len(x) else "no labels")
+    _colour_bar(figure, ScalarMappable(norm, DENSITY), "galaxies per cell")
     return figure, plain({"bins": CELLS, "answers": answers})
 
 
-def _density_panel(axes: Axes, count: NDArray, norm: LogNorm) -> None:
-    """Draw the cells as an image: a rasterised mesh keeps a page of pixels a panel while a PDF is made."""
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, zorder=-1)
-    cells = np.ma.masked_equal(count.T, 0)
-    axes.imshow(cells, norm=norm, cmap=DENSITY, origin="lower", extent=(0, 1, 0, 1), aspect="auto")
-    unit_axis(axes, "x")
-    unit_axis(axes, "y")
-
-
-def _closeness(x: NDArray, y: NDArray) -> dict[str, float]:
+def _closeness(x: NDArray, y: NDArray) -> tuple[float, float]:
+    """Return the RMSE and Pearson's r of two columns (galaxy,), NaN where there is none."""
     if not len(x):
-        return {"rmse": np.nan, "r": np.nan}
-    varied = len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0
-    r = np.corrcoef(x, y)[0, 1] if varied else np.nan
-    return {"rmse": float(np.sqrt(np.mean((x - y) ** 2))), "r": float(r)}
-
-
-def _write_closeness(axes: Axes, closeness: Mapping[str, Any]) -> None:
-    if not closeness["n"]:
-        _no_labels(axes)
-        return
-    r = "r –" if np.isnan(closeness["r"]) else f"r {closeness['r']:.2f}"
-    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
-    text = f"RMSE {closeness['rmse']:.3f}\n{r}"
-    place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "bbox": box}
-    axes.text(0.04, 0.97, text, fontsize=SMALL, linespacing=1.1, **place)
-
-
-def _no_labels(axes: Axes) -> None:
-    axes.text(0.5, 0.5, "no labels", transform=axes.transAxes, ha="center", fontsize=SMALL, color=GREY)
+        return np.nan, np.nan
+    varied = np.ptp(x) > 0 and np.ptp(y) > 0
+    return rmse(y[:, None], x[:, None]), float(np.corrcoef(x, y)[0, 1]) if varied else np.nan
 
 
 def _occupied(count: NDArray) -> dict[str, list[int]]:
     x, y = np.nonzero(count)
     return {"x": x.tolist(), "y": y.tolist(), "count": count[x, y].astype(int).tolist()}
-
-
-def _density_bar(figure: Figure, norm: LogNorm) -> None:
-    height = figure.get_size_inches()[1]
-    box = figure.add_axes((0.36, 0.27 / height, 0.34, 0.07 / height))
-    bar = figure.colorbar(ScalarMappable(norm=norm, cmap=DENSITY), cax=box, orientation="horizontal")
-    bar.outline.set_linewidth(0.4)
-    bar.ax.text(-0.03, 0.5, "galaxies per cell", transform=bar.ax.transAxes, ha="right", va="center")
-
-
-@in_house_style
-def rmse_per_answer(
-    tree: DecisionTree,
-    rmse: NDArray,
-    *,
-    baselines: Mapping[str, NDArray],
-    low: NDArray | None = None,
-    high: NDArray | None = None,
-) -> Drawing:
-    """Draw the RMSE of every answer as a bar, with the baselines as marks in the same row.
-
-    `rmse`, `low`, `high` (an interval) and each baseline have shape (answer,). Returns them.
-    """
-    rows = answer_rows(tree)
-    series = [Series("network", rmse, rows, low, high, {"color": BLUE}, bar=0.72)]
-    for (name, values), style in zip(baselines.items(), BASELINE_STYLES, strict=False):
-        series.append(Series(name, values, rows, style=style))
-    panel = Panel(series, "RMSE of the joint fraction", xlim=(0, None))
-    figure, _ = _rows_of_answers(tree, panel, rows)
-    numbers = {"rmse": rmse, "low": low, "high": high, "baselines": dict(baselines)}
-    return figure, plain({"answers": list(tree.columns), **numbers})
-
-
-def _rows_of_answers(tree: DecisionTree, panel: Panel, rows: NDArray) -> Drawing:
-    names = [answer.text for answer in tree.answers]
-    figure, numbers = intervals(names, [panel], places=rows, width=PAGE * 0.8, each=0.155)
-    question_brackets(figure.axes[0], tree, rows)
-    return figure, numbers
 
 
 @in_house_style
@@ -151,41 +211,95 @@ def reliability(tree: DecisionTree, predicted: NDArray, volunteers: NDArray) -> 
     calibration error, in brackets what chance alone would give, and the number of galaxies in a bin. Returns
     these and the bins of every answer.
     """
-    figure, panels = panels_by_question(
-        tree, xlabel="predicted joint fraction", ylabel="volunteers' mean joint fraction"
-    )
+    figure, panels = answer_panels(tree, "predicted joint fraction", "volunteers' mean joint fraction")
     answers: dict[str, Any] = {}
+    ticks, root = (0, 0.1, 0.5, 1), (lambda value: np.sqrt(np.clip(value, 0, None)), np.square)
     for axes, name, x, y in zip(panels, tree.columns, predicted.T, volunteers.T, strict=True):
         binned = reliability_of(x, y)
-        _square_root_axes(axes)
-        _reliability_panel(axes, binned)
+        for side in "xy":
+            getattr(axes, f"set_{side}scale")("function", functions=root)
+            getattr(axes, f"set_{side}lim")(0, 1.02)
+            getattr(axes, f"set_{side}ticks")(ticks, [f"{tick:g}" for tick in ticks])
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, zorder=0)
+        _draw_bins(axes, binned)
         errors = {"error": binned.error, "error_by_chance": binned.error_by_chance}
         answers[name] = {**asdict(binned), **errors}
     return figure, plain({"answers": answers})
 
 
-def _square_root_axes(axes: Axes) -> None:
-    functions = (lambda value: np.sqrt(np.clip(value, 0, None)), np.square)
-    axes.set_xscale("function", functions=functions)
-    axes.set_yscale("function", functions=functions)
-    ticks = (0, 0.1, 0.5, 1)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-
-
-def _reliability_panel(axes: Axes, binned: Reliability) -> None:
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, zorder=0)
+def _draw_bins(axes: Axes, binned: Reliability) -> None:
     if binned.error is None or binned.error_by_chance is None:
-        _no_labels(axes)
-        return
+        return _note(axes, "no labels")
     error = np.nan_to_num(binned.standard_error)
     below = np.minimum(error, binned.volunteers)
     style: dict[str, Any] = {"fmt": "o-", "color": BLUE, "elinewidth": 0.9, "markersize": 2, "linewidth": 0.7}
     axes.errorbar(binned.predicted, binned.volunteers, [below, error], **style)
     errors = [f"{value:.3f}".removeprefix("0") for value in (binned.error, binned.error_by_chance)]
-    text = f"{errors[0]} ({errors[1]})\n{binned.galaxies.max()} a bin"
-    axes.text(0.05, 0.97, text, transform=axes.transAxes, va="top", fontsize=SMALL, linespacing=1.1)
+    return _note(axes, f"{errors[0]} ({errors[1]})\n{binned.galaxies.max()} a bin")
+
+
+@in_house_style
+def histograms(
+    tree: DecisionTree,
+    samples: Mapping[str, NDArray],
+    *,
+    bins: int = 25,
+    notes: Sequence[str] | None = None,
+) -> Drawing:
+    """Draw, for every answer, the normalised histogram of its fractions, in one or several samples.
+
+    `samples` maps a name ("train") to fractions (galaxy, answer). The first is filled, the others are
+    outlines; densities integrate to 1 and share one logarithmic axis, since most answers are rare. `notes`
+    is one short text per answer, written in its panel. Returns the edges and, per sample and answer, n and
+    the densities.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    numbers = {
+        name: {
+            answer: {"n": int(np.sum(~np.isnan(column))), "density": _density(column, edges)}
+            for answer, column in zip(tree.columns, values.T, strict=True)
+        }
+        for name, values in samples.items()
+    }
+    labels = "joint fraction", "normalised number of galaxies (area 1)"
+    figure, panels = answer_panels(tree, *labels, footer=0.24 if len(samples) > 1 else 0.0)
+    lines = [{key: line[key] for key in ("color", "linestyle")} for line in SERIES]
+    values = np.array([[entry["density"] for entry in sample.values()] for sample in numbers.values()])
+    for axes, densities, note in zip(panels, values.swapaxes(0, 1), notes or [""] * len(panels), strict=True):
+        axes.stairs(densities[0], edges, fill=True, color=BLUE, alpha=0.35, linewidth=0)
+        for density, line in zip(densities, lines, strict=False):
+            axes.stairs(density, edges, linewidth=0.9, **line)
+        _unit_axis(axes, "x")
+        axes.set_yscale("log")
+        axes.set_ylim(values[values > 0].min(initial=1.0) / 1.6, values.max() * 1.6)
+        axes.yaxis.minorticks_off()
+        _note(axes, note, right=True)
+    if len(samples) > 1:
+        handles = [Line2D([], [], label=name, **line) for name, line in zip(samples, lines, strict=False)]
+        figure.legend(handles=handles, loc="lower center", ncols=len(samples))
+    return figure, plain({"edges": edges, "samples": numbers})
+
+
+def _density(column: NDArray, edges: NDArray) -> NDArray:
+    counts = np.histogram(column[~np.isnan(column)], edges)[0]
+    return counts / max(counts.sum(), 1) / np.diff(edges)
+
+
+@in_house_style
+def rmse_per_answer(
+    tree: DecisionTree, estimates: Sequence[Any], *, baselines: Mapping[str, NDArray]
+) -> Drawing:
+    """Draw the RMSE of every answer as a bar with its interval, the baselines as marks in the same row.
+
+    `estimates` (answer,) are as for `plots.bounded`; each baseline has shape (answer,). Returns them.
+    """
+    rows = _answer_rows(tree)
+    series = [bounded("network", rows, estimates, rows=True, style={"color": BLUE}, bar=0.72)]
+    for (name, values), style in zip(baselines.items(), BASELINE_STYLES, strict=False):
+        series.append(Series(name, values, rows, style=style))
+    figure = _rows_of_answers(tree, Panel(series, "RMSE of the joint fraction", xlim=(0, None)))
+    numbers = dict(zip(("rmse", "low", "high"), sides(estimates), strict=True))
+    return figure, plain({"answers": list(tree.columns), **numbers, "baselines": dict(baselines)})
 
 
 @in_house_style
@@ -198,22 +312,17 @@ def coverage_per_answer(
     intervals; shaded is what is within the tolerance of what is stated. A hollow mark is an answer of whose
     intervals more than half are a single number. Returns the numbers drawn.
     """
-    rows = answer_rows(tree)
-    series = []
+    rows, series = _answer_rows(tree), []
     for line, coverage in zip(SERIES, coverages, strict=False):
-        answers = [coverage["answers"][name] for name in tree.columns]
-        single = np.array([answer["single"] > 0.5 for answer in answers])
-        sides = ("value", "interval_95")
-        values, bounds = ([_side_of(answer["found"], side) for answer in answers] for side in sides)
-        value, (low, high) = np.array(values), np.array(bounds).T
+        entries = [coverage["answers"][name] for name in tree.columns]
         for hollow, label in ((False, f"stated {coverage['stated']:g}"), (True, "_hollow")):
-            some = (single == hollow) & ~np.isnan(value)
+            chosen = [k for k, one in enumerate(entries) if one["found"] and (one["single"] > 0.5) == hollow]
             face = {"markerfacecolor": "white"} if hollow else {}
-            style = {**line, "linestyle": "none", "elinewidth": 0.7, "capsize": 0, **face}
-            if some.any() or not hollow:
-                series.append(Series(label, value[some], rows[some], low[some], high[some], style))
+            style = {**line, **POINTS, "elinewidth": 0.7, "capsize": 0, **face}
+            shown = [entries[k]["found"] for k in chosen]
+            series.append(bounded(label, rows[chosen], shown, rows=True, style=style))
     label = "share of galaxies whose interval holds the volunteers' fraction"
-    figure, _ = _rows_of_answers(tree, Panel(series, label, xlim=(None, 1.005)), rows)
+    figure = _rows_of_answers(tree, Panel(series, label, xlim=(None, 1.005)))
     for line, coverage in zip(SERIES, coverages, strict=False):
         stated, axes = coverage["stated"], figure.axes[0]
         axes.axvspan(stated - tolerance, stated + tolerance, color=line["color"], alpha=0.12, linewidth=0)
@@ -221,58 +330,106 @@ def coverage_per_answer(
     return figure, plain({"tolerance": tolerance, "coverages": list(coverages)})
 
 
-def _side_of(estimate: Mapping[str, Any] | None, side: str) -> Any:
-    if estimate is None:
-        return np.nan if side == "value" else (np.nan, np.nan)
-    return estimate[side]
+def _answer_rows(tree: DecisionTree) -> NDArray:
+    """Return the place of each answer in a column of answers, with a gap between questions."""
+    return np.arange(len(tree.columns)) + 0.6 * np.asarray(tree.question_of)
+
+
+def _rows_of_answers(tree: DecisionTree, panel: Panel) -> Figure:
+    """Draw a panel with a row for every answer, and bracket the answers of each question at its right."""
+    names, rows = [answer.text for answer in tree.answers], _answer_rows(tree)
+    figure = intervals([replace(panel, names=names, rows=rows)], width=PAGE * 0.8, each=0.155)
+    axes = figure.axes[0]
+    right: Any = {"transform": axes.get_yaxis_transform(), "color": GREY}
+    for question, answers in zip(tree.questions, tree.slices, strict=True):
+        ends = [rows[answers][0] - 0.4, rows[answers][-1] + 0.4]
+        axes.plot([1.01, 1.01], ends, linewidth=0.6, clip_on=False, **right)
+        axes.text(1.02, np.mean(ends), question.task or question.name, va="center", fontsize=SMALL, **right)
+    return figure
 
 
 @in_house_style
-def learning_curves(
-    rows: Sequence[Mapping[str, float]], *, best_epoch: int | None = None, mean_vote: float | None = None
-) -> Drawing:
-    """Draw RMSE and agreement of training and validation galaxies against the epoch.
+def correlation_matrix(tree: DecisionTree, rho: NDArray) -> Drawing:
+    """Draw the correlations (answer, answer) of all answers; cells of negative ones carry a dash.
 
-    `rows` are those of `metrics.csv`; at least one. `best_epoch` is marked, and so are the epochs that
-    began with another learning rate than the one before, unless most did. `mean_vote` is the RMSE of that
-    baseline on the validation galaxies, drawn as a line. Returns the curves and the marks.
+    Lines part the questions. Cells without a value are left white. Returns the answers and the matrix.
     """
-    names = ("epoch", "learning_rate", *(f"{part}_{measure}" for measure in MEASURES for part in PARTS))
-    columns = {name: np.array([row[name] for row in rows]) for name in names}
-    drops = learning_rate_drops(columns["epoch"], columns["learning_rate"])
-    marked = 2 * len(drops) <= len(rows)
-    baseline = [] if mean_vote is None else [(mean_vote, "mean vote (validation)")]
-    panels = []
-    for measure, label in MEASURES.items():
-        series = [Series(part, columns["epoch"], columns[f"{part}_{measure}"]) for part in PARTS]
-        here = columns["epoch"] == best_epoch
-        if here.any():
-            circle = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none"}
-            style = {**circle, "markeredgecolor": INK}
-            values = columns["epoch"][here], columns[f"validation_{measure}"][here]
-            series.append(Series(f"best epoch ({best_epoch})", *values, style=style))
-        lines = baseline if measure == "rmse" else []
-        panels.append(Panel(series, "epoch", label, xticks="integers", horizontal=lines))
-    figure, _ = curves(panels, size=(PAGE, 2.8))
-    for axes in figure.axes:
-        axes.margins(y=0.12)
-        _mark_drops(axes, drops if marked else [])
-    marks = {"best_epoch": best_epoch, "mean_vote_rmse": mean_vote, "learning_rate_drops": drops}
-    return figure, plain({**columns, **marks, "drops_are_marked": marked})
+    figure = new_figure(PAGE, PAGE * 0.8)
+    axes = figure.add_subplot()
+    axes.imshow(np.ma.masked_invalid(rho), **CORRELATION)
+    axes.set_xticks(range(len(rho)), _codes(tree), rotation=90)
+    axes.set_yticks(range(len(rho)), _names(tree))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(True)
+    below, right = np.nonzero(rho < 0)
+    strong = rho[below, right] < -FLIP
+    for which, colour in ((strong, "white"), (~strong, INK)):
+        axes.scatter(right[which], below[which], marker="_", s=5, linewidth=0.6, color=colour)
+    for answers in tree.slices[1:]:
+        axes.axhline(answers.start - 0.5, color=GREY, linewidth=0.5)
+        axes.axvline(answers.start - 0.5, color=GREY, linewidth=0.5)
+    bar = figure.colorbar(
+        ScalarMappable(**CORRELATION), ax=axes, shrink=0.5, aspect=25, pad=0.02, label="correlation ρ"
+    )
+    bar.outline.set_linewidth(0.4)
+    return figure, plain({"answers": list(tree.columns), "rho": rho})
 
 
-def learning_rate_drops(epochs: NDArray, rates: NDArray) -> list[dict[str, float]]:
-    """Return the epochs whose learning rate differs from that of the epoch before."""
-    return [
-        {"epoch": int(epochs[i]), "from": float(rates[i - 1]), "to": float(rates[i])}
-        for i in range(1, len(rates))
-        if rates[i] != rates[i - 1]
-    ]
+CELL, BETWEEN, HEAD, FOOT = 0.27, 0.22, 0.34, 0.2  # inches
 
 
-def _mark_drops(axes: Axes, drops: Sequence[Mapping[str, float]]) -> None:
-    style: dict[str, Any] = {"fontsize": SMALL, "color": GREY, "ha": "center", "va": "bottom", "rotation": 90}
-    for drop in drops:
-        x = drop["epoch"] - 0.5
-        axes.axvline(x, color=FAINT, linewidth=0.9, zorder=0)
-        axes.text(x, 1.02, f"{drop['to']:.2g}", transform=axes.get_xaxis_transform(), **style)
+@in_house_style
+def correlation_submatrices(tree: DecisionTree, rho: NDArray) -> Drawing:
+    """Draw, for every question, the correlations of its answers, each with its value in hundredths.
+
+    `rho` is (answer, answer). Submatrices stand in rows, as many to a row as fit. Returns per question its
+    answers and the submatrix.
+    """
+    names, corners = _names(tree), []
+    left = top = row = 0.0
+    for answers in tree.slices:
+        label = max(text_width(name, SMALL) for name in names[answers]) + 3 * PAD
+        side = CELL * (answers.stop - answers.start)
+        if left + label + side > PAGE:
+            left, top, row = 0.0, top + row, 0.0
+        corners.append((left + label, top + HEAD, label, side))
+        left, row = left + label + side + BETWEEN, max(row, HEAD + side + FOOT)
+    figure = new_figure(PAGE, top + row + 0.52, layout=None)
+    page, numbers = page_axes(figure), {}
+    for question, answers, corner in zip(tree.questions, tree.slices, corners, strict=True):
+        numbers[question.name] = {
+            "answers": [answer.name for answer in question.answers],
+            "rho": rho[answers, answers],
+        }
+        head = f"{question.task} {question.name.replace('_', ' ')}"
+        _draw_submatrix(page, head, names[answers], _codes(tree)[answers], rho[answers, answers], corner)
+    _colour_bar(figure, ScalarMappable(**CORRELATION), "correlation ρ")
+    return figure, plain(numbers)
+
+
+def _draw_submatrix(
+    page: Axes, head: str, names: Sequence[str], codes: Sequence[str], rho: NDArray, corner: Sequence[float]
+) -> None:
+    """Draw a submatrix: `corner` is left and top, the width of the names left of it, and its side."""
+    left, top, label, side = corner
+    draw_image(page, left, top, side, np.ma.masked_invalid(rho), **CORRELATION)
+    bold = {"fontweight": "bold", "ha": "right", "va": "bottom"}
+    write(page, left + side, top - PAD, wrapped(head, label + side, SMALL), **bold)
+    for k, (name, code) in enumerate(zip(names, codes, strict=True)):
+        middle = CELL * (k + 0.5)
+        write(page, left - PAD / 2, top + middle, name, ha="right", va="center")
+        write(page, left + middle, top + side + PAD / 2, code, ha="center", va="top")
+    for (row, column), value in np.ndenumerate(rho):
+        if np.isfinite(value):
+            colour, text = "white" if abs(value) > FLIP else INK, str(round(100 * value)).replace("-", "−")
+            place = left + CELL * (column + 0.5), top + CELL * (row + 0.5)
+            write(page, *place, text, ha="center", va="center", color=colour)
+
+
+def _codes(tree: DecisionTree) -> list[str]:
+    """Return the short numbers of the answers: 1.1 for Class1.1."""
+    return [column.removeprefix("Class") for column in tree.source_columns]
+
+
+def _names(tree: DecisionTree) -> list[str]:
+    return [f"{answer.text}  {code}" for answer, code in zip(tree.answers, _codes(tree), strict=True)]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from astropy import units
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from hubblefork.pages.plots import Panel, Series, curves, draw_rows, intervals
+from hubblefork.pages.plots import POINTS, Panel, Series, bounded, curves, intervals, sides
 from hubblefork.pages.style import (
     FAINT,
     GREY,
@@ -22,11 +20,10 @@ from hubblefork.pages.style import (
     VERMILION,
     Drawing,
     in_house_style,
-    new_figure,
 )
 from hubblefork.pages.tables import plain
 from hubblefork.stats.detection import Calibration, fitted_chance
-from hubblefork.stats.estimators import INTERVAL, LABELS, LEVEL, MERGER, THRESHOLD, Estimate, count_above
+from hubblefork.stats.estimators import INTERVAL, LABELS, LEVEL, MERGER, THRESHOLD, count_above
 from hubblefork.stats.prevalence import Fraction
 from hubblefork.stats.rates import Rate
 from hubblefork.zoo import DecisionTree
@@ -53,11 +50,12 @@ ESTIMATORS = {
     "isotonic": "isotonic",
     "quantile": "quantile mapping",
 }
-NOMINAL = {"coverage_68%": 0.68, "coverage_95%": 0.95}
+NOMINAL = {"coverage_95%": 0.95, "coverage_68%": 0.68}
+ENDS = ("value", "low", "high")
+TRUE_FRACTION: dict[str, Any] = {"xlabel": "true fraction", "xticks": (0.005, 0.03, 0.2)}
 Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-@in_house_style
 def fraction_against_threshold(
     tree: DecisionTree,
     samples: Mapping[str, NDArray],
@@ -74,26 +72,33 @@ def fraction_against_threshold(
     CatalogueError for a sample without any value.
     """
     series: list[Series] = []
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, dict[str, Any]] = {}
     for name, joint in samples.items():
-        fractions = [count_above(tree, joint, answer=answer, threshold=t) for t in thresholds]
+        counts = [count_above(tree, joint, answer=answer, threshold=t) for t in thresholds]
         keys = ("threshold", "count", "value", "low", "high")
-        columns = {key: np.array([getattr(fraction, key) for fraction in fractions]) for key in keys}
-        total = fractions[0].total
-        numbers[name] = {"total": total, **columns}
-        shares = np.where(columns["count"] > 0, columns["value"], np.nan)
-        label = f"{name} ({total} galaxies)"
-        series.append(Series(label, thresholds, shares, columns["low"], columns["high"], band=True))
+        numbers[name] = {key: np.array([getattr(count, key) for count in counts]) for key in keys}
+        numbers[name]["total"] = counts[0].total
+        series.append(_curve(f"{name} ({counts[0].total} galaxies)", thresholds, counts))
     floor = 0.4 / max(sample["total"] for sample in numbers.values())
     text = tree.answers[tree.column(answer)].text
     labels = f"threshold on the joint fraction of “{text}”", "share of galaxies at or above"
     line = [(marked, f"threshold {marked:g}")]
     panel = Panel(series, *labels, log="y", xlim=(0, 1), ylim=(floor, 1.3), vertical=line)
-    figure, _ = curves([panel], size=(PAGE * 0.72, 3.0), legend="inside")
+    figure = curves([panel], size=(PAGE * 0.72, 3.0), legend="inside")
     return figure, plain({"answer": answer, "interval": INTERVAL, "level": LEVEL, "samples": numbers})
 
 
-@in_house_style
+def _curve(label: str, thresholds: Any, estimates: Sequence[Any], floor: float = 0.0) -> Series:
+    """Return estimates with a band for a logarithmic axis: 0 ends the curve, the band ends at `floor`."""
+    value, low, high = sides(estimates)
+    low = np.where(np.isnan(low), np.nan, np.fmax(low, floor))
+    return Series(label, thresholds, _positive(value), low, high, band=True)
+
+
+def _positive(values: NDArray) -> NDArray[np.float64]:
+    return np.where(values > 0, values, np.nan)
+
+
 def estimators_side_by_side(
     samples: Mapping[str, Fraction], *, truths: Mapping[str, float] | None = None
 ) -> Drawing:
@@ -101,28 +106,28 @@ def estimators_side_by_side(
 
     `truths` maps a sample's name to what its volunteers say, drawn as a line. Returns the numbers of all.
     """
-    names = list(next(iter(samples.values())).estimates)
-    panels = []
+    truths, panels = truths or {}, []
     for name, measured in samples.items():
-        estimates = [measured.estimates[estimator] for estimator in names]
-        value, low, high = (_side(estimates, side) for side in ("value", "low", "high"))
-        default = np.array([estimator == measured.estimator for estimator in names])
+        keys = list(measured.estimates)
         series = []
-        for which, style in ((~default, {}), (default, {"color": INK, "marker": "s"})):
-            sides = (value[which], np.flatnonzero(which), low[which], high[which])
-            series.append(Series("_estimators", *sides, style))
-        truth = (truths or {}).get(name)
-        lines = [] if truth is None else [(truth, "volunteers")]
-        title = f"{name} ({measured.galaxies:,} galaxies)"
-        label = f"fraction with {measured.truth.text}"
-        panels.append(Panel(series, label, title=title, xlim=(0, None), vertical=lines))
-    labels = [LABELS[name] for name in names]
-    figure, _ = intervals(labels, panels, legend="inside", grid=True, absent="not available")
+        for default, style in ((False, {}), (True, {"color": INK, "marker": "s"})):
+            rows = [row for row, key in enumerate(keys) if (key == measured.estimator) == default]
+            estimates = [measured.estimates[keys[row]] for row in rows]
+            series.append(bounded("_estimators", rows, estimates, rows=True, style=style))
+        panel = Panel(
+            series,
+            f"fraction with {measured.truth.text}",
+            title=f"{name} ({measured.galaxies:,} galaxies)",
+            xlim=(0, None),
+            vertical=[(truths[name], "volunteers")] if name in truths else [],
+            names=[LABELS[key] for key in keys],
+        )
+        panels.append(panel)
+    figure = intervals(panels, legend="inside", grid=True, absent="not available")
     numbers = {name: measured.as_json() for name, measured in samples.items()}
-    return figure, plain({"samples": numbers, "volunteers": dict(truths or {})})
+    return figure, plain({"samples": numbers, "volunteers": dict(truths)})
 
 
-@in_house_style
 def estimates_against_threshold(
     swept: Sequence[Fraction], *, marked: float | None = None, votes: NDArray | None = None
 ) -> Drawing:
@@ -133,55 +138,47 @@ def estimates_against_threshold(
     """
     thresholds = np.array([measured.truth.threshold or 0.0 for measured in swept])
     names = {"count": "counted above the threshold", "corrected": "corrected", "quantile": "quantile mapping"}
-    floor, series = 0.4 / swept[0].galaxies, []
-    for name, label in names.items():
-        estimates = [measured.estimates[name] for measured in swept]
-        value, low, high = (_side(estimates, side) for side in ("value", "low", "high"))
-        bounds = np.fmax(low, np.where(np.isnan(low), np.nan, floor)), high
-        series.append(Series(label, thresholds, _positive(value), *bounds, band=True))
+    floor = 0.4 / swept[0].galaxies
+    series = [
+        _curve(label, thresholds, [measured.estimates[name] for measured in swept], floor)
+        for name, label in names.items()
+    ]
     if votes is not None:
-        shares = np.array([np.mean(votes >= threshold) for threshold in thresholds])
-        series.append(Series("volunteers", thresholds, _positive(shares), style=SERIES[4]))
+        series.append(Series("volunteers", thresholds, _shares_above(votes, thresholds), style=SERIES[4]))
     label = f"threshold on the joint fraction of “{swept[0].truth.answer}”"
     lines = [] if marked is None else [(marked, "")]
     panel = Panel(series, label, "fraction of galaxies", log="y", ylim=(floor, 1), vertical=lines)
-    figure, _ = curves([panel], size=(PAGE * 0.72, 3.1), legend="inside")
+    figure = curves([panel], size=(PAGE * 0.72, 3.1), legend="inside")
     estimators = [measured.as_json()["estimators"] for measured in swept]
     return figure, plain({"thresholds": thresholds, "estimators": estimators})
+
+
+def _shares_above(values: NDArray, thresholds: NDArray) -> NDArray[np.float64]:
+    """Return the share of the values at or above each threshold, (threshold,), NaN where there is none."""
+    return _positive(np.mean(values[:, None] >= thresholds, axis=0))
 
 
 @in_house_style
 def fraction_in_bins(binned: Mapping[tuple[float, float], Fraction | None], *, name: str = "") -> Drawing:
     """Draw count and default in each bin with their intervals. Returns both by bin."""
-    there = {edges: measured for edges, measured in binned.items() if measured is not None}
-    low, high = np.array(list(there)).reshape(-1, 2).T
-    counts = [measured.estimates["count"] for measured in there.values()]
-    defaults = [measured.estimate for measured in there.values()]
-    series = []
-    for label, estimates, shift in (("count", counts, -0.06), ("default", defaults, 0.06)):
-        value, lower, upper = (_side(estimates, side) for side in ("value", "low", "high"))
-        place = (low + high) / 2 + shift * (high - low)
-        series.append(Series(label, place, value, lower, upper, {"linestyle": "none"}))
+    measured = {edges: one for edges, one in binned.items() if one is not None}
+    low, high = np.array(list(measured)).reshape(-1, 2).T
+    counts = [one.estimates["count"] for one in measured.values()]
+    defaults = [one.estimate for one in measured.values()]
+    series = [
+        bounded(label, (low + high) / 2 + shift * (high - low), estimates, style=POINTS)
+        for label, estimates, shift in (("count", counts, -0.06), ("default", defaults, 0.06))
+    ]
     panel = Panel(series, name or "bin", "fraction", ylim=(0, None))
-    figure, _ = curves([panel], size=(PAGE * 0.72, 2.8), legend="inside")
+    figure = curves([panel], size=(PAGE * 0.72, 2.8), legend="inside")
     widths = {"color": SERIES[0]["color"], "linewidth": 0.8, "zorder": 0}
-    figure.axes[0].hlines(_side(counts, "value"), low, high, **widths)
+    figure.axes[0].hlines(sides(counts)[0], low, high, **widths)
     numbers = [
-        {"low": low, "high": high, **(measured.as_json() if measured else {})}
-        for (low, high), measured in binned.items()
+        {"low": low, "high": high, **(one.as_json() if one else {})} for (low, high), one in binned.items()
     ]
     return figure, plain({"bins": numbers})
 
 
-def _side(estimates: Sequence[Any], side: str) -> NDArray[np.float64]:
-    return np.array([getattr(one, side) if isinstance(one, Estimate) else np.nan for one in estimates])
-
-
-def _positive(values: NDArray) -> NDArray[np.float64]:
-    return np.where(values > 0, values, np.nan)
-
-
-@in_house_style
 def beside_published(measured: Fraction, *, rate: Rate | None = None) -> Drawing:
     """Draw the default merger fraction and the count with published local ones, logarithmically.
 
@@ -189,74 +186,77 @@ def beside_published(measured: Fraction, *, rate: Rate | None = None) -> Drawing
     Returns all of them.
     """
     quoted = {"default": measured.estimate, "count": measured.estimates["count"]}
-    ours = [(f"this catalogue, {name}", _sides(estimate)) for name, estimate in quoted.items()]
-    rows = {"fractions": [*ours, *((name, ((low + high) / 2, low, high)) for name, low, high in PUBLISHED)]}
+    ours = {
+        f"this catalogue, {name}": dict(zip(ENDS, sides([one])[:, 0], strict=True))
+        for name, one in quoted.items()
+    }
+    published = {
+        name: dict(zip(ENDS, ((low + high) / 2, low, high), strict=True)) for name, low, high in PUBLISHED
+    }
+    rows = {"fractions": ours | published}
     if rate is not None:
-        sides = tuple(side.to_value(RATE_UNIT) for side in (rate.value, rate.low, rate.high))
-        published = [(name, tuple(values)) for name, *values in PUBLISHED_RATES]
-        rows["rates"] = [("this catalogue, default", sides), *published]
-    heights = [len(entries) for entries in rows.values()]
-    figure = new_figure(PAGE * 0.8, sum(0.24 * height + 0.7 for height in heights))
-    panels = figure.subplots(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
+        values = [side.to_value(RATE_UNIT) for side in (rate.value, rate.low, rate.high)]
+        rates = [("this catalogue, default", *values), *PUBLISHED_RATES]
+        rows["rates"] = {name: dict(zip(ENDS, one, strict=True)) for name, *one in rates}
     labels = ("merger fraction", "mergers a Mpc³ and Gyr")
-    for axes, entries, label in zip(panels, rows.values(), labels, strict=False):
-        _published_panel(axes, entries, label)
-    keys = ("value", "low", "high")
+    panels = [_published(entries, label) for entries, label in zip(rows.values(), labels, strict=False)]
+    figure = intervals(panels, width=PAGE * 0.8, each=0.24, legend="", grid=True, stacked=True)
     return figure, plain(
         {
-            quantity: [{"name": name, **dict(zip(keys, sides, strict=True))} for name, sides in entries]
+            quantity: [{"name": name, **one} for name, one in entries.items()]
             for quantity, entries in rows.items()
         }
     )
 
 
-def _sides(estimate: Any) -> tuple[float, ...]:
-    return estimate.value, estimate.low, estimate.high
-
-
-def _published_panel(axes: Axes, entries: Sequence[tuple[str, tuple[float, ...]]], label: str) -> None:
-    """Draw rows of a name, a value and its interval; those of this catalogue in colour."""
-    names = [name for name, _ in entries]
-    value, low, high = np.array([sides for _, sides in entries]).T
-    ours = np.array([name.startswith("this catalogue") for name in names])
-    series = [
-        Series("_", value[which], np.flatnonzero(which), low[which], high[which], style)
-        for which, style in ((ours, {}), (~ours, {"color": GREY, "marker": "D"}))
-    ]
+def _published(entries: Mapping[str, Mapping[str, float]], label: str) -> Panel:
+    """Return rows of a name, a value and its interval; those of this catalogue in colour."""
+    series = []
+    for ours, style in ((True, {}), (False, {"color": GREY, "marker": "D"})):
+        rows = [row for row, name in enumerate(entries) if name.startswith("this catalogue") == ours]
+        estimates = [list(entries.values())[row] for row in rows]
+        series.append(bounded("_", rows, estimates, rows=True, style=style))
+    value, low, high = sides(list(entries.values()))
     limits = max(value[value > 0].min() / 8, 0.8 * low.min()), 1.3 * high.max()
     ticks = [digit * 10.0**power for power in range(-6, 1) for digit in (1, 2, 5)]
     shown = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
-    draw_rows(axes, names, Panel(series, label, log="x", xlim=limits, xticks=shown), grid=True)
+    return Panel(series, label, log="x", xlim=limits, xticks=shown, names=list(entries))
 
 
-@in_house_style
 def regression_to_the_mean(known: Calibration, votes: NDArray, *, threshold: float) -> Drawing:
     """Draw what predictions mean on calibration galaxies: votes against predictions, and the chance of truth.
 
     `votes` are the volunteers' fractions of the calibration galaxies, shape (galaxy,). Left: both, with
     the threshold on either. Right: how many galaxies reach each fraction, by votes and predicted. Returns the
-    isotonic fit and both curves.
+    isotonic fit, both curves, and the shares of either at the threshold.
     """
     assert known.score is not None
     grid = np.linspace(0, max(float(known.score.max()), threshold), 101)
     chance = fitted_chance(known.score, known.truth).predict(grid)
-    steps = np.linspace(0, 1, 101)
-    samples = {"volunteers": votes, "predicted": known.score}
-    shares = {name: np.array([np.mean(values >= step) for step in steps]) for name, values in samples.items()}
-    dots = {"linestyle": "none", "marker": "o", "markersize": 2, "alpha": 0.4}
-    points = Series("_", known.score, votes, style=dots)
-    law = Series(f"chance of votes ≥ {threshold:g} (isotonic)", grid, chance, style={"marker": ""})
+    dots = {**POINTS, "marker": "o", "markersize": 2, "alpha": 0.4}
     grey = {"color": GREY, "linewidth": 0.7, "marker": "", "linestyle": "-"}
-    diagonal = Series("_", [0, 1], [0, 1], style=grey)
+    points = [
+        Series("_", known.score, votes, style=dots),
+        Series(f"chance of votes ≥ {threshold:g} (isotonic)", grid, chance, style={"marker": ""}),
+        Series("_", [0, 1], [0, 1], style=grey),
+    ]
     marks, unit = [(threshold, "")], (-0.02, 1.02)
     labels = "predicted fraction", "volunteers' fraction"
-    left = Panel([points, law, diagonal], *labels, xlim=unit, ylim=unit, vertical=marks, horizontal=marks)
-    series = [Series(name, steps, _positive(values)) for name, values in shares.items()]
+    left = Panel(points, *labels, xlim=unit, ylim=unit, vertical=marks, horizontal=marks)
+    steps, samples = np.linspace(0, 1, 101), {"volunteers": votes, "predicted": known.score}
+    shares = {name: _shares_above(values, steps) for name, values in samples.items()}
+    series = [Series(name, steps, values) for name, values in shares.items()]
     right = Panel(series, "fraction", "share of galaxies at or above", log="y", vertical=marks)
-    figure, _ = curves([left, right], size=(PAGE, 2.9), legend="inside")
-    numbers = {"grid": grid, "chance": chance, "steps": steps, "curves": shares}
-    numbers["shares"] = {"volunteers": known.truth.mean(), "predicted": known.counts.mean()}
-    return figure, plain({"threshold": threshold, "galaxies": len(votes), **numbers})
+    numbers = {
+        "threshold": threshold,
+        "galaxies": len(votes),
+        "grid": grid,
+        "chance": chance,
+        "steps": steps,
+        "curves": {name: np.nan_to_num(values) for name, values in shares.items()},
+        "shares": {"volunteers": known.truth.mean(), "predicted": known.counts.mean()},
+    }
+    return curves([left, right], size=(PAGE, 2.9), legend="inside"), plain(numbers)
 
 
 def bias_of_estimators(scenarios: Mapping[str, Summaries]) -> Drawing:
@@ -268,16 +268,15 @@ def bias_of_estimators(scenarios: Mapping[str, Summaries]) -> Drawing:
     panels = []
     for title, summaries in scenarios.items():
         series = []
-        for number, name in enumerate(ESTIMATORS):
-            fraction, mean, error = _recovered(summaries[name], "mean", "bias_error")
-            ratio, error = mean / fraction, error / fraction
-            place = fraction * 1.06 ** (number - 2)
-            series.append(Series(ESTIMATORS[name], place, ratio, ratio - error, ratio + error))
-        ticks = (0.2, 0.5, 1.0, 2.0, 5.0)
-        panel = Panel(series, title=title, log="xy", ylim=(0.2, 10), yticks=ticks, horizontal=[(1, "")])
-        panels.append(_true_fractions(panel))
-    rows = 1 if len(panels) < 4 else 2
-    figure, _ = curves(panels, rows=rows, size=(PAGE, 2.7 if rows == 1 else 4.8), share="all")
+        for label, place, rows in _recovered(summaries):
+            fraction, mean, error = (_column(rows, key) for key in ("fraction", "mean", "bias_error"))
+            ends = (mean - error) / fraction, (mean + error) / fraction
+            series.append(Series(label, place, mean / fraction, *ends))
+        ticks, line = (0.2, 0.5, 1.0, 2.0, 5.0), [(1, "")]
+        limits: Any = {"ylim": (0.2, 10), "yticks": ticks}
+        panels.append(Panel(series, title=title, log="xy", **limits, **TRUE_FRACTION, horizontal=line))
+    several = len(panels) > 3
+    figure = curves(panels, rows=1 + several, size=(PAGE, 4.8 if several else 2.7), share="all")
     for axes in figure.axes:
         axes.label_outer()
     figure.supylabel("mean recovered / put in", fontsize=NORMAL)
@@ -289,45 +288,48 @@ def coverage_of_intervals(scenarios: Mapping[str, Summaries]) -> Drawing:
 
     The bands are two binomial errors of as many realisations around 0.68 and 0.95. Returns the coverages.
     """
-    panels = []
-    for key, nominal in reversed(NOMINAL.items()):
+    panels, bands = [], []
+    for key, nominal in NOMINAL.items():
         for title, summaries in scenarios.items():
-            series = []
-            for number, name in enumerate(ESTIMATORS):
-                fraction, coverage = _recovered(summaries[name], key)
-                series.append(Series(ESTIMATORS[name], fraction * 1.06 ** (number - 2), coverage))
-            panel = Panel(series, title=title, log="x", ylim=(-0.02, 1.03), horizontal=[(nominal, "")])
-            panels.append(_true_fractions(replace(panel, ylabel=f"coverage of the {nominal:.0%} interval")))
-    figure, _ = curves(panels, rows=2, size=(PAGE, 4.2))
-    titles = [*scenarios, *scenarios]
-    for axes, title, nominal in zip(
-        figure.axes, titles, np.repeat([0.95, 0.68], len(scenarios)), strict=True
-    ):
-        least = min(row["realisations"] for row in scenarios[title]["count"])
-        error = 2 * np.sqrt(nominal * (1 - nominal) / least)
-        axes.axhspan(nominal - error, min(1, nominal + error), color=FAINT, alpha=0.7, zorder=0)
-        axes.label_outer()
-    for axes in figure.axes[len(scenarios) :]:
-        axes.set_title("")
-    return figure, plain(
-        {
-            title: {
-                name: [{key: row.get(key) for key in ("fraction", *NOMINAL)} for row in rows]
-                for name, rows in summaries.items()
+            series = [
+                Series(label, place, _column(rows, key)) for label, place, rows in _recovered(summaries)
+            ]
+            shown: dict[str, Any] = {
+                "title": title if nominal == 0.95 else "",
+                "ylabel": f"coverage of the {nominal:.0%} interval",
             }
-            for title, summaries in scenarios.items()
+            line = [(nominal, "")]
+            panels.append(
+                Panel(series, log="x", ylim=(-0.02, 1.03), horizontal=line, **shown, **TRUE_FRACTION)
+            )
+            least = min(row["realisations"] for row in summaries["count"])
+            error = 2 * np.sqrt(nominal * (1 - nominal) / least)
+            bands.append((nominal - error, min(1, nominal + error)))
+    figure = curves(panels, rows=2, size=(PAGE, 4.2))
+    for axes, band in zip(figure.axes, bands, strict=True):
+        axes.axhspan(*band, color=FAINT, alpha=0.7, zorder=0)
+        axes.label_outer()
+    numbers = {
+        title: {
+            name: [{key: row.get(key) for key in ("fraction", *NOMINAL)} for row in rows]
+            for name, rows in summaries.items()
         }
-    )
+        for title, summaries in scenarios.items()
+    }
+    return figure, plain(numbers)
 
 
-def _recovered(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[NDArray]:
-    """Return the fraction put in and other columns of the rows that have realisations."""
-    there = [row for row in rows if row["realisations"]]
-    return [np.array([row[key] for row in there]) for key in ("fraction", *keys)]
+def _recovered(summaries: Summaries) -> list[tuple[str, NDArray, list[Mapping[str, Any]]]]:
+    """Return each estimator's label, its places on the axis, and the rows that have realisations."""
+    result = []
+    for number, (name, label) in enumerate(ESTIMATORS.items()):
+        rows = [row for row in summaries[name] if row["realisations"]]
+        result.append((label, _column(rows, "fraction") * 1.06 ** (number - 2), rows))
+    return result
 
 
-def _true_fractions(panel: Panel) -> Panel:
-    return replace(panel, xlabel="true fraction", xticks=(0.005, 0.03, 0.2))
+def _column(rows: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
+    return np.array([row[key] for row in rows])
 
 
 def degraded_surveys(
@@ -341,27 +343,24 @@ def degraded_surveys(
     percentiles and fractions.
     """
     names = list(scores)
-    spread = np.array([np.quantile(scores[name], [0.16, 0.5, 0.84]) for name in names])
-    warned = np.array([name != held_out and bool(skies[name]["shifted"]) for name in names])
-    left = []
-    for which, style in ((~warned, {}), (warned, {"color": VERMILION, "marker": "s"})):
-        low, middle, high = spread[which].T
-        left.append(Series("_", middle, np.flatnonzero(which), low, high, style))
-    rows = np.array([row for row, name in enumerate(names) if name in skies])
-    there = [skies[names[row]] for row in rows]
-    true = {"marker": "|", "markersize": 11, "color": INK}
-    right = [Series("true", [sky["true"] for sky in there], rows, style=true)]
+    spread = {name: np.quantile(values, [0.16, 0.5, 0.84]) for name, values in scores.items()}
+    left, right = [], []
+    for warned, style in ((False, {}), (True, {"color": VERMILION, "marker": "s"})):
+        rows = [row for row, name in enumerate(names) if bool(skies.get(name, {}).get("shifted")) == warned]
+        low, middle, high = np.array([spread[names[row]] for row in rows]).reshape(-1, 3).T
+        left.append(Series("_", middle, np.array(rows), low, high, style))
+    places = np.array([row for row, name in enumerate(names) if name in skies])
+    shown = [skies[names[row]] for row in places]
+    mark = {"marker": "|", "markersize": 11, "color": INK}
+    right = [Series("true", [sky["true"] for sky in shown], places, style=mark)]
     for shift, key, style in ((-0.14, "count", SERIES[0]), (0.14, "corrected", SERIES[1])):
-        sides = {side: np.array([sky[key][side] for sky in there]) for side in ("value", "low", "high")}
-        series = Series(key, sides["value"], rows + shift, sides["low"], sides["high"])
-        right.append(replace(series, style={**style, "linestyle": "none"}))
-    middle = spread[names.index(held_out), 1]
+        estimates = [sky[key] for sky in shown]
+        right.append(bounded(key, places + shift, estimates, rows=True, style={**style, **POINTS}))
+    line = [(spread[held_out][1], "")]
     panels = [
-        Panel(left, "distance to the training galaxies", vertical=[(middle, "")]),
-        Panel(right, "merger fraction", xlim=(0, None)),
+        Panel(left, "distance to the training galaxies", vertical=line, names=names),
+        Panel(right, "merger fraction", xlim=(0, None), names=names),
     ]
-    figure, _ = intervals(names, panels, each=0.24, legend="above")
-    percentiles = dict(
-        zip(names, (dict(zip(("p16", "p50", "p84"), s, strict=True)) for s in spread), strict=True)
-    )
+    figure = intervals(panels, each=0.24)
+    percentiles = {name: dict(zip(("p16", "p50", "p84"), own, strict=True)) for name, own in spread.items()}
     return figure, plain({"scores": percentiles, "skies": {name: dict(sky) for name, sky in skies.items()}})

@@ -1,7 +1,7 @@
-"""The plots that most figures are: curves, rows with intervals or bars, heat maps.
+"""The plots that most figures are: curves with bands, rows with intervals or bars, and images on a page.
 
-Each returns the figure and its numbers. `report.panels` has a panel for every answer;
-`report.answers`, `report.fractions` and `report.comparisons` draw with both what pages show.
+`pages.answers` adds a panel for every answer. A figure of this package is one of these plots with the numbers
+that it shows.
 """
 
 from __future__ import annotations
@@ -12,29 +12,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from hubblefork.pages.style import (
-    FAINT,
-    GREY,
-    INK,
-    PAGE,
-    SERIES,
-    SIGNED,
-    SMALL,
-    Drawing,
-    in_house_style,
-    new_figure,
-)
-from hubblefork.pages.tables import plain
+from hubblefork.pages.style import FAINT, GREY, INK, PAGE, SERIES, SMALL, in_house_style, new_figure
 
 MARKERS = 10  # along a curve, so that lines stay visible
-FLIP = 0.6  # from this absolute value on, letters in a heat map are white
-SCALE = Normalize(-1, 1)
+POINTS: Mapping[str, Any] = {"linestyle": "none"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +48,7 @@ class Panel:
     """The series of one panel with its axes; `vertical` and `horizontal` are lines as (place, label).
 
     `log` names the logarithmic axes: "", "x", "y" or "xy". `xticks` and `yticks` are places, or "integers".
+    `names` are those of the rows in `intervals`, at `rows`: 0, 1, … unless given.
     """
 
     series: Sequence[Series]
@@ -76,6 +62,29 @@ class Panel:
     yticks: Any = None
     vertical: Sequence[tuple[float, str]] = ()
     horizontal: Sequence[tuple[float, str]] = ()
+    names: Sequence[str] = ()
+    rows: Any = None
+
+
+def bounded(label: str, places: Any, estimates: Sequence[Any], *, rows: bool = False, **more: Any) -> Series:
+    """Return estimates with their intervals at places on the x axis, or with `rows` in these rows.
+
+    Estimates are mappings or objects with `value`, `low` and `high`, or with `interval_95` for both; what has
+    no value is NaN. `more` are fields of `Series`.
+    """
+    value, low, high = sides(estimates)
+    x, y = (value, places) if rows else (places, value)
+    return Series(label, np.asarray(x), np.asarray(y), low, high, **more)
+
+
+def sides(estimates: Sequence[Any]) -> NDArray[np.float64]:
+    """Return value, low and high of estimates, (3, estimate); see `bounded`."""
+    entries = [one if isinstance(one, Mapping) else getattr(one, "__dict__", {}) for one in estimates]
+    rows = [
+        [entry.get("value"), *entry.get("interval_95", (entry.get("low"), entry.get("high")))]
+        for entry in entries
+    ]
+    return np.array(rows, dtype=float).reshape(-1, 3).T
 
 
 @in_house_style
@@ -86,82 +95,80 @@ def curves(
     size: tuple[float, float] = (PAGE, 3.0),
     legend: str = "above",
     share: str = "",
-) -> Drawing:
+) -> Figure:
     """Draw curves in one or several panels, in `rows` rows; bounds are vertical bars or bands.
 
-    `legend` is "above" the panels or "inside" each; `share` "all" gives all panels the same axes,
-    "y" those of a column the same y. Returns the figure, and for each panel and label x, y and the bounds.
+    `legend` is "above" the panels or "inside" each; `share` "all" gives all panels the same axes, "y" those
+    of a column the same y.
     """
     figure = new_figure(*size)
-    columns = -(-len(panels) // rows)
     sharex: Any = "all" if share == "all" else "none"
     sharey: Any = {"all": "all", "y": "col"}.get(share, "none")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
-    for axes, panel in zip(grid, panels, strict=False):
-        draw(axes, panel)
+    grid = figure.subplots(rows, -(-len(panels) // rows), squeeze=False, sharex=sharex, sharey=sharey)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _draw_curves(axes, panel)
         if legend == "inside":
             axes.legend()
     if legend == "above":
         legend_above(figure)
-    return figure, numbers_of(panels)
+    return figure
 
 
 @in_house_style
 def intervals(
-    names: Sequence[str],
     panels: Sequence[Panel],
     *,
-    places: NDArray | None = None,
     width: float = PAGE,
     each: float = 0.22,
     legend: str = "above",
     grid: bool = False,
     absent: str = "",
-) -> Drawing:
-    """Draw a row for every name, from top to bottom, in panels side by side: marks with intervals, or bars.
+    stacked: bool = False,
+) -> Figure:
+    """Draw a row for every name, from top to bottom: marks with intervals, or bars.
 
-    In each series y is the place of the row: 0, 1, … or `places`. `each` is the height of a row in inches;
-    `absent` is written in a row that has no value in a panel. Returns the figure and its numbers.
+    Panels stand side by side with the same rows, or `stacked` with rows of their own. In each series y is the
+    row. `each` is the height of a row in inches; `absent` is written in a row that has no value in a panel.
     """
-    rows = np.arange(len(names)) if places is None else places
-    figure = new_figure(width, each * (rows.max() + 1) + 0.75)
-    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, panel in zip(all_axes, panels, strict=True):
-        draw_rows(axes, names, panel, rows, grid=grid)
-        known = {row for series in panel.series for row in _known_rows(series)}
-        for row in (row for row in rows.tolist() if absent and row not in known):
+    rows = [np.arange(len(panel.names)) if panel.rows is None else panel.rows for panel in panels]
+    heights = [each * (places.max() + 1) + 0.75 for places in rows]
+    shape: Any = (len(panels), 1) if stacked else (1, len(panels))
+    figure = new_figure(width, sum(heights) if stacked else heights[0])
+    ratios = heights if stacked else [1.0]
+    grids = figure.subplots(*shape, sharey=not stacked, squeeze=False, height_ratios=ratios)
+    for axes, panel, places in zip(grids.flat, panels, rows, strict=True):
+        _draw_rows(axes, panel, places)
+        axes.set_axisbelow(True)
+        if grid:
+            axes.grid(axis="x", color=FAINT, linewidth=0.5)
+        drawn = {row for series in panel.series for row in _rows_with_value(series)}
+        for row in (row for row in places.tolist() if absent and row not in drawn):
             place = {"transform": axes.get_yaxis_transform(), "va": "center"}
             axes.text(0.02, row, absent, color=GREY, fontsize=SMALL, **place)
         if legend == "inside" and axes.get_legend_handles_labels()[1]:
             axes.legend(loc="lower right")
     if legend == "above":
         legend_above(figure)
-    return figure, numbers_of(panels)
+    return figure
 
 
-def draw(axes: Axes, panel: Panel) -> None:
-    """Draw a panel of curves."""
+def _draw_curves(axes: Axes, panel: Panel) -> None:
     for number, series in enumerate(panel.series):
         style = {**SERIES[number % len(SERIES)], **series.style}
         x, y = np.atleast_1d(series.x), np.atleast_1d(series.y)
-        if series.low is not None and series.band:
-            colour = style["color"]
-            axes.fill_between(x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
         if series.low is not None and not series.band:
             axes.errorbar(x, y, yerr=_errors(y, series), label=series.label, **{"capsize": 2, **style})
-        else:
-            every = 1 if style["linestyle"] == "none" else max(1, len(x) // MARKERS)
-            axes.plot(x, y, label=series.label, markevery=every, **style)
+            continue
+        if series.low is not None:
+            axes.fill_between(x, series.low, series.high, color=style["color"], alpha=0.15, linewidth=0)
+        every = 1 if style["linestyle"] == "none" else max(1, len(x) // MARKERS)
+        axes.plot(x, y, label=series.label, markevery=every, **style)
     _lines_and_axes(axes, panel)
 
 
-def draw_rows(
-    axes: Axes, names: Sequence[str], panel: Panel, places: NDArray | None = None, *, grid: bool = False
-) -> None:
-    """Draw a panel of rows: marks with horizontal intervals, or bars; the first row is on top."""
-    rows = np.arange(len(names)) if places is None else places
+def _draw_rows(axes: Axes, panel: Panel, rows: NDArray) -> None:
     for number, series in enumerate(panel.series):
-        style = {**SERIES[number % len(SERIES)], "linestyle": "none", **series.style}
+        style = {**SERIES[number % len(SERIES)], **POINTS, **series.style}
         x, y = np.atleast_1d(series.x), np.atleast_1d(series.y)
         if series.bar:
             axes.barh(y, x, series.bar, color=style["color"], alpha=0.85, label=series.label)
@@ -174,12 +181,9 @@ def draw_rows(
             axes.errorbar(x, y, xerr=_errors(x, series), label=series.label, **style)
         for value, place, text in zip(x, y, series.texts, strict=False):
             axes.text(value, place, f" {text}", va="center", fontsize=SMALL, color=INK)
-    axes.set_yticks(rows, names)
+    axes.set_yticks(rows, panel.names)
     axes.set_ylim(rows.max() + 0.6, -0.6)
     axes.tick_params(axis="y", length=0)
-    if grid:
-        axes.grid(axis="x", color=FAINT, linewidth=0.5)
-        axes.set_axisbelow(True)
     _lines_and_axes(axes, panel)
 
 
@@ -189,7 +193,7 @@ def _errors(values: NDArray, series: Series) -> list[NDArray]:
     return [np.fmax(0, values - low), np.fmax(0, high - values)]
 
 
-def _known_rows(series: Series) -> list[float]:
+def _rows_with_value(series: Series) -> list[float]:
     return np.atleast_1d(series.y)[np.isfinite(np.atleast_1d(series.x))].tolist()
 
 
@@ -198,34 +202,33 @@ def _lines_and_axes(axes: Axes, panel: Panel) -> None:
     for place, label in panel.vertical:
         axes.axvline(place, label=label or "_", **line)
     for place, label in panel.horizontal:
-        axes.axhline(place, label=label or "_", **line)
+        axes.axhline(place, label=label or "_", **{**line, "linestyle": (0, (4, 2))})
     axes.set_xlabel(panel.xlabel)
+    axes.set_title(panel.title)
     if panel.ylabel:
         axes.set_ylabel(panel.ylabel)
-    axes.set_title(panel.title)
     for axis, name, ticks in ((axes.xaxis, "x", panel.xticks), (axes.yaxis, "y", panel.yticks)):
         if name in panel.log:
             getattr(axes, f"set_{name}scale")("log")
-            axis.set_major_formatter(FuncFormatter(short))
-        _ticks(axis, ticks, name in panel.log)
-    if panel.xlim != (None, None):
-        axes.set_xlim(*panel.xlim)
-    if panel.ylim != (None, None):
-        axes.set_ylim(*panel.ylim)
+            axis.set_major_formatter(FuncFormatter(_short))
+        _set_ticks(axis, ticks, name in panel.log)
+    for limits, set_limits in ((panel.xlim, axes.set_xlim), (panel.ylim, axes.set_ylim)):
+        if limits != (None, None):
+            set_limits(*limits)
 
 
-def _ticks(axis: Any, ticks: Any, logarithmic: bool) -> None:
+def _set_ticks(axis: Any, ticks: Any, logarithmic: bool) -> None:
     if ticks == "integers":
         axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     elif ticks is not None and logarithmic and all(isinstance(tick, int) and tick < 10 for tick in ticks):
         axis.set_major_locator(LogLocator(10, subs=ticks))
         axis.set_minor_locator(NullLocator())
     elif ticks is not None:
-        axis.set_ticks(ticks, [short(tick) for tick in ticks])
+        axis.set_ticks(ticks, [_short(tick) for tick in ticks])
         axis.set_minor_locator(NullLocator())
 
 
-def short(value: float, _: float = 0) -> str:
+def _short(value: float, _: float = 0) -> str:
     """Return a number as a tick label: "0.05", "20 M" for 20,000,000."""
     for unit, name in ((1e6, " M"), (1e3, " k")):
         if value >= unit:
@@ -244,57 +247,20 @@ def legend_above(figure: Figure, columns: int = 5) -> None:
         figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 
-def numbers_of(panels: Sequence[Panel]) -> dict[str, Any]:
-    """Return the numbers of panels: by title and label, x, y and the bounds."""
-    return plain(
-        {
-            panel.title or str(number): {
-                series.label: {
-                    key: np.asarray(value)
-                    for key in ("x", "y", "low", "high")
-                    if (value := getattr(series, key)) is not None
-                }
-                for series in panel.series
-            }
-            for number, panel in enumerate(panels)
-        }
-    )
+def page_axes(figure: Figure) -> Axes:
+    """Return axes over the whole figure in inches from its upper left corner: images and texts go there."""
+    width, height = figure.get_size_inches()
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    page.set_axis_off()
+    return page
 
 
-@in_house_style
-def heatmap(
-    matrix: NDArray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    parts: Sequence[int] = (),
-    label: str = "correlation ρ",
-) -> Drawing:
-    """Draw a matrix of values from −1 to 1; negative cells carry a dash, empty ones are white.
-
-    `parts` are the rows and columns before which a line stands. Returns the figure and the matrix.
-    """
-    figure = new_figure(PAGE, PAGE * 0.8)
-    axes = figure.add_subplot()
-    draw_matrix(axes, matrix, rows, columns)
-    below, right = np.nonzero(matrix < 0)
-    strong = matrix[below, right] < -FLIP
-    for which, colour in ((strong, "white"), (~strong, INK)):
-        axes.scatter(right[which], below[which], marker="_", s=5, linewidth=0.6, color=colour)
-    axes.tick_params(axis="x", rotation=90)
-    for place in parts:
-        axes.axhline(place - 0.5, color=GREY, linewidth=0.5)
-        axes.axvline(place - 0.5, color=GREY, linewidth=0.5)
-    bar = figure.colorbar(ScalarMappable(SCALE, SIGNED), ax=axes, shrink=0.5, aspect=25, pad=0.02)
-    bar.set_label(label)
-    bar.outline.set_linewidth(0.4)
-    return figure, plain({"rows": rows, "columns": columns, "matrix": matrix})
+def draw_image(page: Axes, left: float, top: float, side: float, pixels: NDArray, **settings: Any) -> None:
+    """Draw an image as a square of a page (see `page_axes`)."""
+    extent = (left, left + side, top + side, top)
+    page.imshow(pixels, extent=extent, **{"aspect": "auto", "interpolation": "auto", **settings})
 
 
-def draw_matrix(axes: Axes, matrix: NDArray, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Draw a matrix of values from −1 to 1 in colours."""
-    axes.imshow(np.ma.masked_invalid(matrix), cmap=SIGNED, norm=SCALE)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(True)
+def write(page: Axes, left: float, top: float, text: str, **settings: Any) -> None:
+    """Write a text on a page (see `page_axes`)."""
+    page.text(left, top, text, **{"fontsize": SMALL, "linespacing": 1.15, **settings})

@@ -18,9 +18,11 @@ from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import VALIDATION
 from hubblefork.io import Progress, silent
 from hubblefork.pages import answers
+from hubblefork.pages.comparisons import learning_curves
 from hubblefork.pages.contents import Contents
 from hubblefork.pages.mergers import mergers
 from hubblefork.pages.page import Missing, Page
+from hubblefork.pages.plots import sides
 from hubblefork.pages.sheets import EACH, image_sheet, prototype_sheet
 from hubblefork.pages.tables import (
     Table,
@@ -130,7 +132,7 @@ def _curves(page: Page, contents: Contents) -> dict[str, Any]:
     with page.showing("learning-curves"):
         rows, baseline = contents.metrics, _mean_vote_of_validation(contents)
         best = contents.notes.get("best_epoch", _best_epoch(rows, contents.optional("recipe") or {}))
-        drawing = answers.learning_curves(rows, best_epoch=best, mean_vote=baseline)
+        drawing = learning_curves(rows, best_epoch=best, mean_vote=baseline)
         page.figure("learning-curves", *drawing)
         below = [row["epoch"] for row in rows if baseline is not None and row["validation_rmse"] < baseline]
         return {
@@ -167,12 +169,10 @@ def _scatter(page: Page, contents: Contents) -> None:
 def _errors(page: Page, contents: Contents) -> dict[str, Any]:
     with page.showing("rmse-per-answer"):
         estimates = [entry["rmse"] for entry in contents.evaluation["answers"].values()]
-        values = np.array([np.nan if one is None else one["value"] for one in estimates])
-        low, high = np.array([(np.nan, np.nan) if one is None else one["interval_95"] for one in estimates]).T
-        baselines = _errors_of_baselines(contents)
-        drawing = answers.rmse_per_answer(contents.tree, values, baselines=baselines, low=low, high=high)
+        baselines, errors = _errors_of_baselines(contents), sides(estimates)[0]
+        drawing = answers.rmse_per_answer(contents.tree, estimates, baselines=baselines)
         page.figure("rmse-per-answer", *drawing)
-        return {"below": {name: int(np.sum(values < other)) for name, other in baselines.items()}}
+        return {"below": {name: int(np.sum(errors < other)) for name, other in baselines.items()}}
     return {}
 
 

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -24,6 +24,7 @@ from hubblefork.io import replacing
 PAGE, COLUMN = 7.1, 3.4  # inches
 SMALL, NORMAL = 7.0, 8.0  # points
 POINTS = 72.0  # in an inch
+LINE = 1.25 * SMALL / POINTS  # inches from one line of small text to the next
 DPI = 200
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW = (
@@ -82,13 +83,14 @@ STYLE: dict[Any, Any] = {
 
 Drawing = tuple[Figure, dict[str, Any]]
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def in_house_style(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
+def in_house_style(draw: Callable[P, T]) -> Callable[P, T]:
     """Run a drawing function under the house style, leaving matplotlib's settings as they were."""
 
     @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Drawing:
+    def styled(*args: P.args, **kwargs: P.kwargs) -> T:
         with mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 

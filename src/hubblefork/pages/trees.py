@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
 
+from hubblefork.pages.plots import page_axes, write
 from hubblefork.pages.style import (
     BLUE,
     FAINT,
     GREY,
     INK,
+    LINE,
     PAGE,
-    POINTS,
     SMALL,
     Drawing,
     in_house_style,
@@ -30,20 +32,35 @@ from hubblefork.zoo import DecisionTree
 
 CELL, LANE, GAP, PAD = 0.72, 0.1, 0.22, 0.05  # inches
 BETWEEN, MARGIN = 0.3, 0.03
-LINE = 1.22 * SMALL / POINTS
 SHADE = "#eef3f8"
 
 
 @dataclass
 class Card:
-    """A question, or the lane of an edge that passes by; `ways_in`: (above, offset from its centre)."""
+    """A question, or the lane of an edge that passes by, in inches from the upper left corner of the page.
 
-    question: int | None
-    width: float
+    `head` and `texts` are the question and its answers, `ways_in` its edges: (card above, offset from its
+    centre).
+    """
+
+    width: float = LANE
+    head: str = ""
+    texts: Sequence[str] = ()
+    edge: str = GREY
     ways_in: list[tuple[Card, float]] = field(default_factory=list)
     centre: float = 0.0
     top: float = 0.0
-    bottom: float = 0.0
+
+    @property
+    def head_height(self) -> float:
+        """The height of the question."""
+        return LINE * (self.head.count("\n") + 1) + 2 * PAD
+
+    @property
+    def height(self) -> float:
+        """The height of the card, 0 for a lane."""
+        lines = max((text.count("\n") + 1 for text in self.texts), default=0)
+        return self.head_height + LINE * lines + 3 * PAD if self.texts else 0.0
 
 
 @in_house_style
@@ -54,18 +71,26 @@ def decision_tree(tree: DecisionTree, *, shares: NDArray | None = None) -> Drawi
     without an edge end the classification. Returns the questions with their level and edges.
     """
     levels = question_levels(tree)
-    rows = _cards(tree, levels)
+    rows = _cards(tree, levels, shares)
+    top, bottoms = PAD, {}
     for row in rows:
         _place(row)
-    height = _stack(tree, rows, shares is not None)
-    figure = new_figure(PAGE, height, layout=None)
-    cards = {card.question: card for row in rows for card in row if card.question is not None}
-    for row in rows:
+        height = max(card.height for card in row)
         for card in row:
-            _draw_ways_in(figure, card)
-    for number, card in cards.items():
-        _draw_card(figure, tree, number, card, shares)
-    edges = [
+            card.top, bottoms[id(card)] = top, top + (card.height or height)
+        top += height + BETWEEN
+    figure = new_figure(PAGE, top - BETWEEN + PAD, layout=None)
+    page = page_axes(figure)
+    for card in (card for row in rows for card in row):
+        for above, offset in card.ways_in:
+            start, end = (above.centre + offset, bottoms[id(above)]), (card.centre, card.top)
+            middle = (start[1] + end[1]) / 2
+            _line(page, [start, (start[0], middle), (end[0], middle), end])
+        if card.texts:
+            _draw_card(page, card)
+        else:
+            _line(page, [(card.centre, card.top), (card.centre, bottoms[id(card)])])
+    questions = [
         {
             "question": question.name,
             "level": level,
@@ -73,8 +98,8 @@ def decision_tree(tree: DecisionTree, *, shares: NDArray | None = None) -> Drawi
         }
         for question, level in zip(tree.questions, levels, strict=True)
     ]
-    found = None if shares is None else dict(zip(tree.columns, shares, strict=True))
-    return figure, plain({"tree": tree.name, "questions": edges, "shares": found})
+    numbers = None if shares is None else dict(zip(tree.columns, shares, strict=True))
+    return figure, plain({"tree": tree.name, "questions": questions, "shares": numbers})
 
 
 def question_levels(tree: DecisionTree) -> list[int]:
@@ -88,44 +113,55 @@ def question_levels(tree: DecisionTree) -> list[int]:
 
 def _asked_before(tree: DecisionTree, number: int) -> Mapping[int, list[int]]:
     """Return the questions with an edge to this one, a root too, and which of their answers."""
-    found: dict[int, list[int]] = {}
+    before: dict[int, list[int]] = {}
     for column, answer in enumerate(tree.answers):
         if answer.leads_to == tree.questions[number].name:
-            found.setdefault(tree.question_of[column], []).append(column)
-    return found
+            before.setdefault(tree.question_of[column], []).append(column)
+    return before
 
 
-def _cards(tree: DecisionTree, levels: Sequence[int]) -> list[list[Card]]:
+def _cards(tree: DecisionTree, levels: Sequence[int], shares: NDArray | None) -> list[list[Card]]:
     """Return the cards of each level, and a lane wherever an edge passes one."""
     rows: list[list[Card]] = [[] for _ in range(max(levels) + 1)]
-    cards = [Card(number, CELL * len(question.answers)) for number, question in enumerate(tree.questions)]
+    cards = [_card(tree, number, shares) for number in range(len(tree.questions))]
     for number in sorted(range(len(cards)), key=lambda n: levels[n]):
         rows[levels[number]].append(cards[number])
-        for above, answers in _asked_before(tree, number).items():
-            for offset in _exits(tree, above, answers):
-                _lead(rows, cards[above], offset, cards[number], range(levels[above] + 1, levels[number]))
+        for before, answers in _asked_before(tree, number).items():
+            for offset in _exits(tree, before, answers):
+                above = cards[before]
+                for level in range(levels[before] + 1, levels[number]):
+                    lane = Card(ways_in=[(above, offset)])
+                    rows[level].append(lane)
+                    above, offset = lane, 0.0
+                cards[number].ways_in.append((above, offset))
     return rows
+
+
+def _card(tree: DecisionTree, number: int, shares: NDArray | None) -> Card:
+    question, answers = tree.questions[number], tree.slices[number]
+    width = CELL * len(question.answers)
+    texts = [wrapped(answer.text, CELL - 2 * PAD, SMALL) for answer in question.answers]
+    if shares is not None:
+        written = ["–" if np.isnan(share) else f"{share:.0%}" for share in shares[answers]]
+        texts = [f"{text}\n{share}" for text, share in zip(texts, written, strict=True)]
+    head = wrapped(f"{question.task} {question.text}".strip(), width - 2 * PAD, SMALL)
+    return Card(width, head, texts, INK if question.root else GREY)
 
 
 def _exits(tree: DecisionTree, above: int, answers: Sequence[int]) -> list[float]:
     """Return where edges leave a card, from its centre: the middle when all answers go the same way."""
-    here = tree.slices[above]
-    if len(answers) == here.stop - here.start:
+    own = tree.slices[above]
+    if len(answers) == own.stop - own.start:
         return [0.0]
-    return [CELL * (answer - (here.start + here.stop - 1) / 2) for answer in answers]
-
-
-def _lead(rows: list[list[Card]], above: Card, offset: float, below: Card, passed: range) -> None:
-    for level in passed:
-        lane = Card(None, LANE, [(above, offset)])
-        rows[level].append(lane)
-        above, offset = lane, 0.0
-    below.ways_in.append((above, offset))
+    return [CELL * (answer - (own.start + own.stop - 1) / 2) for answer in answers]
 
 
 def _place(row: list[Card]) -> None:
     """Set the cards of a row near what leads to them, without touching, within the page."""
-    wish = {id(card): _wish(card) for card in row}
+    wish = {
+        id(card): float(np.mean([above.centre + offset for above, offset in card.ways_in] or [PAGE / 2]))
+        for card in row
+    }
     row.sort(key=lambda card: wish[id(card)])
     right = MARGIN
     for card in row:
@@ -137,94 +173,22 @@ def _place(row: list[Card]) -> None:
         left = card.centre - card.width / 2 - GAP
 
 
-def _wish(card: Card) -> float:
-    if not card.ways_in:
-        return PAGE / 2
-    return float(np.mean([above.centre + offset for above, offset in card.ways_in]))
+def _draw_card(page: Axes, card: Card) -> None:
+    left, middle = card.centre - card.width / 2, {"ha": "center", "zorder": 2}
+    _box(page, left, card.top, card.width, card.height, card.edge, "white")
+    write(page, card.centre, card.top + PAD, card.head, va="top", **middle)
+    top, height = card.top + card.head_height, card.height - card.head_height - PAD
+    for k, text in enumerate(card.texts):
+        _box(page, left + k * CELL + PAD / 2, top, CELL - PAD, height, FAINT, SHADE)
+        write(page, left + (k + 0.5) * CELL, top + height / 2, text, va="center", **middle)
 
 
-def _stack(tree: DecisionTree, rows: Sequence[Sequence[Card]], with_shares: bool) -> float:
-    """Give every card its top and bottom, in inches from the top of the page; return the page's height."""
-    top = PAD
-    for row in rows:
-        height = max(_card_height(tree, card, with_shares) for card in row)
-        for card in row:
-            card.top = top
-            card.bottom = top + (height if card.question is None else _card_height(tree, card, with_shares))
-        top += height + BETWEEN
-    return top - BETWEEN + PAD
+def _line(page: Axes, points: Sequence[tuple[float, float]]) -> None:
+    codes: Any = [Curve.MOVETO, *([Curve.LINETO] if len(points) == 2 else [Curve.CURVE4] * 3)]
+    style: dict[str, Any] = {"facecolor": "none", "edgecolor": BLUE, "linewidth": 1.0, "zorder": 0}
+    page.add_patch(PathPatch(Curve(points, codes), **style))
 
 
-def _card_height(tree: DecisionTree, card: Card, with_shares: bool) -> float:
-    if card.question is None:
-        return 0.0
-    return _head_height(tree, card) + _cell_height(tree, card.question, with_shares) + 2 * PAD
-
-
-def _head(tree: DecisionTree, card: Card) -> str:
-    question = tree.questions[card.question or 0]
-    return wrapped(f"{question.task} {question.text}".strip(), card.width - 2 * PAD, SMALL)
-
-
-def _head_height(tree: DecisionTree, card: Card) -> float:
-    return LINE * (_head(tree, card).count("\n") + 1) + PAD
-
-
-def _cell_height(tree: DecisionTree, number: int, with_shares: bool) -> float:
-    texts = (wrapped(answer.text, CELL - 2 * PAD, SMALL) for answer in tree.questions[number].answers)
-    return LINE * (max(text.count("\n") + 1 for text in texts) + with_shares) + 2 * PAD
-
-
-def _draw_card(figure: Figure, tree: DecisionTree, number: int, card: Card, shares: NDArray | None) -> None:
-    left, here = card.centre - card.width / 2, tree.slices[number]
-    root = tree.questions[number].root
-    _box(figure, left, card.top, card.width, card.bottom - card.top, INK if root else GREY, "white")
-    _text(figure, card.centre, card.top + PAD, _head(tree, card), va="top")
-    top, height = card.top + PAD + _head_height(tree, card), _cell_height(tree, number, shares is not None)
-    for k, column in enumerate(range(here.start, here.stop)):
-        answer, x = tree.answers[column], left + k * CELL
-        text = wrapped(answer.text, CELL - 2 * PAD, SMALL)
-        if shares is not None:
-            text += f"\n{shares[column]:.0%}" if np.isfinite(shares[column]) else "\n–"
-        _box(figure, x + PAD / 2, top, CELL - PAD, height, FAINT, SHADE)
-        _text(figure, x + CELL / 2, top + height / 2, text, va="center")
-
-
-def _draw_ways_in(figure: Figure, card: Card) -> None:
-    for above, offset in card.ways_in:
-        start, end = (above.centre + offset, above.bottom), (card.centre, card.top)
-        middle = (start[1] + end[1]) / 2
-        _line(figure, [start, (start[0], middle), (end[0], middle), end], curved=True)
-    if card.question is None:
-        _line(figure, [(card.centre, card.top), (card.centre, card.bottom)], curved=False)
-
-
-def _line(figure: Figure, points: Sequence[tuple[float, float]], *, curved: bool) -> None:
-    codes = [Curve.MOVETO, *([Curve.CURVE4] * 3 if curved else [Curve.LINETO])]
-    curve = Curve([_on_page(figure, *point) for point in points], codes)
-    figure.add_artist(
-        PathPatch(
-            curve, facecolor="none", edgecolor=BLUE, linewidth=1.0, transform=figure.transFigure, zorder=0
-        )
-    )
-
-
-def _box(figure: Figure, left: float, top: float, width: float, height: float, edge: str, face: str) -> None:
-    """Draw a box with rounded corners, in inches from the upper left corner of the page."""
-    page = figure.dpi_scale_trans
-    corner = (left, figure.get_size_inches()[1] - top - height)
-    style = "round,pad=0,rounding_size=0.04"
-    box = FancyBboxPatch(
-        corner, width, height, style, edgecolor=edge, facecolor=face, linewidth=0.7, transform=page, zorder=1
-    )
-    figure.add_artist(box)
-
-
-def _text(figure: Figure, x: float, top: float, text: str, *, va: str) -> None:
-    place = _on_page(figure, x, top)
-    figure.text(*place, text, fontsize=SMALL, ha="center", va=va, linespacing=1.15, zorder=2)
-
-
-def _on_page(figure: Figure, x: float, top: float) -> tuple[float, float]:
-    width, height = figure.get_size_inches()
-    return x / width, 1 - top / height
+def _box(page: Axes, left: float, top: float, width: float, height: float, edge: str, face: str) -> None:
+    style: dict[str, Any] = {"edgecolor": edge, "facecolor": face, "linewidth": 0.7, "zorder": 1}
+    page.add_patch(FancyBboxPatch((left, top), width, height, "round,pad=0,rounding_size=0.04", **style))

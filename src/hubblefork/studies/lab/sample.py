@@ -18,9 +18,8 @@ from hubblefork.data.stamps import prepare
 from hubblefork.errors import ImageError
 from hubblefork.network.model import VoteFractions, count_parameters, summarise
 from hubblefork.network.recipe import load_recipe
-from hubblefork.pages import comparisons
+from hubblefork.pages.answers import correlation_matrix, correlation_submatrices, histograms
 from hubblefork.pages.page import Page
-from hubblefork.pages.panels import histograms
 from hubblefork.pages.sheets import cutout_beside_stamp, image_sheet, prototype_of_every_answer
 from hubblefork.pages.tables import Table, bounds, decimal, share
 from hubblefork.stats import metrics
@@ -191,8 +190,8 @@ def highest(page: Page, lab: Lab) -> Values:
 def correlated(page: Page, lab: Lab) -> Values:
     """Figures 4 and 5: the correlations of labels."""
     found = correlations(lab.votes[lab.labelled])
-    page.figure("figure-04", *comparisons.correlation_matrix(lab.tree, found.rho))
-    page.figure("figure-05", *comparisons.correlation_submatrices(lab.tree, found.rho))
+    page.figure("figure-04", *correlation_matrix(lab.tree, found.rho))
+    page.figure("figure-05", *correlation_submatrices(lab.tree, found.rho))
     upper = np.where(np.triu(np.ones_like(found.rho, dtype=bool), k=1), found.rho, np.nan)
     high, low = (np.unravel_index(pick(upper), upper.shape) for pick in (np.nanargmax, np.nanargmin))
     pairs = [
