@@ -14,7 +14,7 @@ from hubblefork.pages.answers import (
 )
 from hubblefork.stats import metrics
 from hubblefork.stats.conformal import fit_intervals
-from hubblefork.stats.evaluation import coverage_of
+from hubblefork.stats.evaluation import Judge
 from hubblefork.stats.metrics import reliability_of
 from hubblefork.stats.samples import correlations
 
@@ -154,7 +154,7 @@ def test_coverage_has_a_mark_an_answer_hollow_where_intervals_are_single(tree, v
     asked[:30, tree.column("smooth")] = 0.3
     intervals = fit_intervals(tree.name, tree.columns, predicted, asked)
     draws = metrics.draw(len(votes), rng=np.random.default_rng(0), resamples=20)
-    found = coverage_of(tree, intervals, predicted, asked, draws)["coverages"][:2]
+    found = Judge(tree, asked, draws).intervals(predicted, intervals)["coverages"][:2]
     figure, numbers = coverage_per_answer(tree, found, tolerance=0.02)
     marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     places = {row: x for mark in marks for row, x in zip(mark.get_ydata(), mark.get_xdata(), strict=True)}
