@@ -4,11 +4,19 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import norm
-from sklearn.metrics import accuracy_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 
 from hubblefork.errors import CatalogueError
 from hubblefork.stats import metrics
+from hubblefork.stats.metrics import binary, draw, is_binary, reliability_of
 from hubblefork.zoo import to_joint, violations
 
 
@@ -261,3 +269,90 @@ def test_averaged_terms_have_the_mean_squared_error():
     expected = np.sqrt(np.nanmean([(one - votes) ** 2 for one in predicted]))
     assert terms.only_value("") == pytest.approx(expected)
     assert terms.galaxies().tolist() == [20]
+
+
+@pytest.fixture
+def judged():
+    rng = np.random.default_rng(0)
+    votes = (rng.random(80) < 0.3).astype(float)
+    predicted = np.clip(np.round(0.3 * votes + 0.7 * rng.random(80), 1), 0, 1)
+    votes[::9] = np.nan
+    return predicted, votes
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order_a_tie_a_half(judged):
+    predicted, votes = judged
+    pairs = [(yes > no) + (yes == no) / 2 for yes in predicted[votes == 1] for no in predicted[votes == 0]]
+    found = binary(predicted, votes, draw(80, rng=np.random.default_rng(1)))
+    assert found.auc.value == pytest.approx(np.mean(pairs))
+    assert found.auc.interval_95[0] < found.auc.interval_68[0] < found.auc.value < found.auc.interval_95[1]
+    assert (found.yes, found.galaxies, found.auc.galaxies) == ((votes == 1).sum(), 71, 71)
+
+
+def test_its_interval_is_that_of_scikit_learns_auc_over_the_same_draws(judged):
+    predicted, votes = judged
+    known = ~np.isnan(votes)
+    draws = draw(80, rng=np.random.default_rng(1), resamples=40)
+    weighted = [roc_auc_score(votes[known], predicted[known], sample_weight=one[known]) for one in draws]
+    found = binary(predicted, votes, draws).auc
+    assert found.interval_95 == pytest.approx(np.quantile(weighted, [0.025, 0.975]))
+
+
+def test_completeness_and_purity_are_recall_and_precision(judged):
+    predicted, votes = judged
+    known = ~np.isnan(votes)
+    found = binary(predicted, votes, draw(80, rng=np.random.default_rng(1)))
+    assert found.completeness.value == pytest.approx(recall_score(votes[known], predicted[known] >= 0.5))
+    assert found.purity.value == pytest.approx(precision_score(votes[known], predicted[known] >= 0.5))
+    assert binary(predicted / 4, votes, draw(80, rng=np.random.default_rng(1))).purity is None
+
+
+def test_the_interval_covers_what_an_infinite_sample_would_give():
+    """AUC of two normal distributions one apart is Φ(1 / √2) = 0.7602; 95% intervals hold it."""
+    rng, held = np.random.default_rng(2), 0
+    for _ in range(40):
+        votes = np.repeat([0.0, 1.0], 60)
+        found = binary(rng.normal(votes), votes, draw(120, rng=rng, resamples=100)).auc
+        held += found.interval_95[0] <= 0.7602 <= found.interval_95[1]
+    assert held >= 34
+
+
+@pytest.mark.parametrize(
+    ("votes", "said"), [([0, 1, np.nan], True), ([0, 0.5, 1], False), ([1, 1], False), ([np.nan], False)]
+)
+def test_binary_are_columns_of_0_and_1_alone_both_of_them(votes, said):
+    assert is_binary(np.array(votes, dtype=float)) is said
+
+
+def test_bins_hold_as_many_galaxies_each_and_their_means():
+    rng = np.random.default_rng(0)
+    predicted, volunteers = rng.random(205), rng.random(205)
+    volunteers[::41] = np.nan
+    known = ~np.isnan(volunteers)
+    x, y = predicted[known], volunteers[known]
+    edges = np.quantile(x, np.linspace(0, 1, 11))
+    found = reliability_of(predicted, volunteers)
+    assert found.galaxies.tolist() == [20] * 10
+    for statistic, measured in (("mean", found.volunteers), (stats.sem, found.standard_error)):
+        np.testing.assert_allclose(measured, stats.binned_statistic(x, y, statistic, bins=edges).statistic)
+    np.testing.assert_allclose(found.predicted, stats.binned_statistic(x, x, "mean", bins=edges).statistic)
+
+
+def test_the_error_is_the_mean_distance_and_chance_explains_it_where_all_is_well():
+    rng = np.random.default_rng(1)
+    predicted = rng.beta(0.5, 3, 40_000).reshape(40, 1000)
+    right = rng.binomial(10, predicted) / 10
+    found = [reliability_of(*sides) for sides in zip(predicted, right, strict=True)]
+    by_chance = np.mean([one.error_by_chance for one in found])
+    assert np.mean([one.error for one in found]) == pytest.approx(by_chance, rel=0.1)
+    shifted = [reliability_of(x, y + 0.1) for x, y in zip(predicted, right, strict=True)]
+    assert np.mean([one.error for one in shifted]) == pytest.approx(0.1, abs=0.001)
+
+
+def test_few_galaxies_and_none():
+    found = reliability_of(np.array([0.2, 0.4]), np.array([0.3, 0.3]))
+    assert found.galaxies.tolist() == [1, 1]
+    assert found.error == pytest.approx(0.1)
+    assert found.error_by_chance == 0
+    none = reliability_of(np.array([0.2]), np.array([np.nan]))
+    assert (none.error, none.error_by_chance, len(none.galaxies)) == (None, None, 0)

@@ -29,8 +29,7 @@ from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.training import train
 from hubblefork.network.weights import EMBEDDED, digest_of, weights_file
-from hubblefork.stats.calibrated import Calibrated
-from hubblefork.stats.conformal import Intervals
+from hubblefork.stats.conformal import Calibrated, Intervals
 from hubblefork.stats.detection import Confusions, confusions_of
 from hubblefork.stats.estimators import Unavailable
 from hubblefork.stats.evaluation import calibrate, write_evaluation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib import metadata
@@ -115,44 +115,38 @@ def predict(
     """
     model = load(model)
     if out is not None:
-        sources = _paths(images)
-        how: dict[str, Any] = {"views": views, "interval": interval, "others": others}
-        made = write_predictions(model, sources, Path(out), **how, device=device, progress=progress)
+        made = write_predictions(
+            model,
+            _paths(images),
+            Path(out),
+            views=views,
+            interval=interval,
+            others=others,
+            device=device,
+            progress=progress,
+        )
         table = galaxy_table(read_catalogue(made.path), model.tree)
         table.rejects = dict(made.rejects)
         return table
-    return _predicted(model, images, views, interval, others, device, progress)
-
-
-def _predicted(
-    model: Model,
-    images: Images,
-    views: int,
-    interval: float | None,
-    others: Sequence[Place],
-    device: str,
-    progress: Progress,
-) -> GalaxyTable:
-    members = [model, *map(load, others)]
-    add = (
-        None
-        if interval is None
-        else adding_bounds(model.place, interval, views=views, others=list(map(Path, others)))
-    )
+    members, add = [model, *map(load, others)], _bounds(model, interval, views, others)
     weights = [member.weights for member in members]
     predictor = Predictor(*weights, device=device, views=views)
-    ids: list[str] = []
-    rejects: dict[str, str] = {}
-    values = [np.empty((0, predictor.width), np.float32)]
-    for batch in predictions(predictor, images, progress=progress):
-        ids += batch.ids
-        values.append(batch.fractions)
-        rejects |= dict(batch.rejects)
-    table = with_fractions(pa.table({"galaxy_id": id_column(ids)}), np.concatenate(values), model.tree)
-    table = signed(table, weights, [member.place for member in members], views)
-    result = galaxy_table(add(table) if add else table, model.tree)
-    result.rejects = rejects
-    return result
+    batches = list(predictions(predictor, images, progress=progress))
+    ids = [galaxy for batch in batches for galaxy in batch.ids]
+    values = [np.empty((0, predictor.width), np.float32), *(batch.fractions for batch in batches)]
+    catalogue = with_fractions(pa.table({"galaxy_id": id_column(ids)}), np.concatenate(values), model.tree)
+    catalogue = signed(catalogue, weights, [member.place for member in members], views)
+    table = galaxy_table(add(catalogue) if add else catalogue, model.tree)
+    table.rejects = {name: reason for batch in batches for name, reason in dict(batch.rejects).items()}
+    return table
+
+
+def _bounds(
+    model: Model, interval: float | None, views: int, others: Sequence[Place]
+) -> Callable[[pa.Table], pa.Table] | None:
+    if interval is None:
+        return None
+    return adding_bounds(model.place, interval, views=views, others=[Path(other) for other in others])
 
 
 def _paths(images: Images) -> list[Path]:
@@ -177,10 +171,18 @@ def write_predictions(
 
     `kaggle` writes the columns of Kaggle's submissions (GalaxyID, Class1.1 …), without intervals.
     """
-    place, paths = Path(load(model).place), [Path(other) for other in others]
-    add = None if interval is None else adding_bounds(place, interval, views=views, others=paths)
-    how: dict[str, Any] = {"others": paths, "views": views, "kaggle": kaggle, "adding": add}
-    return predict_files(place, sources, out, **how, device=device, progress=progress)
+    model = load(model)
+    return predict_files(
+        Path(model.place),
+        sources,
+        out,
+        others=[Path(other) for other in others],
+        views=views,
+        kaggle=kaggle,
+        adding=_bounds(model, interval, views, others),
+        device=device,
+        progress=progress,
+    )
 
 
 def classify(

@@ -28,7 +28,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from hubblefork.data.folders import VIEWING, JudgedGalaxies
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.calibrated import EXACT, Calibrated
+from hubblefork.stats.conformal import EXACT, Calibrated
 from hubblefork.stats.estimators import LEVEL, Estimate, Unavailable
 from hubblefork.stats.query import Criterion
 from hubblefork.zoo import DecisionTree

@@ -1,4 +1,10 @@
-"""Which galaxies to look at: prototypes of an answer, and samples that were well asked."""
+"""Samples of galaxies: prototypes of an answer, those that were well asked, correlations, comparisons.
+
+Domain shift: what the network makes of a galaxy just before its answers, its features, is compared with the
+training galaxies. The score of a galaxy is its distance to its k-th nearest training galaxy (Sun et al. 2022,
+ICML, arXiv:2204.06507), large where the network has seen nothing alike. A survey is held against galaxies of
+the training survey that were not trained on, by a two-sample Kolmogorov–Smirnov test.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 from scipy.stats import ks_2samp
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from hubblefork.errors import CatalogueError, TreeError
 from hubblefork.stats.metrics import holm
@@ -197,3 +206,72 @@ def peaks(values: NDArray, *, bins: int = BINS, prominence: float = PROMINENCE) 
         return 0
     shares = np.histogram(known, bins, (0, 1))[0] / len(known)
     return len(find_peaks(np.pad(shares, 1), prominence=prominence)[0])
+
+
+NEIGHBOURS = 10
+CHANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """The training galaxies' features, standardised; `distances` says how far others are from them."""
+
+    scaler: StandardScaler
+    neighbours: NearestNeighbors
+
+    def distances(self, features: NDArray) -> NDArray[np.float64]:
+        """Return the distance of each galaxy to its k-th nearest training galaxy, shape (galaxy,).
+
+        `features` has shape (galaxy, feature). Divided by the root of the number of features.
+        """
+        with threadpool_limits(1):
+            distances, _ = self.neighbours.kneighbors(self.scaler.transform(features))
+        return distances[:, -1] / np.sqrt(features.shape[1])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of a survey beside those of held-out galaxies of the training survey.
+
+    `distance` is the largest difference of the two distributions (Kolmogorov–Smirnov), `p_value` the chance
+    of one as large without a shift, `beyond` the share of the survey's galaxies above the 95th percentile of
+    the held-out ones (0.05 without a shift). `shifted` when the chance is under `chance`.
+    """
+
+    distance: float
+    p_value: float
+    beyond: float
+    galaxies: int
+    held_out: int
+    chance: float = CHANCE
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the survey is unlike the training survey."""
+        return self.p_value < self.chance
+
+
+def familiar(features: NDArray, *, neighbours: int = NEIGHBOURS) -> Familiar:
+    """Learn which features are familiar from training galaxies, shape (galaxy, feature).
+
+    Features that no training galaxy has (constant ones) keep their scale. Raises CatalogueError for fewer
+    galaxies than neighbours.
+    """
+    if len(features) < neighbours:
+        raise CatalogueError(
+            f"{len(features)} training galaxies: the distance to the {neighbours}th nearest needs more"
+        )
+    scaler = StandardScaler().fit(features)
+    return Familiar(scaler, NearestNeighbors(n_neighbors=neighbours).fit(scaler.transform(features)))
+
+
+def compare(survey: NDArray, held_out: NDArray, *, chance: float = CHANCE) -> Comparison:
+    """Compare the scores of a survey with those of held-out galaxies, both (galaxy,).
+
+    Raises CatalogueError when either is empty.
+    """
+    if not len(survey) or not len(held_out):
+        raise CatalogueError(f"{len(survey)} galaxies against {len(held_out)}: give at least one of each")
+    test = ks_2samp(survey, held_out)
+    beyond = float(np.mean(survey > np.quantile(held_out, 0.95)))
+    return Comparison(float(test.statistic), float(test.pvalue), beyond, len(survey), len(held_out), chance)

@@ -40,7 +40,7 @@ from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import LABELS, Unavailable
 from hubblefork.stats.prevalence import Sample, estimate_all
 from hubblefork.stats.rates import UNCALIBRATED
-from hubblefork.stats.shift import compare
+from hubblefork.stats.samples import compare
 from hubblefork.studies.injection import LEVELS, Pools, Scenario, halved, run_scenario
 from hubblefork.studies.shift import reference, scores_of
 from hubblefork.zoo import load_tree

@@ -13,7 +13,7 @@ from hubblefork.data.catalogue import ID, with_metadata, write_catalogue
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.io import Progress, silent
 from hubblefork.network.predict import features_of_images, features_of_part
-from hubblefork.stats.shift import Comparison, Familiar, compare, familiar
+from hubblefork.stats.samples import Comparison, Familiar, compare, familiar
 
 
 @dataclass(frozen=True)
