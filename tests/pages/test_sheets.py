@@ -1,6 +1,8 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from hubblefork.data.folders import JudgedGalaxies
 from hubblefork.errors import UnknownAnswer
 from hubblefork.pages.sheets import (
     cutout_beside_stamp,
@@ -15,6 +17,10 @@ from hubblefork.pages.style import SMALL, text_width
 @pytest.fixture(scope="module")
 def stamps():
     return np.random.default_rng(4).integers(0, 256, (80, 6, 6, 3), dtype=np.uint8)
+
+
+def galaxies(ids, votes, predicted, rows):
+    return JudgedGalaxies(ids, predicted, votes, pa.table({"galaxy_id": ids}), "made", rows)
 
 
 def texts(figure):
@@ -52,13 +58,7 @@ def test_a_long_id_is_shortened_to_its_place(stamps):
 def test_prototypes_are_the_highest_by_either_side(tree, votes, predicted, stamps):
     places = np.arange(60) + 13
     figure, numbers = prototype_sheet(
-        tree,
-        "odd_feature",
-        ids=np.arange(60) + 1000,
-        stamps=stamps,
-        places=places,
-        volunteers=votes,
-        predicted=predicted,
+        tree, "odd_feature", galaxies(np.arange(60) + 1000, votes, predicted, places), stamps
     )
     images = [image.get_array() for image in figure.axes[0].images]
     assert len(images) == 7 * 2 * 5
@@ -73,15 +73,15 @@ def test_prototypes_are_the_highest_by_either_side(tree, votes, predicted, stamp
 
 
 def test_fewer_galaxies_than_places_leave_places_empty(tree, votes, predicted, stamps):
-    few = {"ids": np.arange(2), "stamps": stamps, "places": np.arange(2)}
-    figure, _ = prototype_sheet(tree, "bar", volunteers=votes[:2], predicted=predicted[:2], **few)
+    few = galaxies(np.arange(2), votes[:2], predicted[:2], np.arange(2))
+    figure, _ = prototype_sheet(tree, "bar", few, stamps)
     assert len(figure.axes[0].images) == 2 * 2 * 2
 
 
 def test_a_question_of_another_tree_is_refused(tree, votes, predicted, stamps):
-    few = {"ids": np.arange(2), "stamps": stamps, "places": np.arange(2)}
+    few = galaxies(np.arange(2), votes[:2], predicted[:2], np.arange(2))
     with pytest.raises(UnknownAnswer, match="colour"):
-        prototype_sheet(tree, "colour", volunteers=votes[:2], predicted=predicted[:2], **few)
+        prototype_sheet(tree, "colour", few, stamps)
 
 
 @pytest.fixture

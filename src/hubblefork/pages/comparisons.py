@@ -34,11 +34,7 @@ from hubblefork.stats.curves import LearningCurve
 from hubblefork.zoo import DecisionTree
 
 Rows = Sequence[Mapping[str, float]]
-MEASURES = {
-    "rmse": "RMSE of the joint fractions",
-    "loss": "MSE loss",
-    "agreement": "agreement on the highest answer",
-}
+MEASURES = {"rmse": "RMSE", "loss": "MSE loss", "agreement": "agreement"}
 PARTS = {"train": "training", "validation": "validation"}
 COSTS = (("seconds", "seconds of training to the best epoch"), ("parameters", "parameters"))
 TRIALS: Mapping[str, tuple[str, dict[str, Any]]] = {

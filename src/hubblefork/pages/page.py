@@ -22,7 +22,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +152,14 @@ class Page:
         self.captions = blocks.captions
         base = _html_templates().get_template("page.html")
         html = base.render(title=title, subtitle=subtitle, sections=sections, version=__version__)
-        numbers = {section["anchor"]: self._numbers_of(section["names"]) for section in sections}
+        numbers = {
+            section["anchor"]: {name: self.numbers[name] for name in section["names"] if name in self.numbers}
+            for section in sections
+        }
         everything = {**plain(facts or {}), "sections": numbers}
         write_text(self.out / "numbers.json", json.dumps(everything, indent=1, allow_nan=False) + "\n")
         write_text(self.out / "index.html", html)
         return self.out / "index.html"
-
-    def _numbers_of(self, names: list[str]) -> dict[str, Any]:
-        return {name: self.numbers[name] for name in names if name in self.numbers}
 
 
 class _Blocks:
@@ -174,23 +174,29 @@ class _Blocks:
 
     def functions(self) -> dict[str, Callable[..., Markup]]:
         """Return the functions by the name that templates use."""
-        names = ("figure", "table", "missing", "facts", "listing", "code", "warning")
-        return {name: getattr(self, name) for name in names}
+        names = ("missing", "facts", "listing", "code", "warning")
+        labelled = {kind: partial(self.labelled, kind) for kind in self.counts}
+        return {**labelled, **{name: getattr(self, name) for name in names}}
 
-    def figure(
-        self, name: str, caption: str = "", label: str | None = None, caller: Caller | None = None
+    def labelled(
+        self, kind: str, name: str, caption: str = "", label: str | None = None, caller: Caller | None = None
     ) -> Markup:
-        """Show a figure or say that it is missing; the caption is plain text, or Markdown in a call block.
+        """Show a figure or table or say that it is missing.
 
-        `label` stands before the caption (default: "Figure 1" and so on).
+        The caption is plain text, or Markdown in a call block; `label` stands before it (default: "Figure 1"
+        and so on).
         """
-        return self._labelled("figure", name, label, caller or (lambda: _escaped(caption)))
-
-    def table(
-        self, name: str, caption: str = "", label: str | None = None, caller: Caller | None = None
-    ) -> Markup:
-        """Show a table or say that it is missing; `caption` and `label` are as for `figure`."""
-        return self._labelled("table", name, label, caller or (lambda: _escaped(caption)))
+        part = self.parts.get(name)
+        if part is None:
+            raise KeyError(f"the page has no {kind} “{name}”, and nothing says that it is missing")
+        if isinstance(part, Missing):
+            return self.missing(name)
+        if label is None:
+            self.counts[kind] += 1
+            label = f"{kind.capitalize()} {self.counts[kind]}"
+        text = _inline(caller() if caller else _escaped(caption), self)
+        self.captions[name] = f"{label}. {text.striptags()}" if label else text.striptags()
+        return self._kept(kind, name, part=part, caption=text, words=text.striptags(), label=label)
 
     def missing(self, name: str) -> Markup:
         """Say what is missing under a name, nothing where nothing is."""
@@ -218,19 +224,6 @@ class _Blocks:
     def warning(self, caller: Caller) -> Markup:
         """Set a paragraph off from the others."""
         return self._kept("warning", "", text=_inline(caller(), self))
-
-    def _labelled(self, kind: str, name: str, label: str | None, caption: Caller) -> Markup:
-        part = self.parts.get(name)
-        if part is None:
-            raise KeyError(f"the page has no {kind} “{name}”, and nothing says that it is missing")
-        if isinstance(part, Missing):
-            return self.missing(name)
-        if label is None:
-            self.counts[kind] += 1
-            label = f"{kind.capitalize()} {self.counts[kind]}"
-        text = _inline(caption(), self)
-        self.captions[name] = f"{label}. {text.striptags()}" if label else text.striptags()
-        return self._kept(kind, name, part=part, caption=text, words=text.striptags(), label=label)
 
     def _kept(self, block: str, name: str, **values: Any) -> Markup:
         return Markup(f"\n\n{self._mark(_html(block, **values), name)}\n\n")

@@ -218,15 +218,7 @@ def _prototypes(page: Page, contents: Contents) -> dict[str, Any]:
     with page.showing("prototypes"):
         judged, stamps, tree = contents.judged, contents.stamps, contents.tree
         for question in tree.questions:
-            drawing = prototype_sheet(
-                tree,
-                question.name,
-                ids=judged.ids,
-                stamps=stamps,
-                places=judged.rows,
-                volunteers=judged.volunteers,
-                predicted=judged.predicted,
-            )
+            drawing = prototype_sheet(tree, question.name, judged, stamps)
             page.figure(f"prototypes-{question.name}", *drawing, dpi=SHEET_DPI)
     return {"each": EACH}
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hubblefork.data.folders import JudgedGalaxies
 from hubblefork.pages.answers import answer_panels
 from hubblefork.pages.plots import draw_image, page_axes, write
 from hubblefork.pages.style import (
@@ -88,22 +89,14 @@ def _draw_rows(
 
 @in_house_style
 def prototype_sheet(
-    tree: DecisionTree,
-    question: str,
-    *,
-    ids: NDArray,
-    stamps: Image,
-    places: NDArray,
-    volunteers: NDArray,
-    predicted: NDArray,
-    count: int = EACH,
+    tree: DecisionTree, question: str, galaxies: JudgedGalaxies, stamps: Image, *, count: int = EACH
 ) -> Drawing:
     """Draw, for each answer of a question, its highest galaxies by volunteers (left) and by the network.
 
-    `ids` (galaxy,) and both fractions (galaxy, answer) are galaxy by galaxy; the stamp of galaxy g is
-    `stamps[places[g]]`, so that `stamps` may be the memory map of a whole survey. Under each stamp
-    stand its id and the joint fraction by which it was chosen. Returns ids, volunteers' and predicted
-    values of the chosen, per answer and side. Raises UnknownAnswer for another question.
+    `stamps` are those of the whole catalogue, and may be a memory map: the stamp of galaxy g is
+    `stamps[galaxies.rows[g]]`. Under each stamp stand its id and the joint fraction by which it was chosen.
+    Returns ids, volunteers' and predicted values of the chosen, per answer and side. Raises UnknownAnswer for
+    another question.
     """
     columns = range(len(tree.columns))[tree.slices[tree.questions.index(tree.question(question))]]
     rows: list[list[Cell | None]] = []
@@ -111,12 +104,14 @@ def prototype_sheet(
     for column in columns:
         row: list[Cell | None] = []
         numbers[tree.columns[column]] = answer = {}
-        for name, values in (("volunteers", volunteers), ("network", predicted)):
-            chosen = prototypes(values, ids, column, count)
-            row += [(stamps[places[k]], f"{ids[k]}\n{values[k, column]:.2f}") for k in chosen]
-            row += [None] * (count - len(chosen))
-            sides = {"volunteers": volunteers[chosen, column], "predicted": predicted[chosen, column]}
-            answer[name] = {"galaxy_ids": ids[chosen], **sides}
+        for name, values in (("volunteers", galaxies.volunteers), ("network", galaxies.predicted)):
+            highest = prototypes(values, galaxies.ids, column, count)
+            chosen = galaxies.chosen(highest)
+            pairs = zip(chosen.rows, chosen.ids, values[highest, column], strict=True)
+            row += [(stamps[place], f"{galaxy_id}\n{value:.2f}") for place, galaxy_id, value in pairs]
+            row += [None] * (count - len(highest))
+            sides = {"volunteers": chosen.volunteers[:, column], "predicted": chosen.predicted[:, column]}
+            answer[name] = {"galaxy_ids": chosen.ids, **sides}
         rows.append(row)
     labels = [tree.answers[column].text for column in columns]
     heads = "highest by volunteers", "highest by the network"

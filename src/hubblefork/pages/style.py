@@ -49,37 +49,8 @@ SERIES: tuple[dict[str, Any], ...] = (  # colour, line style and marker together
 DENSITY = "cividis_r"  # sequential, dark is much: also in grey
 SIGNED = "RdBu_r"  # diverging around 0; negative cells are marked as well
 
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
-    "font.size": NORMAL,
-    "axes.titlesize": NORMAL,
-    "axes.labelsize": NORMAL,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "legend.fontsize": SMALL,
-    "legend.frameon": False,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.minor.size": 1.5,
-    "ytick.minor.size": 1.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 3.5,
-    "image.interpolation": "nearest",
-    "pdf.fonttype": 42,  # TrueType: text in the PDF can be searched and edited
-    "savefig.facecolor": "white",
-}
+STYLE = mpl.rc_params_from_file(Path(__file__).with_name("house.mplstyle"), use_default_template=False)
+"""The settings of matplotlib while a figure is drawn and written; the sizes and INK are those above."""
 
 Drawing = tuple[Figure, dict[str, Any]]
 P = ParamSpec("P")
@@ -110,12 +81,12 @@ def png(figure: Figure, *, dpi: int = DPI) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, stem: Path, *, dpi: int = DPI) -> tuple[Path, Path]:
+def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write `stem`.pdf (vector) and `stem`.png, each whole or not at all. Raises DiskError."""
     paths = stem.with_name(f"{stem.name}.pdf"), stem.with_name(f"{stem.name}.png")
-    save_pdf(figure, paths[0], dpi=dpi)
+    save_pdf(figure, paths[0])
     with replacing(paths[1]) as temporary:
-        temporary.write_bytes(png(figure, dpi=dpi))
+        temporary.write_bytes(png(figure))
     return paths
 
 
