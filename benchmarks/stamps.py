@@ -31,10 +31,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from hubblefork.data.archives import is_image
-from hubblefork.data.images import StampSpec, decode_jpeg, jpeg_sides, taps
+from hubblefork.data.images import StampSpec, decode_jpeg, taps
 from hubblefork.data.ingest import ingest
 from hubblefork.data.stamps import prepare
 from hubblefork.mock import write_mock_sky
@@ -184,7 +185,10 @@ def bound(archive: Path, data: Path, spec: StampSpec, threads: int) -> int:
     with zipfile.ZipFile(archive) as opened:
         for name in names:
             image = opened.read(name)
-            rows = taps(jpeg_sides(image)[0], spec.crop, spec.size, reduced).window.stop * reduced
+            rows = (
+                taps(simplejpeg.decode_jpeg_header(image)[0], spec.crop, spec.size, reduced).window.stop
+                * reduced
+            )
             decode_jpeg(image, rows=rows, reduced=reduced)
     return len(names)
 

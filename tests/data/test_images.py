@@ -15,7 +15,7 @@ from PIL import Image, ImageStat
 
 from hubblefork.data import images
 from hubblefork.data.archives import MemberError, open_source
-from hubblefork.data.images import decode_jpeg, inspect_cutout, jpeg_sides
+from hubblefork.data.images import ImageFault, StampSpec, decode_jpeg, inspect_cutout, stamp
 
 SOURCE = Path("images.zip")
 
@@ -60,9 +60,7 @@ def test_size_centre_and_digest_against_pillow(form, member, size):
     assert cutout.digest == hashlib.sha256(data).digest()
 
 
-@pytest.mark.parametrize(
-    ("form", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "L"), ("PNG", "P"), ("PNG", "RGBA")]
-)
+@pytest.mark.parametrize(("form", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "L"), ("PNG", "P")])
 def test_other_colours_than_rgb_count_as_what_they_are(form, mode):
     data = picture(6, form, mode)
     cutout = inspect_cutout(SOURCE, "6.jpg" if form == "JPEG" else "6.png", data)
@@ -92,19 +90,18 @@ def test_an_image_with_a_hole_is_damaged():
 @pytest.mark.parametrize(
     ("member", "data", "expected"),
     [
-        (
-            "1.jpg",
-            b"I am a text",
-            "not what its name says: no image named as JPEG: begins with b'I am a text'",
-        ),
-        ("1.jpg", picture(1, "PNG"), "not what its name says: PNG named as JPEG: begins with b'\\x89PNG"),
-        ("1.png", picture(1), "not what its name says: JPEG named as PNG: begins with b'\\xff\\xd8"),
+        ("1.jpg", b"I am a text", "neither a JPEG nor a PNG: begins with b'I am a text'"),
         ("1.png", b"", "empty file: 0 bytes"),
-        ("1.png", png(np.zeros((3, 3), np.uint16)), "not 8 bits a band: Pillow mode I;16"),
+        ("1.png", png(np.zeros((3, 3), np.uint16)), "not 8 bits a band: 16 bits"),
     ],
 )
-def test_what_is_not_the_image_it_says(member, data, expected):
+def test_what_is_no_image_that_can_be_used(member, data, expected):
     assert fault(member, data).startswith(expected)
+
+
+def test_the_content_and_not_the_name_says_what_an_image_is():
+    for member, data in (("1.jpg", picture(1, "PNG")), ("1.png", picture(1)), ("1.jfif", picture(1))):
+        assert inspect_cutout(SOURCE, member, data).width == 24
 
 
 def test_a_pixel_bomb_is_refused_before_it_is_decoded(monkeypatch):
@@ -127,7 +124,8 @@ def test_noise_never_gets_past_as_another_exception():
             assert error.reason in {
                 "damaged image",
                 "too many pixels",
-                "not what its name says",
+                "no pixels",
+                "neither a JPEG nor a PNG",
                 "not 8 bits a band",
             }
 
@@ -157,7 +155,7 @@ def encoded(image, **options):
 
 
 def whole(data, reduced):
-    height, width = jpeg_sides(data)
+    height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     least = {"min_height": -(-height // reduced), "min_width": -(-width // reduced)}
     return simplejpeg.decode_jpeg(data, "RGB", min_factor=reduced, **least)
 
@@ -224,3 +222,154 @@ def test_any_other_complaint_is_not_taken_for_success(monkeypatch):
     monkeypatch.setattr(images.simplejpeg, "decode_jpeg", decode)
     assert decode_jpeg(encoded(sky(424, 424)), rows=100, reduced=1).shape == (424, 424, 3)
     assert attempts == [(112, 424, 3), (424, 424, 3)]
+
+
+# Every kind of JPEG and PNG, against Pillow
+
+WHOLE = StampSpec(crop=200, size=200)
+CENTRAL = StampSpec(crop=50, size=50)
+COLOURS = {
+    "grey": ("L", {}),
+    "YCbCr": ("RGB", {}),
+    "RGB": ("RGB", {"keep_rgb": True}),
+    "CMYK": ("CMYK", {}),
+    "YCCK": ("CMYK", {}),
+}
+CODINGS = [
+    {},
+    {"progressive": True},
+    {"optimize": True},
+    {"restart_marker_blocks": 7},
+    {"restart_marker_rows": 1},
+    {"progressive": True, "restart_marker_blocks": 5},
+]
+
+
+def jpeg_of(colours, **options):
+    mode, more = COLOURS[colours]
+    data = bytearray(encoded(sky(200, 200, mode), **more, **options))
+    if colours == "YCCK":
+        data[data.index(b"Adobe") + 11] = 2
+    return bytes(data)
+
+
+def check_stamps(data, expected):
+    """Check a stamp decoded in part and one of the whole, each after other pixels had the memory."""
+    for spec, apart in ((WHOLE, 0), (CENTRAL, 75)):
+        stamp(encoded(sky(200, 200)), spec)
+        np.testing.assert_array_equal(stamp(data, spec), expected[apart : 200 - apart, apart : 200 - apart])
+
+
+@pytest.mark.parametrize("colours", COLOURS)
+@pytest.mark.parametrize("options", CODINGS, ids=str)
+def test_every_colour_space_and_coding_of_a_jpeg(colours, options):
+    data = jpeg_of(colours, **options)
+    check_stamps(data, np.asarray(Image.open(BytesIO(data)).convert("RGB")))
+
+
+def test_the_subsampling_of_the_colours_of_cmyk():
+    for sampling in (0, 1, 2):
+        data = encoded(sky(200, 200, "CMYK"), subsampling=sampling)
+        check_stamps(data, np.asarray(Image.open(BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("sampling", [b"\x11\x21\x11", b"\x42\x11\x11", b"\x14\x11\x11", b"\x31\x11\x11"])
+def test_a_sampling_that_simplejpeg_does_not_know(sampling):
+    data = bytearray(encoded(sky(200, 200), subsampling=0))
+    frame = data.index(b"\xff\xc0")
+    for band in range(3):
+        data[frame + 11 + 3 * band] = sampling[band]
+    check_stamps(bytes(data), np.asarray(Image.open(BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("colours", COLOURS)
+@pytest.mark.parametrize("kept", [0.2, 0.6, 0.98])
+def test_a_jpeg_of_any_colours_cut_short_gives_no_stamp(colours, kept):
+    data = jpeg_of(colours)
+    for spec in (WHOLE, CENTRAL):
+        with pytest.raises(ImageFault, match="damaged image"):
+            stamp(data[: int(len(data) * kept)], spec)
+
+
+ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+
+
+def png_of(depth, colour, samples, *, key=b"", palette=b"", passes=((0, 0, 1, 1),)):
+    """Write a PNG by its specification: `samples` (y, x, band) of so many bits, a palette, a colour key."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    def rows(part):
+        if depth == 16:
+            return [row.astype(">u2").tobytes() for row in part]
+        bits = np.unpackbits(part.astype(np.uint8)[..., None], axis=-1)[..., 8 - depth :]
+        return [np.packbits(row).tobytes() for row in bits.reshape(len(part), -1)]
+
+    height, width = samples.shape[:2]
+    lines = [row for y, x, dy, dx in passes for row in rows(samples[y::dy, x::dx]) if row]
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, len(passes) > 1)
+    chunks = [(b"PLTE", palette), (b"tRNS", key), (b"IDAT", zlib.compress(b"\0" + b"\0".join(lines)))]
+    body = b"".join(chunk(kind, body) for kind, body in chunks if body)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
+
+
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+ALL = StampSpec(crop=4, size=4)
+
+
+@pytest.mark.parametrize(("colour", "bands"), [(GREY, 1), (RGB, 3), (GREY_ALPHA, 2), (RGBA, 4)])
+def test_a_png_of_16_bits_is_refused_whatever_its_colours(colour, bands):
+    data = png_of(16, colour, np.full((4, 4, bands), 4095))
+    with pytest.raises(ImageFault, match="not 8 bits a band: 16 bits; scale it to 8-bit grey or RGB"):
+        stamp(data, ALL)
+    assert fault("1.png", data) == "not 8 bits a band: 16 bits"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_grey_of_fewer_bits_shows_what_it_is(depth):
+    samples = np.arange(16).reshape(4, 4, 1) % 2**depth
+    shown = stamp(png_of(depth, GREY, samples), ALL)
+    np.testing.assert_array_equal(shown, np.repeat(samples * 255 // (2**depth - 1), 3, axis=2))
+
+
+def test_interlacing_changes_nothing():
+    pixels = np.asarray(sky(19, 21))
+    for depth, colour, samples in (
+        (8, RGB, pixels),
+        (8, GREY, pixels[..., :1]),
+        (4, GREY, pixels[..., :1] >> 4),
+    ):
+        plain, woven = (png_of(depth, colour, samples, passes=way) for way in (((0, 0, 1, 1),), ADAM7))
+        np.testing.assert_array_equal(stamp(plain, StampSpec(19, 19)), stamp(woven, StampSpec(19, 19)))
+    with pytest.raises(ImageFault, match="not 8 bits a band"):
+        stamp(png_of(16, RGB, pixels.astype(int) * 257, passes=ADAM7), StampSpec(19, 19))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_grey_colour_key_shows_black(depth):
+    """The key is the brightest grey: hidden, as it may have any colour."""
+    most = 2**depth - 1
+    samples = np.where(np.eye(4)[..., None] > 0, most, 0)
+    assert stamp(png_of(depth, GREY, samples), ALL).max() == 255
+    assert stamp(png_of(depth, GREY, samples, key=struct.pack(">H", most)), ALL).max() == 0
+
+
+def test_transparent_pixels_show_black_and_never_their_hidden_colours():
+    left = np.arange(4) < 2
+    hidden = np.where(left, 0, 255).astype(np.uint8)[None, :].repeat(4, axis=0)
+    colours = np.full((4, 4, 3), (200, 90, 30), np.uint8)
+    expected = np.where(left[None, :, None], 0, colours)
+    rgba = png_of(8, RGBA, np.dstack([colours, hidden]))
+    np.testing.assert_array_equal(stamp(rgba, ALL), expected)
+    grey = png_of(8, GREY_ALPHA, np.dstack([colours[..., :1], hidden]))
+    np.testing.assert_array_equal(stamp(grey, ALL), expected[..., :1].repeat(3, axis=2))
+    places = np.where(left, 0, 1)[None, :, None].repeat(4, axis=0)
+    indexed = png_of(8, PALETTE, places, palette=bytes([255, 255, 255, 200, 90, 30]), key=b"\0")
+    np.testing.assert_array_equal(stamp(indexed, ALL), expected)
+    keyed = np.where(left[None, :, None], 255, colours)
+    np.testing.assert_array_equal(
+        stamp(png_of(8, RGB, keyed, key=struct.pack(">HHH", 255, 255, 255)), ALL), expected
+    )
+    half = png_of(8, RGBA, np.dstack([colours, np.full((4, 4), 128)]))
+    assert np.abs(stamp(half, ALL).astype(int) - (100, 45, 15)).max() <= 1

@@ -199,8 +199,8 @@ def bomb():
         (
             "5.jpg",
             b"plain text, no image",
-            "not what its name says",
-            "no image named as JPEG: begins with b'plain text, no i'",
+            "neither a JPEG nor a PNG",
+            "begins with b'plain text, no i'",
         ),
         ("5.png", bomb(), "too many pixels", "30000 × 30000; at most 67108864 pixels are allowed"),
         ("../../x.jpg", picture(5), "name points outside the archive", "../../x.jpg"),
@@ -328,9 +328,9 @@ def test_labels_without_an_image_are_refused(kaggle_box, tree, out):
     folder = kaggle_box(images={"x/6.jpg": b"bad"}, lines=label_lines(tree, [5, 6])[1:])
     summary = ingest([folder], out, tree=tree)
     assert rejects_of(out) == {
-        ("6.jpg", "6", "not what its name says"): "no image named as JPEG: begins with b'bad'",
+        ("6.jpg", "6", "neither a JPEG nor a PNG"): "begins with b'bad'",
         ("", "5", "labels without an image"): "line 6",
-        ("", "6", "labels of a refused image"): "line 7: not what its name says",
+        ("", "6", "labels of a refused image"): "line 7: neither a JPEG nor a PNG",
     }
     assert sum(summary.rejects.values()) == 3 and the_good_ones_went_on(out)
 
@@ -387,7 +387,7 @@ def test_when_no_image_can_be_used_the_error_counts_why(tmp_path, tree, out):
         ingest([box(tmp_path / "x.zip", images)], out, tree=tree)
     assert str(caught.value) == (
         f"{tmp_path / 'x.zip'}: 1.jpg: empty file: 0 bytes. No image can be used "
-        "(1 × empty file, 2 × not what its name says) and nothing was written"
+        "(1 × empty file, 2 × neither a JPEG nor a PNG) and nothing was written"
     )
 
 

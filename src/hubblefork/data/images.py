@@ -24,7 +24,7 @@ from functools import lru_cache
 from io import BytesIO
 from itertools import islice
 from math import ceil, floor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -40,8 +40,9 @@ CENTRE = 10
 BANDS = 3
 JPEG, PNG = "JPEG", "PNG"
 SIGNATURES = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n"}
-SUFFIX_KIND = {".jpg": JPEG, ".jpeg": JPEG, ".png": PNG}
-EIGHT_BIT_MODES = frozenset({"L", "LA", "P", "PA", "RGB", "RGBA"})
+SIMPLE, CMYK, PILLOW = "simplejpeg", "CMYK", "Pillow"
+SIMPLE_COLOURS = frozenset({"Gray", "YCbCr", "RGB"})
+EIGHT_BITS = 8
 DAMAGE = (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 BASELINE, SCAN = 0xC0, 0xDA
 BLOCK_ROW = 16
@@ -103,12 +104,13 @@ class Cutout:
 def inspect_cutout(source: Path, member: str, data: bytes) -> Cutout:
     """Decode an image wholly and return what is worth knowing of it.
 
-    Grey and CMYK images count as what they are in red, green and blue. Raises MemberError for an image that
-    is none or not what its name says, is damaged, or has more than `MOST_PIXELS` (seen in its header).
+    Grey and CMYK images count as what they are in red, green and blue, transparent ones as they look on
+    black. Raises MemberError for an image that is neither a JPEG nor a PNG (whatever its name says), is
+    damaged, has 16 bits a band, or more than `MOST_PIXELS` by its header.
     """
     try:
-        kind, height, width = _header(data, SUFFIX_KIND[PurePosixPath(member).suffix.lower()])
-        pixels = _decoded(data, kind, rows=height, reduced=1)
+        decoder, height, width = _header(data)
+        pixels = _decoded(data, decoder, rows=height, reduced=1)
     except ImageFault as fault:
         raise fault.at(source, member) from fault.__cause__
     return Cutout(width, height, _centre_colour(pixels), hashlib.sha256(data).digest())
@@ -124,78 +126,114 @@ def _centre_colour(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
 # From bytes to pixels
 
 
-def _header(data: bytes, expected: str = "") -> tuple[str, int, int]:
-    """Return kind, height and width as the bytes say. Raises ImageFault, also for an unexpected kind."""
+def _header(data: bytes) -> tuple[str, int, int]:
+    """Return who decodes it (`SIMPLE`, `CMYK`, `PILLOW`), height and width. Raises ImageFault."""
     kind = next((kind for kind, start in SIGNATURES.items() if data.startswith(start)), "")
     if not data:
         raise ImageFault("empty file", "0 bytes")
-    if expected and kind != expected:
-        value = f"{kind or 'no image'} named as {expected}: begins with {data[:16]!r}"
-        raise ImageFault("not what its name says", value)
     if not kind:
-        raise ImageFault(
-            "neither a JPEG nor a PNG", f"begins with {data[:16]!r}", "convert it or leave it out"
-        )
+        value = f"begins with {data[:16]!r}"
+        raise ImageFault("neither a JPEG nor a PNG", value, "convert it or leave it out")
     try:
-        height, width = jpeg_sides(data) if kind == JPEG else struct.unpack(">II", data[16:24])[::-1]
+        decoder, height, width = _jpeg_header(data) if kind == JPEG else _png_header(data)
     except DAMAGE as error:
         raise ImageFault("damaged image", str(error)) from error
-    if height * width > MOST_PIXELS:
+    if not 0 < height * width <= MOST_PIXELS:
+        reason = "too many pixels" if height * width else "no pixels"
         value = f"{width} × {height}; at most {MOST_PIXELS} pixels are allowed"
-        raise ImageFault("too many pixels", value, "cut it out smaller or leave it out")
-    return kind, height, width
+        raise ImageFault(reason, value, "cut it out smaller or leave it out")
+    return decoder, height, width
 
 
-def _decoded(data: bytes, kind: str, *, rows: int, reduced: int) -> NDArray[np.uint8]:
-    """Return the pixels (y, x, band), a JPEG's as `decode_jpeg` does. Raises ImageFault."""
+def _jpeg_header(data: bytes) -> tuple[str, int, int]:
+    """Return as `_header` does; Pillow decodes colours sampled in a way that simplejpeg does not know."""
     try:
-        if kind == JPEG:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=True)
+    except (ValueError, KeyError) as error:
+        if isinstance(error, ValueError) and "subsampling" not in str(error):
+            raise
+        with Image.open(BytesIO(data), formats=[JPEG]) as image:
+            return PILLOW, image.height, image.width
+    return SIMPLE if colours in SIMPLE_COLOURS else CMYK, height, width
+
+
+def _png_header(data: bytes) -> tuple[str, int, int]:
+    """Return as `_header` does. Raises ImageFault for 16 bits a band, of which Pillow drops 8."""
+    width, height, depth = struct.unpack(">IIB", data[16:25])
+    if depth > EIGHT_BITS:
+        raise ImageFault(
+            "not 8 bits a band", f"{depth} bits", "scale it to 8-bit grey or RGB, or leave it out"
+        )
+    return PILLOW, height, width
+
+
+def _decoded(data: bytes, decoder: str, *, rows: int, reduced: int) -> NDArray[np.uint8]:
+    """Return the pixels (y, x, band), all of them unless the decoder is `SIMPLE`. Raises ImageFault."""
+    try:
+        if decoder == SIMPLE:
             return decode_jpeg(data, rows=rows, reduced=reduced)
-        with Image.open(BytesIO(data), formats=[PNG]) as image:
-            if image.mode in EIGHT_BIT_MODES:
-                return np.asarray(image.convert("RGB"))
-            value = f"Pillow mode {image.mode}; save it as 8-bit grey or RGB"
+        return _from_cmyk(data) if decoder == CMYK else _by_pillow(data)
     except DAMAGE as error:
         raise ImageFault("damaged image", str(error)) from error
-    raise ImageFault("not 8 bits a band", value, "or leave it out")
 
 
-def jpeg_sides(data: bytes) -> tuple[int, int]:
-    """Return height and width as the header has them. Raises ValueError when it is damaged."""
-    height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=True)
-    return height, width
+def _from_cmyk(data: bytes) -> NDArray[np.uint8]:
+    """Return a JPEG of four inks (CMYK, YCCK) in RGB: inks are stored inverted, as Adobe does."""
+    inks = 255 - simplejpeg.decode_jpeg(data, "CMYK", strict=True)
+    height, width, _ = inks.shape
+    return np.asarray(Image.frombuffer("CMYK", (width, height), inks.tobytes()).convert("RGB"))
+
+
+def _by_pillow(data: bytes) -> NDArray[np.uint8]:
+    """Return the pixels in RGB; what is transparent shows the black behind it, never its hidden colour."""
+    with Image.open(BytesIO(data), formats=[JPEG, PNG]) as image:
+        image.load()
+        if not image.has_transparency_data:
+            return np.asarray(image.convert("RGB"))
+        key = image.info.get("transparency")
+        if image.mode == "L" and isinstance(key, int):  # Pillow scales samples of 2 and 4 bits, not the key
+            most = 2 ** data[24] - 1
+            image.info["transparency"] = (key & most) * 255 // most
+        clear = image.convert("RGBA")
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", clear.size, "black"), clear).convert("RGB"))
 
 
 def decode_jpeg(data: bytes, *, rows: int, reduced: int) -> NDArray[np.uint8]:
-    """Return the pixels (y, x, band), at least those of the first `rows` original rows.
+    """Return the pixels (y, x, band) of a grey, YCbCr or RGB JPEG, at least those of the first `rows` rows.
 
     `reduced`, 1 or 2, is how many times smaller than the original they are: at half scale the inverse cosine
     transform does a quarter of the work (libjpeg's DCT scaling). What remains is mostly the Huffman code,
-    which runs from top to bottom, so rows below need not be decoded: a copy gets a smaller height in its
-    header, and libjpeg complains of the bytes left unread. It reports its first complaint only, so with this
-    one there was none about the rows themselves; with any other the JPEG is decoded whole, and strictly.
-    Raises ValueError when it is damaged within these rows.
+    which runs from top to bottom, so rows below need not be decoded: a baseline JPEG gets a smaller height in
+    its header, and libjpeg complains of the bytes left unread. It reports its first complaint only, so with
+    this one there was none about the rows themselves; with any other, and where the last row was not written,
+    the JPEG is decoded whole, and strictly. Raises ValueError when it is damaged within these rows.
     """
-    height, width = jpeg_sides(data)
+    _, height, width = _jpeg_header(data)
     deep = -(-(rows + CONTEXT) // BLOCK_ROW) * BLOCK_ROW
-    if deep < height:
-        pixels = np.empty((deep // reduced, -(-width // reduced), BANDS), np.uint8)
-        if _decodes(_with_height(data, deep), reduced, pixels):
+    shortened = _with_height(data, deep) if deep < height else None
+    if shortened is not None:
+        pixels = _blank(deep, width, reduced)
+        if _decodes(shortened, reduced, pixels):
             return pixels
-    pixels = np.empty((-(-height // reduced), -(-width // reduced), BANDS), np.uint8)
+    pixels = _blank(height, width, reduced)
     _decode_into(pixels, data, reduced)
     return pixels
 
 
-def _decodes(data: bytes | None, reduced: int, pixels: NDArray[np.uint8]) -> bool:
-    """Decode a JPEG whose height was made smaller; say whether all rows came out unharmed."""
-    if data is None:
-        return False
+def _blank(height: int, width: int, reduced: int) -> NDArray[np.uint8]:
+    return np.zeros((-(-height // reduced), -(-width // reduced), BANDS), np.uint8)
+
+
+def _decodes(data: bytes, reduced: int, pixels: NDArray[np.uint8]) -> bool:
+    """Decode a JPEG whose height was made smaller; say whether all rows came out, and unharmed."""
+    mark = np.resize(np.array([0, 255], np.uint8), pixels[-1].shape)
+    pixels[-1] = mark
     try:
         _decode_into(pixels, data, reduced)
     except ValueError as error:
-        return LEFT_UNREAD.fullmatch(str(error)) is not None
-    return True
+        if not LEFT_UNREAD.fullmatch(str(error)):
+            return False
+    return not np.array_equal(pixels[-1], mark)
 
 
 def _decode_into(pixels: NDArray[np.uint8], data: bytes, reduced: int) -> None:
@@ -206,7 +244,7 @@ def _decode_into(pixels: NDArray[np.uint8], data: bytes, reduced: int) -> None:
 
 
 def _with_height(data: bytes, height: int) -> bytes | None:
-    """Return the JPEG with another height in its header (ITU T.81, B.2.2); None unless it is baseline."""
+    """Return a JPEG with another height in its header (ITU T.81, B.2.2); None unless it is baseline."""
     marker = 2
     while marker + 9 < len(data) and data[marker] == 0xFF and data[marker + 1] != SCAN:
         if data[marker + 1] == BASELINE:
@@ -222,17 +260,18 @@ def _with_height(data: bytes, height: int) -> bytes | None:
 def stamp(data: ImageData, spec: StampSpec) -> NDArray[np.uint8]:
     """Return the stamp, uint8 (size, size, 3), of one encoded JPEG or PNG, or of pixels uint8 (y, x, 3).
 
-    A JPEG is decoded at half scale where the crop has at least two pixels a stamp pixel, else at full scale.
+    A JPEG (not of CMYK) is decoded at half scale where the crop has at least two pixels a stamp pixel, else
+    at full scale.
     Raises ImageFault for an image that is damaged, too large to be true, or smaller than the crop.
     """
-    kind, height, width = _header(data) if isinstance(data, bytes) else ("", *data.shape[:2])
+    decoder, height, width = _header(data) if isinstance(data, bytes) else ("", *data.shape[:2])
     if min(height, width) < spec.crop:
         value = f"{width} × {height}, the crop is {spec.crop} × {spec.crop}"
         raise ImageFault("smaller than the crop", value, "choose a smaller crop or leave it out")
-    reduced = 2 if kind == JPEG and spec.crop >= 2 * spec.size else 1
+    reduced = 2 if decoder == SIMPLE and spec.crop >= 2 * spec.size else 1
     rows, columns = (taps(side, spec.crop, spec.size, reduced) for side in (height, width))
     if isinstance(data, bytes):
-        data = _decoded(data, kind, rows=rows.window.stop * reduced, reduced=reduced)
+        data = _decoded(data, decoder, rows=rows.window.stop * reduced, reduced=reduced)
     return resample(data, rows, columns)
 
 
