@@ -11,6 +11,7 @@
     ├── RunError            a run folder that is incomplete or of another recipe
     │   └── DivergedError   a training whose error is no longer a number
     ├── DownloadError       a file that could not be fetched, or is not the file expected
+    ├── BusyError           an output that another process is writing
     └── DiskError           a file that could not be written
 
 Every message says what happened, with which value, what is allowed and what to do.
@@ -64,6 +65,10 @@ class DivergedError(RunError):
 
 class DownloadError(HubbleforkError):
     """A file that could not be fetched, or is not the file expected."""
+
+
+class BusyError(HubbleforkError):
+    """An output that another process is writing."""
 
 
 class DiskError(HubbleforkError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from hubblefork.errors import DiskError, RecipeError
+from hubblefork.errors import BusyError, DiskError, RecipeError
 
 REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
@@ -64,6 +65,43 @@ def disk_error(path: Path, error: OSError) -> DiskError:
         f"{path}: could not be written: {error.strerror or error}. Nothing was left half-written; "
         "free some space or choose another folder, then run the same command again."
     )
+
+
+@contextmanager
+def alone_in(folder: Path, work: str) -> Iterator[None]:
+    """Make a folder and hold it for this process; the system lets go of it however the process ends.
+
+    `work` completes "another process is …". A file system without locks holds nothing. Raises BusyError when
+    another process holds the folder, DiskError when it cannot be made.
+    """
+    try:
+        handle = _held(folder, work)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _held(folder: Path, work: str) -> int:
+    """Return the handle of a locked folder; begin again if its former holder removed it meanwhile."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise BusyError(
+                f"{folder}: another process is {work}; wait until it is done, then run the same command again"
+            ) from error
+        except OSError:
+            return handle
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), folder.stat()):
+                return handle
+        os.close(handle)
 
 
 Advance = Callable[[int], None]

@@ -25,7 +25,8 @@ from hubblefork.data import stamps as preprocess
 from hubblefork.data.archives import MemberError
 from hubblefork.data.images import StampSpec, stamp, stream
 from hubblefork.data.stamps import open_stamps, prepare, stamps_folder
-from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
+from hubblefork.errors import BusyError, CatalogueError, DiskError, ImageError, StampError
+from hubblefork.io import alone_in
 
 SPEC = StampSpec(crop=64, size=24)
 GALAXIES = 40
@@ -429,7 +430,7 @@ def test_an_image_gone_since_ingest_stops_the_work(data, images, monkeypatch):
 
 
 def test_two_processes_do_not_fill_one_folder(data, expected):
-    with preprocess.alone_in(stamps_folder(data, SPEC)), pytest.raises(StampError, match="another process"):
+    with alone_in(stamps_folder(data, SPEC), "at it"), pytest.raises(BusyError, match="making these stamps"):
         prepare(data, SPEC)
     np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected)
 

@@ -16,7 +16,8 @@ from lightning.pytorch.callbacks import Callback
 from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
-from hubblefork.errors import CatalogueError, RunError
+from hubblefork.errors import BusyError, CatalogueError, RunError
+from hubblefork.io import alone_in
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import recipe_text
 from hubblefork.network.training import EpochErrors, train
@@ -146,6 +147,7 @@ def rmse_of_validation(run):
 @pytest.mark.parametrize(("how", "average"), [(signal.SIGKILL, 0.0), (signal.SIGINT, 0.9)])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data, quick, tmp_path, how, average):
     recipe = replace(quick, epochs=8, plateau_patience=1, patience=6, ema_decay=average)
+    recipe = replace(recipe, architecture="vgg7", width=4, dropout=0.3)
     (tmp_path / "recipe.toml").write_text(recipe_text(recipe))
     run = tmp_path / "interrupted"
     command = [sys.executable, "-c", TRAIN, str(data), str(tmp_path / "recipe.toml"), str(run)]
@@ -160,9 +162,64 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data, quick, tmp_path
     train(data, recipe, run, device="cpu")
     whole = train(data, recipe, tmp_path / "whole", device="cpu")
     assert [row["epoch"] for row in metrics(run)] == [row["epoch"] for row in metrics(whole)]
-    for one, other in zip(metrics(run), metrics(whole), strict=True):
-        assert one["learning_rate"] == other["learning_rate"]
-        assert one["validation_rmse"] == pytest.approx(other["validation_rmse"], abs=0.02)
+    assert metrics(run) == metrics(whole)
+    first, second = (load_weights(path).network.state_dict() for path in (run, whole))
+    assert all(torch.equal(first[name], second[name]) for name in second)
+
+
+def stopped_after(epochs, data, recipe, run):
+    """Train a few epochs of a run, as an interruption leaves it."""
+
+    class Interrupted(Exception):
+        pass
+
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == epochs:
+                raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(data, recipe, run, device="cpu", callbacks=[Stop()])
+    return run
+
+
+DAMAGES = {
+    "zeros in the middle": lambda data: data[:3000] + bytes(2000) + data[5000:],
+    "cut short": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "no checkpoint": lambda data: b"not a checkpoint" * 99,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_said_and_the_epoch_before_continues(data, quick, tmp_path, damage):
+    recipe = replace(quick, epochs=3, steps_per_epoch=2)
+    run = stopped_after(2, data, recipe, tmp_path / "run")
+    last, previous = RunFolder(run).checkpoints
+    last.write_bytes(DAMAGES[damage](last.read_bytes()))
+    train(data, recipe, run, device="cpu")
+    assert metrics(run) == metrics(train(data, recipe, tmp_path / "whole", device="cpu"))
+    assert "last.ckpt is damaged: training went on from the epoch before" in RunFolder(run).notes()["remarks"]
+    assert last.exists() and not previous.exists()
+
+
+def test_without_a_sound_checkpoint_the_remedy_is_said(data, quick, tmp_path):
+    recipe = replace(quick, epochs=3, steps_per_epoch=2)
+    run = stopped_after(1, data, recipe, tmp_path / "run")
+    last, _ = RunFolder(run).checkpoints
+    last.write_bytes(last.read_bytes()[:3000])
+    with pytest.raises(
+        RunError, match=r"last\.ckpt: the checkpoint is damaged.*remove .*run and train again"
+    ):
+        train(data, recipe, run, device="cpu")
+
+
+def test_two_trainings_of_a_run_are_refused(data, quick, tmp_path):
+    with (
+        alone_in(tmp_path / "run", "at it"),
+        pytest.raises(BusyError, match="run: another process is working"),
+    ):
+        train(data, quick, tmp_path / "run", device="cpu")
 
 
 def test_tally_is_the_formula():

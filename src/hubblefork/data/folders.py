@@ -249,6 +249,11 @@ class RunFolder(Folder):
         write_text(self.metrics_file, text.getvalue())
 
     @property
+    def checkpoints(self) -> tuple[Path, Path]:
+        """The state of training after the last epoch, and after the epoch before it."""
+        return self.path / "last.ckpt", self.path / "previous.ckpt"
+
+    @property
     def weights(self) -> Path:
         """The file of the weights."""
         return self.path / "weights.safetensors"

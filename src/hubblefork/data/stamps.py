@@ -14,7 +14,6 @@ name, so an array under its final name is whole and described.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -36,7 +35,7 @@ from numpy.typing import NDArray
 
 from hubblefork.data.images import BANDS, StampSpec, stream
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
-from hubblefork.io import REFUSALS, Progress, disk_error, silent, write_text
+from hubblefork.io import REFUSALS, Progress, alone_in, disk_error, silent, write_text
 
 CHECKPOINT_BYTES = 32 * 2**20
 TOGETHER = 32
@@ -72,13 +71,13 @@ def prepare(
     Interrupted in any way, the next call goes on where it stopped and ends with the same bytes.
     When the catalogue has changed since (ids, members, sizes, central pixels) they are made anew.
     Raises ImageError for an image that gives no stamp (none is skipped), StampError for a folder
-    of stamps made another way or being made by another process, CatalogueError, DiskError.
+    of stamps made another way, BusyError for one that another process fills, CatalogueError, DiskError.
     """
     galaxies = _read_galaxies(data / CATALOGUE)
     folder, how = stamps_folder(data, spec), _how(galaxies, spec)
     if not _is_ready(folder, how):
         _check_crop(galaxies, spec)
-        with alone_in(folder):
+        with _refusals_told(folder), alone_in(folder, "making these stamps"):
             if not _is_ready(folder, how):  # another process may have finished them meanwhile
                 with filling(folder, how) as unfinished:
                     _fill(unfinished, galaxies, spec, threads, progress)
@@ -265,22 +264,6 @@ class Filling:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it for this process; the system lets go of it however the process ends.
-
-    Raises StampError when another process holds it, DiskError when the disk refuses anything in the block.
-    """
-    with _refusals_told(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            _lock(folder, handle)
-            yield
-        finally:
-            os.close(handle)
-
-
-@contextmanager
 def filling(folder: Path, how: How) -> Iterator[Filling]:
     """Fill the array of a folder: from where it stopped when it was made the same way, else from the start.
 
@@ -413,13 +396,3 @@ def _refusals_told(folder: Path) -> Iterator[None]:
         if error.errno in REFUSALS:
             raise disk_error(folder / PIXELS, error) from error
         raise
-
-
-def _lock(folder: Path, handle: int) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StampError(
-            f"{folder}: another process is making these stamps; wait until it is done, "
-            "then run the same command again"
-        ) from error

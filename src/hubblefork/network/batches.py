@@ -182,7 +182,7 @@ class GalaxyData(lightning.LightningDataModule):
         self, data: Path, recipe: Recipe, tree: DecisionTree, *, split: Split, hardware: Hardware
     ) -> None:
         super().__init__()
-        self.data, self.recipe, self.split, self.hardware = data, recipe, split, hardware
+        self.data, self.recipe, self.tree, self.split, self.hardware = data, recipe, tree, split, hardware
         catalogue = DataFolder(data).catalogue()
         self.ids = galaxy_ids(catalogue).astype(str)
         self.rows = labelled_rows(catalogue, tree, split)

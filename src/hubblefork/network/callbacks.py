@@ -7,19 +7,24 @@ interrupted. The names of the classes are keys in checkpoints.
 from __future__ import annotations
 
 import math
+import random
 import time
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION
+from hubblefork.errors import RunError
+from hubblefork.io import replacing
 from hubblefork.network.device import wait_for
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.weights import write_weights
@@ -41,6 +46,87 @@ class StatefulCallback(Callback):
         """Restore the state of the checkpoint."""
         for name in self.kept:
             setattr(self, name, state[name])
+
+
+class Generators(Callback):
+    """Keeps the states of the random generators, which dropout and stochastic depth draw from.
+
+    Those of Python, NumPy, PyTorch, and PyTorch on the device. They are restored before the first epoch.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.restored: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states as tensors and numbers, which a checkpoint without pickle holds."""
+        name, keys, *rest = np.random.get_state(legacy=True)
+        device = getattr(torch, self.device.type).get_rng_state() if self.device.type != "cpu" else None
+        return {
+            "python": random.getstate(),
+            "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+            "torch": torch.get_rng_state(),
+            "device": device,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep the states of the checkpoint until the first epoch."""
+        self.restored = state
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Restore the states of the checkpoint, once."""
+        if not self.restored:
+            return
+        name, keys, *rest = self.restored["numpy"]
+        random.setstate(self.restored["python"])
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        torch.set_rng_state(self.restored["torch"])
+        if self.restored["device"] is not None:
+            getattr(torch, self.device.type).set_rng_state(self.restored["device"])
+        self.restored = {}
+
+
+class Checkpoints(Checkpoint):
+    """Writes the state of training after each epoch, and keeps that of the epoch before."""
+
+    def __init__(self, out: Path) -> None:
+        self.last, self.previous = RunFolder(out).checkpoints
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Write. Every process takes part; the first one writes. Raises DiskError."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.last)
+            return
+        with replacing(self.last) as temporary:
+            trainer.save_checkpoint(temporary)
+            if self.last.exists():
+                self.last.replace(self.previous)
+
+
+def sound_checkpoint(run: RunFolder) -> tuple[Path | None, str]:
+    """Return the checkpoint to continue from, None for a new run; and what has to be said of damaged ones.
+
+    A checkpoint is a zip file of tensors: the check sums of all its members are compared. Raises RunError
+    where checkpoints are there and all are damaged.
+    """
+    written = [path for path in run.checkpoints if path.exists()]
+    sound = next((path for path in written if _is_sound(path)), None)
+    if written and sound is None:
+        raise RunError(
+            f"{written[0]}: the checkpoint is damaged, and no sound one of an earlier epoch is beside it; "
+            f"remove {run} and train again, or choose another --out"
+        )
+    damaged = sound is not None and sound != written[0]
+    remark = f"{written[0].name} is damaged: training went on from the epoch before" if damaged else ""
+    return sound, remark
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as members:
+            return members.testzip() is None
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, EOFError):
+        return False
 
 
 class EpochLog(StatefulCallback):

@@ -1,8 +1,8 @@
 """Training: one recipe on one data folder, into one run folder.
 
 A run folder holds `recipe.toml`, `run.toml` (what was trained where on what), `split.toml`, `metrics.csv`
-(one row an epoch), `weights.safetensors` (the epoch with the best monitored value) and `last.ckpt` (the
-state from which an interrupted run continues).
+(one row an epoch), `weights.safetensors` (the epoch with the best monitored value), `last.ckpt` (the state
+from which an interrupted run continues) and, until it ends, `previous.ckpt` (the state an epoch earlier).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LambdaCallback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LambdaCallback
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -28,15 +28,18 @@ from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION, Split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import DivergedError, RunError
-from hubblefork.io import Progress, silent
+from hubblefork.io import Progress, alone_in, silent
 from hubblefork.network.batches import GalaxyData
 from hubblefork.network.callbacks import (
     MODES,
     Average,
     BestWeights,
+    Checkpoints,
     Deadline,
     EpochLog,
+    Generators,
     LowerOnPlateau,
+    sound_checkpoint,
 )
 from hubblefork.network.device import Hardware, compiled, keep_freed_memory, precision_of
 from hubblefork.network.heads import masked_rmse, squared_error
@@ -66,11 +69,11 @@ def train(
     An interrupted run continues, a finished run is left as it is. `device` is short for a `hardware` with
     one device. `weights`: see `weights.load_start`. `split` replaces that of the data folder. `callbacks` are
     called after each epoch's row is written. Raises RunError if the folder holds a run of another recipe,
-    split or data, or the weights do not fit; CatalogueError if there is no galaxy to train or validate on;
-    DivergedError.
+    split or data, or the weights do not fit; BusyError if another process trains it; CatalogueError if there
+    is no galaxy to train or validate on; DivergedError, DiskError.
     """
     hardware = hardware or Hardware(device)
-    folder, run, where = DataFolder(data), RunFolder(out), hardware.where
+    folder, run = DataFolder(data), RunFolder(out)
     tree, split = folder.tree(), split or folder.split()
     _check_same_run(run, recipe, tree, folder, split)
     if run.is_finished():
@@ -78,26 +81,42 @@ def train(
     _check_launch(hardware, recipe)
     keep_freed_memory()
     galaxies = GalaxyData(data, recipe, tree, split=split, hardware=hardware)
+    with alone_in(out, "working on this run") if is_first() else nullcontext():
+        _train(run, galaxies, weights, callbacks, progress)
+    return out
+
+
+def _train(
+    run: RunFolder,
+    galaxies: GalaxyData,
+    weights: Path | None,
+    callbacks: Sequence[Callback],
+    progress: Progress,
+) -> None:
+    recipe, hardware, where, out = galaxies.recipe, galaxies.hardware, galaxies.hardware.where, run.path
+    checkpoint, damaged = sound_checkpoint(run)
     lightning.seed_everything(recipe.seed, workers=False, verbose=False)
     steps = recipe.epochs * galaxies.steps
-    module = VoteFractionsModule(recipe, tree, steps=steps)
+    module = VoteFractionsModule(recipe, galaxies.tree, steps=steps)
     if is_first():
-        prepare(data, recipe.stamps, progress=progress)
-        _begin(run, module.network, galaxies, weights)
+        prepare(galaxies.data, recipe.stamps, progress=progress)
+        if checkpoint is None:
+            _begin(run, module.network, galaxies, weights)
     remark = compiled(module.network, recipe.input_size, where) if recipe.compile else ""
     if is_first():
-        run.add_remarks([remark, precision_of(recipe.precision, where).remark])
+        run.add_remarks([damaged, remark, precision_of(recipe.precision, where).remark])
     done, total = run.metrics(), None if recipe.max_minutes else steps
     with progress(f"training {recipe.name}", total, int(done[-1]["step"]) if done else 0) as advance:
         average = [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
-        every = [EpochLog(out), BestWeights(out, recipe, tree), LowerOnPlateau(recipe), Deadline(recipe)]
-        every += [LambdaCallback(on_train_batch_end=lambda *_: advance(1)), *average, *callbacks]
+        every = [EpochLog(out), BestWeights(out, recipe, galaxies.tree), LowerOnPlateau(recipe)]
+        every += [Deadline(recipe), LambdaCallback(on_train_batch_end=lambda *_: advance(1)), *average]
+        every += [*callbacks, Generators(where), Checkpoints(out)]
         with _quiet():
-            _fit(_trainer(recipe, out, hardware, every), module, galaxies, out / "last.ckpt")
+            _fit(_trainer(recipe, hardware, every), module, galaxies, checkpoint)
     if is_first():
         centred = centre_weights(out, galaxies) if recipe.fit_offsets else {}
         run.finish(MODES[recipe.monitor], recipe.monitor, **centred)
-    return out
+        run.checkpoints[1].unlink(missing_ok=True)
 
 
 def is_first() -> bool:
@@ -107,8 +126,6 @@ def is_first() -> bool:
 
 def _begin(run: RunFolder, network: VoteFractions, galaxies: GalaxyData, weights: Path | None) -> None:
     """Load the weights that a new run starts from, and write what is known before training."""
-    if (run.path / "last.ckpt").exists():
-        return
     recipe, where = galaxies.recipe, galaxies.hardware.where
     started = load_start(network, recipe.pretrained, weights)
     parameters = count_parameters(network)
@@ -165,19 +182,20 @@ def _check_same_run(
         )
 
 
-def _fit(trainer: lightning.Trainer, module: VoteFractionsModule, galaxies: GalaxyData, last: Path) -> None:
+def _fit(
+    trainer: lightning.Trainer, module: VoteFractionsModule, galaxies: GalaxyData, checkpoint: Path | None
+) -> None:
     try:
-        trainer.fit(module, datamodule=galaxies, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(module, datamodule=galaxies, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as ended:
         raise KeyboardInterrupt from ended
 
 
-def _trainer(recipe: Recipe, out: Path, hardware: Hardware, callbacks: list[Callback]) -> lightning.Trainer:
+def _trainer(recipe: Recipe, hardware: Hardware, callbacks: list[Callback]) -> lightning.Trainer:
     where, several, monitor = hardware.where, hardware.processes > 1, recipe.monitor
     stop = EarlyStopping(
         monitor, mode=MODES[monitor], patience=recipe.patience, min_delta=recipe.min_delta, verbose=False
     )
-    last = ModelCheckpoint(out, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     return lightning.Trainer(
         accelerator="gpu" if where.type == "cuda" else where.type,
         devices=hardware.devices,
@@ -186,7 +204,7 @@ def _trainer(recipe: Recipe, out: Path, hardware: Hardware, callbacks: list[Call
         sync_batchnorm=several and where.type == "cuda",
         precision=precision_of(recipe.precision, where).name,
         max_epochs=recipe.epochs,
-        callbacks=[*callbacks, stop, last],
+        callbacks=[*callbacks, stop],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -205,7 +205,8 @@ class _Worker:
             trial.set_user_attr("epochs", len(rows))
             trial.set_user_attr("seconds", sum(row["seconds"] for row in rows))
             if trial.number not in _queued_again(self.study):
-                (run / "last.ckpt").unlink(missing_ok=True)
+                for checkpoint in RunFolder(run).checkpoints:
+                    checkpoint.unlink(missing_ok=True)
 
 
 class TrialCallback(Callback):
