@@ -47,6 +47,7 @@ DAMAGE = (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.Decomp
 BASELINE, SCAN = 0xC0, 0xDA
 BLOCK_ROW = 16
 CONTEXT = 2
+UNWRITTEN = 255
 LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 SUPPORT = 2
 GROUP = 32
@@ -226,14 +227,13 @@ def _blank(height: int, width: int, reduced: int) -> NDArray[np.uint8]:
 
 def _decodes(data: bytes, reduced: int, pixels: NDArray[np.uint8]) -> bool:
     """Decode a JPEG whose height was made smaller; say whether all rows came out, and unharmed."""
-    mark = np.resize(np.array([0, 255], np.uint8), pixels[-1].shape)
-    pixels[-1] = mark
+    pixels[-1, ::2] = UNWRITTEN
     try:
         _decode_into(pixels, data, reduced)
     except ValueError as error:
         if not LEFT_UNREAD.fullmatch(str(error)):
             return False
-    return not np.array_equal(pixels[-1], mark)
+    return bool(pixels[-1, 1::2].any() or (pixels[-1, ::2] != UNWRITTEN).any())
 
 
 def _decode_into(pixels: NDArray[np.uint8], data: bytes, reduced: int) -> None:
