@@ -26,6 +26,10 @@ from difflib import get_close_matches
 class HubbleforkError(Exception):
     """The family's head: catch this to catch every error meant for a user."""
 
+    def __str__(self) -> str:
+        """Return the message as UTF-8 can write it: bytes of a name that are none as escapes."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class TreeError(HubbleforkError):
     """A decision tree that contradicts itself."""

@@ -53,7 +53,7 @@ def test_a_file_that_is_no_image_is_said(trained, tmp_path):
 def test_files_folders_and_archives_are_classified_as_predict_does(trained, pictures, data, tree, tmp_path):
     found = classify_all([data / "images.zip", pictures / "7.jpg", pictures], trained, views=2, device="cpu")
     assert found["galaxy_id"][:3].tolist() == [7, 1000, 1001]
-    assert len(found) == 1 + 240 + 2
+    assert len(found) == 1 + 240 + 1 and list(found.rejects) == ["7.jpg"]
     predict(trained, data / "images.zip", out=tmp_path / "p.parquet", views=2, device="cpu")
     values = np.stack([found[name][1:241] for name in tree.columns], axis=1)
     np.testing.assert_allclose(values, fractions(read_catalogue(tmp_path / "p.parquet"), tree), atol=0.01)
@@ -65,7 +65,7 @@ def test_one_bad_file_does_not_stop_the_others(trained, pictures, tmp_path):
         app, ["classify", str(pictures), "--run", str(trained), "--out", str(tmp_path / "votes.csv")]
     )
     assert result.exit_code == 0
-    assert "2 galaxies, 1 images could not be read" in result.output
+    assert "2 galaxies, 1 files left out, see" in result.output
     assert "bad.jpg" in result.output
     table = pyarrow.csv.read_csv(tmp_path / "votes.csv")
     assert table.column_names == ["GalaxyID", *load_tree().source_columns]

@@ -11,15 +11,7 @@ import pytest
 from image_boxes import FORMS, box, box_of, picture, pictures
 
 from hubblefork.data import archives
-from hubblefork.data.archives import (
-    MemberError,
-    Reject,
-    galaxy_id_of,
-    open_source,
-    read_rejects,
-    reject_of,
-    write_rejects,
-)
+from hubblefork.data.archives import MemberError, galaxy_id_of, open_files, open_source
 from hubblefork.errors import ImageError
 
 MEMBERS = {
@@ -40,7 +32,15 @@ def everything(path):
 
 
 def refused(path):
-    return {name: data for name, data in everything(path)[1].items() if isinstance(data, MemberError)}
+    """What of the images cannot be used: seen when the source is listed, or when it is read."""
+    with open_source(path) as source:
+        read = [data for _, data in source.stream() if isinstance(data, MemberError)]
+        return {error.member: error for error in (*source.defects, *read)}
+
+
+def left_out(path):
+    with open_source(path) as source:
+        return {error.member: error.reason for error in source.left_out}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -86,9 +86,8 @@ def test_a_name_that_points_outside_is_refused_and_nothing_is_written(tmp_path, 
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
     path = box_of(form, folder, {**MEMBERS, name: picture(9)})
-    _, data = everything(path)
-    assert {n: d for n, d in data.items() if n != name} == IMAGES
-    assert str(data[name]).startswith(f"{path}: {name}: name points outside the archive: {name}; ")
+    assert everything(path)[1] == IMAGES
+    assert str(refused(path)[name]).startswith(f"{path}: {name}: name points outside the archive: {name}; ")
     assert {entry for entry in tmp_path.rglob("*") if entry.is_file()} == {path}
 
 
@@ -100,6 +99,7 @@ def test_a_member_larger_than_allowed_is_refused_unread(tmp_path, form, monkeypa
     bad = refused(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    assert set(everything(path)[1]) == set(IMAGES)
     assert [error.reason for error in bad.values()] == ["larger than allowed"]
     assert "1000001 bytes; at most 1000000 are" in str(bad["0.jpg"])
     assert peak < 10**6
@@ -120,7 +120,7 @@ def test_members_are_read_one_at_a_time(tmp_path, form):
 
 @pytest.mark.parametrize("form", ["tar", "tgz"])
 def test_a_tar_is_walked_without_a_list_of_all_its_members(tmp_path, form):
-    path = box_of(form, tmp_path, {f"{i}.txt": b"" for i in range(4000)} | {"1.jpg": b"x"})
+    path = box_of(form, tmp_path, {f"__MACOSX/{i}.txt": b"" for i in range(4000)} | {"1.jpg": b"x"})
     tracemalloc.start()
     assert everything(path)[1] == {"1.jpg": b"x"}
     peak = tracemalloc.get_traced_memory()[1]
@@ -230,9 +230,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path):
 def test_what_is_no_archive_is_an_error(tmp_path, content):
     path = tmp_path / "images.tar.gz"
     path.write_bytes(content)
-    with pytest.raises(
-        ImageError, match=r"images\.tar\.gz: neither a zip nor a tar archive nor a folder; give a \.zip"
-    ):
+    with pytest.raises(ImageError, match=r"images\.tar\.gz: neither a zip nor a tar .*; give a \.zip"):
         everything(path)
 
 
@@ -241,9 +239,29 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path):
         everything(tmp_path / "gone.zip")
 
 
-def test_galaxy_id_is_the_stem():
-    assert galaxy_id_of("images_training_rev1/100008.jpg") == "100008"
-    assert galaxy_id_of("J0945+11.2.jpeg") == "J0945+11.2"
+@pytest.mark.parametrize(
+    ("name", "galaxy_id"),
+    [
+        ("images_training_rev1/100008.jpg", "100008"),
+        ("images\\100008.jpg", "100008"),
+        ("images\\north\\100008.PNG", "100008"),
+        ("J0945+11.2.jpeg", "J0945+11.2"),
+        ("J0945+11.2", "J0945+11.2"),
+        ("a.b/7", "7"),
+        ("7.jfif", "7"),
+        ("7.tif", "7"),
+        ("7.jpg.png", "7.jpg"),
+        ("007.jpg", "007"),
+        ("+7.jpg", "+7"),
+        ("0x10.jpg", "0x10"),
+        ("1_000.jpg", "1_000"),
+        (" 7.jpg", " 7"),
+        ("７.jpg", "７"),
+        ("M87: jet\n.jpg", "M87: jet\n"),
+    ],
+)
+def test_galaxy_id_is_the_text_of_the_name_without_the_ending_of_an_image(name, galaxy_id):
+    assert galaxy_id_of(name) == galaxy_id
 
 
 def test_real_archives_against_zipfile(kaggle):
@@ -258,26 +276,167 @@ def test_pictures_differ():
     assert len(set(pictures(range(50)).values())) == 50
 
 
-# What was refused
+# Everything is used, or named with its reason
+
+OTHERS = {
+    "a/1.fits": b"SIMPLE  =                    T",
+    "a/2.tif": b"II*\x00",
+    "a/3.webp": b"RIFF\x24\x00\x00\x00WEBPVP8 ",
+    "a/4.GIF": b"GIF89a",
+    "a/5.bmp": b"BM",
+    "a/6": b"text",
+    "a/7": b"",
+}
 
 
-def test_rows_come_back_as_they_were_written(tmp_path):
-    rejects = [
-        Reject("/a/b.zip", 'x/"1,2"\n3.jpg', "007", "damaged image", "1e5"),
-        Reject("/a/b.csv", "", "", "no galaxy_id", 'line 4: ""'),
-    ]
-    write_rejects(rejects, tmp_path / "rejects.csv")
-    assert read_rejects(tmp_path / "rejects.csv") == rejects
+@pytest.mark.parametrize("form", FORMS)
+def test_files_that_are_no_images_are_named(tmp_path, form):
+    path = box_of(form, tmp_path, {**IMAGES, **OTHERS, "tiles.zip": b"PK", ".hidden.jpg": picture(4)})
+    assert everything(path)[1] == IMAGES
+    assert left_out(path) == {
+        **dict.fromkeys(OTHERS, "neither a JPEG nor a PNG"),
+        "tiles.zip": "archive within it",
+        ".hidden.jpg": "hidden file",
+    }
 
 
-def test_no_rows_are_a_header(tmp_path):
-    write_rejects([], tmp_path / "rejects.csv")
-    assert (tmp_path / "rejects.csv").read_text() == '"source","member","galaxy_id","reason","value"\n'
-    assert read_rejects(tmp_path / "rejects.csv") == []
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_bytes_say_what_a_file_without_the_ending_of_an_image_is(tmp_path, form):
+    images = {f"a/{name}": picture(k) for k, name in enumerate(("1.jfif", "2.jpe", "3.JIF", "4", "J0+1.5"))}
+    images |= {"a/6.webp": picture(6), "a/7": picture(7, "PNG")}
+    path = box_of(form, tmp_path, images)
+    assert everything(path)[1] == images and not left_out(path)
+    assert sorted(map(galaxy_id_of, images)) == ["1", "2", "3", "4", "6", "7", "J0+1.5"]
 
 
-def test_a_row_says_what_the_error_said():
-    error = MemberError(Path("b.zip"), "x/1.jpg", "damaged image", "cut")
-    assert str(error) == "b.zip: x/1.jpg: damaged image: cut; replace it with a whole copy or leave it out"
-    assert str(reject_of(error, "1")) == "b.zip: x/1.jpg: damaged image: cut"
-    assert str(Reject("b.zip", "", "", "archive is damaged", "cut")) == "b.zip: archive is damaged: cut"
+@pytest.mark.parametrize("form", FORMS)
+def test_files_of_the_system_and_of_notebooks_are_no_galaxies(tmp_path, form):
+    members = {
+        "__MACOSX/a/._3.jpg": picture(1),
+        "a/._3.jpg": picture(2),
+        "a/.DS_Store": b"Bud1",
+        "a/Thumbs.db": b"\xd0\xcf",
+        "a/desktop.ini": b"[.ShellClassInfo]",
+        "a/.ipynb_checkpoints/3-checkpoint.jpg": picture(3),
+    }
+    path = box_of(form, tmp_path, {**IMAGES, **members})
+    assert everything(path)[1] == IMAGES
+    assert list(left_out(path).values()) == ["hidden folder" if form == "folder" else "hidden file"]
+
+
+def test_a_zip_from_windows(tmp_path):
+    path = tmp_path / "win.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("images\\", "images\\1.jpg", "images\\Thumbs.db", "images\\.ipynb_checkpoints\\1.jpg"):
+            info = zipfile.ZipInfo("x")
+            info.filename, info.create_system = name, 0
+            archive.writestr(info, picture(1) if name.endswith("jpg") else b"")
+    assert everything(path) == (["images\\1.jpg"], {"images\\1.jpg": picture(1)})
+    assert left_out(path) == {"images\\.ipynb_checkpoints\\1.jpg": "hidden file"}
+
+
+def test_linked_folders_are_entered_once_and_cycles_end(tmp_path):
+    survey = box(tmp_path / "survey", {"1.jpg": picture(1), "deep/2.jpg": picture(2)})
+    box(tmp_path / "tile", {"3.jpg": picture(3), "north/4.jpg": picture(4)})
+    (survey / "tile").symlink_to(tmp_path / "tile")
+    (survey / "deep" / "up").symlink_to(survey)
+    (survey / "self").symlink_to(survey / "self")
+    (survey / "twice").symlink_to(tmp_path / "tile")
+    (survey / "gone").symlink_to(tmp_path / "nowhere")
+    assert everything(survey)[0] == ["1.jpg", "deep/2.jpg", "tile/3.jpg", "tile/north/4.jpg"]
+    assert left_out(survey) == {
+        "deep/up": "link to a folder that is read already",
+        "gone": "cannot be read",
+        "self": "cannot be read",
+        "twice": "link to a folder that is read already",
+    }
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    box(tmp_path, {"1.jpg": picture(1), "closed/2.jpg": picture(2)})
+    listed = Path.iterdir
+
+    def refusing(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    assert everything(tmp_path)[0] == ["1.jpg"] and left_out(tmp_path) == {"closed": "cannot be read"}
+
+
+@pytest.mark.parametrize("form", ["tar", "tar.gz"])
+def test_tars_put_one_after_the_other_are_all_read(tmp_path, form):
+    parts = [box_of(form, tmp_path, {f"{k}.jpg": picture(k)}, name=f"part{k}") for k in range(3)]
+    path = tmp_path / f"all.{form}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert everything(path)[1] == {f"{k}.jpg": picture(k) for k in range(3)}
+
+
+def test_what_follows_on_a_tar_and_is_none_is_named(tmp_path):
+    path = box(tmp_path / "x.tar", {"1.jpg": picture(1)})
+    length = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b"something else" * 100)
+    with open_source(path) as source:
+        assert [name for name, _ in source.stream()] == ["1.jpg"]
+        assert f"the archive breaks off at byte {length} after 1 images" in str(source.defects[0])
+
+
+def test_names_in_a_zip_that_are_utf8_without_the_mark(tmp_path):
+    path = box(tmp_path / "x.zip", {"Ma__laga.jpg": picture(1), "M_laga.jpg": picture(2)})
+    raw = path.read_bytes().replace(b"Ma__laga", "Má_laga".encode()).replace(b"M_laga", b"M\xe1laga")
+    path.write_bytes(raw)
+    assert everything(path)[1] == {"Má_laga.jpg": picture(1)}
+    assert {name: error.reason for name, error in refused(path).items()} == {
+        "M\\udce1laga.jpg": "name is not valid UTF-8"
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b.jpg", "new\nline.jpg", "bell\x07.jpg", "x" * 200 + ".jpg", "'\"[x].jpg"]
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_odd_names_are_names(tmp_path, form, name):
+    assert everything(box_of(form, tmp_path, {name: picture(1)}))[1] == {name: picture(1)}
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path):
+    folder = tmp_path / os.fsdecode(b"M\xe1laga")
+    folder.mkdir()
+    with pytest.raises(ImageError, match="its name is not valid UTF-8; rename it"):
+        everything(folder)
+
+
+def test_an_image_that_vanishes_while_others_are_read_is_named(tmp_path):
+    box(tmp_path, IMAGES)
+    with open_source(tmp_path) as source:
+        stream = source.stream()
+        next(stream)
+        (tmp_path / "a" / "3.jpg").unlink()
+        (tmp_path / "a" / "20.JPEG").unlink()
+        rest = dict(stream)
+    assert sorted(source.names()) == sorted(IMAGES)
+    assert all(isinstance(error, MemberError) for name, error in rest.items())
+
+
+def test_an_image_has_another_version_when_it_was_replaced(tmp_path):
+    for form in ("zip", "folder"):
+        (tmp_path / form).mkdir()
+        path = box_of(form, tmp_path / form, IMAGES)
+        with open_source(path) as source:
+            before, key = dict(source.versions), source.key
+        box_of(form, tmp_path / form, {**IMAGES, "a/3.jpg": picture(77)})
+        with open_source(path) as source:
+            changed = [name for name in IMAGES if source.versions[name] != before[name]]
+        assert "a/3.jpg" in changed and (source.key == key) == (form == "folder")
+
+
+def test_files_of_one_name_are_taken_once(tmp_path):
+    files = [tmp_path / "a" / "5.jpg", tmp_path / "b" / "5.jpg"]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        file.write_bytes(picture(number))
+    for paths in (files, [files[0], files[0]]):
+        source = open_files(paths)
+        assert dict(source.stream()) == {"5.jpg": picture(0)}
+        assert [defect.reason for defect in source.defects] == ["name stands twice"]

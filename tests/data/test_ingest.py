@@ -15,9 +15,9 @@ import pytest
 from image_boxes import FORMS, box, box_of, label_lines, label_table, picture, pictures, volunteers
 from PIL import Image
 
-from hubblefork.data.archives import read_rejects
 from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.ingest import ingest
+from hubblefork.data.inputs import read_rejects
 from hubblefork.errors import CatalogueError, DiskError, ImageError
 from hubblefork.zoo import plain_columns, read_tree
 
@@ -109,7 +109,8 @@ def test_a_folder_of_images_with_one_table(tmp_path, tree, out):
     (folder / "notes.txt").write_text("seen on Tuesday")
     summary = ingest([folder], out, tree=tree)
     assert summary.labelled_fully == 4
-    assert summary.ignored == (folder / "notes.txt",)
+    assert summary.rejects == {"neither a JPEG nor a PNG": 1}
+    assert [reject.member for reject in read_rejects(out / "rejects.csv")] == ["notes.txt"]
 
 
 def test_a_tree_of_ones_own_is_carried_and_only_labelled_images_are_read(tmp_path, out):
@@ -134,7 +135,8 @@ def test_a_folder_of_images_with_two_tables_asks_which(tmp_path, tree, out):
         ingest([folder], out, tree=tree)
     label_table(folder / "a.csv", label_lines(tree, [1]))
     summary = ingest([folder], out, labels=[folder / "a.csv"], tree=tree)
-    assert summary.labelled_fully == 1 and summary.ignored == (folder / "b.csv",)
+    assert summary.labelled_fully == 1
+    assert rejects_of(out) == {("b.csv", "", "neither a JPEG nor a PNG"): "begins with b''"}
 
 
 def test_an_archive_and_a_table_given_by_name(tmp_path, tree, out):
@@ -367,9 +369,7 @@ def test_an_empty_folder_is_an_error(tmp_path, tree, out, other):
     folder.mkdir()
     if other:
         (folder / other).write_text("nothing here")
-    with pytest.raises(
-        ImageError, match=r"empty: no images in it: neither \.jpg, \.jpeg, \.png files nor images_\* archives"
-    ):
+    with pytest.raises(ImageError, match=r"empty: no images in it: neither \.jfif, .* files nor archives"):
         ingest([folder], out, tree=tree)
     assert not out.exists()
 

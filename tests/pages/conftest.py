@@ -9,9 +9,9 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from hubblefork.data.archives import Reject, write_rejects
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.data.images import StampSpec
+from hubblefork.data.inputs import Reject, write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.stats.conformal import fit_intervals

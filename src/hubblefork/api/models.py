@@ -34,7 +34,16 @@ from hubblefork.network.device import Hardware, best_device, best_precision
 from hubblefork.network.export import export as write_onnx
 from hubblefork.network.finetuning import SALT
 from hubblefork.network.finetuning import finetune as finetune_run
-from hubblefork.network.predict import Images, Place, Predicted, Predictor, kaggle_names, predictions, signed
+from hubblefork.network.predict import (
+    Images,
+    Place,
+    Predicted,
+    Predictor,
+    kaggle_names,
+    predictions,
+    signed,
+    write_rejects,
+)
 from hubblefork.network.predict import predict as predict_files
 from hubblefork.network.recipe import Recipe, load_recipe, load_space
 from hubblefork.network.training import is_first
@@ -231,13 +240,17 @@ def classify_all(
 
 
 def write_kaggle(table: GalaxyTable, out: Path) -> None:
-    """Write a table with the columns of Kaggle's submissions. Raises CatalogueError, DiskError."""
+    """Write a table with the columns of Kaggle's submissions, and what was left out beside it.
+
+    Raises CatalogueError, DiskError.
+    """
     if not len(table):
         raise CatalogueError(
             f"{out}: none of the {len(table.rejects)} images could be read: nothing to write"
         )
     tree = table.tree
     write_catalogue(kaggle_names(arrow_table(table["galaxy_id", *tree.columns]), tree), out)
+    write_rejects(out, list(table.rejects.items()))
 
 
 def recipe_of(recipe: Recipe | str, settings: Sequence[str] = (), **fields: Any) -> Recipe:

@@ -187,13 +187,14 @@ def classify(
     Example: hubblefork classify my_galaxy.jpg
     """
     from hubblefork.api import models
+    from hubblefork.cli.tables import written_text
 
     table = models.classify_all(images, run or "fork", views=views, device=device, progress=bar)
     for reason in table.rejects.values():
         typer.secho(reason, fg="red", err=True)
     if out is not None:
         models.write_kaggle(table, out)
-        typer.echo(f"{out}: {len(table)} galaxies, {len(table.rejects)} images could not be read")
+        typer.echo(written_text(out, len(table), len(table.rejects)))
         return
     for galaxy in table.galaxies():
         typer.echo(f"{galaxy}\n")
@@ -228,6 +229,7 @@ def predict(
     hubblefork predict fork tiles/*.tar --views 16 --out catalogue.parquet
     """
     from hubblefork.api.models import write_predictions
+    from hubblefork.cli.tables import written_text
 
     made = write_predictions(
         model,
@@ -240,7 +242,7 @@ def predict(
         device=device,
         progress=bar,
     )
-    typer.echo(f"{made.path}: {made.galaxies} galaxies, {len(made.rejects)} images could not be read")
+    typer.echo(written_text(made.path, made.galaxies, len(made.rejects)))
 
 
 @app.command(rich_help_panel=USE)

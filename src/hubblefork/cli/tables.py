@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import IngestSummary
+from hubblefork.data.inputs import rejects_file
 from hubblefork.errors import ExtraMissing
 from hubblefork.network.model import Parameters
 from hubblefork.network.recipe import Recipe
@@ -68,6 +69,13 @@ def ingest_lines(summary: IngestSummary, out: Path) -> list[str]:
     if summary.ignored:
         lines.append(f"left alone: {', '.join(path.name for path in summary.ignored)}")
     return lines
+
+
+def written_text(out: Path, galaxies: int, left_out: int) -> str:
+    """Say how many galaxies a catalogue has, and how many files were left out of it."""
+    return f"{out}: {galaxies} galaxies, {left_out} files left out" + (
+        f", see {rejects_file(out)}" if left_out else ""
+    )
 
 
 def trained_text(out: Path) -> str:

@@ -24,7 +24,6 @@ import tomli_w
 from numpy.typing import NDArray
 
 from hubblefork import __version__
-from hubblefork.data.archives import Reject, read_rejects
 from hubblefork.data.catalogue import (
     ID,
     fractions,
@@ -37,6 +36,7 @@ from hubblefork.data.catalogue import (
     with_metadata,
 )
 from hubblefork.data.images import StampSpec
+from hubblefork.data.inputs import Reject, read_rejects
 from hubblefork.data.labels import read_labels
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps

@@ -7,6 +7,7 @@ in `rejects.csv`, none in neither.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from array import array
 from collections import Counter, deque
@@ -20,19 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from hubblefork.data.archives import (
-    ImageData,
-    MemberError,
-    Reject,
-    Source,
-    find_inputs,
-    galaxy_id_of,
-    open_source,
-    reject_of,
-    write_rejects,
-)
+from hubblefork.data.archives import SUFFIXES, ImageData, MemberError, Source, galaxy_id_of, open_source
 from hubblefork.data.catalogue import ID, fractions, id_column, with_fractions, with_metadata
 from hubblefork.data.images import Cutout, inspect_cutout
+from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
 from hubblefork.data.labels import Labels, check_names, read_labels
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.io import Progress, replacing, silent
@@ -41,6 +33,8 @@ from hubblefork.zoo.tree import TREE
 
 CATALOGUE = "catalogue.parquet"
 REJECTS = "rejects.csv"
+IMAGES = "images"
+"""The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
 WAITING_PER_THREAD = 4
 
 
@@ -77,11 +71,11 @@ def ingest(
     and for answers named as what a catalogue says of images, DiskError.
     """
     check_names(tree)
-    found = find_inputs(inputs, labels)
-    gathering = _Gathering(read_labels(found.tables, tree), strict)
+    chosen = find_inputs(inputs, labels)
+    gathering = _Gathering(chosen, read_labels(chosen.tables, tree), strict)
     threads = threads or _cores()
     with ExitStack() as stack:
-        sources = [source for path in found.sources for source in _opened(path, stack, gathering)]
+        sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
         names = {source.path: gathering.names(source, only_labelled) for source in sources}
         advance = stack.enter_context(progress("ingest", sum(map(len, names.values()))))
         pool = stack.enter_context(ThreadPoolExecutor(threads))
@@ -93,16 +87,17 @@ def ingest(
                 advance(1)
     gathering.refuse_unused_labels()
     if not gathering.members:
-        raise _nothing_usable(found.sources, gathering.rejects)
+        raise _nothing_usable(chosen.sources, gathering.rejects)
     table = gathering.table(tree)
     _write(table, gathering.rejects, tree, out)
-    return _summary(table, gathering.rejects, found.ignored, tree)
+    return _summary(table, gathering.rejects, chosen.ignored, tree)
 
 
 @dataclass
 class _Gathering:
     """What has come in so far, column by column in plain arrays, and what was refused."""
 
+    inputs: Inputs
     labels: Labels
     strict: bool
     source_of: dict[str, str] = field(default_factory=dict)
@@ -130,13 +125,17 @@ class _Gathering:
         self.refuse(reject_of(error, galaxy_id), error)
 
     def begin(self, source: Source) -> None:
-        """Note what is wrong with a source as a whole, and whether any of its images has labels."""
-        for defect in source.defects:
-            self.refuse_image(defect)
+        """Note what of a source cannot be used or is no image, and whether any of its images has labels."""
         ids = {galaxy_id_of(name) for name in source.names()}
         if not ids:
-            allowed = "neither .jpg, .jpeg, .png files nor images_* archives (.zip, .tar, .tar.gz)"
+            allowed = f"neither {SUFFIXES} files nor archives (.zip, .tar, .tar.gz)"
             self.refuse_image(MemberError(source.path, "", "no images in it", allowed))
+        for defect in source.defects:
+            self.refuse_image(defect)
+        for other in source.left_out:
+            if source.path / other.member not in (*self.inputs.sources, *self.inputs.tables):
+                self.refused_images.setdefault(galaxy_id_of(other.member), other.reason)
+                self.rejects.append(reject_of(other))
         if not ids.isdisjoint(self.labels.row_of) or not ids.isdisjoint(self.refused_labels):
             self.labelled_sources.add(source.path)
 
@@ -196,7 +195,8 @@ class _Gathering:
         unlabelled = np.full((1, len(tree.columns)), np.nan)
         rows = [self.labels.row_of.get(galaxy_id, -1) for galaxy_id in self.source_of]
         joint = np.concatenate([self.labels.joint, unlabelled])[rows]
-        return with_metadata(with_fractions(pa.table(columns), joint, tree), {"tree": tree.name})
+        metadata = {"tree": tree.name, IMAGES: hashlib.sha256(b"".join(self.twins)).hexdigest()}
+        return with_metadata(with_fractions(pa.table(columns), joint, tree), metadata)
 
 
 def _opened(path: Path, stack: ExitStack, gathering: _Gathering) -> list[Source]:

@@ -28,15 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import (
-    TABLE_SUFFIXES,
-    UNREADABLE,
-    Reject,
-    find_inputs,
-    galaxy_id_of,
-    open_source,
-)
+from hubblefork.data.archives import TABLE_SUFFIXES, UNREADABLE, galaxy_id_of, open_source
 from hubblefork.data.catalogue import ID, fractions, read_catalogue
+from hubblefork.data.inputs import Reject, find_inputs
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree, plain_columns, violations
 

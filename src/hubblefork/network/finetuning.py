@@ -19,10 +19,10 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from hubblefork.data.archives import find_inputs
 from hubblefork.data.catalogue import fractions
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest
+from hubblefork.data.inputs import find_inputs
 from hubblefork.data.labels import FEWEST, check_labels, tree_of_columns
 from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare

@@ -134,7 +134,12 @@ def _repeated(
     firsts = pa.compute.and_(pa.compute.is_in(ids, pa.compute.unique(again)), pa.array(kept))
     first = dict(zip(ids.filter(firsts).to_pylist(), members.filter(firsts).to_pylist(), strict=True))
     pairs = zip(again.to_pylist(), members.filter(others).to_pylist(), strict=True)
-    return [(name, f"galaxy_id {one} stands more than once; kept is {first[one]}") for one, name in pairs]
+    return [(name, repeated_id(galaxy_id, first[galaxy_id])) for galaxy_id, name in pairs]
+
+
+def repeated_id(galaxy_id: str | int, kept: str) -> str:
+    """Return the reason why an image is left out: an earlier one has its id."""
+    return f"galaxy_id {galaxy_id} stands more than once; kept is {kept}"
 
 
 def _digest(source: str) -> str:

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.data.archives import (
+    SUFFIXES,
     Source,
     galaxy_id_of,
-    is_image,
+    is_image_file,
     open_files,
     open_memory,
     open_source,
@@ -44,13 +45,14 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.folders import VIEWING, DataFolder, RunFolder
 from hubblefork.data.images import stream_opened
+from hubblefork.data.inputs import rejects_file
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.network.augment import even_views
 from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.parts import Parts
+from hubblefork.network.parts import Parts, repeated_id
 from hubblefork.network.postprocess import folded
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.weights import Weights, load_weights
@@ -155,7 +157,8 @@ def predictions(
 
     `images` is an image file, a folder, an archive or a data folder, a list of files, folders and archives,
     one encoded image (bytes), or an array uint8 (galaxy, y, x, 3), whose ids are the numbers of its rows.
-    What is wrong with an archive itself is a reject of its first batch. JPEGs are decoded at half scale where
+    What a source holds beside usable images are rejects of its first batch, as are images whose id an
+    earlier one has. JPEGs are decoded at half scale where
     that is enough for a stamp, which moves a fraction a little from that of an array. Raises ImageError where
     a source cannot be opened or has no images.
     """
@@ -164,11 +167,26 @@ def predictions(
             predictor, data, np.arange(len(DataFolder(data).catalogue(only=[]))), what, progress
         )
         return
+    names: dict[str, str] = {}
     for opened in _opened(images):
         with opened as source:
-            if source.defects:
+            if _defects(source):
                 yield Batch([], [], np.empty((0, predictor.width), np.float32), _defects(source))
-            yield from _of_source(predictor, source, what=what, progress=progress)
+            for batch in _of_source(predictor, source, what=what, progress=progress):
+                yield _each_once(batch, names)
+
+
+def _each_once(batch: Batch, names: dict[str, str]) -> Batch:
+    """Return a batch without the images whose id an earlier image has; `names` maps each id to its image."""
+    kept, rejects = [], list(batch.rejects)
+    for row, (name, galaxy_id) in enumerate(zip(batch.names, batch.ids, strict=True)):
+        if galaxy_id in names:
+            rejects.append((name, repeated_id(galaxy_id, names[galaxy_id])))
+        else:
+            names[galaxy_id] = name
+            kept.append(row)
+    members, ids = ([values[row] for row in kept] for values in (batch.names, batch.ids))
+    return Batch(members, ids, batch.fractions[kept], rejects)
 
 
 def predict_rows(
@@ -204,14 +222,14 @@ def _opened(images: Images) -> Iterator[AbstractContextManager[Source]]:
     places = _places(images)
     if not places:
         raise ImageError("no image, archive or folder of images was named: name at least one")
-    files = [place for place in places if is_image(place.name) and not place.is_dir()]
+    files = [place for place in places if is_image_file(place)]
     if files:
         yield nullcontext(open_files(files))
     yield from (open_source(place) for place in places if place not in files)
 
 
 def _defects(source: Source) -> list[Reject]:
-    return [(defect.member, str(defect)) for defect in source.defects]
+    return [(defect.member, str(defect)) for defect in (*source.defects, *source.left_out)]
 
 
 def _of_source(
@@ -225,7 +243,9 @@ def _of_source(
 ) -> Iterator[Batch]:
     names = source.names()
     if not names:
-        raise ImageError(f"{source.path}: there are no images in it (.jpg, .jpeg, .png)")
+        others = _defects(source)
+        first = f"; of {len(others)} other files the first: {others[0][1]}" if others else ""
+        raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
     left = [name for name in names if name not in done]
     stamps = stream_opened(source, predictor.stamps, names=left)
     with progress(f"{what} {source.path.name}", len(names), len(names) - len(left)) as advance:
@@ -406,7 +426,7 @@ def _none_readable(images: Images, rejects: Sequence[Reject]) -> ImageError:
 
 def _written(tables: Iterator[pa.Table], out: Path, galaxies: int, rejects: list[Reject]) -> Predicted:
     write_pieces(tables, out)
-    _write_rejects(out, rejects)
+    write_rejects(out, rejects)
     return Predicted(out, galaxies, rejects)
 
 
@@ -432,8 +452,9 @@ def kaggle_names(table: pa.Table, tree: DecisionTree) -> pa.Table:
     return table.rename_columns(["GalaxyID", *tree.source_columns])
 
 
-def _write_rejects(out: Path, rejects: list[Reject]) -> None:
-    path = out.with_name(f"{out.name}.rejects.csv")
+def write_rejects(out: Path, rejects: Sequence[Reject]) -> None:
+    """Write name and reason of what was left out of a catalogue. Raises DiskError."""
+    path = rejects_file(out)
     if rejects:
         members, reasons = zip(*rejects, strict=True)
         with replacing(path) as temporary:

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import Reject
 from hubblefork.data.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
 from hubblefork.data.folders import JudgedGalaxies, RunFolder, joined
 from hubblefork.data.images import StampSpec
+from hubblefork.data.inputs import Reject
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
 from hubblefork.errors import HubbleforkError
 from hubblefork.pages.page import Missing
