@@ -11,7 +11,7 @@ import random
 import time
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning
 import numpy as np
@@ -60,7 +60,7 @@ class Generators(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states as tensors and numbers, which a checkpoint without pickle holds."""
-        name, keys, *rest = np.random.get_state(legacy=True)
+        name, keys, *rest = cast(tuple[Any, ...], np.random.get_state(legacy=True))
         device = getattr(torch, self.device.type).get_rng_state() if self.device.type != "cpu" else None
         return {
             "python": random.getstate(),
