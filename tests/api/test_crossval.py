@@ -84,8 +84,9 @@ def test_other_folds_into_the_same_folder_are_refused(crossed, galaxies, tmp_pat
     out, _ = crossed
     with pytest.raises(RunError, match="split: "):
         crossval(galaxies, RECIPE, out, folds=3)
-    with pytest.raises(CatalogueError, match="fold 0 of 1"):
-        crossval(galaxies, RECIPE, tmp_path, folds=1)
+    for folds in (-1, 0, 1):
+        with pytest.raises(RunError, match=f"{folds} folds: cross validation needs at least 2"):
+            crossval(galaxies, RECIPE, tmp_path, folds=folds)
     shutil.copytree(out / "fold-1", out / "fold-2")
     with pytest.raises(RunError, match="1 folds more than --folds 2"):
         crossval(galaxies, RECIPE, out, folds=2)

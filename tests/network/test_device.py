@@ -7,12 +7,33 @@ import torch
 from torch import nn
 
 from hubblefork.data.folders import RunFolder
+from hubblefork.errors import RunError
 from hubblefork.network import device as devices
 from hubblefork.network.device import compiled, precision_of
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:3", "meta", "xla", "cuda mps"])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(name):
+    with pytest.raises(RunError, match=f'no device "{name}" here: .* have .*cpu; without --device'):
+        devices.Hardware(name)
+
+
+def test_the_fastest_device_is_taken(monkeypatch):
+    assert devices.device_of("CPU") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.device_of() == torch.device("cuda")
+    assert devices.device_of("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(("count", "nodes"), [(0, 1), (1, 0), (-1, 1)])
+def test_there_is_at_least_one_device(count, nodes):
+    with pytest.raises(RunError, match=f"{count} devices on {nodes} nodes: at least 1 of each"):
+        devices.Hardware(devices=count, nodes=nodes)
 
 
 @pytest.fixture(params=[True, False])

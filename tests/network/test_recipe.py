@@ -84,6 +84,11 @@ def test_all_complaints_come_at_once_with_the_nearest_name():
         ("compile=1", "compile = 1 should be a valid boolean"),
         ("epochs=2.5", "epochs = 2.5 should be a valid integer"),
         ("max_minutes=-1", "max_minutes = -1 should be greater than or equal to 0"),
+        ("seed=-1", "seed = -1 should be greater than or equal to 0"),
+        ("seed=4294967296", "seed = 4294967296 should be less than 4294967296"),
+        ("zoom=inf", "zoom = inf should be a finite number"),
+        ("shift=nan", "shift = nan should be a finite number"),
+        ("batch_size=0", "batch_size = 0 should be greater than or equal to 1"),
         ("watch=validation_rmse", 'no field "watch" (did you mean "monitor"?)'),
     ],
 )

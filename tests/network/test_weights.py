@@ -53,6 +53,16 @@ def test_weights_that_do_not_fit_their_recipe_are_refused(tree, quick, tmp_path)
         load_weights(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tree, quick, tmp_path, value):
+    network = VoteFractions(quick, tree)
+    with torch.no_grad():
+        network.features[-1].bias[3] = value
+    write_weights(tmp_path, network, quick, tree, epoch=0)
+    with pytest.raises(RunError, match=r"1 of its tensors hold NaN or infinity, the first is features"):
+        load_weights(tmp_path)
+
+
 def test_a_folder_without_a_run_says_what_to_do(tmp_path):
     with pytest.raises(RunError, match="train a recipe first"):
         load_weights(tmp_path)

@@ -177,8 +177,10 @@ def crossval(
     out altogether, galaxies that are not on its `judge_on` list only train, and its validation galaxies,
     but for those of the fold, choose the weights. Each fold is a run folder `fold-<k>`; called again it
     goes on where it stopped. Writes `out_of_fold.parquet`, the labelled galaxies of all folds with the fold
-    each is in. Raises as `train` does, RunError for a folder of other folds.
+    each is in. Raises as `train` does, RunError for fewer than 2 folds and for a folder of other folds.
     """
+    if folds < 2:
+        raise RunError(f"{folds} folds: cross validation needs at least 2")
     split = read_split(data)
     parts = [replace(split, fold=Fold(salt, folds, number)) for number in range(folds)]
     _check_same_folds(out, folds)

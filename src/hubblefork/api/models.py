@@ -30,7 +30,7 @@ from hubblefork.data.folders import PACKAGES, RunFolder
 from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, bytes_of, seconds, silent
-from hubblefork.network.device import Hardware, best_device, best_precision
+from hubblefork.network.device import Hardware, best_precision, device_of
 from hubblefork.network.export import export as write_onnx
 from hubblefork.network.finetuning import SALT
 from hubblefork.network.finetuning import finetune as finetune_run
@@ -381,7 +381,7 @@ def export(model: Model | Place, out: Place, *, side: int = 424, half: bool = Fa
 
 def versions() -> dict[str, str]:
     """Return versions, device, precision and threads."""
-    device = best_device()
+    device = device_of()
     packages = {package: metadata.version(package) for package in PACKAGES}
     hardware = {"device": device, "precision": best_precision(device), "threads": torch.get_num_threads()}
     entries = {"hubblefork": __version__, "python": platform.python_version(), **packages, **hardware}

@@ -38,8 +38,8 @@ def train(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
     folds: Annotated[
-        int, typer.Option(help="Cross validation: one run for each of this number of folds.")
-    ] = 0,
+        int | None, typer.Option(help="Cross validation: one run for each of this number of folds.")
+    ] = None,
     salt: Annotated[
         str, typer.Option(help="The name of the folds. Another salt gives other folds.")
     ] = "folds",
@@ -61,7 +61,7 @@ def train(
     from hubblefork.network.training import is_first
 
     changes = settings_of(settings, precision)
-    if folds:
+    if folds is not None:
         hardware, chosen = models.hardware(device, memory), models.recipe_of(recipe, changes)
         crossed = crossval(
             data, chosen, out, folds=folds, salt=salt, weights=weights, hardware=hardware, progress=bar

@@ -6,18 +6,43 @@ import copy
 import ctypes
 import platform
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from hubblefork.errors import RunError
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
+KINDS = ("cuda", "mps", "cpu")
+"""The kinds of devices, the fastest first."""
 
-def best_device() -> torch.device:
-    """Return the CUDA device if there is one, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+def device_of(name: str = "") -> torch.device:
+    """Return the device of a name: "cpu", "cuda", "cuda:1", "mps"; the fastest one for an empty name.
+
+    Raises RunError for one that this computer or this PyTorch does not have.
+    """
+    there = [kind for kind in KINDS if _count(kind)]
+    try:
+        device = torch.device(name.lower() or there[0])
+    except RuntimeError:
+        device = torch.device("meta")
+    if (device.index or 0) >= _count(device.type):
+        raise RunError(
+            f'there is no device "{name}" here: this computer and its PyTorch have {", ".join(there)}; '
+            "without --device the fastest is taken"
+        )
+    return device
+
+
+def _count(kind: str) -> int:
+    """Return how many devices of a kind there are."""
+    if kind == "cpu":
+        return 1
+    module: Any = getattr(torch, kind, None)
+    return module.device_count() if hasattr(module, "device_count") and module.is_available() else 0
 
 
 def wait_for(device: torch.device) -> None:
@@ -32,6 +57,7 @@ class Hardware:
 
     `device`: "cpu", "cuda" or "mps"; empty chooses. `devices` on each of `nodes` share every batch, started
     by torchrun or SLURM (or, on one node, by Lightning). `memory`: how many bytes of stamps may lie in it.
+    Raises RunError for a device that is not there, and for fewer than one device or node.
     """
 
     device: str = ""
@@ -39,10 +65,15 @@ class Hardware:
     nodes: int = 1
     memory: int | None = None
 
+    def __post_init__(self) -> None:
+        device_of(self.device)
+        if self.devices < 1 or self.nodes < 1:
+            raise RunError(f"{self.devices} devices on {self.nodes} nodes: at least 1 of each")
+
     @property
     def where(self) -> torch.device:
         """The device, chosen if it was not given."""
-        return torch.device(self.device) if self.device else best_device()
+        return device_of(self.device)
 
     @property
     def processes(self) -> int:

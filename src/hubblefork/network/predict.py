@@ -50,7 +50,7 @@ from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.network.augment import even_views
-from hubblefork.network.device import autocast, best_device, keep_freed_memory, precision_of
+from hubblefork.network.device import autocast, device_of, keep_freed_memory, precision_of
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.parts import Parts, repeated_id
 from hubblefork.network.postprocess import folded
@@ -79,7 +79,7 @@ class Predictor:
         keep_freed_memory()
         check_views(views)
         _check_members(members)
-        self.device = torch.device(device) if device else best_device()
+        self.device = device_of(device)
         self.views, self.tree, self.stamps = views, members[0].tree, members[0].recipe.stamps
         self.members = [(self._prepared(member), member.recipe) for member in members]
 

@@ -128,7 +128,7 @@ class Recipe:
     fit_offsets: bool = False
     precision: Literal["auto", "32", "bf16", "fp16"] = "auto"
     compile: bool = False
-    seed: NotNegative = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="wrap")
     @classmethod

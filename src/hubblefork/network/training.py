@@ -198,7 +198,7 @@ def _trainer(recipe: Recipe, hardware: Hardware, callbacks: list[Callback]) -> l
     )
     return lightning.Trainer(
         accelerator="gpu" if where.type == "cuda" else where.type,
-        devices=hardware.devices,
+        devices=hardware.devices if where.index is None else [where.index],
         num_nodes=hardware.nodes,
         strategy="ddp" if several else "auto",
         sync_batchnorm=several and where.type == "cuda",

@@ -77,6 +77,12 @@ def load_weights(source: Path) -> Weights:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"{path}: these weights do not fit the network of their recipe: {error}") from error
+    broken = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
+    if broken:
+        raise RunError(
+            f"{path}: {len(broken)} of its tensors hold NaN or infinity, the first is {broken[0]}: "
+            "train again, with a lower learning rate if the training diverged"
+        )
     return Weights(network.eval(), recipe, tree, int(header["epoch"]), digest_of(path))
 
 
