@@ -348,6 +348,53 @@ def test_other_pixels_of_the_same_names_are_noticed(data, monkeypatch):
     assert remade(data, monkeypatch) == GALAXIES
 
 
+def test_another_image_of_the_same_size_and_centre_is_noticed(data, monkeypatch):
+    prepare(data, SPEC)
+    table = pa.parquet.read_table(data / "catalogue.parquet")
+    for digest, made in (("a" * 64, GALAXIES), ("a" * 64, 0), ("b" * 64, GALAXIES)):
+        pa.parquet.write_table(table.replace_schema_metadata({"images": digest}), data / "catalogue.parquet")
+        assert remade(data, monkeypatch) == made
+
+
+def test_a_replaced_archive_has_its_stamps_made_anew(data, images, expected):
+    prepare(data, SPEC)
+    names = list(images)[25:]
+    write_zip(
+        data.parent / "second.zip",
+        {name: images[name] for name in reversed(names)} | {names[0]: images[names[1]]},
+    )
+    again = prepare(data, SPEC).pixels
+    np.testing.assert_array_equal(again[:25], expected[:25])
+    np.testing.assert_array_equal(again[25], expected[26])
+    np.testing.assert_array_equal(again[26:], expected[26:])
+
+
+def test_a_replaced_file_of_a_folder_has_its_stamp_made_anew(tmp_path, images):
+    for name, image in images.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(image)
+    rows = pa.table(
+        {"galaxy_id": range(GALAXIES), "source": [str(tmp_path)] * GALAXIES, "member": list(images)}
+    )
+    for name in ("width", "height", "centre_red", "centre_green", "centre_blue"):
+        rows = rows.append_column(name, pa.array([90] * GALAXIES))
+    pa.parquet.write_table(rows, tmp_path / "catalogue.parquet")
+    before = np.array(prepare(tmp_path, SPEC).pixels)
+    first, second = list(images)[:2]
+    (tmp_path / first).write_bytes(images[second])
+    after = prepare(tmp_path, SPEC).pixels
+    np.testing.assert_array_equal(after[0], before[1])
+    np.testing.assert_array_equal(after[1:], before[1:])
+
+
+def test_stamps_are_used_when_the_images_are_not_there(data, monkeypatch, expected):
+    prepare(data, SPEC)
+    (data.parent / "first.zip").rename(data.parent / "elsewhere.zip")
+    assert remade(data, monkeypatch) == 0
+    with pytest.raises(ImageError, match=r"first\.zip: there is no such archive or folder.*put it back"):
+        prepare(data, StampSpec(60, 24))
+
+
 def test_other_labels_change_nothing(data, monkeypatch):
     prepare(data, SPEC)
     table = pa.parquet.read_table(data / "catalogue.parquet")
@@ -386,7 +433,7 @@ def test_damaged_stamps_are_refused(data):
     with pytest.raises(StampError, match=r"holds uint8 \[3, 24, 24, 3\]"):
         prepare(data, SPEC)
     (folder / "stamps.toml").write_text("crop = ")
-    with pytest.raises(StampError, match=r"stamps\.toml: does not say how"):
+    with pytest.raises(StampError, match=r"stamps\.toml: damaged: it does not say how"):
         prepare(data, SPEC)
 
 

@@ -11,6 +11,7 @@ leave behind (`__MACOSX`, `._x`, `.DS_Store`, `Thumbs.db`) are passed over in si
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import re
 import struct
@@ -440,6 +441,16 @@ def _version(path: Path) -> str:
         return ""
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def state_of(path: Path, members: Iterable[str]) -> str:
+    """Return a text that changes when an archive, or one of these files of a folder, is replaced.
+
+    It is empty when there is no such archive or folder.
+    """
+    if not path.is_dir():
+        return _version(path)
+    return hashlib.sha256("\n".join(_version(path / member) for member in members).encode()).hexdigest()
 
 
 def _read_file(path: Path, most: int) -> bytes:

@@ -29,6 +29,8 @@ from hubblefork.zoo import DecisionTree
 FORMATS = (".parquet", ".csv", ".fits", ".vot")
 ID = "galaxy_id"
 IDS = (ID, "GalaxyID")
+IMAGES = "images"
+"""The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
 
 
 def read_catalogue(path: Path, only: Collection[str] | None = None) -> pa.Table:

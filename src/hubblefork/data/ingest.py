@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from hubblefork.data.archives import SUFFIXES, ImageData, MemberError, Source, galaxy_id_of, open_source
-from hubblefork.data.catalogue import ID, fractions, id_column, with_fractions, with_metadata
+from hubblefork.data.catalogue import ID, IMAGES, fractions, id_column, with_fractions, with_metadata
 from hubblefork.data.images import Cutout, inspect_cutout
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
 from hubblefork.data.labels import Labels, check_names, read_labels
@@ -33,8 +33,6 @@ from hubblefork.zoo.tree import TREE
 
 CATALOGUE = "catalogue.parquet"
 REJECTS = "rejects.csv"
-IMAGES = "images"
-"""The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
 WAITING_PER_THREAD = 4
 
 

@@ -30,9 +30,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
+from hubblefork.data.archives import state_of
+from hubblefork.data.catalogue import IMAGES, metadata_of, read_catalogue
 from hubblefork.data.images import BANDS, StampSpec, stream
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
 from hubblefork.io import REFUSALS, Progress, alone_in, disk_error, silent, write_text
@@ -69,13 +70,15 @@ def prepare(
     """Make the stamps of a data folder's catalogue, in its order, or open them when they are there.
 
     Interrupted in any way, the next call goes on where it stopped and ends with the same bytes.
-    When the catalogue has changed since (ids, members, sizes, central pixels) they are made anew.
+    When the catalogue has changed since (ids, members, images), or an archive or image file (size, time),
+    they are made anew.
     Raises ImageError for an image that gives no stamp (none is skipped), StampError for a folder
     of stamps made another way, BusyError for one that another process fills, CatalogueError, DiskError.
     """
     galaxies = _read_galaxies(data / CATALOGUE)
     folder, how = stamps_folder(data, spec), _how(galaxies, spec)
     if not _is_ready(folder, how):
+        _check_sources(galaxies, data / CATALOGUE)
         _check_crop(galaxies, spec)
         with _refusals_told(folder), alone_in(folder, "making these stamps"):
             if not _is_ready(folder, how):  # another process may have finished them meanwhile
@@ -87,37 +90,42 @@ def prepare(
 def open_stamps(data: Path, spec: StampSpec) -> Stamps:
     """Open the finished stamps of a data folder. Raises StampError when they are not there or do not fit."""
     folder = stamps_folder(data, spec)
-    if not is_finished(folder):
+    if not _is_finished(folder):
         raise StampError(
             f"{folder}: there are no finished stamps; `hubblefork train` and `hubblefork evaluate` make them"
         )
-    _check_way(folder, spec)
-    return Stamps(open_array(folder), spec)
+    path, shape = folder / PIXELS, _description(folder, spec).get("shape")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if array.dtype != np.uint8 or list(array.shape) != shape:
+        raise _damaged(path, f"it holds {array.dtype} {list(array.shape)}, {DESCRIPTION} says uint8 {shape}")
+    return Stamps(array, spec)
 
 
 def _read_galaxies(path: Path) -> pa.Table:
-    wanted = ("source", *IDENTITY)
+    columns = ("source", *IDENTITY)
     try:
-        with pa.parquet.ParquetFile(path) as file:
-            galaxies = file.read(wanted)
-    except (OSError, pa.ArrowException) as error:
-        raise _no_catalogue(path, str(error)) from error
-    missing = [name for name in wanted if name not in galaxies.column_names]
+        galaxies = read_catalogue(path, columns)
+    except CatalogueError as error:
+        raise CatalogueError(f"{error}; run `hubblefork ingest`") from error
+    missing = [name for name in columns if name not in galaxies.column_names]
     if missing:
-        raise _no_catalogue(path, f"it has no column {', '.join(missing)}")
+        raise CatalogueError(
+            f"{path}: not a catalogue of images: it has no column {', '.join(missing)}; "
+            "run `hubblefork ingest`"
+        )
     return galaxies
 
 
-def _no_catalogue(path: Path, why: str) -> CatalogueError:
-    return CatalogueError(f"{path}: not a catalogue of images: {why}; run `hubblefork ingest`")
-
-
 def _how(galaxies: pa.Table, spec: StampSpec) -> How:
-    """Return all that decides the bytes of `stamps.npy`."""
+    """Return all that decides the bytes of `stamps.npy`; `sources` is "" where one is not there."""
     return {
         **_way(spec),
         "shape": [len(galaxies), spec.size, spec.size, BANDS],
         "catalogue": _digest(galaxies),
+        "sources": _state_of_sources(galaxies),
         "versions": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
 
@@ -127,32 +135,55 @@ def _way(spec: StampSpec) -> How:
 
 
 def _digest(galaxies: pa.Table) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(metadata_of(galaxies).get(IMAGES, "").encode())
     for name in IDENTITY:
         digest.update("\n".join(map(str, galaxies.column(name).to_pylist())).encode() + b"\0")
     return digest.hexdigest()
 
 
+def _state_of_sources(galaxies: pa.Table) -> str:
+    states = [state_of(Path(source), rows) for source, rows in _by_source(galaxies).items()]
+    return hashlib.sha256("\n".join(states).encode()).hexdigest() if all(states) else ""
+
+
 def _is_ready(folder: Path, how: How) -> bool:
-    """Say whether finished stamps of this very catalogue are there. Raises StampError for another way."""
-    if not is_finished(folder):
+    """Say whether finished stamps of this very catalogue and of its images as they are now are there.
+
+    Images that are not there are not asked. Raises StampError for stamps made another way.
+    """
+    if not _is_finished(folder):
         return False
-    _check_way(folder, StampSpec(how["crop"], how["size"]))
-    found = read_how(folder)
-    return all(found.get(key) == how[key] for key in ("shape", "catalogue"))
+    made = _description(folder, StampSpec(how["crop"], how["size"]))
+    if made.get("sources") and how["sources"] and made["sources"] != how["sources"]:
+        return False
+    return all(made.get(key) == how[key] for key in ("shape", "catalogue"))
 
 
-def _check_way(folder: Path, spec: StampSpec) -> None:
-    found = read_how(folder)
+def _description(folder: Path, spec: StampSpec) -> How:
+    """Return how finished stamps were made. Raises StampError when it is unreadable or another way."""
+    try:
+        made = _read_toml(folder / DESCRIPTION)
+    except ValueError as error:
+        raise _damaged(folder / DESCRIPTION, f"it does not say how stamps were made: {error}") from error
     differing = [
-        f"{key} is {found.get(key)!r}, not {asked!r}"
+        f"{key} is {made.get(key)!r}, not {asked!r}"
         for key, asked in _way(spec).items()
-        if found.get(key) != asked
+        if made.get(key) != asked
     ]
     if differing:
         raise StampError(
             f"{folder}: these stamps were made another way: {'; '.join(differing)}; "
             "move or delete the folder, then run the same command again"
+        )
+    return made
+
+
+def _check_sources(galaxies: pa.Table, path: Path) -> None:
+    missing = [source for source in _by_source(galaxies) if not Path(source).exists()]
+    if missing:
+        raise ImageError(
+            f"{missing[0]}: there is no such archive or folder, and {path} has images of it; "
+            "put it back, or run `hubblefork ingest` again"
         )
 
 
@@ -174,7 +205,7 @@ def _fill(
     done = unfinished.done
     often = -(-CHECKPOINT_BYTES // (spec.size**2 * BANDS))
     with progress("stamps", len(done), int(done.sum())) as advance:
-        for source, rows in _missing(galaxies, done).items():
+        for source, rows in _by_source(galaxies, done).items():
             for name, pixels in stream(Path(source), spec, names=rows, threads=threads):
                 unfinished.put(rows[name], _trusted(pixels))
                 if len(unfinished.fresh) >= often:
@@ -183,26 +214,24 @@ def _fill(
     _check_none_missing(galaxies, done)
 
 
-def _missing(galaxies: pa.Table, done: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
-    """Return the rows not done yet by source and member."""
-    missing: dict[str, dict[str, int]] = {}
+def _by_source(galaxies: pa.Table, done: NDArray[np.bool_] | None = None) -> dict[str, dict[str, int]]:
+    """Return the rows (default: all; else those not done yet) by source and member."""
+    rows = range(len(galaxies)) if done is None else np.flatnonzero(~done).tolist()
     sources, members = (galaxies.column(name).to_pylist() for name in ("source", "member"))
-    for row in np.flatnonzero(~done).tolist():
-        missing.setdefault(sources[row], {})[members[row]] = row
-    return missing
+    places: dict[str, dict[str, int]] = {}
+    for row in rows:
+        places.setdefault(sources[row], {})[members[row]] = row
+    return places
 
 
 def _trusted(pixels: NDArray[np.uint8] | ImageError) -> NDArray[np.uint8]:
     if isinstance(pixels, ImageError):
-        raise ImageError(
-            f"{pixels}. It was whole when it was ingested: run `hubblefork ingest` again"
-        ) from pixels
+        raise ImageError(f"{pixels}. {CHANGED}") from pixels
     return pixels
 
 
 def _check_none_missing(galaxies: pa.Table, done: NDArray[np.bool_]) -> None:
-    missing = _missing(galaxies, done)
-    for source, rows in missing.items():
+    for source, rows in _by_source(galaxies, done).items():
         raise ImageError(
             f'{source}: broke off before {len(rows)} images, the first "{next(iter(rows))}". {CHANGED}'
         )
@@ -278,32 +307,8 @@ def filling(folder: Path, how: How) -> Iterator[Filling]:
     _finish(folder, how)
 
 
-def is_finished(folder: Path) -> bool:
-    """Say whether a folder holds a finished array."""
+def _is_finished(folder: Path) -> bool:
     return (folder / PIXELS).exists() and (folder / DESCRIPTION).exists()
-
-
-def read_how(folder: Path) -> How:
-    """Return how the finished array was made. Raises StampError when its description is damaged."""
-    try:
-        return _read_toml(folder / DESCRIPTION)
-    except ValueError as error:
-        raise StampError(
-            f"{folder / DESCRIPTION}: does not say how stamps were made: {error}; "
-            f"delete the folder {folder}, then run the same command again"
-        ) from error
-
-
-def open_array(folder: Path) -> np.memmap:
-    """Return the finished array, memory-mapped for reading. Raises StampError when it is damaged."""
-    path, shape = folder / PIXELS, read_how(folder).get("shape")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise _damaged(path, str(error)) from error
-    if array.dtype != np.uint8 or list(array.shape) != shape:
-        raise _damaged(path, f"it holds {array.dtype} {list(array.shape)}, {DESCRIPTION} says uint8 {shape}")
-    return array
 
 
 def _damaged(path: Path, what: str) -> StampError:
