@@ -89,7 +89,7 @@ def test_all_complaints_come_at_once_with_the_nearest_name():
         ("zoom=inf", "zoom = inf should be a finite number"),
         ("shift=nan", "shift = nan should be a finite number"),
         ("batch_size=0", "batch_size = 0 should be greater than or equal to 1"),
-        ("watch=validation_rmse", 'no field "watch" (did you mean "monitor"?)'),
+        ("monitr=validation_rmse", 'no field "monitr" (did you mean "monitor"?)'),
     ],
 )
 def test_values_that_cannot_work_are_refused(setting, complaint):
@@ -147,6 +147,7 @@ def test_without_augmentation_nothing_is_moved():
 
 
 def test_recipes_of_earlier_versions_are_read():
+    assert load_recipe("lab-cnn", ["steps=3"]).steps_per_epoch == 3
     text = recipe_text(load_recipe("vgg7", ["ema_decay=0.9", "schedule=cosine", "warmup_epochs=2"]))
     old = {new: old for old, new in OLD_NAMES.items()}
     as_written_then = re.sub(r"^\w+", lambda name: old.get(name[0], name[0]), text, flags=re.MULTILINE)

@@ -216,10 +216,14 @@ def with_new_names(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Return the recipe with `key=value` settings applied. Raises RecipeError, all problems at once."""
+    """Return the recipe with `key=value` settings applied, also by the field names of earlier versions.
+
+    Raises RecipeError, all problems at once.
+    """
     entries, problems = {}, []
     for setting in overrides:
         key, equals, text = (part.strip() for part in setting.partition("="))
+        key = OLD_NAMES.get(key, key)
         if equals:
             entries[key] = _value(text, getattr(recipe, key, None))
         else:
@@ -367,8 +371,7 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"{key} is missing"
     if kind == "unexpected_keyword_argument":
         names = [field.name for field in fields(Recipe)]
-        near = f' (did you mean "{OLD_NAMES[key]}"?)' if key in OLD_NAMES else did_you_mean(key, names)
-        return f'a recipe has no field "{key}"{near}'
+        return f'a recipe has no field "{key}"{did_you_mean(key, names)}'
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     message = str(detail["msg"]).replace("Input ", "")
