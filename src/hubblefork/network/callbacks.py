@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -100,7 +101,15 @@ class Checkpoints(Checkpoint):
         with replacing(self.last) as temporary:
             trainer.save_checkpoint(temporary)
             if self.last.exists():
-                self.last.replace(self.previous)
+                with replacing(self.previous) as second:
+                    _link_or_copy(self.last, second)
+
+
+def _link_or_copy(path: Path, second: Path) -> None:
+    try:
+        second.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, second)
 
 
 def sound_checkpoint(run: RunFolder) -> tuple[Path | None, str]:
