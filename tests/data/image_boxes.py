@@ -46,6 +46,22 @@ def box(path: Path, members: Mapping[str, bytes]) -> Path:
     return path
 
 
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    """The bytes with a few of them changed, taken out or put in, or the end cut off."""
+    changed = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        place, way = int(rng.integers(len(changed) + 1)), rng.integers(6)
+        if way < 3:
+            changed[place : place + 1] = bytes([rng.integers(256)])
+        elif way == 3:
+            del changed[place : place + int(rng.integers(1, 40))]
+        elif way == 4:
+            changed[place:place] = rng.bytes(int(rng.integers(1, 20)))
+        elif rng.random() < 0.3:
+            del changed[place:]
+    return bytes(changed)
+
+
 def box_of(form: str, folder: Path, members: Mapping[str, bytes], name: str = "images_training_rev1") -> Path:
     return box(folder / (name if form == "folder" else f"{name}.{form}"), members)
 

@@ -2,13 +2,15 @@
 
 import io
 import os
+import re
 import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from image_boxes import FORMS, box, box_of, picture, pictures
+from image_boxes import FORMS, box, box_of, mutated, picture, pictures
 
 from hubblefork.data import archives
 from hubblefork.data.archives import MemberError, galaxy_id_of, open_files, open_source
@@ -440,3 +442,39 @@ def test_files_of_one_name_are_taken_once(tmp_path):
         source = open_files(paths)
         assert dict(source.stream()) == {"5.jpg": picture(0)}
         assert [defect.reason for defect in source.defects] == ["name stands twice"]
+
+
+def with_other_headers(data, rng):
+    """An archive of which some bytes in the headers of members are changed, a tar's checksums right."""
+    changed = bytearray(data)
+    starts = [match.start() for match in re.finditer(b"PK|ustar", data)]
+    for start in rng.choice(starts, 2) if starts else ():
+        if data[start : start + 2] == b"PK":
+            changed[start + int(rng.integers(22))] = int(rng.integers(256))
+        else:
+            header = start - 257
+            changed[header + int(rng.integers(500))] = int(
+                rng.choice([0, 48, 55, 128, 255, rng.integers(256)])
+            )
+            body = changed[header : header + 148] + changed[header + 156 : header + 512]
+            changed[header + 148 : header + 156] = b"%06o\0 " % (sum(body) + 8 * 32)
+    return bytes(changed)
+
+
+def test_damaged_archives_give_our_error_or_what_is_readable(tmp_path):
+    rng = np.random.default_rng(18)
+    members = {**IMAGES, "4": picture(4), "notes.txt": b"text" * 9, "é" * 60 + ".jpg": picture(5)}
+    forms = ("zip", "tar", "tar.gz")
+    whole = [box_of(form, tmp_path, members).read_bytes() for form in forms]
+    whole.append(whole[1] * 2)
+    for trial in range(600):
+        data = whole[trial % len(whole)]
+        path = tmp_path / "damaged"
+        path.write_bytes((mutated if trial % 3 else with_other_headers)(data, rng))
+        try:
+            with open_source(path) as source:
+                read = dict(source.stream())
+        except ImageError as error:
+            assert "damaged" in str(error) or "neither a zip nor a tar" in str(error)
+            continue
+        assert sorted(read) == sorted(source.names())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from image_boxes import picture
+from image_boxes import mutated, picture
 from PIL import Image, ImageStat
 
 from hubblefork.data import images
@@ -109,6 +109,46 @@ def test_a_pixel_bomb_is_refused_before_it_is_decoded(monkeypatch):
     for member, data in bombs(30_000, 30_000).items():
         assert len(data) < 5000
         assert fault(member, data) == "too many pixels: 30000 × 30000; at most 67108864 pixels are allowed"
+
+
+def chunks_of(data):
+    place, chunks = 8, []
+    while place < len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
+        place += 12 + length
+    return chunks
+
+
+def with_other_chunks(data, rng):
+    """A PNG of which one chunk is changed, gone, or another kind, every checksum right."""
+    chunks = chunks_of(data)
+    place = int(rng.integers(len(chunks)))
+    kind, body = chunks[place]
+    kinds = (kind, kind, b"tRNS", b"PLTE", b"acTL", b"fcTL", b"zTXt", b"iCCP", b"eXIf", b"gAMA")
+    other = kinds[rng.integers(len(kinds))], mutated(body, rng)
+    chunks[place : place + int(rng.integers(2))] = [other] * int(rng.integers(3))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_images_give_our_error_or_pixels_that_depend_on_them_alone():
+    rng = np.random.default_rng(18)
+    spec, others = StampSpec(20, 20), [picture(1), picture(2, "PNG")]
+    whole = [jpeg_of(colours, **coding) for colours in COLOURS for coding in CODINGS[:3]]
+    whole += [picture(3, "PNG", mode) for mode in ("RGB", "L", "P", "RGBA", "LA")]
+    for trial in range(1200):
+        data = whole[trial % len(whole)]
+        is_png = data.startswith(b"\x89PNG")
+        data = with_other_chunks(data, rng) if is_png and trial % 3 else mutated(data, rng)
+        stamps = []
+        for other in others:
+            stamp(other, spec)
+            try:
+                stamps.append(stamp(data, spec))
+            except ImageFault as error:
+                stamps.append(str(error))
+        np.testing.assert_array_equal(*stamps)
 
 
 def test_noise_never_gets_past_as_another_exception():
@@ -294,11 +334,12 @@ def test_a_jpeg_of_any_colours_cut_short_gives_no_stamp(colours, kept):
 ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
 
 
+def png_chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def png_of(depth, colour, samples, *, key=b"", palette=b"", passes=((0, 0, 1, 1),)):
     """Write a PNG by its specification: `samples` (y, x, band) of so many bits, a palette, a colour key."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     def rows(part):
         if depth == 16:
@@ -310,8 +351,8 @@ def png_of(depth, colour, samples, *, key=b"", palette=b"", passes=((0, 0, 1, 1)
     lines = [row for y, x, dy, dx in passes for row in rows(samples[y::dy, x::dx]) if row]
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, len(passes) > 1)
     chunks = [(b"PLTE", palette), (b"tRNS", key), (b"IDAT", zlib.compress(b"\0" + b"\0".join(lines)))]
-    body = b"".join(chunk(kind, body) for kind, body in chunks if body)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
+    body = b"".join(png_chunk(kind, body) for kind, body in chunks if body)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", head) + body + png_chunk(b"IEND", b"")
 
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6

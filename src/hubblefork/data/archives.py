@@ -45,18 +45,8 @@ LARGEST_MEMBER = 64 * 2**20
 READ_AHEAD = 128 * 2**10
 UTF8_NAMES = 0x800
 UNREADABLE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    OverflowError,
-    MemoryError,
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError, LookupError, OverflowError, MemoryError),
 )
 REPLACE = "replace it with a whole copy or leave it out"
 
@@ -174,7 +164,7 @@ def open_files(paths: Sequence[Path]) -> Source:
         raise ImageError(f"{', '.join(missing) or 'no image'}: there is no such file; give {SUFFIXES} files")
     folder = Path(commonpath([path.resolve().parent for path in paths]))
     key = "\n".join(f"{path.resolve()} {_version(path)}" for path in paths)
-    return _indexed(folder, partial(_file_entries, paths), key)
+    return _indexed(folder, lambda: (_file_entry(path, path.name) for path in paths), key)
 
 
 def open_memory(images: bytes | NDArray[np.uint8]) -> Source:
@@ -424,10 +414,6 @@ def _folder_entries(path: Path) -> Iterator[Entry | MemberError]:
                 continue
             entered.add((status.st_dev, status.st_ino))
             waiting.extend(files)
-
-
-def _file_entries(paths: Sequence[Path]) -> Iterator[Entry]:
-    return (_file_entry(path, path.name) for path in paths)
 
 
 def _file_entry(path: Path, name: str) -> Entry:

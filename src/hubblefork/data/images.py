@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import struct
+import zlib
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,7 @@ from io import BytesIO
 from itertools import islice
 from math import ceil, floor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -43,7 +45,10 @@ SIGNATURES = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n"}
 SIMPLE, CMYK, PILLOW = "simplejpeg", "CMYK", "Pillow"
 SIMPLE_COLOURS = frozenset({"Gray", "YCbCr", "RGB"})
 EIGHT_BITS = 8
-DAMAGE = (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+DAMAGE = (
+    *(ValueError, OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError),
+)
 BASELINE, SCAN = 0xC0, 0xDA
 BLOCK_ROW = 16
 CONTEXT = 2
@@ -110,11 +115,11 @@ def inspect_cutout(source: Path, member: str, data: bytes) -> Cutout:
     damaged, has 16 bits a band, or more than `MOST_PIXELS` by its header.
     """
     try:
-        decoder, height, width = _header(data)
-        pixels = _decoded(data, decoder, rows=height, reduced=1)
+        header = _header(data)
+        pixels = _decoded(data, header, rows=header.height, reduced=1)
     except ImageFault as fault:
         raise fault.at(source, member) from fault.__cause__
-    return Cutout(width, height, _centre_colour(pixels), hashlib.sha256(data).digest())
+    return Cutout(header.width, header.height, _centre_colour(pixels), hashlib.sha256(data).digest())
 
 
 def _centre_colour(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
@@ -127,8 +132,16 @@ def _centre_colour(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
 # From bytes to pixels
 
 
-def _header(data: bytes) -> tuple[str, int, int]:
-    """Return who decodes it (`SIMPLE`, `CMYK`, `PILLOW`), height and width. Raises ImageFault."""
+class Header(NamedTuple):
+    """Who decodes an image (`SIMPLE`, `CMYK` or `PILLOW`), its height and width in pixels."""
+
+    decoder: str
+    height: int
+    width: int
+
+
+def _header(data: bytes) -> Header:
+    """Return what the first bytes say of an image. Raises ImageFault."""
     kind = next((kind for kind, start in SIGNATURES.items() if data.startswith(start)), "")
     if not data:
         raise ImageFault("empty file", "0 bytes")
@@ -136,46 +149,50 @@ def _header(data: bytes) -> tuple[str, int, int]:
         value = f"begins with {data[:16]!r}"
         raise ImageFault("neither a JPEG nor a PNG", value, "convert it or leave it out")
     try:
-        decoder, height, width = _jpeg_header(data) if kind == JPEG else _png_header(data)
+        header = _jpeg_header(data) if kind == JPEG else _png_header(data)
     except DAMAGE as error:
         raise ImageFault("damaged image", str(error)) from error
-    if not 0 < height * width <= MOST_PIXELS:
-        reason = "too many pixels" if height * width else "no pixels"
-        value = f"{width} × {height}; at most {MOST_PIXELS} pixels are allowed"
+    pixels = header.height * header.width
+    if not 0 < pixels <= MOST_PIXELS:
+        value = f"{header.width} × {header.height}; at most {MOST_PIXELS} pixels are allowed"
+        reason = "too many pixels" if pixels else "no pixels"
         raise ImageFault(reason, value, "cut it out smaller or leave it out")
-    return decoder, height, width
+    return header
 
 
-def _jpeg_header(data: bytes) -> tuple[str, int, int]:
-    """Return as `_header` does; Pillow decodes colours sampled in a way that simplejpeg does not know."""
+def _jpeg_header(data: bytes) -> Header:
+    """Return the header; Pillow decodes colours sampled in a way that simplejpeg does not know."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=True)
     except (ValueError, KeyError) as error:
         if isinstance(error, ValueError) and "subsampling" not in str(error):
             raise
         with Image.open(BytesIO(data), formats=[JPEG]) as image:
-            return PILLOW, image.height, image.width
-    return SIMPLE if colours in SIMPLE_COLOURS else CMYK, height, width
+            return Header(PILLOW, image.height, image.width)
+    return Header(SIMPLE if colours in SIMPLE_COLOURS else CMYK, height, width)
 
 
-def _png_header(data: bytes) -> tuple[str, int, int]:
-    """Return as `_header` does. Raises ImageFault for 16 bits a band, of which Pillow drops 8."""
+def _png_header(data: bytes) -> Header:
+    """Return the header. Raises ImageFault for 16 bits a band, of which Pillow drops 8."""
     width, height, depth = struct.unpack(">IIB", data[16:25])
     if depth > EIGHT_BITS:
         raise ImageFault(
             "not 8 bits a band", f"{depth} bits", "scale it to 8-bit grey or RGB, or leave it out"
         )
-    return PILLOW, height, width
+    return Header(PILLOW, height, width)
 
 
-def _decoded(data: bytes, decoder: str, *, rows: int, reduced: int) -> NDArray[np.uint8]:
+def _decoded(data: bytes, header: Header, *, rows: int, reduced: int) -> NDArray[np.uint8]:
     """Return the pixels (y, x, band), all of them unless the decoder is `SIMPLE`. Raises ImageFault."""
     try:
-        if decoder == SIMPLE:
+        if header.decoder == SIMPLE:
             return decode_jpeg(data, rows=rows, reduced=reduced)
-        return _from_cmyk(data) if decoder == CMYK else _by_pillow(data)
+        pixels = _from_cmyk(data) if header.decoder == CMYK else _by_pillow(data)
+        if pixels.shape[:2] != header[1:]:
+            raise ValueError(f"the header says {header[1:]}, the pixels are {pixels.shape[:2]}")
     except DAMAGE as error:
         raise ImageFault("damaged image", str(error)) from error
+    return pixels
 
 
 def _from_cmyk(data: bytes) -> NDArray[np.uint8]:
@@ -264,14 +281,15 @@ def stamp(data: ImageData, spec: StampSpec) -> NDArray[np.uint8]:
     at full scale.
     Raises ImageFault for an image that is damaged, too large to be true, or smaller than the crop.
     """
-    decoder, height, width = _header(data) if isinstance(data, bytes) else ("", *data.shape[:2])
+    header = _header(data) if isinstance(data, bytes) else Header("", *data.shape[:2])
+    _, height, width = header
     if min(height, width) < spec.crop:
         value = f"{width} × {height}, the crop is {spec.crop} × {spec.crop}"
         raise ImageFault("smaller than the crop", value, "choose a smaller crop or leave it out")
-    reduced = 2 if decoder == SIMPLE and spec.crop >= 2 * spec.size else 1
+    reduced = 2 if header.decoder == SIMPLE and spec.crop >= 2 * spec.size else 1
     rows, columns = (taps(side, spec.crop, spec.size, reduced) for side in (height, width))
     if isinstance(data, bytes):
-        data = _decoded(data, decoder, rows=rows.window.stop * reduced, reduced=reduced)
+        data = _decoded(data, header, rows=rows.window.stop * reduced, reduced=reduced)
     return resample(data, rows, columns)
 
 
