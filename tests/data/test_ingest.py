@@ -147,6 +147,15 @@ def test_an_archive_and_a_table_given_by_name(tmp_path, tree, out):
     assert ingest([images], out, tree=tree).unlabelled == 4
 
 
+def test_image_files_given_by_name(tmp_path, tree, out):
+    folder = box(tmp_path / "mine", {"7.jpg": picture(7), "8": picture(8), "9.jpg": picture(9)})
+    summary = ingest([folder / "7.jpg", folder / "8"], out, tree=tree)
+    assert ids_of(out) == [7, 8] and (summary.unlabelled, summary.rejects) == (2, {})
+    table = read_catalogue(out / "catalogue.parquet")
+    assert table.column("source").to_pylist() == [str(folder)] * 2
+    assert table.column("member").to_pylist() == ["7.jpg", "8"]
+
+
 def test_one_table_in_two_forms_and_an_unpacked_archive_count_once(kaggle_box, tree, out):
     folder = kaggle_box()
     label_table(folder / "training_solutions_rev1.zip", label_lines(tree, IDS))

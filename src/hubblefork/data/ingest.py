@@ -74,13 +74,11 @@ def ingest(
     threads = threads or _cores()
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
-        names = {source.path: gathering.names(source, only_labelled) for source in sources}
-        advance = stack.enter_context(progress("ingest", sum(map(len, names.values()))))
+        names = [gathering.names(source, only_labelled) for source in sources]
+        advance = stack.enter_context(progress("ingest", sum(map(len, names))))
         pool = stack.enter_context(ThreadPoolExecutor(threads))
-        for source in sources:
-            for name, result in _inspected(
-                source, names[source.path], pool, waiting=threads * WAITING_PER_THREAD
-            ):
+        for source, chosen_names in zip(sources, names, strict=True):
+            for name, result in _inspected(source, chosen_names, pool, waiting=threads * WAITING_PER_THREAD):
                 gathering.take(source.path, name, result)
                 advance(1)
     gathering.refuse_unused_labels()
