@@ -53,7 +53,7 @@ def test_a_file_that_is_no_image_is_said(trained, tmp_path):
 def test_files_folders_and_archives_are_classified_as_predict_does(trained, pictures, data, tree, tmp_path):
     found = classify_all([data / "images.zip", pictures / "7.jpg", pictures], trained, views=2, device="cpu")
     assert found["galaxy_id"][:3].tolist() == [7, 1000, 1001]
-    assert len(found) == 1 + 240 + 1 and list(found.rejects) == ["7.jpg"]
+    assert len(found) == 1 + 240 + 1 and [name for name, _ in found.rejects] == ["7.jpg"]
     predict(trained, data / "images.zip", out=tmp_path / "p.parquet", views=2, device="cpu")
     values = np.stack([found[name][1:241] for name in tree.columns], axis=1)
     np.testing.assert_allclose(values, fractions(read_catalogue(tmp_path / "p.parquet"), tree), atol=0.01)
@@ -70,6 +70,24 @@ def test_one_bad_file_does_not_stop_the_others(trained, pictures, tmp_path):
     table = pyarrow.csv.read_csv(tmp_path / "votes.csv")
     assert table.column_names == ["GalaxyID", *load_tree().source_columns]
     assert table.column("GalaxyID").to_pylist() == [7, 8]
+
+
+def test_files_of_one_name_in_two_folders_are_each_left_out_by_name(trained, pictures, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "bad.jpg").write_bytes(b"no image")
+    (pictures / "notes.txt").write_text("seen on Tuesday")
+    out, sources = tmp_path / "votes.csv", [tmp_path / "a", tmp_path / "b", pictures, pictures / "7.jpg"]
+    result = CliRunner().invoke(
+        app, ["classify", *map(str, sources), "--run", str(trained), "--views", "2", "--out", str(out)]
+    )
+    assert "2 galaxies, 4 files left out, see" in result.output
+    rejects = pyarrow.csv.read_csv(tmp_path / "votes.csv.rejects.csv").to_pydict()
+    assert rejects["member"] == ["bad.jpg", "bad.jpg", "notes.txt", "7.jpg"]
+    assert rejects["reason"][3] == "galaxy_id 7 stands more than once; kept is 7.jpg"
+    assert pyarrow.csv.read_csv(out).column("GalaxyID").to_pylist() == [7, 8]
+    (pictures / "8.jpg").unlink()
+    assert hubblefork.classify(pictures, trained, views=2).galaxy_id == "7"
 
 
 def test_nothing_readable_is_no_success(trained, tmp_path):

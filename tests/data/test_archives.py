@@ -232,7 +232,9 @@ def test_a_name_that_is_no_text_is_refused(tmp_path):
 def test_what_is_no_archive_is_an_error(tmp_path, content):
     path = tmp_path / "images.tar.gz"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"images\.tar\.gz: neither a zip nor a tar .*; give a \.zip"):
+    with pytest.raises(
+        ImageError, match=r"images\.tar\.gz: neither a JPEG nor a PNG, .*; give images, or a \.zip"
+    ):
         everything(path)
 
 

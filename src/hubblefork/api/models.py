@@ -135,7 +135,7 @@ def predict(
             progress=progress,
         )
         table = galaxy_table(read_catalogue(made.path), model.tree)
-        table.rejects = dict(made.rejects)
+        table.rejects = made.rejects
         return table
     members, add = [model, *map(load, others)], _bounds(model, interval, views, others)
     weights = [member.weights for member in members]
@@ -146,7 +146,7 @@ def predict(
     catalogue = with_fractions(pa.table({"galaxy_id": id_column(ids)}), np.concatenate(values), model.tree)
     catalogue = signed(catalogue, weights, [member.place for member in members], views)
     table = galaxy_table(add(catalogue) if add else catalogue, model.tree)
-    table.rejects = {name: reason for batch in batches for name, reason in dict(batch.rejects).items()}
+    table.rejects = [reject for batch in batches for reject in batch.rejects]
     return table
 
 
@@ -211,8 +211,8 @@ def classify(
     table = classify_all(
         image[None] if isinstance(image, np.ndarray) else image, model, views=views, device=device
     )
-    if table.rejects:
-        raise ImageError(next(iter(table.rejects.values())))
+    if not len(table):
+        raise ImageError(table.rejects[0][1])
     return next(table.galaxies())
 
 
@@ -250,7 +250,7 @@ def write_kaggle(table: GalaxyTable, out: Path) -> None:
         )
     tree = table.tree
     write_catalogue(kaggle_names(arrow_table(table["galaxy_id", *tree.columns]), tree), out)
-    write_rejects(out, list(table.rejects.items()))
+    write_rejects(out, table.rejects)
 
 
 def recipe_of(recipe: Recipe | str, settings: Sequence[str] = (), **fields: Any) -> Recipe:

@@ -84,11 +84,11 @@ class Galaxy:
 class GalaxyTable(Table):
     """Predicted galaxies, one a row: `galaxy_id`, a column of joint fractions for each answer, intervals.
 
-    `rejects` maps the images that could not be read to the reason; `remark` says why there are no intervals.
+    `rejects` are name and reason of what was left out; `remark` says why there are no intervals.
     """
 
     tree: Any = TableAttribute()
-    rejects: Any = TableAttribute(default={})
+    rejects: Any = TableAttribute(default=())
     remark: Any = TableAttribute(default="")
 
     def galaxies(self) -> Iterator[Galaxy]:

@@ -190,7 +190,7 @@ def classify(
     from hubblefork.cli.tables import written_text
 
     table = models.classify_all(images, run or "fork", views=views, device=device, progress=bar)
-    for reason in table.rejects.values():
+    for _, reason in table.rejects:
         typer.secho(reason, fg="red", err=True)
     if out is not None:
         models.write_kaggle(table, out)

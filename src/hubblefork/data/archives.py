@@ -43,7 +43,7 @@ SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 SYSTEM_FOLDER = "__MACOSX"
 LARGEST_MEMBER = 64 * 2**20
 READ_AHEAD = 128 * 2**10
-UTF8_NAMES = 0x800
+ENCRYPTED, UTF8_NAMES = 0x1, 0x800
 UNREADABLE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, OSError, RuntimeError, ValueError, LookupError, OverflowError, MemoryError),
@@ -328,6 +328,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    if info.flag_bits & ENCRYPTED:
+        raise zipfile.BadZipFile("it is encrypted")
     with archive.open(info) as handle:
         return handle.read(most)
 
@@ -341,8 +343,8 @@ def _check_tar(path: Path) -> None:
             pass
     except UNREADABLE as error:
         raise ImageError(
-            f"{path}: neither a zip nor a tar archive nor a folder, neither a JPEG nor a PNG; "
-            "give a .zip, .tar or .tar.gz of images, or a folder of them; "
+            f"{path}: neither a JPEG nor a PNG, neither a zip nor a tar archive nor a folder; "
+            "give images, or a .zip, .tar or .tar.gz of images, or a folder of them; "
             "if it should be an archive, fetch or copy it again"
         ) from error
 
