@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hubblefork.cli import app
 from hubblefork.errors import DownloadError, RecipeError
 from hubblefork.network.architectures import KNOWN, NetworkOptions, build
-from hubblefork.network.architectures.encoder import Encoder, run_networks
+from hubblefork.network.architectures.encoder import Encoder, fetch_encoder, run_networks
 from hubblefork.network.architectures.views import Corners, Maxout
 from hubblefork.network.model import count_by_recipe, count_parameters
 from hubblefork.network.recipe import load_recipe, recipe_names
@@ -173,9 +173,69 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch):
     def unreachable(*args, **kwargs):
         raise ConnectionError("no route")
 
-    monkeypatch.setattr("timm.models._factory.load_model_config_from_hf", unreachable)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
     with pytest.raises(DownloadError, match=r"hub did not give this encoder .*no route"):
-        Encoder("hf_hub:mwalmsley/zoobot-encoder-convnext_nano")
+        fetch_encoder("hf_hub:mwalmsley/zoobot-encoder-convnext_nano")
+
+
+def test_an_encoder_of_the_hub_is_built_from_its_cache(tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--some--body" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(
+        '{"architecture": "resnet10t", "pretrained_cfg": {"num_classes": 9}}'
+    )
+    (tmp_path / "models--some--body" / "refs").mkdir()
+    (tmp_path / "models--some--body" / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    fetch_encoder("hf_hub:some/body")
+    network = build("encoder:hf_hub:some/body", input_size=64, outputs=37).eval()
+    assert network(torch.rand(2, 3, 64, 64)).shape == (2, 37)
+
+
+FAMILIES = [  # a small member of each kind: a wider head, a size fixed when built, a size that may change
+    *("mobilenetv3_small_050", "lcnet_050", "ghostnet_050", "efficientvit_b0", "hgnetv2_b0", "vgg11"),
+    *("mobilenetv4_conv_small_035", "levit_128s", "pit_ti_224", "maxvit_rmlp_pico_rw_256", "mixer_s32_224"),
+    *("swin_tiny_patch4_window7_224", "deit_tiny_patch16_224", "convnext_atto", "beit_base_patch16_224"),
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_encoders_of_every_kind_give_one_vector_a_galaxy(name):
+    with torch.device("meta"):
+        network = build(f"encoder:{name}", input_size=64, outputs=37, options=NetworkOptions()).eval()
+        assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 37)
+
+
+NOT_AT_64 = {
+    "byoanet",
+    "deepseek_vit",
+    "efficientformer",
+    "inception_resnet_v2",
+    "inception_v3",
+    "inception_v4",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", timm.list_modules())
+def test_every_family_of_timm_is_built_or_named(family):
+    names = timm.list_models(module=family)
+    if not names:
+        pytest.skip(f"{family} registers no model")
+    with torch.device("meta"):
+        for name in {min(names, key=len), min(names)}:
+            try:
+                network = build(f"encoder:{name}", input_size=64, outputs=37, options=NetworkOptions()).eval()
+            except RecipeError as error:
+                assert family in NOT_AT_64, error
+                assert f"encoder {name} takes no views of 64 × 64 pixels (" in str(error)
+            else:
+                assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 37)
+
+
+def test_an_encoder_of_another_size_names_its_own():
+    with pytest.raises(RecipeError, match=r"takes no views of 64 × 64 .*its own size is 224"):
+        build("encoder:efficientformer_l1", input_size=64, outputs=37, options=NetworkOptions())
 
 
 def test_names_that_are_none_list_all(tree):

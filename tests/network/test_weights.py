@@ -1,6 +1,7 @@
 """Weights: what travels with them, what is refused, where a network starts from."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import timm
@@ -8,13 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hubblefork.data.folders import RunFolder
-from hubblefork.errors import RunError
+from hubblefork.errors import DownloadError, RecipeError, RunError
 from hubblefork.network import weights
 from hubblefork.network.architectures.encoder import Encoder
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import load_recipe, override
 from hubblefork.network.training import train
-from hubblefork.network.weights import load_start, load_weights, write_weights
+from hubblefork.network.weights import load_start, load_weights, save_weights, write_weights
 
 QUICK = ["batch_size=8", "steps_per_epoch=1", "epochs=1"]
 
@@ -105,15 +106,34 @@ def test_the_hub_is_asked_for_what_the_recipe_names(network, published, monkeypa
     assert said.startswith("resnet50.tv_in1k of timm (SHA-256 ")
 
 
-def test_a_hub_out_of_reach_leaves_random_weights_and_says_so(network, monkeypatch):
+def test_random_weights_do_not_stand_in_for_published_ones(network, data, tmp_path, monkeypatch):
     def unreachable(name):
         raise ConnectionError("no route")
 
-    before = first_convolution(network).clone()
     monkeypatch.setattr(weights, "fetch_published", unreachable)
-    said = load_start(network, "resnet50.tv_in1k")
-    assert torch.equal(first_convolution(network), before)
-    assert said == "random weights: resnet50.tv_in1k could not be reached (ConnectionError)"
+    with pytest.raises(DownloadError, match=r"resnet10t .*reached \(Conn.*: --set pretrained="):
+        train(data, load_recipe("encoder:resnet10t", QUICK), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "run.toml").exists()
+    assert load_start(network, "") == "random weights"
+
+
+class CalledOut(Exception):
+    pass
+
+
+def test_a_name_in_weights_never_calls_the_hub(tree, tmp_path, monkeypatch):
+    def call(*_, **__):
+        raise CalledOut
+
+    recipe = load_recipe("encoder:resnet10t", ["crop=64", *QUICK])
+    write_weights(tmp_path, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    tensors = load_file(tmp_path / "weights.safetensors")
+    header = replace(recipe, architecture="encoder:hf_hub:some/body", pretrained="hf_hub:some/body")
+    save_weights(tmp_path / "received.safetensors", tensors, header, tree, epoch=0)
+    monkeypatch.setattr("socket.socket.connect", call)
+    monkeypatch.setattr("socket.getaddrinfo", call)
+    with pytest.raises(RecipeError, match=r"not on this computer.*: hf download some/body config\.json"):
+        load_weights(tmp_path / "received.safetensors")
 
 
 def test_weights_of_another_network_are_refused(network, tmp_path):

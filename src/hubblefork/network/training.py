@@ -29,6 +29,8 @@ from hubblefork.data.split import TRAIN, VALIDATION, Split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import DivergedError, RunError
 from hubblefork.io import Progress, alone_in, silent
+from hubblefork.network.architectures import ENCODER
+from hubblefork.network.architectures.encoder import fetch_encoder
 from hubblefork.network.batches import GalaxyData
 from hubblefork.network.callbacks import (
     MODES,
@@ -70,7 +72,8 @@ def train(
     one device. `weights`: see `weights.load_start`. `split` replaces that of the data folder. `callbacks` are
     called after each epoch's row is written. Raises RunError if the folder holds a run of another recipe,
     split or data, or the weights do not fit; BusyError if another process trains it; CatalogueError if there
-    is no galaxy to train or validate on; DivergedError, DiskError.
+    is no galaxy to train or validate on; DownloadError if published weights or an encoder of the hub cannot
+    be reached; DivergedError, DiskError.
     """
     hardware = hardware or Hardware(device)
     folder, run = DataFolder(data), RunFolder(out)
@@ -80,6 +83,7 @@ def train(
         return out
     _check_launch(hardware, recipe)
     keep_freed_memory()
+    fetch_encoder(recipe.architecture.removeprefix(ENCODER))
     galaxies = GalaxyData(data, recipe, tree, split=split, hardware=hardware)
     with alone_in(out, "working on this run") if is_first() else nullcontext():
         _train(run, galaxies, weights, callbacks, progress)
@@ -99,9 +103,10 @@ def _train(
     steps = recipe.epochs * galaxies.steps
     module = VoteFractionsModule(recipe, galaxies.tree, steps=steps)
     if is_first():
+        start = load_start(module.network, recipe.pretrained, weights) if checkpoint is None else ""
         prepare(galaxies.data, recipe.stamps, progress=progress)
         if checkpoint is None:
-            _begin(run, module.network, galaxies, weights)
+            _begin(run, module.network, galaxies, start)
     remark = compiled(module.network, recipe.input_size, where) if recipe.compile else ""
     if is_first():
         run.add_remarks([damaged, remark, precision_of(recipe.precision, where).remark])
@@ -124,15 +129,14 @@ def is_first() -> bool:
     return bool(rank_zero_only.rank == 0)
 
 
-def _begin(run: RunFolder, network: VoteFractions, galaxies: GalaxyData, weights: Path | None) -> None:
-    """Load the weights that a new run starts from, and write what is known before training."""
+def _begin(run: RunFolder, network: VoteFractions, galaxies: GalaxyData, start: str) -> None:
+    """Write what is known before training; `start` names the weights that a new run starts from."""
     recipe, where = galaxies.recipe, galaxies.hardware.where
-    started = load_start(network, recipe.pretrained, weights)
     parameters = count_parameters(network)
     notes = {
         "recipe": recipe.name,
         "seed": recipe.seed,
-        "start": started,
+        "start": start,
         "galaxies": {part: len(rows) for part, rows in galaxies.rows.items()},
         "parameters": {
             "learned": parameters.learned,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
-from hubblefork.errors import RunError
+from hubblefork.errors import DownloadError, RunError
 from hubblefork.io import replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
 from hubblefork.network.architectures.encoder import HUB, Encoder
@@ -197,9 +197,9 @@ def load_start(network: VoteFractions, published: str, file: Path | None = None)
     """Load the starting weights of a network or its encoder; return in words what they are.
 
     `file` is a .safetensors file in timm's naming, or of a network of ours (see `copy_layers`); without one
-    the weights that timm publishes as `published` are taken, those in `weights/` from the package. When they
-    cannot be reached the network keeps its random ones, which the returned text says. Raises RunError for a
-    file that does not fit, and for one in timm's naming where the network has no encoder.
+    the weights that timm publishes as `published` are taken, those in `weights/` from the package; without
+    either the network keeps its random ones. Raises RunError for a file that does not fit, and for one in
+    timm's naming where the network has no encoder; DownloadError where published weights cannot be reached.
     """
     if file is not None and "recipe" in _opened(file)[0]:
         whole = copy_layers(network, load_weights(file))
@@ -216,7 +216,10 @@ def load_start(network: VoteFractions, published: str, file: Path | None = None)
     except RunError:
         raise
     except Exception as error:
-        return f"{RANDOM}: {published} could not be reached ({type(error).__name__})"
+        raise DownloadError(
+            f"the published weights {published} could not be reached ({type(error).__name__}: {error}); "
+            "connect to the internet, give --weights FILE, or begin with random ones: --set pretrained="
+        ) from error
     return _loaded(encoder, path, f"{published} of timm")
 
 

@@ -44,8 +44,8 @@ def build(
 ) -> nn.Sequential:
     """Build a network by its name, or with an encoder of timm as `encoder:NAME`.
 
-    Raises RecipeError for an unknown name, an input too small, or an option that the network does not have;
-    DownloadError for an encoder of the Hugging Face hub that cannot be downloaded.
+    Raises RecipeError for an unknown name, an input size that the network does not take, and an option that
+    it does not have.
     """
     options = options or NetworkOptions()
     try:
@@ -55,7 +55,7 @@ def build(
     if problems:
         raise RecipeError("; ".join(problems))
     if architecture.startswith(ENCODER):
-        return encoder_network(architecture.removeprefix(ENCODER), outputs, options)
+        return encoder_network(architecture.removeprefix(ENCODER), input_size, outputs, options)
     if architecture in AS_PUBLISHED:
         return AS_PUBLISHED[architecture](input_size, outputs)
     return WITH_OPTIONS[architecture](input_size, outputs, options)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import MethodType
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hubblefork.errors import DownloadError, HubbleforkError, RecipeError, did_you_mean
+from hubblefork.errors import DownloadError, RecipeError, did_you_mean
 
 HUB = "hf_hub:"
 
@@ -49,22 +51,24 @@ def output_layers(features: int, outputs: int, options: NetworkOptions) -> list[
 class Encoder(nn.Module):
     """A network of timm: views (galaxy, 3, y, x) in [0, 1] to feature maps (galaxy, feature, y', x').
 
-    With `pooled` the maps are averaged: (galaxy, feature). Bands are shifted and scaled as the published
-    weights expect. `name` is timm's, or `hf_hub:OWNER/NAME` of the Hugging Face hub; `classifier` is timm's
-    name of the removed last layer. Raises RecipeError for an unknown name, DownloadError if the hub fails.
+    With an `input_size` (pixels) the network is built for views of that size and gives one vector a galaxy:
+    (galaxy, feature). Bands are shifted and scaled as the published weights expect. `name` is timm's, or
+    `hf_hub:OWNER/NAME` of the Hugging Face hub, from its cache (see `fetch_encoder`); `classifier` is timm's
+    name of the removed last layer. Raises RecipeError for an unknown name, an encoder that is not in the
+    cache, and one that takes no views of this size.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, *, pooled: bool = False, drop_path: float = 0.0) -> None:
+    def __init__(self, name: str, *, input_size: int | None = None, drop_path: float = 0.0) -> None:
         super().__init__()
         self.name = name
-        options: dict[str, Any] = {} if pooled else {"global_pool": ""}
+        options = {"global_pool": ""} if input_size is None else dict(_size_options(name, input_size))
         options |= {"drop_path_rate": drop_path} if drop_path else {}
         self.network = network = _created(name, options)
         _keep_grouped_in_single(network)
-        self.features: int = network.num_features
+        self.features: int = getattr(network, "head_hidden_size", None) or network.num_features
         expects = getattr(network, "pretrained_cfg", None) or {}
         self.classifier = expects.get("classifier") or ""
         for key, default in (("mean", 0.0), ("std", 1.0)):
@@ -85,25 +89,103 @@ class Encoder(nn.Module):
         return sum(layer.out_channels for layer in convolutions if layer.bias is None)
 
 
-def encoder_network(name: str, outputs: int, options: NetworkOptions) -> nn.Sequential:
-    """Build a network of timm with output layers: (galaxy, 3, y, x) to scores (galaxy, outputs).
-
-    timm's networks accept every size that leaves at least one pixel after their strides.
-    """
-    encoder = Encoder(name, pooled=True, drop_path=options.drop_path)
+def encoder_network(name: str, input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
+    """Build a network of timm with output layers: (galaxy, 3, y, x) to scores (galaxy, outputs)."""
+    encoder = Encoder(name, input_size=input_size, drop_path=options.drop_path)
     dropout = [nn.Dropout(options.dropout)] if options.dropout else []
     return nn.Sequential(encoder, *dropout, *output_layers(encoder.features, outputs, options))
 
 
+def fetch_encoder(name: str) -> None:
+    """Download what an encoder of the Hugging Face hub is built from into the hub's cache.
+
+    Only for a name that the user gave: a name in weights or runs never calls the hub. Raises DownloadError.
+    """
+    if not name.startswith(HUB) or _cached_config(name):
+        return
+    from huggingface_hub import hf_hub_download
+    from timm.models._hub import hf_split
+
+    repository, revision = hf_split(name.removeprefix(HUB))
+    try:
+        hf_hub_download(repository, "config.json", revision=revision)
+    except Exception as error:
+        raise DownloadError(
+            f"{name}: the hub did not give this encoder ({type(error).__name__}: {error}); check its name at "
+            "huggingface.co and the network, or take an encoder that timm itself has: encoder:resnet50"
+        ) from error
+
+
+def _cached_config(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from timm.models._hub import hf_split
+
+    repository, revision = hf_split(name.removeprefix(HUB))
+    cached = try_to_load_from_cache(repository, "config.json", revision=revision)
+    return Path(cached) if isinstance(cached, str) else None
+
+
 def _created(name: str, options: dict[str, Any]) -> Any:
+    """Build a network of timm without its last layer; one of the hub from the hub's cache."""
     import timm  # takes seconds to import
 
-    if timm.models.is_model_in_modules(name.partition(".")[0], ["vision_transformer"]):
-        options = {**options, "dynamic_img_size": True, "dynamic_img_pad": True}
+    source = name
+    if name.startswith(HUB):
+        config = _cached_config(name)
+        if config is None:
+            raise RecipeError(
+                f"{name}: this encoder of the Hugging Face hub is not on this computer; a name in weights "
+                f"does not call the hub. If you trust it: hf download {name.removeprefix(HUB)} config.json"
+            )
+        source = f"local-dir:{config.parent}"
+    elif not timm.models.is_model(name.partition(".")[0]):
+        raise RecipeError(
+            f'timm has no encoder "{name}"{did_you_mean(name, timm.list_models())}; timm.list_models() has '
+            "all. One of your own: hubblefork --networks FILE.py …"
+        )
     try:
-        return timm.create_model(name, pretrained=False, num_classes=0, **options)
+        return timm.create_model(source, pretrained=False, num_classes=0, **options)
+    except TypeError:
+        raise
     except Exception as error:
-        raise _refused(name, error) from error
+        raise RecipeError(f"encoder {name}: timm cannot make it: {error or type(error).__name__}") from error
+
+
+@cache
+def _size_options(name: str, size: int) -> Mapping[str, Any]:
+    """Return the options with which timm builds an encoder that takes views of `size` pixels.
+
+    Each way is tried on the meta device, without memory and without random numbers: a size that may change,
+    no option, a size fixed when the network is built. Networks of the user's own get no option.
+    """
+    import timm
+
+    model = name.partition(".")[0]
+    if timm.models.is_model(model) and not timm.models.model_entrypoint(model).__module__.startswith("timm."):
+        return {}
+    reasons = []
+    for options in ({"dynamic_img_size": True, "dynamic_img_pad": True}, {}, {"img_size": size}):
+        try:
+            with torch.device("meta"), torch.no_grad():
+                features = _created(name, options).eval()(torch.zeros(2, 3, size, size))
+            if features.ndim == 2:
+                return options
+            reasons.append(f"it gives {features.ndim - 1} dimensions of features, not 1")
+        except TypeError:  # the network does not have the option
+            continue
+        except RecipeError as error:
+            if reasons or not options:
+                reasons.append(str(error))
+            else:
+                raise
+        except Exception as error:
+            reasons.append(str(error) or type(error).__name__)
+    published = None if name.startswith(HUB) else timm.get_pretrained_cfg(name)
+    own_size = f"; its own size is {published.input_size[-1]}" if published else ""
+    raise RecipeError(
+        f"encoder {name} takes no views of {size} × {size} pixels ({reasons[-1][:120]}){own_size}: "
+        "set input_size and stamp_size, or take another encoder"
+    )
 
 
 def _keep_grouped_in_single(network: nn.Module) -> None:
@@ -121,22 +203,6 @@ def _in_single(layer: nn.Module, maps: Tensor) -> Tensor:
         return type(layer).forward(layer, maps)
     with torch.autocast("cpu", enabled=False):
         return type(layer).forward(layer, maps.float()).to(maps.dtype)
-
-
-def _refused(name: str, error: Exception) -> HubbleforkError:
-    import timm
-
-    if name.startswith(HUB):
-        return DownloadError(
-            f"{name}: the hub did not give this encoder ({type(error).__name__}: {error}); check its name at "
-            "huggingface.co and the network, or take an encoder that timm itself has: encoder:resnet50"
-        )
-    if name.partition(".")[0] in timm.list_models():
-        return RecipeError(f'encoder "{name}": timm cannot make it: {error}')
-    return RecipeError(
-        f'timm has no encoder "{name}"{did_you_mean(name, timm.list_models())}; timm.list_models() has all. '
-        "One of your own: hubblefork --networks FILE.py …"
-    )
 
 
 def run_networks(path: Path) -> None:
