@@ -377,6 +377,14 @@ def test_tars_put_one_after_the_other_are_all_read(tmp_path, form):
     assert everything(path)[1] == {f"{k}.jpg": picture(k) for k in range(3)}
 
 
+def test_of_zips_put_one_after_the_other_the_last_is_read_and_the_others_are_named(tmp_path):
+    first, second = (box(tmp_path / f"{k}.zip", {f"{k}.jpg": picture(k)}) for k in (1, 2))
+    path = tmp_path / "all.zip"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    assert everything(path)[1] == {"2.jpg": picture(2)}
+    assert left_out(path) == {"": "not all of it is listed"} and not left_out(first)
+
+
 def test_what_follows_on_a_tar_and_is_none_is_named(tmp_path):
     path = box(tmp_path / "x.tar", {"1.jpg": picture(1)})
     length = path.stat().st_size

@@ -39,8 +39,7 @@ OTHER_SUFFIXES = frozenset({".tif", ".tiff", ".webp", ".gif", ".bmp", ".fits", "
 SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 HEAD = 16
-SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
-SYSTEM_FOLDER = "__MACOSX"
+SYSTEM_FILES, SYSTEM_FOLDER = frozenset({".ds_store", "thumbs.db", "desktop.ini"}), "__MACOSX"
 LARGEST_MEMBER = 64 * 2**20
 READ_AHEAD = 128 * 2**10
 ENCRYPTED, UTF8_NAMES = 0x1, 0x800
@@ -149,7 +148,7 @@ def open_source(path: Path) -> Iterator[Source]:
     head = _head(path)
     if head.startswith(b"PK"):
         with path.open("rb", buffering=READ_AHEAD) as handle, _opened_zip(path, handle) as archive:
-            yield _indexed(path, partial(_zip_entries, archive))
+            yield _indexed(path, partial(_zip_entries, path, archive))
     elif head.startswith((JPEG_START, PNG_START)):
         yield open_files([path])
     else:
@@ -173,7 +172,7 @@ def open_memory(images: bytes | NDArray[np.uint8]) -> Source:
     Raises ImageError for another array.
     """
     if isinstance(images, bytes):
-        entries = [Entry("0", len(images), "", partial(_in_memory, images))]
+        entries = [Entry("0", 0, "", partial(_in_memory, images))]
     elif images.dtype == np.uint8 and images.shape[3:] == (3,):
         entries = [Entry(str(row), 0, "", partial(_in_memory, image)) for row, image in enumerate(images)]
     else:
@@ -204,7 +203,7 @@ def galaxy_id_of(name: str) -> str:
 
 def is_image(name: str) -> bool:
     """Say whether a member has the name of an image; files of the system and hidden ones are none."""
-    return not _is_of_system(name) and not _is_hidden(name) and _is_named_image(name)
+    return _is_named_image(name) and not _is_of_system(name) and not _is_hidden(name)
 
 
 def is_image_file(path: Path) -> bool:
@@ -313,7 +312,11 @@ def _opened_zip(path: Path, handle: BinaryIO) -> zipfile.ZipFile:
         ) from error
 
 
-def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
+def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry | MemberError]:
+    before = min((info.header_offset for info in archive.infolist()), default=0)
+    if before:
+        value = f"{before} bytes before the first member, perhaps another zip"
+        yield MemberError(path, "", "not all of it is listed", value, "give the zips one by one")
     for info in archive.infolist():
         if not info.is_dir():
             version = f"{info.file_size} {info.CRC:08x}"
@@ -339,8 +342,7 @@ def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> byt
 
 def _check_tar(path: Path) -> None:
     try:
-        with tarfile.open(path):
-            pass
+        tarfile.open(path).close()
     except UNREADABLE as error:
         raise ImageError(
             f"{path}: neither a JPEG nor a PNG, neither a zip nor a tar archive nor a folder; "

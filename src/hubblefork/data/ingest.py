@@ -129,7 +129,8 @@ class _Gathering:
         for defect in source.defects:
             self.refuse_image(defect)
         for other in source.left_out:
-            if source.path / other.member not in (*self.inputs.sources, *self.inputs.tables):
+            path = source.path / other.member
+            if path == source.path or path not in (*self.inputs.sources, *self.inputs.tables):
                 self.refused_images.setdefault(galaxy_id_of(other.member), other.reason)
                 self.rejects.append(reject_of(other))
         if not ids.isdisjoint(self.labels.row_of) or not ids.isdisjoint(self.refused_labels):
