@@ -1,6 +1,8 @@
 """A run folder with its data, made by hand: everything a report reads, and no network."""
 
 import io
+import shutil
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,12 +10,15 @@ import pyarrow as pa
 import pytest
 import tomli_w
 from PIL import Image
+from strict import Strict
 
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.data.stamps import prepare
+from hubblefork.pages import page as page_module
+from hubblefork.pages import write_report
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.evaluation import evaluate, write_evaluation
 from hubblefork.zoo import to_joint
@@ -118,3 +123,36 @@ def votes(tree):
 def predicted(votes):
     noise = np.random.default_rng(2).normal(0, 0.1, votes.shape)
     return np.clip(np.nan_to_num(votes, nan=0.2) + noise, 0, 1)
+
+
+@contextmanager
+def coarse():
+    """Coarse pictures and no PDFs: what figures show, and how they are written, is tested with them."""
+    fine = page_module.png
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_module, "png", lambda figure, **_: fine(figure, dpi=15))
+        patch.setattr(page_module, "pdf", lambda figure, **_: b"%PDF-")
+        yield
+
+
+@pytest.fixture
+def quickly():
+    with coarse():
+        yield
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A run and data to break."""
+    run, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(made.run, run, ignore=shutil.ignore_patterns("report"))
+    shutil.copytree(made.data, data)
+    (run / "run.toml").write_text((run / "run.toml").read_text().replace(str(made.data), str(data)))
+    return run, data
+
+
+@pytest.fixture(scope="session")
+def whole(made):
+    with coarse():
+        path = write_report(made.run, predictions=made.predictions)
+    return path, Strict(path.read_text(encoding="utf-8"))

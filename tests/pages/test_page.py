@@ -1,17 +1,17 @@
 import json
+import resource
 
 import numpy as np
 import pytest
 from jinja2 import DictLoader
 from jinja2.exceptions import UndefinedError
-from rich.console import Console
 from strict import Strict
 
+from hubblefork.errors import DiskError
 from hubblefork.pages import page as page_module
 from hubblefork.pages.page import Page
 from hubblefork.pages.style import new_figure
-from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain
-from hubblefork.stats.estimators import Unavailable
+from hubblefork.pages.tables import Table
 
 TEMPLATE = """
 ## What came *out* {#out}
@@ -129,49 +129,34 @@ def test_a_template_that_names_what_is_not_there_fails(templates, tmp_path, text
         Page(tmp_path).write("wrong.md.j2", title="", subtitle="")
 
 
-def test_a_table_shows_itself_in_the_terminal():
-    console = Console(width=60, record=True, file=None, quiet=False)
-    with console.capture() as captured:
-        console.print(Table(["answer", "RMSE"], [["[red]smooth", "0.1"]], title="of [x]", caption="c"))
-    assert "[red]smooth" in captured.get()
-    assert "of [x]" in captured.get()
+@pytest.fixture
+def full_disk():
+    """A disk on which no file can be larger than 3 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_cells_and_numbers_of_a_table_are_the_same_values():
-    rows = {
-        "smooth": {"rmse": {"value": 0.12345, "interval_95": [0.1, 0.2]}, "galaxies": 1200},
-        "odd": {"rmse": None, "galaxies": float("nan"), "shift": -0.5, "id": "a-b"},
-    }
-    columns = [
-        ("answer", "", str.upper),
-        ("RMSE", "rmse.value", ".3f"),
-        ("interval", "rmse.interval_95", bounds),
-        ("galaxies", "galaxies", ","),
-        ("twice", lambda row: row["galaxies"] * 2, ".0f"),
-        ("shift", "shift", "+.1f"),
-        ("id", "id", ""),
-    ]
-    table = Table.of(rows, columns, title="t")
-    assert table.header == ["answer", "RMSE", "interval", "galaxies", "twice", "shift", "id"]
-    assert table.rows == [
-        ["SMOOTH", "0.123", "0.1000 to 0.2000", "1,200", "2400", "–", "–"],
-        ["ODD", "–", "–", "–", "–", "−0.5", "a-b"],
-    ]
-    assert table.numbers == rows
-    assert Table.of(list(rows.values()), columns[3:4], numbers=7).numbers == 7
+def test_a_page_that_does_not_fit_on_the_disk_leaves_the_older_one_whole(templates, tmp_path, request):
+    written(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before["index.html"]) > 3000 > len(before["numbers.json"])
+    request.getfixturevalue("full_disk")
+    page = Page(tmp_path)
+    figure = new_figure(7.1, 1)
+    figure.add_subplot().plot([3, 2, 1])
+    page.figure("curve", figure, {"largest": 7}, dpi=20)
+    page.table("errors", Table(["answer"], [["x"]], {"smooth": 7}))
+    page.missing("lost", "x", "y")
+    with pytest.raises(DiskError, match=r"could not be written") as error:
+        page.write("test.md.j2", title="", subtitle="", name="", value=1, number=1)
+    assert "\n" not in str(error.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_rows_of_a_table_can_be_dataclasses():
-    counts = [Unavailable("nothing", "wait")]
-    table = Table.of(counts, [("what", "reason", ""), ("remedy", "remedy.upper", lambda upper: upper())])
-    assert table.rows == [["nothing", "WAIT"]]
-    assert plain(table.numbers) == [{"reason": "nothing", "remedy": "wait"}]
-
-
-def test_words_for_numbers():
-    assert decimal(None) == decimal(float("nan")) == "–"
-    assert decimal(-0.1234) == "−0.1234"
-    assert counted(1, "galaxy", "galaxies") == "1 galaxy"
-    assert counted(1200, "galaxy", "galaxies") == "1,200 galaxies"
-    assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
-    assert plain({"a": np.array([1, np.inf])}) == {"a": [1.0, None]}
+def test_a_name_that_is_not_utf_8_is_shown_with_its_bytes(templates, tmp_path):
+    templates["test.md.j2"] = "## A {#a}\n{{ name }}"
+    Page(tmp_path).write("test.md.j2", title="run\udcff", subtitle="", facts={"run": "\udcff"}, name="\udcfe")
+    html = Strict((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert "run\\udcff" in html.text and "\\udcfe" in html.text

@@ -11,14 +11,10 @@ import pytest
 import tomli_w
 from strict import Strict
 
-from hubblefork.data.catalogue import fractions, read_catalogue, with_metadata, write_catalogue
-from hubblefork.data.folders import RunFolder
-from hubblefork.data.split import Split, read_split, write_split
-from hubblefork.errors import RunError
-from hubblefork.io import write_text
-from hubblefork.pages import page as page_module
+from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.data.split import Split, write_split
+from hubblefork.errors import DiskError, RunError
 from hubblefork.pages import write_report
-from hubblefork.pages.contents import Contents
 from hubblefork.pages.tables import plain
 
 ANCHORS = [
@@ -37,37 +33,7 @@ ANCHORS = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quickly():
-    """Coarse pictures and one real PDF: what figures show, and how they are written, is tested with them."""
-    fine, whole = page_module.png, page_module.save_pdf
-
-    def save_pdf(figure, path, **settings):
-        if path.stem == "learning-curves":
-            whole(figure, path, **settings)
-        else:
-            write_text(path, "%PDF-")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page_module, "png", lambda figure, **_: fine(figure, dpi=15))
-        patch.setattr(page_module, "save_pdf", save_pdf)
-        yield
-
-
-@pytest.fixture
-def copied(made, tmp_path):
-    """A run and data to break."""
-    run, data = tmp_path / "run", tmp_path / "data"
-    shutil.copytree(made.run, run)
-    shutil.copytree(made.data, data)
-    (run / "run.toml").write_text((run / "run.toml").read_text().replace(str(made.data), str(data)))
-    return run, data
-
-
-@pytest.fixture(scope="module")
-def whole(made):
-    path = write_report(made.run, predictions=made.predictions)
-    return path, Strict(path.read_text(encoding="utf-8"))
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 def test_the_page_is_whole_html_with_every_section(whole):
@@ -143,29 +109,6 @@ def test_intervals_that_cannot_be_judged_say_why(copied):
     page = Strict(write_report(run, sections=["reliability"]).read_text(encoding="utf-8"))
     assert "Intervals are not evaluated: 12 labelled galaxies." in page.text
     assert "hubblefork split data" in page.text
-
-
-def test_the_mergers_are_counted_three_ways(whole, made, tree):
-    _, page = whole
-    path, _ = whole
-    table = json.loads((path.parent / "numbers.json").read_text())["sections"]["mergers"]["merger-fractions"]
-    test = read_split(made.run).assign(range(1000, 1060)) == "test"
-    column = tree.column("merger")
-    counts = [
-        int((made.votes[:60][test, column] >= 0.3).sum()),
-        int((made.guesses[:60][test, column] >= 0.3).sum()),
-        int((made.guesses[60:, column] >= 0.3).sum()),
-    ]
-    assert [entry["count"] for entry in table.values()] == counts
-    assert [entry["total"] for entry in table.values()] == [test.sum(), test.sum(), 12]
-    assert "do not include wrong predictions" in page.text
-
-
-def test_the_candidates_are_the_highest_of_the_catalogue_given(whole, made, tree):
-    path, _ = whole
-    shown = json.loads((path.parent / "numbers.json").read_text())["sections"]["mergers"]["merger-candidates"]
-    values = fractions(read_catalogue(made.predictions), tree)[:, tree.column("merger")]
-    assert shown["galaxy_ids"] == (1060 + np.argsort(-values, kind="stable")[:9]).tolist()
 
 
 def test_captions_are_computed_from_the_numbers(whole, made):
@@ -288,17 +231,6 @@ def test_a_split_of_listed_galaxies_is_said(copied):
     )
 
 
-def test_predictions_of_unknown_galaxies_are_counted_but_not_shown(made, tmp_path):
-    table = read_catalogue(made.predictions)
-    strangers = table.set_column(0, "galaxy_id", [[f"J{k}" for k in range(len(table))]])
-    path = tmp_path / "strangers.csv"
-    write_catalogue(strangers, path)
-    page = Strict(write_report(made.run, sections=["mergers"], predictions=path).read_text(encoding="utf-8"))
-    assert "the data have no image of the catalogue given" in page.text
-    assert "predicted, the catalogue given" in page.text
-    assert "merger-candidates.pdf" not in page.all("a", "href")
-
-
 def test_names_with_markup_are_shown_not_run(copied):
     run, _ = copied
     notes = tomllib.loads((run / "run.toml").read_text())
@@ -313,11 +245,135 @@ def test_a_report_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_ids_of_text_meet_the_integers_of_the_catalogue(made, tmp_path):
-    table = read_catalogue(made.predictions)
-    texts = table.set_column(0, "galaxy_id", table.column("galaxy_id").cast(pa.string()))
-    write_catalogue(texts, tmp_path / "texts.parquet")
-    paths = made.predictions, tmp_path / "texts.parquet"
-    same, given = (Contents(RunFolder(made.run), path).given for path in paths)
-    assert (given.rows >= 0).all()
-    np.testing.assert_array_equal(given.rows, same.rows)
+DAMAGE = {
+    "evaluation.json": (
+        ("{}", "part: Field required"),
+        ("[]", "the whole: Input should be a valid dictionary"),
+        ("[" * 3000, "maximum recursion depth exceeded"),
+        ("", "Expecting value"),
+    ),
+    "metrics.csv": (
+        ("", "no epoch has ended yet"),
+        ("epoch,step\n0,1\n", "0.train_rmse: Field required"),
+        ("epoch,train_rmse\nnan,0.1\n", "0.epoch: Input should be"),
+        ("epoch,train_rmse\n0\n", "cannot be read"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"), [(n, *case) for n, cases in DAMAGE.items() for case in cases]
+)
+def test_a_damaged_file_of_the_run_is_said_on_the_page(copied, name, text, words):
+    run, _ = copied
+    (run / name).write_text(text)
+    sections = ["curves"] if name == "metrics.csv" else ["headline", "errors", "questions"]
+    page = Strict(write_report(run, sections=sections).read_text(encoding="utf-8"))
+    assert words in page.text
+    assert f"{run / name}" in page.text
+    assert page.all("section", "id") == sections
+    assert not page.all("img", "src")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            'galaxies = "x"',
+            r"run\.toml: galaxies: Input should be a valid dictionary, not 'x'; mend the entry",
+        ),
+        ("device = {kind = 7}", r"run\.toml: device\.kind: Input should be a valid string, not '7'"),
+        ("best_epoch = []", r"run\.toml: best_epoch: Input should be a valid integer"),
+    ],
+)
+def test_an_entry_of_the_wrong_type_in_the_notes_is_refused_in_a_line(made, tmp_path, line, words):
+    (tmp_path / "run.toml").write_text(f'data = "{made.data}"\n{line}\n')
+    with pytest.raises(RunError, match=words) as error:
+        write_report(tmp_path)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_a_date_in_the_notes_is_text_in_the_numbers(made, tmp_path):
+    (tmp_path / "run.toml").write_text("started = 2026-01-02\n")
+    path = write_report(tmp_path, sections=["sources"])
+    assert json.loads(path.with_name("numbers.json").read_text())["run"] == {"started": "2026-01-02"}
+
+
+def test_a_monitor_that_is_no_column_of_the_metrics_does_not_stop_the_page(copied):
+    run, _ = copied
+    (run / "run.toml").write_text((run / "run.toml").read_text().replace("best_epoch = 1\n", ""))
+    (run / "recipe.toml").write_text("monitor = 7\n")
+    text = Strict(write_report(run, sections=["curves"]).read_text(encoding="utf-8")).text
+    assert "The weights kept are those of epoch 1 of 3 epochs" in text
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_a_line(copied):
+    run, _ = copied
+    (run / "report").write_text("in the way")
+    with pytest.raises(DiskError, match="report") as error:
+        write_report(run, sections=["headline"])
+    assert "\n" not in str(error.value)
+    assert (run / "report").read_text() == "in the way"
+
+
+def _fewer(path, count):
+    write_catalogue(read_catalogue(path).slice(0, count), path)
+
+
+def test_a_run_of_a_single_galaxy_has_its_page(copied, made, tmp_path):
+    run, _ = copied
+    shutil.copy(made.predictions, tmp_path / "predictions.parquet")
+    for path in (tmp_path / "predictions.parquet", *(run / "predictions").iterdir()):
+        _fewer(path, 1)
+    page = Strict(write_report(run, predictions=tmp_path / "predictions.parquet").read_text(encoding="utf-8"))
+    assert page.all("section", "id") == ANCHORS
+
+
+def test_a_run_whose_data_have_no_labels_has_its_page(copied, tree):
+    run, data = copied
+    path = data / "catalogue.parquet"
+    table = read_catalogue(path)
+    write_catalogue(with_fractions(table, np.full((len(table), len(tree.columns)), np.nan), tree), path)
+    text = Strict(write_report(run).read_text(encoding="utf-8")).text
+    assert "None of the judged galaxies has labels in the catalogue of the data." in text
+    assert "0 of 72 galaxies have some" in text
+
+
+def test_a_run_whose_images_are_gone_has_its_page(copied):
+    run, data = copied
+    shutil.rmtree(data)
+    page = Strict(write_report(run).read_text(encoding="utf-8"))
+    assert page.all("section", "id") == ANCHORS
+    assert "No galaxies are shown" in page.text
+
+
+def test_a_catalogue_without_sources_and_colours_has_its_page(copied):
+    run, data = copied
+    path = data / "catalogue.parquet"
+    table = read_catalogue(path)
+    texts = pa.array(["red"] * len(table))
+    table = table.drop_columns(["source"])
+    write_catalogue(table.set_column(table.column_names.index("centre_red"), "centre_red", texts), path)
+    text = Strict(
+        write_report(run, sections=["training", "errors", "again"]).read_text(encoding="utf-8")
+    ).text
+    assert "hubblefork ingest IMAGES --labels LABELS" in text
+    assert "rmse-per-answer" in text or "RMSE" in text
+
+
+ODD = "$\\frac{}$ [red]<script>alert(1)</script> \"'& \n "
+
+
+def test_odd_ids_and_paths_are_shown_as_they_are(copied, tmp_path):
+    run, data = copied
+    for path in (data / "catalogue.parquet", *(run / "predictions").iterdir()):
+        table = read_catalogue(path)
+        ids = pa.array([f"{ODD}{galaxy_id}" for galaxy_id in table.column("galaxy_id").to_pylist()])
+        write_catalogue(table.set_column(0, "galaxy_id", ids), path)
+    odd = tmp_path / "<script> $x^{$ [b]"
+    run.rename(odd)
+    page = Strict(write_report(odd, sections=["training", "prototypes", "again"]).read_text(encoding="utf-8"))
+    assert "<script> $x^{$ [b]" in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert len(page.all("img", "src")) == 12

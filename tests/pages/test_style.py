@@ -1,12 +1,8 @@
-import json
-
 import matplotlib as mpl
-import numpy as np
 import pytest
 
 from hubblefork.errors import DiskError
 from hubblefork.pages.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
-from hubblefork.pages.tables import plain
 
 
 @in_house_style
@@ -45,14 +41,3 @@ def test_wrapped_lines_fit():
     )
     assert len(lines) > 2
     assert all(text_width(line, SMALL) <= 1.2 for line in lines)
-
-
-def test_plain_numbers_are_json():
-    value = {"a": np.array([1.0, np.nan]), "b": np.int64(3), 4: (np.float32(0.5), float("inf")), "c": None}
-    assert json.loads(json.dumps(plain(value), allow_nan=False)) == {
-        "a": [1.0, None],
-        "b": 3,
-        "4": [0.5, None],
-        "c": None,
-    }
-    assert plain(1 / 3) == 0.333333

@@ -33,6 +33,7 @@ from hubblefork.data.catalogue import (
     metadata_of,
     read_catalogue,
     rows_of,
+    with_fractions,
     with_metadata,
 )
 from hubblefork.data.images import StampSpec
@@ -325,7 +326,7 @@ class RunFolder(Folder):
     def _predicted(self, path: Path, views: int, tree: DecisionTree) -> pa.Table:
         table = read_catalogue(path)
         check_viewing(table, str(path), self.evaluate_command(views))
-        return table.select([ID, *tree.columns])
+        return with_fractions(table.select([ID]), fractions(table, tree), tree)
 
     def trained_on(self, table: pa.Table, tree: DecisionTree) -> int:
         """Return how many of a catalogue's galaxies trained the run. Raises RunError, CatalogueError."""

@@ -22,6 +22,7 @@ from hubblefork.pages.plots import (
     draw_image,
     intervals,
     page_axes,
+    short_number,
     sides,
     write,
 )
@@ -54,7 +55,7 @@ GAP, ROW_GAP, PAD = 0.13, 0.26, 0.05
 CELLS = 40
 BASELINE_STYLES = tuple(
     {"marker": marker, "markersize": size, "color": colour, "markeredgewidth": 1.4}
-    for marker, size, colour in (("|", 8, VERMILION), ("D", 3, ORANGE), ("x", 4, GREY), ("^", 4, INK))
+    for marker, size, colour in (("|", 10, VERMILION), ("D", 3, ORANGE), ("x", 4, GREY), ("^", 4, INK))
 )
 FLIP = 0.6  # from this absolute correlation on, letters are white
 CORRELATION: dict[str, Any] = {"norm": Normalize(-1, 1), "cmap": SIGNED}
@@ -155,7 +156,7 @@ def _colour_bar(figure: Figure, colours: ScalarMappable, label: str) -> None:
     """Draw a colour bar at the foot of a page, with a label left of it."""
     height = figure.get_size_inches()[1]
     box = figure.add_axes((0.36, 0.27 / height, 0.34, 0.07 / height))
-    bar = figure.colorbar(colours, cax=box, orientation="horizontal")
+    bar = figure.colorbar(colours, cax=box, orientation="horizontal", format=short_number)
     bar.outline.set_linewidth(0.4)
     bar.ax.text(-0.03, 0.5, label, transform=bar.ax.transAxes, ha="right", va="center")
 
@@ -271,6 +272,7 @@ def histograms(
             axes.stairs(density, edges, linewidth=0.9, **line)
         _unit_axis(axes, "x")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(short_number)
         axes.set_ylim(values[values > 0].min(initial=1.0) / 1.6, values.max() * 1.6)
         axes.yaxis.minorticks_off()
         _note(axes, note, right=True)
@@ -312,11 +314,12 @@ def coverage_per_answer(
     intervals; shaded is what is within the tolerance of what is stated. A hollow mark is an answer of whose
     intervals more than half are a single number. Returns the numbers drawn.
     """
-    rows, series = _answer_rows(tree), []
-    for line, coverage in zip(SERIES, coverages, strict=False):
+    series = []
+    for line, coverage, shift in zip(SERIES, coverages, (-0.18, 0.18), strict=False):
+        rows = _answer_rows(tree) + shift
         entries = [coverage["answers"][name] for name in tree.columns]
         for hollow, label in ((False, f"stated {coverage['stated']:g}"), (True, "_hollow")):
-            chosen = [k for k, one in enumerate(entries) if one["found"] and (one["single"] > 0.5) == hollow]
+            chosen = [k for k, own in enumerate(entries) if own["found"] and (own["single"] > 0.5) == hollow]
             face = {"markerfacecolor": "white"} if hollow else {}
             style = {**line, **POINTS, "elinewidth": 0.7, "capsize": 0, **face}
             shown = [entries[k]["found"] for k in chosen]

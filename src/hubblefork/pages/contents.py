@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -17,22 +18,29 @@ from hubblefork.data.folders import JudgedGalaxies, RunFolder, joined
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
-from hubblefork.errors import HubbleforkError
+from hubblefork.errors import HubbleforkError, RunError
 from hubblefork.pages.page import Missing
+from hubblefork.pages.records import Epoch, Notes, check_evaluation, checked
+from hubblefork.stats.baselines import centre_colours
 
 T = TypeVar("T")
-FAULTS = (HubbleforkError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
+FAULTS = (HubbleforkError, pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError)
 
 
 class Contents:
     """The files of a run, read when they are asked for; each raises Missing where it cannot be read.
 
-    `predictions` is a catalogue of other images. Raises RunError where `run` is not the folder of a run.
+    `predictions` is a catalogue of other images. Raises RunError where `run` is not the folder of a run, or
+    its `run.toml` has an entry of another type; TreeError.
     """
 
     def __init__(self, run: RunFolder, predictions: Path | None = None) -> None:
         self.run, self.predictions = run, predictions
-        self.notes, self.tree = run.notes(), run.tree()
+        self.entries, self.tree = run.notes(), run.tree()
+        try:
+            self.notes: Notes = checked(Notes, self.entries)
+        except ValueError as error:
+            raise RunError(f"{run}/run.toml: {error}; mend the entry or remove it") from error
         self._train = f"hubblefork train {run.data} --recipe … --out {run}"
 
     def optional(self, name: str) -> Any:
@@ -50,10 +58,15 @@ class Contents:
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
         """The rows of `metrics.csv`, one an epoch."""
-        rows = _read(self.run.metrics_file, self.run.metrics, self._train)
-        if not rows:
-            raise Missing(f"{self.run.metrics_file} cannot be read: no epoch has ended yet", self._train)
-        return rows
+
+        def read() -> list[dict[str, float]]:
+            rows = self.run.metrics()
+            if not rows:
+                raise ValueError("no epoch has ended yet")
+            checked(list[Epoch], rows)
+            return rows
+
+        return _read(self.run.metrics_file, read, self._train)
 
     @cached_property
     def split(self) -> Split:
@@ -63,7 +76,13 @@ class Contents:
     @cached_property
     def evaluation(self) -> dict[str, Any]:
         """What `evaluation.json` holds."""
-        return _read(self.run.evaluation_file, self.run.evaluation, self.run.evaluate_command())
+
+        def read() -> dict[str, Any]:
+            evaluation = self.run.evaluation()
+            check_evaluation(evaluation, self.tree)
+            return evaluation
+
+        return _read(self.run.evaluation_file, read, self.run.evaluate_command())
 
     @cached_property
     def intervals(self) -> dict[str, Any]:
@@ -87,6 +106,21 @@ class Contents:
             return table
 
         return _read(data.catalogue_file, read, data.ingest_command)
+
+    @cached_property
+    def sources(self) -> Counter[str]:
+        """The sources of the catalogue's images, with how many each has."""
+        catalogue = self.optional("catalogue")
+        named = catalogue is not None and "source" in catalogue.column_names
+        return (
+            Counter(str(source) for source in catalogue.column("source").to_pylist()) if named else Counter()
+        )
+
+    @cached_property
+    def colours(self) -> NDArray[np.float64] | None:
+        """The colours of the images' centres, (galaxy, band); None where the catalogue has none."""
+        data, catalogue = self.run.data, self.catalogue
+        return _read(data.catalogue_file, lambda: centre_colours(catalogue), data.ingest_command)
 
     @cached_property
     def votes(self) -> NDArray[np.float64]:

@@ -147,7 +147,7 @@ def estimates_against_threshold(
         series.append(Series("volunteers", thresholds, _shares_above(votes, thresholds), style=SERIES[4]))
     label = f"threshold on the joint fraction of “{swept[0].truth.answer}”"
     lines = [] if marked is None else [(marked, "")]
-    panel = Panel(series, label, "fraction of galaxies", log="y", ylim=(floor, 1), vertical=lines)
+    panel = Panel(series, label, "fraction of galaxies", log="y", ylim=(floor, 1.3), vertical=lines)
     figure = curves([panel], size=(PAGE * 0.72, 3.1), legend="inside")
     estimators = [measured.as_json()["estimators"] for measured in swept]
     return figure, plain({"thresholds": thresholds, "estimators": estimators})

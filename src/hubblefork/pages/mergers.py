@@ -193,8 +193,8 @@ def _regression(page: Page, contents: Contents, judged: JudgedGalaxies | Unavail
     if isinstance(judged, Unavailable):
         raise Missing(judged.reason, judged.remedy)
     column = contents.tree.column(MERGER)
-    asked = ~np.isnan(judged.volunteers[:, column])
-    score, votes = judged.predicted[asked, column], judged.volunteers[asked, column]
+    both = ~(np.isnan(judged.volunteers[:, column]) | np.isnan(judged.predicted[:, column]))
+    score, votes = judged.predicted[both, column], judged.volunteers[both, column]
     calibration = Calibration(score >= THRESHOLD, votes >= THRESHOLD, score, judged.origin)
     if calibration.truth.any():
         page.figure("regression", *regression_to_the_mean(calibration, votes, threshold=THRESHOLD))

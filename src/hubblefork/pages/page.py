@@ -21,7 +21,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hubblefork import __version__
-from hubblefork.errors import DiskError, HubbleforkError
-from hubblefork.io import duration, write_text
-from hubblefork.pages.style import DPI, PAGE, png, save_pdf
+from hubblefork.io import duration, replacing
+from hubblefork.pages.style import DPI, PAGE, pdf, png
 from hubblefork.pages.tables import (
     Table,
     bounds,
@@ -82,13 +81,14 @@ class Page:
         self.numbers: dict[str, Any] = {}
         self.captions: dict[str, str] = {}
         self._parts: dict[str, dict[str, Any] | Missing] = {}
+        self._pdfs: dict[str, bytes] = {}
 
     def figure(self, name: str, figure: Figure, numbers: Mapping[str, Any], *, dpi: int = DPI) -> Any:
-        """Save a figure as `name`.pdf and keep its PNG for the page; the figure is emptied unless kept.
+        """Keep a figure as PDF and as PNG; the figure is emptied unless `keep_figures`.
 
-        Returns the numbers as `numbers.json` gets them. Raises DiskError.
+        Returns the numbers as `numbers.json` gets them.
         """
-        save_pdf(figure, self.out / f"{name}.pdf", dpi=dpi)
+        self._pdfs[f"{name}.pdf"] = pdf(figure, dpi=dpi)
         uri = f"data:image/png;base64,{b64encode(png(figure, dpi=dpi)).decode()}"
         width = f"{figure.get_size_inches()[0] / PAGE * 100:.2f}%"
         if self.keep_figures:
@@ -110,21 +110,13 @@ class Page:
         self._parts[name] = Missing(what, remedy)
 
     @contextmanager
-    def showing(self, *names: str, remedy: str = "") -> Iterator[None]:
-        """Say below these names what the block raises as Missing; with a `remedy`, other faults as well.
-
-        Raises DiskError: that the page cannot be written is not for the page to say.
-        """
+    def showing(self, *names: str) -> Iterator[None]:
+        """Say below these names what the block raises as Missing."""
         try:
             yield
         except Missing as missing:
             for name in names:
                 self.missing(name, missing.what, missing.remedy)
-        except HubbleforkError as error:
-            if isinstance(error, DiskError) or not remedy:
-                raise
-            for name in names:
-                self.missing(name, str(error), remedy)
 
     def has(self, name: str) -> bool:
         """Return whether there is a figure or table of that name, and not only a word that it is missing."""
@@ -139,11 +131,11 @@ class Page:
         facts: Mapping[str, Any] | None = None,
         **context: Any,
     ) -> Path:
-        """Write `index.html` and `numbers.json`; return the path of the first.
+        """Write `index.html`, `numbers.json` and a PDF of each figure; return the path of the first.
 
         The page needs no other file and no network. `numbers.json` has `facts`, and below `sections` the
-        numbers of each section's figures and tables. Raises DiskError; jinja2.UndefinedError where the
-        template names what is not there.
+        numbers of each section's figures and tables. All files are written before the first takes the place
+        of an older one. Raises DiskError; jinja2.UndefinedError where the template names what is not there.
         """
         blocks = _Blocks(self._parts)
         names = {"numbers": self.numbers, "has": self.has, "title": title, "subtitle": subtitle}
@@ -157,8 +149,12 @@ class Page:
             for section in sections
         }
         everything = {**plain(facts or {}), "sections": numbers}
-        write_text(self.out / "numbers.json", json.dumps(everything, indent=1, allow_nan=False) + "\n")
-        write_text(self.out / "index.html", html)
+        json_text = json.dumps(everything, indent=1, allow_nan=False) + "\n"
+        texts = {"index.html": html, "numbers.json": json_text}
+        files = {name: text.encode(errors="backslashreplace") for name, text in texts.items()} | self._pdfs
+        with ExitStack() as stack:
+            for name, content in files.items():
+                stack.enter_context(replacing(self.out / name)).write_bytes(content)
         return self.out / "index.html"
 
 

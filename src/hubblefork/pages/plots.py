@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from hubblefork.pages.style import FAINT, GREY, INK, PAGE, SERIES, SMALL, in_house_style, new_figure
@@ -143,8 +143,9 @@ def intervals(
             axes.grid(axis="x", color=FAINT, linewidth=0.5)
         drawn = {row for series in panel.series for row in _rows_with_value(series)}
         for row in (row for row in places.tolist() if absent and row not in drawn):
-            place = {"transform": axes.get_yaxis_transform(), "va": "center"}
-            axes.text(0.02, row, absent, color=GREY, fontsize=SMALL, **place)
+            place: Any = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axes.text(0.02, row, absent, color=GREY, fontsize=SMALL, bbox=box, **place)
         if legend == "inside" and axes.get_legend_handles_labels()[1]:
             axes.legend(loc="lower right")
     if legend == "above":
@@ -210,7 +211,7 @@ def _lines_and_axes(axes: Axes, panel: Panel) -> None:
     for axis, name, ticks in ((axes.xaxis, "x", panel.xticks), (axes.yaxis, "y", panel.yticks)):
         if name in panel.log:
             getattr(axes, f"set_{name}scale")("log")
-            axis.set_major_formatter(FuncFormatter(_short))
+            axis.set_major_formatter(short_number)
         _set_ticks(axis, ticks, name in panel.log)
     for limits, set_limits in ((panel.xlim, axes.set_xlim), (panel.ylim, axes.set_ylim)):
         if limits != (None, None):
@@ -224,11 +225,11 @@ def _set_ticks(axis: Any, ticks: Any, logarithmic: bool) -> None:
         axis.set_major_locator(LogLocator(10, subs=ticks))
         axis.set_minor_locator(NullLocator())
     elif ticks is not None:
-        axis.set_ticks(ticks, [_short(tick) for tick in ticks])
+        axis.set_ticks(ticks, [short_number(tick) for tick in ticks])
         axis.set_minor_locator(NullLocator())
 
 
-def _short(value: float, _: float = 0) -> str:
+def short_number(value: float, _: float = 0) -> str:
     """Return a number as a tick label: "0.05", "20 M" for 20,000,000."""
     for unit, name in ((1e6, " M"), (1e3, " k")):
         if value >= unit:

@@ -32,7 +32,7 @@ from hubblefork.pages.tables import (
     questions_table,
 )
 from hubblefork.pages.trees import decision_tree
-from hubblefork.stats.baselines import centre_colours, kaggle_central_pixel, mean_vote
+from hubblefork.stats.baselines import kaggle_central_pixel, mean_vote
 from hubblefork.stats.estimators import MERGER
 from hubblefork.stats.evaluation import RARE
 from hubblefork.stats.metrics import rmse, rmse_per_answer
@@ -74,9 +74,9 @@ def write_report(
     return page.write(
         "run.md.j2",
         title=contents.run.path.resolve().name,
-        subtitle=f"A run of the recipe {notes.get('recipe', '–')}, seed {notes.get('seed', '–')}: "
-        "vote fractions of galaxies, predicted from their images",
-        facts={"run": notes, "part": contents.part},
+        subtitle=f"A run of the recipe {notes.recipe}, seed {notes.seed}: vote fractions of galaxies, "
+        "predicted from their images",
+        facts={"run": contents.entries, "part": contents.part},
         sections=chosen,
         notes=notes,
         run=contents.run,
@@ -121,7 +121,7 @@ def _training(page: Page, contents: Contents) -> dict[str, Any]:
     speeds = [row["galaxies_per_second"] for row in contents.optional("metrics") or ()]
     return {
         "speed": median(speeds) if speeds else None,
-        "sources": {} if catalogue is None else Counter(catalogue.column("source").to_pylist()),
+        "sources": contents.sources,
         "labelled": 0 if catalogue is None else int((~np.isnan(contents.votes).all(axis=1)).sum()),
         "recipe": recipe and tomli_w.dumps(recipe).strip(),
         "stamp_size": (recipe or {}).get("stamp_size"),
@@ -131,7 +131,9 @@ def _training(page: Page, contents: Contents) -> dict[str, Any]:
 def _curves(page: Page, contents: Contents) -> dict[str, Any]:
     with page.showing("learning-curves"):
         rows, baseline = contents.metrics, _mean_vote_of_validation(contents)
-        best = contents.notes.get("best_epoch", _best_epoch(rows, contents.optional("recipe") or {}))
+        best = contents.notes.best_epoch
+        if best is None:
+            best = _best_epoch(rows, contents.optional("recipe") or {})
         drawing = learning_curves(rows, best_epoch=best, mean_vote=baseline)
         page.figure("learning-curves", *drawing)
         below = [row["epoch"] for row in rows if baseline is not None and row["validation_rmse"] < baseline]
@@ -143,8 +145,8 @@ def _curves(page: Page, contents: Contents) -> dict[str, Any]:
 
 
 def _best_epoch(rows: list[dict[str, float]], recipe: Mapping[str, Any]) -> int:
-    monitor = recipe.get("monitor", recipe.get("watch", "validation_rmse"))
-    sign = -1 if monitor.endswith("agreement") else 1
+    by_agreement = recipe.get("monitor", recipe.get("watch")) == "validation_agreement"
+    monitor, sign = ("validation_agreement", -1) if by_agreement else ("validation_rmse", 1)
     return int(min(rows, key=lambda row: sign * row[monitor])["epoch"])
 
 
@@ -182,7 +184,7 @@ def _errors_of_baselines(contents: Contents) -> dict[str, NDArray]:
     if judged is None or train is None or not len(train):
         return {}
     guesses = {"mean_vote": mean_vote(contents.votes[train], len(judged.ids))}
-    colours = centre_colours(contents.catalogue)
+    colours = contents.optional("colours")
     if colours is not None:
         sides = colours[train], contents.votes[train], colours[judged.rows]
         guesses["kaggle_central_pixel"] = kaggle_central_pixel(*sides)
@@ -235,9 +237,8 @@ def _tree(page: Page, contents: Contents) -> None:
 def _again(page: Page, contents: Contents) -> dict[str, Any]:
     """Return the commands that make the run and its page again."""
     run, split = str(contents.run), contents.optional("split")
-    data, new = contents.notes.get("data", "data"), f"{run}-again"
-    catalogue, given = contents.optional("catalogue"), contents.predictions is not None
-    sources = ["IMAGES"] if catalogue is None else dict.fromkeys(catalogue.column("source").to_pylist())
+    data, new = contents.notes.data or "data", f"{run}-again"
+    given, sources = contents.predictions is not None, contents.sources or ["IMAGES"]
     commands = [["ingest", *sources, "--labels", "LABELS", "--out", data]]
     if split is not None:
         parts = ["--salt", split.salt, "--test", str(split.test), "--validation", str(split.validation)]

@@ -1,9 +1,8 @@
-"""The house style: sizes, colours, fonts, and how a figure reaches the disk.
+"""The house style: sizes, colours, fonts, and how a figure becomes a file.
 
-Widths are those of a journal page (180 mm and 86 mm), so a figure is printed at the size it is
-drawn at and no letter is under 7 points. Colours are those of Okabe & Ito (2008, "Color universal
-design"), which colour-blind readers tell apart; whatever a colour says, a marker, a line style or a
-label says too, so that nothing is lost in grey.
+The width is that of a journal page (180 mm): a figure is printed at the size it is drawn at, and no letter is
+under 7 points. Colours are those of Okabe & Ito (2008, "Color universal design"), which colour-blind readers
+can tell apart. A marker, a line style or a label says the same as a colour, so that nothing is lost in grey.
 """
 
 from __future__ import annotations
@@ -21,20 +20,15 @@ from matplotlib.textpath import TextPath
 
 from hubblefork.io import replacing
 
-PAGE, COLUMN = 7.1, 3.4  # inches
+PAGE = 7.1  # inches
 SMALL, NORMAL = 7.0, 8.0  # points
 POINTS = 72.0  # in an inch
 LINE = 1.25 * SMALL / POINTS  # inches from one line of small text to the next
 DPI = 200
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = (
+    *("#0072B2", "#E69F00", "#009E73"),
+    *("#CC79A7", "#56B4E9", "#D55E00"),
 )
 INK, GREY, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 SERIES: tuple[dict[str, Any], ...] = (  # colour, line style and marker together, so that each alone is enough
@@ -75,28 +69,29 @@ def new_figure(width: float, height: float, *, layout: Any = "constrained") -> F
 
 def png(figure: Figure, *, dpi: int = DPI) -> bytes:
     """Return the figure as a PNG file's bytes; the same figure gives the same bytes."""
+    return _file(figure, format="png", dpi=dpi, metadata={"Software": None})
+
+
+def pdf(figure: Figure, *, dpi: int = DPI) -> bytes:
+    """Return the figure as a PDF file's bytes (vector); the same figure gives the same bytes."""
+    return _file(figure, format="pdf", dpi=dpi, metadata={"CreationDate": None})
+
+
+def _file(figure: Figure, **settings: Any) -> bytes:
     buffer = BytesIO()
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(buffer, **settings)
     return buffer.getvalue()
 
 
 def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write `stem`.pdf (vector) and `stem`.png, each whole or not at all. Raises DiskError."""
-    paths = stem.with_name(f"{stem.name}.pdf"), stem.with_name(f"{stem.name}.png")
-    save_pdf(figure, paths[0])
-    with replacing(paths[1]) as temporary:
-        temporary.write_bytes(png(figure))
-    return paths
-
-
-def save_pdf(figure: Figure, path: Path, *, dpi: int = DPI) -> None:
-    """Write the figure as a PDF (vector), whole or not at all; the same figure gives the same bytes.
-
-    Raises DiskError.
-    """
-    with replacing(path) as temporary, mpl.rc_context(STYLE):
-        figure.savefig(temporary, dpi=dpi, metadata={"CreationDate": None})
+    """Write `stem`.pdf and `stem`.png, each whole or not at all. Raises DiskError."""
+    files = {stem.with_name(f"{stem.name}.{kind.__name__}"): kind(figure) for kind in (pdf, png)}
+    for path, content in files.items():
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    first, second = files
+    return first, second
 
 
 @functools.cache

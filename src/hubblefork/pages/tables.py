@@ -100,9 +100,10 @@ def written(value: Any, form: str | Callable[[Any], str]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return arrays, mappings, sequences and dataclasses as what JSON knows.
+    """Return arrays, mappings, sequences and dataclasses as what JSON has.
 
-    Floats keep 6 significant digits; NaN and infinity, which JSON does not know, become null.
+    Floats keep 6 significant digits; NaN and infinity, which JSON does not have, become null. Anything else
+    (a date of a TOML file) becomes text.
     """
     if is_dataclass(value) and not isinstance(value, type):
         value = vars(value)
@@ -114,7 +115,7 @@ def plain(value: Any) -> Any:
         return [plain(entry) for entry in value]
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    return value
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def decimal(value: float | None, digits: int = 4) -> str:

@@ -1,0 +1,68 @@
+import json
+from datetime import date
+
+import numpy as np
+from rich.console import Console
+
+from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain
+from hubblefork.stats.estimators import Unavailable
+
+
+def test_a_table_shows_itself_in_the_terminal():
+    console = Console(width=60, record=True, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(Table(["answer", "RMSE"], [["[red]smooth", "0.1"]], title="of [x]", caption="c"))
+    assert "[red]smooth" in captured.get()
+    assert "of [x]" in captured.get()
+
+
+def test_cells_and_numbers_of_a_table_are_the_same_values():
+    rows = {
+        "smooth": {"rmse": {"value": 0.12345, "interval_95": [0.1, 0.2]}, "galaxies": 1200},
+        "odd": {"rmse": None, "galaxies": float("nan"), "shift": -0.5, "id": "a-b"},
+    }
+    columns = [
+        ("answer", "", str.upper),
+        ("RMSE", "rmse.value", ".3f"),
+        ("interval", "rmse.interval_95", bounds),
+        ("galaxies", "galaxies", ","),
+        ("twice", lambda row: row["galaxies"] * 2, ".0f"),
+        ("shift", "shift", "+.1f"),
+        ("id", "id", ""),
+    ]
+    table = Table.of(rows, columns, title="t")
+    assert table.header == ["answer", "RMSE", "interval", "galaxies", "twice", "shift", "id"]
+    assert table.rows == [
+        ["SMOOTH", "0.123", "0.1000 to 0.2000", "1,200", "2400", "–", "–"],
+        ["ODD", "–", "–", "–", "–", "−0.5", "a-b"],
+    ]
+    assert table.numbers == rows
+    assert Table.of(list(rows.values()), columns[3:4], numbers=7).numbers == 7
+
+
+def test_rows_of_a_table_can_be_dataclasses():
+    counts = [Unavailable("nothing", "wait")]
+    table = Table.of(counts, [("what", "reason", ""), ("remedy", "remedy.upper", lambda upper: upper())])
+    assert table.rows == [["nothing", "WAIT"]]
+    assert plain(table.numbers) == [{"reason": "nothing", "remedy": "wait"}]
+
+
+def test_words_for_numbers():
+    assert decimal(None) == decimal(float("nan")) == "–"
+    assert decimal(-0.1234) == "−0.1234"
+    assert counted(1, "galaxy", "galaxies") == "1 galaxy"
+    assert counted(1200, "galaxy", "galaxies") == "1,200 galaxies"
+    assert (listed(["a"]), listed(["a", "b", "c"])) == ("a", "a, b and c")
+    assert plain({"a": np.array([1, np.inf])}) == {"a": [1.0, None]}
+
+
+def test_plain_numbers_are_json():
+    value = {"a": np.array([1.0, np.nan]), "b": np.int64(3), 4: (np.float32(0.5), float("inf")), "c": None}
+    assert json.loads(json.dumps(plain(value), allow_nan=False)) == {
+        "a": [1.0, None],
+        "b": 3,
+        "4": [0.5, None],
+        "c": None,
+    }
+    assert plain(1 / 3) == 0.333333
+    assert plain({"day": date(2026, 1, 2)}) == {"day": "2026-01-02"}
