@@ -9,7 +9,7 @@ import pyarrow as pa
 from astropy.table import Table
 
 from hubblefork.api.judging import confusions_beside
-from hubblefork.data.catalogue import arrow_table, read_catalogue, read_head
+from hubblefork.data.catalogue import read_catalogue, read_head
 from hubblefork.data.folders import (
     RunFolder,
     check_viewing,
@@ -19,6 +19,7 @@ from hubblefork.data.folders import (
     tree_of,
     views_of,
 )
+from hubblefork.data.tables import arrow_table
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import prevalence
 from hubblefork.stats.estimators import MERGER, Unavailable

@@ -20,7 +20,6 @@ from hubblefork import __version__
 from hubblefork.api.judging import adding_bounds, intervals_of
 from hubblefork.api.results import Galaxy, GalaxyTable, galaxy_table
 from hubblefork.data.catalogue import (
-    arrow_table,
     id_column,
     read_catalogue,
     with_fractions,
@@ -28,6 +27,7 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.folders import PACKAGES, RunFolder
 from hubblefork.data.split import Split
+from hubblefork.data.tables import arrow_table
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, bytes_of, seconds, silent
 from hubblefork.network.device import Hardware, best_precision, device_of

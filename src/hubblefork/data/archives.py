@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from hubblefork.errors import ImageError, did_you_mean
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-TABLE_SUFFIXES = (".csv", ".parquet", ".zip")
+TABLE_SUFFIXES = (".csv", ".parquet", ".zip", ".tsv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zst")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png"})
 OTHER_SUFFIXES = frozenset({".tif", ".tiff", ".webp", ".gif", ".bmp", ".fits", ".fit"})
 SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))

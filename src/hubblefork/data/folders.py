@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +31,7 @@ from hubblefork.data.catalogue import (
     ids_among,
     labelled,
     metadata_of,
+    naming,
     read_catalogue,
     rows_of,
     with_fractions,
@@ -38,7 +39,6 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, read_rejects
-from hubblefork.data.labels import read_labels
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.errors import CatalogueError, RunError
@@ -301,12 +301,14 @@ class RunFolder(Folder):
         *,
         views: int = 1,
         labels: Path | None = None,
+        missing: Collection[float] = (),
         tree: DecisionTree | None = None,
     ) -> JudgedGalaxies:
         """Return the labelled galaxies of some parts with their predictions from so many views.
 
         What one view misses is not what the mean of several misses: a catalogue is calibrated by predictions
-        made like its own. Labels are those of the run's data, or of a table `labels`. Training galaxies are
+        made like its own. Labels are those of the run's data, or of a table `labels`, in which the numbers `missing` stand
+        for missing values. Training galaxies are
         never taken. Raises RunError where the folder is no run or no part is predicted, CatalogueError for
         tables that cannot be read or have no galaxy in common.
         """
@@ -321,7 +323,9 @@ class RunFolder(Folder):
         predicted = with_metadata(predicted, {"views": str(views)})
         trained = self.split().assign(galaxy_ids(predicted).tolist()) == TRAIN
         origin = f"{' and '.join(path.stem for path in paths)} galaxies of {self.path}"
-        return joined(predicted.filter(~trained), labels or data.catalogue_file, tree, origin)
+        where = labels or data.catalogue_file
+        votes = read_catalogue(where, missing=missing)
+        return joined(predicted.filter(~trained), votes, tree, origin, where=where)
 
     def _predicted(self, path: Path, views: int, tree: DecisionTree) -> pa.Table:
         table = read_catalogue(path)
@@ -335,27 +339,39 @@ class RunFolder(Folder):
         return int(ids_among(table, ids[self.split().assign(ids.tolist()) == TRAIN]).sum())
 
 
-def judged_in_catalogue(catalogue: Path, tree: DecisionTree, labels: Path) -> JudgedGalaxies:
+def judged_in_catalogue(
+    catalogue: Path, tree: DecisionTree, labels: Path, *, missing: Collection[float] = ()
+) -> JudgedGalaxies:
     """Return the galaxies of a catalogue of predictions that have labels in a table.
 
-    Whether the network trained on them is for the caller to know. Raises CatalogueError.
+    The numbers `missing` stand for missing values in both. Whether the network trained on them is for the caller to know. Raises CatalogueError.
     """
-    return joined(read_catalogue(catalogue), labels, tree, f"galaxies of {catalogue} labelled in {labels}")
+    predicted = read_catalogue(catalogue, missing=missing)
+    votes = read_catalogue(labels, missing=missing)
+    return joined(predicted, votes, tree, f"galaxies of {catalogue} labelled in {labels}", where=labels)
 
 
 def joined(
-    predicted: pa.Table, labels: Path | pa.Table, tree: DecisionTree, origin: str, *, unlabelled: bool = False
+    predicted: pa.Table,
+    votes: pa.Table,
+    tree: DecisionTree,
+    origin: str,
+    *,
+    unlabelled: bool = False,
+    where: Path | None = None,
 ) -> JudgedGalaxies:
-    """Join predictions with the votes of a label table or a catalogue, by the rule of `rows_of`.
+    """Join predictions with the votes of a catalogue, which was read from `where`, by the rule of `rows_of`.
 
     Only the labelled galaxies are kept; with `unlabelled` all are. Raises CatalogueError where none of the
-    galaxies has labels and they are needed, and for tables that cannot be read.
+    galaxies has labels and they are needed, and for tables with values that are no fractions.
     """
-    votes, columns = _votes(labels, tree)
+    with naming(where):
+        joint = fractions(votes, tree)
+    columns = votes.select([name for name in votes.column_names if name not in tree.columns])
     ids = galaxy_ids(predicted)
     rows = rows_of(ids, galaxy_ids(columns))
     volunteers = np.full((len(ids), len(tree.columns)), np.nan)
-    volunteers[rows >= 0] = votes[rows[rows >= 0]]
+    volunteers[rows >= 0] = joint[rows[rows >= 0]]
     others = columns.take(pa.array(rows, mask=rows < 0))
     galaxies = JudgedGalaxies(
         ids, fractions(predicted, tree), volunteers, others, origin, rows, views_of(predicted)
@@ -363,19 +379,8 @@ def joined(
     if unlabelled:
         return galaxies
     if not galaxies.labelled().any():
-        where = labels if isinstance(labels, Path) else "the table of labels"
-        raise CatalogueError(f"{where}: it has labels of none of the {len(ids)} {origin}")
+        raise CatalogueError(f"{where or 'the table of labels'} has labels of none of the {len(ids)} {origin}")
     return galaxies.chosen(galaxies.labelled())
-
-
-def _votes(labels: Path | pa.Table, tree: DecisionTree) -> tuple[NDArray, pa.Table]:
-    """Return the votes (galaxy, answer) of a table, and its ids with its other columns."""
-    if isinstance(labels, Path) and labels.suffix in (".zip", ".csv"):
-        table = read_labels([labels], tree)
-        return table.joint[list(table.row_of.values())], pa.table({ID: pa.array(table.row_of, pa.string())})
-    catalogue = read_catalogue(labels) if isinstance(labels, Path) else labels
-    others = [name for name in catalogue.column_names if name not in tree.columns]
-    return fractions(catalogue, tree), catalogue.select(others)
 
 
 def named_run(table: pa.Table) -> Path:

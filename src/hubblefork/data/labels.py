@@ -1,46 +1,47 @@
 """Label tables: which fractions volunteers gave to which galaxy.
 
-A table is a CSV, a zip of one CSV, or Parquet, with `galaxy_id` (or `GalaxyID`) and every answer
-of the tree under its own name or the source's (Class1.1 …). An empty cell is a question nobody was
-asked: it stays missing. Rows that cannot be trusted are refused one by one; a table without all
-its columns is refused as a whole.
+A table has `galaxy_id` (or `GalaxyID`) and every answer of the tree under its own name or the source's
+(Class1.1 …), in any format that `data.tables` reads. A missing value is a question nobody was asked. Rows
+that cannot be trusted are refused by themselves; a table without all its columns, or whose numbers mean
+something else than fractions, is refused as a whole.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-import re
-import zipfile
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from io import TextIOWrapper
-from itertools import chain
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import TABLE_SUFFIXES, UNREADABLE, galaxy_id_of, open_source
-from hubblefork.data.catalogue import ID, fractions, read_catalogue
+from hubblefork.data.archives import galaxy_id_of, open_source
+from hubblefork.data.catalogue import naming
+from hubblefork.data.columns import (
+    ID,
+    PER_CENT,
+    SENTINELS,
+    columns_of_answers,
+    fraction_remedy,
+    id_name,
+    ids_of,
+    is_id,
+    no_fraction,
+    numbers,
+    without,
+)
 from hubblefork.data.inputs import Reject, find_inputs
+from hubblefork.data.tables import read_rows
+from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree, plain_columns, violations
 
-ID_NAMES = (ID, "GalaxyID")
 TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"}
 FEWEST = 20
-LONGEST_LINE = 2**20
 ROUNDING = 1e-6
-TRUTH = {"true": 1.0, "false": 0.0}
-FLOAT_ID = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+|[+-]?\d+\.0*")
 
 
 class Origin(NamedTuple):
@@ -65,57 +66,62 @@ class Labels:
     rejects: list[Reject]
 
 
-class _Row(NamedTuple):
-    origin: Origin
-    galaxy_id: str
-    cells: Sequence[str | float | None]
+def read_labels(tables: Iterable[Path], tree: DecisionTree, *, missing: Collection[float] = ()) -> Labels:
+    """Read label tables into one set of labels; the numbers `missing` stand for missing values.
 
-
-def read_labels(tables: Iterable[Path], tree: DecisionTree) -> Labels:
-    """Read label tables into one set of labels.
-
-    Ids are kept as the text they are written in, never through a float. Refused with reason and
-    value are rows with text in a number, without an id or with one that went through a float, and
-    rows that break the tree. Of rows with one id that agree wherever both are filled, the first
-    is kept, completed by the others; when they contradict each other all are refused. Raises
-    CatalogueError for a table that cannot be read or lacks columns.
+    Refused with reason and value are rows with text in a number, without an id or with one that lost digits
+    in a float, of another length than the header, and rows that break the tree. Of rows with one id that
+    agree wherever both are filled, the first is kept, completed by the others; when they contradict each
+    other all are refused. Raises CatalogueError for a table that cannot be read, lacks columns, or holds per
+    cent or numbers that usually stand for a missing value.
     """
     gathered = _Gathered(tree)
-    for row in chain.from_iterable(_rows(path, tree) for path in tables):
-        gathered.add(row)
+    for path in tables:
+        gathered.add(path, missing)
     return gathered.labels()
 
 
 class _Gathered:
-    """Rows as they come, in plain arrays; then sifted."""
+    """Rows as they come; then sifted."""
 
     def __init__(self, tree: DecisionTree) -> None:
         self.tree = tree
         self.ids: list[str] = []
         self.origins: list[Origin] = []
-        self.values = array("d")
+        self.values = [np.empty((0, len(tree.columns)))]
         self.rejects: list[Reject] = []
 
-    def add(self, row: _Row | Reject) -> None:
-        if isinstance(row, _Row):
-            numbers = _numbers(row, self.tree)
-            if not isinstance(numbers, Reject):
-                self.ids.append(row.galaxy_id)
-                self.origins.append(row.origin)
-                self.values.extend(numbers)
-                return
-            row = numbers
-        self.rejects.append(row)
+    def add(self, path: Path, missing: Collection[float]) -> None:
+        """Take the rows of a table in whose cells can be read, refuse the others. Raises CatalogueError."""
+        rows = read_rows(path)
+        with naming(path):
+            ids, faults, values = _cells(rows, self.tree, missing)
+        origins = [Origin(path, rows.member, line) for line in rows.lines]
+        good = [row for row in range(len(ids)) if row not in faults]
+        self.ids += [str(ids[row]) for row in good]
+        self.origins += [origins[row] for row in good]
+        self.values.append(values[good])
+        refused = {
+            rows.lines[row]: _reject(origins[row], ids[row] or "", *fault) for row, fault in faults.items()
+        }
+        for line, cells in rows.ragged:
+            galaxy_id = cells[place] if (place := rows.names.index(id_name(rows.names))) < len(cells) else ""
+            counts = f"{len(cells)} cells under {len(rows.names)} columns"
+            origin = Origin(path, rows.member, line)
+            refused[line] = _reject(origin, galaxy_id.strip(), "wrong number of cells", counts)
+        self.rejects += [refused[line] for line in sorted(refused)]
 
     def labels(self) -> Labels:
-        self.joint = np.array(self.values).reshape(-1, len(self.tree.columns))
+        self.joint = np.concatenate(self.values)
         self.kept = np.ones(len(self.ids), dtype=bool)
         self._refuse_broken()
         if self._unite_repeated():
             self._refuse_broken()
         rows = np.flatnonzero(self.kept).tolist()
         row_of = {self.ids[row]: place for place, row in enumerate(rows)}
-        return Labels(row_of, self.joint[rows], [self.origins[row] for row in rows], self.rejects)
+        return Labels(
+            row_of, np.clip(self.joint[rows], 0, 1), [self.origins[row] for row in rows], self.rejects
+        )
 
     def _refuse(self, row: int, reason: str, value: str) -> None:
         self.kept[row] = False
@@ -167,139 +173,36 @@ def _reject(origin: Origin, galaxy_id: str, reason: str, value: str) -> Reject:
     return Reject(str(origin.table), origin.member, galaxy_id, reason, f"line {origin.line}: {value}")
 
 
-def _numbers(row: _Row, tree: DecisionTree) -> list[float] | Reject:
-    fault = _id_fault(row.galaxy_id)
-    if fault:
-        return _reject(row.origin, row.galaxy_id, fault, f'"{row.galaxy_id}"')
-    try:
-        return [_number(cell) for cell in row.cells]
-    except ValueError:
-        texts = [
-            f'{column} is "{cell}"'
-            for column, cell in zip(tree.columns, row.cells, strict=True)
-            if _is_text(cell)
-        ]
-        return _reject(row.origin, row.galaxy_id, "text in a number", "; ".join(texts))
+def _cells(
+    rows: Rows, tree: DecisionTree, missing: Collection[float]
+) -> tuple[list[str | None], dict[int, tuple[str, str]], NDArray[np.float64]]:
+    """Return the ids of a table, what is wrong with which rows, and all values (row, answer).
+
+    Raises CatalogueError for columns that are not there, and numbers that mean something else.
+    """
+    names = columns_of_answers(rows.table.column_names, tree, tree.columns)
+    table = without(
+        rows.table.select(list(dict.fromkeys([id_name(rows.table.column_names), *names]))), missing
+    )
+    ids, id_faults = ids_of(table.column(0))
+    texts, values = defaultdict(list), np.empty((len(table), len(names)))
+    for place, (answer, name) in enumerate(zip(tree.columns, names, strict=True)):
+        values[:, place], bad = numbers(table.column(name))
+        for row in np.flatnonzero(bad).tolist():
+            texts[row].append(f'{answer} is "{table.column(name)[row].as_py()}"')
+    faults = {row: ("text in a number", "; ".join(complaints)) for row, complaints in texts.items()}
+    _check_meaning(rows, values, tree.columns)
+    return ids.to_pylist(), {**faults, **id_faults}, values
 
 
-def _id_fault(galaxy_id: str) -> str:
-    if not galaxy_id:
-        return "no galaxy_id"
-    return "galaxy_id is a floating-point number: digits are lost" if FLOAT_ID.fullmatch(galaxy_id) else ""
-
-
-def _number(cell: str | float | None) -> float:
-    """Return a cell as a number; true and false, as many programs write a yes and a no, are 1 and 0."""
-    if isinstance(cell, str):
-        cell = TRUTH.get(cell.strip().lower(), cell)
-    return math.nan if cell is None or cell == "" else float(cell)
-
-
-def _is_text(cell: str | float | None) -> bool:
-    try:
-        _number(cell)
-    except ValueError:
-        return True
-    return False
-
-
-def _rows(path: Path, tree: DecisionTree) -> Iterator[_Row | Reject]:
-    if not path.is_file():
-        raise CatalogueError(f"{path}: there is no such label table; allowed are {', '.join(TABLE_SUFFIXES)}")
-    readers = {".csv": _csv_rows, ".zip": _zip_rows, ".parquet": _parquet_rows}
-    if path.suffix.lower() not in readers:
-        raise CatalogueError(f'{path}: a label table ends in {", ".join(readers)}, not "{path.suffix}"')
-    try:
-        yield from readers[path.suffix.lower()](path, tree)
-    except (*UNREADABLE, csv.Error, pa.ArrowException) as error:
-        raise CatalogueError(
-            f"{path}: the label table cannot be read: {error}; replace it with a whole copy"
-        ) from error
-
-
-def _csv_rows(path: Path, tree: DecisionTree) -> Iterator[_Row | Reject]:
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        yield from _text_rows(handle, path, "", tree)
-
-
-def _zip_rows(path: Path, tree: DecisionTree) -> Iterator[_Row | Reject]:
-    with zipfile.ZipFile(path) as archive:
-        names = [
-            name for name in archive.namelist() if name.lower().endswith(".csv") and "__MACOSX" not in name
-        ]
-        if len(names) != 1:
-            raise CatalogueError(
-                f"{path}: a zipped label table holds one .csv, this one {len(names)}: {names}"
-            )
-        with (
-            archive.open(names[0]) as handle,
-            TextIOWrapper(handle, encoding="utf-8-sig", newline="") as text,
-        ):
-            yield from _text_rows(text, path, names[0], tree)
-
-
-def _text_rows(handle: Any, path: Path, member: str, tree: DecisionTree) -> Iterator[_Row | Reject]:
-    reader = csv.reader(iter(partial(handle.readline, LONGEST_LINE), ""))
-    header = [name.strip() for name in next(reader, [])]
-    id_column, *columns = _places(header, path, tree)
-    pick = itemgetter(id_column, *columns)
-    for cells in reader:
-        origin = Origin(path, member, reader.line_num)
-        if len(cells) == len(header):
-            galaxy_id, *values = pick(cells)
-            yield _Row(origin, galaxy_id.strip(), values)
-        elif cells:
-            galaxy_id = cells[id_column].strip() if id_column < len(cells) else ""
-            counts = f"{len(cells)} cells under {len(header)} columns"
-            yield _reject(origin, galaxy_id, "wrong number of cells", counts)
-
-
-def _parquet_rows(path: Path, tree: DecisionTree) -> Iterator[_Row]:
-    table = pa.parquet.ParquetFile(path)
-    schema = table.schema_arrow
-    places = _places(schema.names, path, tree)
-    names = [schema.names[place] for place in places]
-    _check_types(schema, names, path)
-    line = 0
-    for batch in table.iter_batches(columns=names, batch_size=4096):
-        for galaxy_id, *cells in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
-            line += 1
-            yield _Row(Origin(path, "", line), "" if galaxy_id is None else str(galaxy_id).strip(), cells)
-
-
-def _check_types(schema: pa.Schema, names: list[str], path: Path) -> None:
-    id_type = schema.field(names[0]).type
-    if not (pa.types.is_integer(id_type) or pa.types.is_string(id_type) or pa.types.is_large_string(id_type)):
-        raise CatalogueError(
-            f"{path}: {names[0]} holds {id_type}; allowed are integers and text: a float loses digits"
-        )
-    numbers = (pa.types.is_floating, pa.types.is_integer, pa.types.is_decimal)
-    numeric = (*numbers, pa.types.is_boolean, pa.types.is_null)
-    wrong = [n for n in names[1:] if not any(is_kind(schema.field(n).type) for is_kind in numeric)]
-    if wrong:
-        raise CatalogueError(
-            f"{path}: {wrong[0]} holds {schema.field(wrong[0]).type}; allowed are numbers between 0 and 1"
-        )
-
-
-def _places(header: list[str], path: Path, tree: DecisionTree) -> list[int]:
-    """Return where the id and the answers stand in the header. Raises CatalogueError for what is missing."""
-    wanted = [ID_NAMES, *((answer.name, answer.column) for answer in tree.answers)]
-    found = [next((name for name in names if name in header), None) for names in wanted]
-    ours = sum(name in header for name in tree.columns) > sum(name in header for name in tree.source_columns)
-    missing = [names[0 if ours else 1] for names, name in zip(wanted, found, strict=True) if name is None]
-    if missing:
-        listed = ", ".join(name + did_you_mean(name, header) for name in missing)
-        raise CatalogueError(
-            f"{path}: {len(missing)} columns are missing: {listed}. "
-            f"A label table has {' or '.join(ID_NAMES)} and all {len(tree.columns)} answers of {tree.name}; "
-            "cells may be empty, columns may not be absent"
-        )
-    names = [name for name in found if name is not None]
-    twice = [name for name in names if header.count(name) > 1]
-    if twice:
-        raise CatalogueError(f"{path}: the column {twice[0]} stands {header.count(twice[0])} times; keep one")
-    return [header.index(name) for name in names]
+def _check_meaning(rows: Rows, values: NDArray, columns: Sequence[str]) -> None:
+    """Raise CatalogueError for a table in per cent, or with numbers that stand for missing values."""
+    per_cent = no_fraction(values) & (values > 0) & (values <= PER_CENT)
+    most = per_cent.any(axis=1).sum() > (~np.isnan(values)).any(axis=1).sum() / 2
+    strange = per_cent if most else np.isin(values, SENTINELS)
+    for row, place in zip(*np.nonzero(strange), strict=True):
+        value, what = float(values[row, place]), rows.place(int(row))
+        raise CatalogueError(f"{what}: {columns[place]} is {value:g}; {fraction_remedy(value, values)}")
 
 
 # A person's own labels
@@ -314,14 +217,17 @@ def check_names(tree: DecisionTree) -> None:
         )
 
 
-def tree_of_columns(labels: Path, columns: Sequence[str] = ()) -> DecisionTree:
+def tree_of_columns(
+    labels: Path, columns: Sequence[str] = (), *, missing: Collection[float] = ()
+) -> DecisionTree:
     """Return the tree of a table's plain columns: the chosen ones, or all but the id.
 
+    The numbers `missing` stand for missing values.
     Raises CatalogueError, with all complaints at once, for columns that are not there, hold anything but
     numbers from 0 to 1 (true and false count as such) or the same for every galaxy.
     """
-    table = read_catalogue(labels)
-    wanted = list(columns) or [name for name in table.column_names if name != ID]
+    table = without(read_rows(labels).table, missing)
+    wanted = list(columns) or [name for name in table.column_names if not is_id(name)]
     found = {name: _complaint(table, name) for name in wanted}
     complaints = [complaint for complaint in found.values() if complaint]
     if complaints or not wanted:
@@ -338,30 +244,34 @@ def tree_of_columns(labels: Path, columns: Sequence[str] = ()) -> DecisionTree:
 
 def _complaint(table: pa.Table, name: str) -> str:
     """Say why a column cannot be learned; nothing when it can."""
-    if name not in table.column_names:
-        return f'there is no column "{name}"{did_you_mean(name, table.column_names)}'
     try:
-        values = fractions(table, plain_columns([name]))[:, 0]
+        (column,) = columns_of_answers(table.column_names, plain_columns([name]), [name])
     except CatalogueError as error:
-        return str(error)
-    outside = np.flatnonzero((values < 0) | (values > 1))
-    if len(outside):
-        first = f"{values[outside[0]]:g} for {ID} {table.column(ID)[int(outside[0])]}"
+        if "stands" in str(error):
+            return str(error)
+        return f'there is no column "{name}"{did_you_mean(name, table.column_names)}'
+    values, bad = numbers(table.column(column))
+    ids = table.column(id_name(table.column_names))
+    for row in np.flatnonzero(bad)[:1].tolist():
+        return f"{name} is {table.column(column)[row].as_py()!r} for {ID} {ids[row]}, which is no number"
+    outside = np.flatnonzero(no_fraction(values))
+    for row in outside[:1].tolist():
+        first = f"{values[row]:g} for {ID} {ids[row]}; {fraction_remedy(values[row], values)}"
         return f"{name} is outside [0, 1] for {len(outside)} galaxies, the first {first}"
     if len(np.unique(values[~np.isnan(values)])) < 2:
         return f"{name} says the same of every galaxy: there is nothing to learn"
     return ""
 
 
-def check_labels(cutouts: Path, labels: Path, tree: DecisionTree) -> None:
+def check_labels(cutouts: Path, labels: Path, tree: DecisionTree, *, missing: Collection[float] = ()) -> None:
     """Check that labels and images are enough to learn from, before anything is decoded.
 
     Raises CatalogueError, with all complaints at once, for fewer than 20 galaxies with labels that fit the
     tree, and fewer than 20 of them with an image; ImageError where no images are.
     """
-    found = read_labels([labels], tree)
+    found = read_labels([labels], tree, missing=missing)
     known = {galaxy_id for galaxy_id, row in found.row_of.items() if not np.isnan(found.joint[row]).all()}
-    names = list(chain.from_iterable(map(_names, find_inputs([cutouts], [labels]).sources)))
+    names = image_names(cutouts, labels)
     shown = known.intersection(map(galaxy_id_of, names))
     complaints = []
     if len(known) < FEWEST:
@@ -381,6 +291,10 @@ def check_labels(cutouts: Path, labels: Path, tree: DecisionTree) -> None:
         raise CatalogueError("; ".join(complaints))
 
 
-def _names(source: Path) -> list[str]:
-    with open_source(source) as images:
-        return images.names()
+def image_names(cutouts: Path, labels: Path) -> list[str]:
+    """Return the names of the images of an archive or a folder, beside a table of labels. Raises ImageError."""
+    names = []
+    for path in find_inputs([cutouts], [labels]).sources:
+        with open_source(path) as source:
+            names += source.names()
+    return names

@@ -1,0 +1,287 @@
+"""The one reader and writer of tables: text, Parquet, Feather, FITS, VOTable, ECSV, also compressed.
+
+The content says what a file is, its suffix only where the content does not.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import errno
+import gzip
+import io
+import lzma
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
+
+from hubblefork.data.columns import chosen, is_id, unique
+from hubblefork.data.text import Opener, Rows, read_text
+from hubblefork.errors import CatalogueError
+
+NOT_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f]"
+UNPRINTABLE = re.compile(r"[^ -~]")
+BEGINNINGS = {
+    b"PAR1": "Parquet",
+    b"ARROW1": "Feather",
+    b"FEA1": "Feather",
+    b"SIMPLE  =": "FITS",
+    b"# %ECSV": "ECSV",
+    b"<!": "web page",
+    b"<html": "web page",
+    b"<": "VOTable",
+    b"PK\x03\x04": "zip",
+    b"\xd0\xcf\x11\xe0": "workbook of Excel",
+    b"\x89HDF": "file of HDF5",
+}
+SUFFIXES = {
+    **{".parquet": "Parquet", ".feather": "Feather", ".fits": "FITS", ".fit": "FITS", ".ecsv": "ECSV"},
+    **{".vot": "VOTable", ".votable": "VOTable", ".xml": "VOTable", ".zip": "zip"},
+}
+COMPRESSED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    b"\x28\xb5\x2f\xfd": lambda path, _: io.BufferedReader(pa.CompressedInputStream(str(path), "zstd")),
+}
+
+
+def read_rows(path: Path, only: Collection[str] | None = None) -> Rows:
+    """Read any table; with `only`, the ids and those columns that it has, in upper or lower case.
+
+    Names lose spaces around them; a name that stands twice is numbered ("a (1 of 2)"). Of Parquet and text
+    nothing else is ever in memory. Raises CatalogueError.
+    """
+    try:
+        return _read(path, only)
+    except CatalogueError:
+        raise
+    except FileNotFoundError as error:
+        raise CatalogueError(f"{path}: there is no such table") from error
+    except Exception as error:  # parsers of other formats raise anything on a broken file
+        why = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise CatalogueError(
+            f"{path}: not a readable {path.suffix} table: {why}; replace it with a whole copy"
+        ) from error
+
+
+def _read(path: Path, only: Collection[str] | None) -> Rows:
+    opener, kind, member = _content(path)
+    if kind not in READERS and kind != "text":
+        raise CatalogueError(f"{path}: this is a {kind}; save the table as .csv")
+    if kind == "text":
+        return read_text(path, opener, member, only)
+    source: Any = path
+    with opener() as handle:
+        if member or _compression(path):
+            source = io.BytesIO(handle.read())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = READERS[kind](source, only)
+    return Rows(table, range(1, len(table) + 1), member=member)
+
+
+def _compression(path: Path) -> Callable[..., Any] | None:
+    with path.open("rb") as handle:
+        head = handle.read(8)
+    return next((opener for magic, opener in COMPRESSED.items() if head.startswith(magic)), None)
+
+
+def _content(path: Path) -> tuple[Opener, str, str]:
+    """Return how a table's bytes are opened, of which kind they are, and the name of a zip's one table."""
+    opener: Opener = partial(_compression(path) or Path.open, path, "rb")
+    kind, member = _kind(opener, path.name), ""
+    if kind == "zip":
+        with zipfile.ZipFile(path) as archive:
+            files = [name for name in archive.namelist() if not re.search(r"/$|(^|/)(__MACOSX|\._)", name)]
+        if any(name.startswith("xl/") for name in files):
+            return opener, "workbook of Excel", ""
+        names = [name for name in files if name.lower().endswith(".csv")] or files
+        if len(names) != 1:
+            raise CatalogueError(f"{path}: a zipped table holds one .csv, this one {len(names)}: {names}")
+        member = names[0]
+        opener = partial(_open_member, path, member)
+        kind = _kind(opener, member)
+    return opener, kind, member
+
+
+def _open_member(path: Path, member: str) -> BinaryIO:
+    with zipfile.ZipFile(path) as archive:
+        return archive.open(member)  # type: ignore[return-value]
+
+
+def _kind(opener: Opener, name: str) -> str:
+    with opener() as handle:
+        head = handle.read(64).removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n\t")
+    plain = Path(re.sub(r"\.(gz|bz2|xz|zst)$", "", name.lower())).suffix
+    return next(
+        (kind for magic, kind in BEGINNINGS.items() if head.startswith(magic)), SUFFIXES.get(plain, "text")
+    )
+
+
+# Other files
+
+
+def _read_parquet(source: Any, only: Collection[str] | None) -> pa.Table:
+    with pa.parquet.ParquetFile(source) as file:
+        return _plain(file.read(list(dict.fromkeys(chosen(file.schema_arrow.names, only)))))
+
+
+def _read_feather(source: Any, only: Collection[str] | None) -> pa.Table:
+    return _plain(pa.feather.read_table(source), only)
+
+
+def _read_fits(source: Any, only: Collection[str] | None) -> pa.Table:
+    from astropy.table import Table
+
+    return _plain(arrow_table(Table.read(source, format="fits")), only)
+
+
+def _read_ecsv(source: Any, only: Collection[str] | None) -> pa.Table:
+    from astropy.table import Table
+
+    return _plain(arrow_table(Table.read(source, format="ascii.ecsv")), only)
+
+
+def _read_vot(source: Any, only: Collection[str] | None) -> pa.Table:
+    """Read a VOTable; its columns by their names, or by their IDs where only these name the galaxies."""
+    from astropy.io import votable
+
+    document = votable.parse(source)
+    first = document.get_first_table()
+    by_name = any(is_id(column.name or "") for column in first.fields)
+    table = first.to_table(use_names_over_ids=by_name)
+    table.meta = {info.name: info.value for info in document.infos}
+    return _plain(arrow_table(table), only)
+
+
+READERS = {
+    "Parquet": _read_parquet,
+    "Feather": _read_feather,
+    "FITS": _read_fits,
+    "ECSV": _read_ecsv,
+    "VOTable": _read_vot,
+}
+
+
+def _plain(table: pa.Table, only: Collection[str] | None = None) -> pa.Table:
+    """Return some columns (None: all) under their names without spaces, categories as what they stand for."""
+    names = unique(table.column_names)
+    kept = [place for place, name in enumerate(names) if name in set(chosen(names, only))]
+    columns = [table.column(place) for place in kept]
+    columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
+    return pa.table(columns, [names[place] for place in kept]).replace_schema_metadata(table.schema.metadata)
+
+
+def arrow_table(table: Any) -> pa.Table:
+    """Return a table of astropy as a catalogue."""
+    table.convert_bytestring_to_unicode()
+    columns = {name: _arrow_column(np.ma.asarray(table[name])) for name in table.colnames}
+    plain = {
+        key.lower(): str(value) for key, value in table.meta.items() if isinstance(value, str | int | float)
+    }
+    return pa.table(columns).replace_schema_metadata(plain)
+
+
+def _arrow_column(column: np.ma.MaskedArray) -> pa.Array:
+    missing = np.ma.getmaskarray(column)
+    values = np.ma.getdata(column, subok=False)
+    if values.ndim > 1:
+        return pa.array(values.reshape(len(values), -1).tolist())
+    if values.dtype.kind in "OUS":
+        texts = [None if gone else str(text) or None for text, gone in zip(values, missing, strict=True)]
+        return pa.array(texts, pa.string())
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=missing)
+
+
+# Writing
+
+
+def _write_parquet(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
+    pa.parquet.write_table(table, path)
+
+
+def _write_csv(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
+    pa.csv.write_csv(table, path)
+
+
+def _write_fits(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a FITS table. Headers hold printable ASCII only: other characters of the metadata are escaped."""
+    fits = astropy_table(table)
+    fits.convert_unicode_to_bytestring()
+    for key, value in metadata.items():
+        fits.meta[key] = UNPRINTABLE.sub(_escaped, value.encode("ascii", "backslashreplace").decode())
+    try:
+        fits.write(path, format="fits", overwrite=True)
+    except OSError as error:
+        if error.errno is None:  # numpy reports a disk that took only a part without saying why
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
+
+
+def _write_vot(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a VOTable. XML holds no control characters: those of metadata are escaped, of cells refused."""
+    from astropy.io import votable
+    from astropy.io.votable.tree import Info
+
+    for name in table.column_names:
+        if pa.types.is_string(table.schema.field(name).type):
+            rows = np.flatnonzero(
+                pa.compute.match_substring_regex(table.column(name), NOT_XML).fill_null(False)
+            )
+            if len(rows):
+                cell = table.column(name)[int(rows[0])].as_py()
+                raise ValueError(
+                    f"{name} is {cell!r} in row {rows[0] + 1}, with a control character; write .parquet"
+                )
+    document = votable.from_table(astropy_table(table))
+    infos = {key: re.sub(NOT_XML, _escaped, value) for key, value in metadata.items()}
+    document.infos.extend(Info(name=key, value=value) for key, value in infos.items())
+    document.to_xml(str(path))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str], Path], None]] = {
+    ".parquet": _write_parquet,
+    ".csv": _write_csv,
+    ".fits": _write_fits,
+    ".vot": _write_vot,
+}
+"""How a table with its metadata is written, by the suffix of the file."""
+
+
+def astropy_table(table: pa.Table) -> Any:
+    """Return a catalogue as a table of astropy, without its metadata."""
+    from astropy.table import Table
+
+    return Table({name: _astropy_column(table.column(name)) for name in table.column_names})
+
+
+def _astropy_column(column: pa.ChunkedArray) -> Any:
+    """Return a column for FITS and VOTable, where a missing integer is a number set apart."""
+    from astropy.table import MaskedColumn
+
+    missing = column.is_null().to_numpy()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array(column.fill_null("").to_pylist(), dtype=str)
+    if missing.any() and pa.types.is_boolean(column.type):
+        raise TypeError("a truth value is missing")
+    if missing.any() and pa.types.is_integer(column.type):
+        values = column.cast(pa.int64()).fill_null(0).to_numpy()
+        return MaskedColumn(values, mask=missing, fill_value=np.iinfo(np.int64).min)
+    values = column.fill_null(pa.scalar(0).cast(column.type)).to_numpy()
+    return MaskedColumn(values, mask=missing) if missing.any() else values
