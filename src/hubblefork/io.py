@@ -1,17 +1,20 @@
-"""Files that are whole or absent, progress of long work, and amounts with units ("2h", "500MB")."""
+"""Files that are whole or absent, fields of TOML and JSON files, progress, and amounts with units ("2h")."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from hubblefork.errors import BusyError, DiskError, RecipeError
+from hubblefork.errors import BusyError, DiskError, HubbleforkError, RecipeError
 
 REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
@@ -57,6 +60,60 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all. Raises DiskError."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+class Fields(dict[str, Any]):
+    """A table of a file that was read; a field that it lacks raises `error`, which names file and remedy."""
+
+    def __init__(
+        self, entries: Mapping[str, Any], path: Path, error: type[HubbleforkError], remedy: str
+    ) -> None:
+        super().__init__(
+            {
+                name: Fields(value, path, error, remedy) if isinstance(value, dict) else value
+                for name, value in entries.items()
+            }
+        )
+        self.path, self.error, self.remedy = path, error, remedy
+
+    def __missing__(self, name: str) -> Any:
+        raise self.error(f'{self.path}: the field "{name}" is missing; {self.remedy}')
+
+    def check(self, kinds: Mapping[str, type | tuple[type, ...]]) -> None:
+        """Raise `error` for a field that is there and of another type."""
+        for name, kind in kinds.items():
+            if name in self and (
+                not isinstance(self[name], kind) or (kind is not bool and self[name] is True)
+            ):
+                raise self.error(
+                    f"{self.path}: {name} = {str(self[name])[:60]!r} is of a wrong type; {self.remedy}"
+                )
+
+
+def read_toml(path: Path, error: type[HubbleforkError], remedy: str) -> Fields:
+    """Read a TOML file. Raises `error` that names the file, what is wrong and the remedy."""
+    return _read_fields(path, tomllib.loads, error, remedy)
+
+
+def read_json(path: Path, error: type[HubbleforkError], remedy: str) -> Fields:
+    """Read a JSON file of one object, without NaN and infinities. Raises `error` as `read_toml` does."""
+    return _read_fields(path, partial(json.loads, parse_constant=_refuse_constant), error, remedy)
+
+
+def _read_fields(
+    path: Path, parse: Callable[[str], Any], error: type[HubbleforkError], remedy: str
+) -> Fields:
+    try:
+        entries = parse(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, dict):
+            raise ValueError(f"it holds a {type(entries).__name__}, not a table of fields")
+        return Fields(entries, path, error, remedy)
+    except (OSError, ValueError, RecursionError) as fault:
+        raise error(f"{path} cannot be read: {fault}; {remedy}") from fault
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:

@@ -91,7 +91,7 @@ def test_a_table_of_one_galaxy_draws_its_tree(galaxy):
 def test_what_is_no_image_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"float64 with the shape \(2, 64, 64\) .*: give uint8"):
         hf.predict("fork", np.zeros((2, 64, 64)))
-    with pytest.raises(CatalogueError, match="there is no such catalogue"):
+    with pytest.raises(CatalogueError, match="there is no such table"):
         hf.fraction(tmp_path / "none.parquet")
 
 

@@ -63,7 +63,7 @@ def test_integers_and_text_meet_in_the_one_join(run, tree, votes):
 
 def test_galaxies_without_votes_stay_where_they_are_asked_for(run, tree):
     table = pa.parquet.read_table(predictions(run))
-    everything = joined(table, run.data.catalogue_file, tree, "all", unlabelled=True)
+    everything = joined(table, run.data.catalogue(), tree, "all", unlabelled=True)
     assert everything.rows.tolist() == [5, -1, 2, 0]
     assert everything.labelled().tolist() == [False, False, True, True]
     assert everything.columns.column(ID).to_pylist() == [12, None, 9, 7]

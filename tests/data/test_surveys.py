@@ -771,7 +771,9 @@ def test_impossible_fractions_are_left_for_ingest_to_refuse(tmp_path, tree, wron
     images = mapping(tmp_path, (0, "original", 1), (1, "original", 2))
     made = gz2_labels(hart.write(tmp_path), images, tmp_path / "a.parquet")
     assert made.labelled == 2
-    broken = violations(tree, fractions(read_catalogue(tmp_path / "a.parquet"), tree))
+    table = read_catalogue(tmp_path / "a.parquet")
+    joint = np.stack([table.column(name).to_numpy() for name in tree.columns], axis=1)
+    broken = violations(tree, joint)
     assert {violation.row for violation in broken} == {1}
     assert any("bar" in violation.constraint for violation in broken)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pyarrow as pa
 from astropy.table import Table
 
 from hubblefork.api.judging import confusions_beside
-from hubblefork.data.catalogue import read_catalogue, read_head
+from hubblefork.data.catalogue import naming, read_catalogue, read_head
+from hubblefork.data.columns import without
 from hubblefork.data.folders import (
     RunFolder,
     check_viewing,
@@ -36,6 +38,7 @@ def fraction(
     threshold: float | None = None,
     calibrate_on: Path | str | None = None,
     labels: Path | str | None = None,
+    missing: Collection[float] = (),
     clean: bool = False,
     weights: str = "",
     bins: str = "",
@@ -50,13 +53,18 @@ def fraction(
     those of the catalogue's run, of `calibrate_on` (a run, or a catalogue with `labels`), or the numbers
     beside the weights. `bins` ("redshift:0.02,0.05,0.1") repeats the estimate in bins of that column, or of
     `column`. Returned are `.value`, `.low`, `.high` (from 0 to 1, at the confidence `level`), `.table` (every
-    estimator), `.bins` and `.rate(t_obs)`. Raises CatalogueError, UnknownAnswer, RunError.
+    estimator), `.bins` and `.rate(t_obs)`. The numbers `missing` (-99) stand for missing values in all
+    tables. Raises CatalogueError, UnknownAnswer, RunError.
     Source: Rogan & Gladen 1978; Lang & Reiczigel 2014 for the interval.
 
     >>> 0 <= hf.fraction("predictions.parquet", "merger >= 0.3").value <= 1
     True
     """
-    table = arrow_table(catalogue) if isinstance(catalogue, Table) else read_head(Path(catalogue))
+    table = (
+        without(arrow_table(catalogue), missing)
+        if isinstance(catalogue, Table)
+        else read_head(Path(catalogue))
+    )
     tree = tree_of(table)
     truth = parse_query(query, tree) if isinstance(query, str) else at_least(tree, *query)
     if threshold is not None and truth.answer is None:
@@ -65,20 +73,21 @@ def fraction(
     if not isinstance(catalogue, Table):
         others = [name for name in (weights, column or bins.partition(":")[0]) if name]
         columns = columns_to_read(table, tree, counted, truth=truth, clean=clean, others=others)
-        table = read_catalogue(Path(catalogue), columns)
-    judged = calibration_galaxies(table, tree, calibrate_on, labels)
-    return prevalence.fraction(
-        table,
-        counted,
-        judged,
-        truth=truth,
-        tree=tree,
-        clean=clean,
-        weights=weights,
-        bins=bins,
-        column=column,
-        level=level,
-    )
+        table = read_catalogue(Path(catalogue), columns, missing=missing)
+    judged = calibration_galaxies(table, tree, calibrate_on, labels, missing)
+    with naming(None if isinstance(catalogue, Table) else Path(catalogue)):
+        return prevalence.fraction(
+            table,
+            counted,
+            judged,
+            truth=truth,
+            tree=tree,
+            clean=clean,
+            weights=weights,
+            bins=bins,
+            column=column,
+            level=level,
+        )
 
 
 def draw(fraction: Fraction, folder: Path, *, rate: Rate | None = None) -> None:
@@ -99,7 +108,11 @@ def draw(fraction: Fraction, folder: Path, *, rate: Rate | None = None) -> None:
 
 
 def calibration_galaxies(
-    table: pa.Table, tree: DecisionTree, calibrate_on: Path | str | None, labels: Path | str | None
+    table: pa.Table,
+    tree: DecisionTree,
+    calibrate_on: Path | str | None,
+    labels: Path | str | None,
+    missing: Collection[float] = (),
 ) -> Judged:
     """Return a catalogue's calibration galaxies, or the numbers beside the weights, or why there are none.
 
@@ -110,7 +123,7 @@ def calibration_galaxies(
     if calibrate_on is not None and Path(calibrate_on).is_file():
         if place is None:
             raise CatalogueError("a catalogue to calibrate on needs the labels of its galaxies (--labels)")
-        return judged_in_catalogue(Path(calibrate_on), tree, place)
+        return judged_in_catalogue(Path(calibrate_on), tree, place, missing=missing)
     views = views_of(table)
     try:
         check_viewing(table, "the catalogue", "predict anew")
@@ -119,7 +132,9 @@ def calibration_galaxies(
             raise
         return _unavailable(str(error), views)
     try:
-        return RunFolder(calibrate_on or named_run(table)).judged(tree=tree, labels=place, views=views)
+        return RunFolder(calibrate_on or named_run(table)).judged(
+            tree=tree, labels=place, missing=missing, views=views
+        )
     except HubbleforkError as error:
         if calibrate_on is not None or place is not None:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib import metadata
@@ -336,6 +336,7 @@ def finetune(
     *,
     tree: str = "",
     columns: Sequence[str] = (),
+    missing: Collection[float] = (),
     settings: Sequence[str] = (),
     test: int = 20,
     validation: int = 20,
@@ -344,9 +345,9 @@ def finetune(
 ) -> RunFolder:
     """Teach a network labels of your own and return the run. Called again, it goes on where it stopped.
 
-    `labels` is a CSV or Parquet with `galaxy_id` and numbers from 0 to 1: the answers of `tree`, or plain
-    `columns` (default: all). `test` and `validation` are per cent of the labelled galaxies. Raises RunError,
-    CatalogueError, ImageError, RecipeError.
+    `labels` is a table with `galaxy_id` and numbers from 0 to 1: the answers of `tree`, or plain `columns`
+    (default: all). The numbers `missing` (-99) stand for missing values. `test` and `validation` are per cent
+    of the labelled galaxies. Raises RunError, CatalogueError, ImageError, RecipeError.
     """
     finetune_run(
         Path(load(model).place),
@@ -355,6 +356,7 @@ def finetune(
         Path(out),
         tree=load_tree(tree) if tree else None,
         columns=columns,
+        missing=missing,
         settings=settings,
         split=Split(SALT, test, validation),
         hardware=hardware(device),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,6 +15,7 @@ from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, matched, 
 from hubblefork.data.folders import DataFolder
 from hubblefork.data.ingest import ingest as read_inputs
 from hubblefork.data.split import SPLITS, Split, write_split
+from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent
 from hubblefork.pages import write_report
 from hubblefork.stats.estimators import Count, count_above
@@ -29,6 +30,7 @@ def ingest(
     out: Place = "data",
     *,
     labels: Iterable[Place] = (),
+    missing: Collection[float] = (),
     tree: str | DecisionTree = "galaxy_zoo_2",
     split: Split | None = None,
     strict: bool = False,
@@ -37,8 +39,9 @@ def ingest(
     """Read images and label tables into a data folder and return it.
 
     `inputs` are archives, folders or tables, or one folder of them, as Kaggle ships its files. Bad images and
-    labels are listed in `rejects.csv`, or raise with `strict`. Without a `split` 20% are validation galaxies
-    and none test galaxies. Raises ImageError, CatalogueError, DiskError.
+    labels are listed in `rejects.csv`, or raise with `strict`. The numbers `missing` (-99) stand for missing
+    values in the tables. Without a `split` 20% are validation galaxies and none test galaxies.
+    Raises ImageError, CatalogueError, DiskError.
 
     >>> hf.ingest("sky/", out="data/").path.name
     'data'
@@ -46,23 +49,36 @@ def ingest(
     paths = [inputs] if isinstance(inputs, str | PathLike) else inputs
     questions = load_tree(tree) if isinstance(tree, str) else tree
     how: dict[str, Any] = {"labels": [Path(path) for path in labels], "tree": questions, "strict": strict}
+    how["missing"] = missing
     read_inputs([Path(path) for path in paths], Path(out), **how, progress=progress)
     if split is not None:
-        write_split(split, Path(out))
+        set_split(out, split)
     return DataFolder(out)
 
 
 def set_split(data: Place, split: Split) -> dict[str, int]:
     """Set the split of a data folder; return how many labelled galaxies each part has.
 
-    Raises CatalogueError.
+    Raises CatalogueError, also for a list to judge on that has none of the galaxies.
     """
     folder = DataFolder(data)
     catalogue = folder.catalogue()
+    unknown = unknown_ids(data, split)
+    if split.judge_on is not None and len(unknown) == len(split.judge_on):
+        raise CatalogueError(
+            f"none of the {len(unknown)} ids to judge on is in the catalogue of {folder}: "
+            f'they are written as "{unknown[0]}", those of the catalogue as "{galaxy_ids(catalogue)[0]}"'
+        )
     with_labels = catalogue.filter(labelled(catalogue, folder.tree()))
     counts = Counter(split.assign(galaxy_ids(with_labels).tolist()).tolist())
     write_split(split, folder.path)
     return {part: counts[part] for part in SPLITS}
+
+
+def unknown_ids(data: Place, split: Split) -> list[str]:
+    """Return the ids to judge on that are not in a data folder, sorted. Raises CatalogueError."""
+    ids = galaxy_ids(DataFolder(data).catalogue([])).tolist()
+    return sorted((split.judge_on or set()) - set(map(str, ids)))
 
 
 def mock_sky(

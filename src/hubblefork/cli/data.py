@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 import hubblefork as hf
-from hubblefork.cli.terminal import DATA, Data, JudgeOn, Salt, Test, Tree, Validation, bar, show
+from hubblefork.cli.terminal import (
+    DATA,
+    Data,
+    JudgeOn,
+    Missing,
+    Salt,
+    Test,
+    Tree,
+    Validation,
+    bar,
+    show,
+    warn,
+)
 
 app = typer.Typer()
 
@@ -38,8 +50,9 @@ def ingest(
     ],
     out: Annotated[Path, typer.Option(help="The data folder to write.")],
     labels: Annotated[
-        list[Path] | None, typer.Option(help="Label tables: .csv, .zip of a .csv, .parquet.")
+        list[Path] | None, typer.Option(help="Label tables: CSV, Parquet, FITS, VOTable; also zipped.")
     ] = None,
+    missing: Missing = None,
     tree: Tree = "galaxy_zoo_2",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad image or label.")] = False,
     salt: Salt = "hubblefork",
@@ -57,7 +70,15 @@ def ingest(
     from hubblefork.zoo import load_tree
 
     chosen = Split(salt, test, validation, read_ids(judge_on) if judge_on else None)
-    summary = read(inputs, out, labels=labels or [], tree=load_tree(tree), strict=strict, progress=bar)
+    summary = read(
+        inputs,
+        out,
+        labels=labels or [],
+        missing=missing or [],
+        tree=load_tree(tree),
+        strict=strict,
+        progress=bar,
+    )
     show(*ingest_lines(summary, out))
     if chosen != Split():
         _split(out, chosen)
@@ -81,9 +102,12 @@ def split(
 
 
 def _split(data: Path, chosen: Any) -> None:
-    from hubblefork.api.skies import set_split
+    from hubblefork.api.skies import set_split, unknown_ids
 
     counts = set_split(data, chosen)
+    if unknown := unknown_ids(data, chosen):
+        listed = len(chosen.judge_on)
+        warn(f'{len(unknown)} of {listed} ids of --judge-on are not in the catalogue, as "{unknown[0]}"')
     typer.echo("labelled galaxies: " + ", ".join(f"{part} {count}" for part, count in counts.items()))
 
 

@@ -37,6 +37,9 @@ Validation = Annotated[int, typer.Option(help="Per cent of the galaxies in the v
 JudgeOn = Annotated[
     Path | None, typer.Option(help="A file of ids. All other galaxies are in the training set.")
 ]
+Missing = Annotated[
+    list[float] | None, typer.Option(help="A number that stands for a missing value: -99. May be repeated.")
+]
 OnlyReport = Annotated[
     bool, typer.Option("--only-report", help="Train nothing. Write the page from what is there.")
 ]

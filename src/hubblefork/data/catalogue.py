@@ -41,7 +41,6 @@ IMAGES = "images"
 """The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
 
 
-
 def read_catalogue(
     path: Path, only: Collection[str] | None = None, *, missing: Collection[float] = ()
 ) -> pa.Table:

@@ -207,7 +207,7 @@ def ids_of(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, tuple[st
         texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
     else:
         raise CatalogueError(f"{ID} holds {kind}; allowed are 64-bit integers and text")
-    texts = pc.if_else(pc.is_in(pc.utf8_lower(texts), pa.array(sorted(MISSING))), None, texts)
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
     if not pa.types.is_integer(kind):
         texts = _of_files(texts)
         floats = pc.match_substring_regex(texts, r"^[+-]?\d+([.,]\d*)?([eE][+-]?\d+)?$")

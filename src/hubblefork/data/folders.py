@@ -307,9 +307,9 @@ class RunFolder(Folder):
         """Return the labelled galaxies of some parts with their predictions from so many views.
 
         What one view misses is not what the mean of several misses: a catalogue is calibrated by predictions
-        made like its own. Labels are those of the run's data, or of a table `labels`, in which the numbers `missing` stand
-        for missing values. Training galaxies are
-        never taken. Raises RunError where the folder is no run or no part is predicted, CatalogueError for
+        made like its own. Labels are those of the run's data, or of a table `labels` in which the numbers
+        `missing` stand for missing values. Training galaxies are never taken. Raises RunError where the
+        folder is no run or no part is predicted, CatalogueError for
         tables that cannot be read or have no galaxy in common.
         """
         data, tree = self.data, tree or self.tree()
@@ -344,7 +344,8 @@ def judged_in_catalogue(
 ) -> JudgedGalaxies:
     """Return the galaxies of a catalogue of predictions that have labels in a table.
 
-    The numbers `missing` stand for missing values in both. Whether the network trained on them is for the caller to know. Raises CatalogueError.
+    The numbers `missing` stand for missing values in both.
+    Whether the network trained on them is for the caller to know. Raises CatalogueError.
     """
     predicted = read_catalogue(catalogue, missing=missing)
     votes = read_catalogue(labels, missing=missing)
@@ -379,7 +380,7 @@ def joined(
     if unlabelled:
         return galaxies
     if not galaxies.labelled().any():
-        raise CatalogueError(f"{where or 'the table of labels'} has labels of none of the {len(ids)} {origin}")
+        raise CatalogueError(f"{where or 'the table'} has labels of none of the {len(ids)} {origin}")
     return galaxies.chosen(galaxies.labelled())
 
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from hubblefork.data.archives import SUFFIXES, ImageData, MemberError, Source, g
 from hubblefork.data.catalogue import ID, IMAGES, fractions, id_column, with_fractions, with_metadata
 from hubblefork.data.images import Cutout, inspect_cutout
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
-from hubblefork.data.labels import Labels, check_names, read_labels
+from hubblefork.data.labels import REPEATED, Labels, check_names, read_labels
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.zoo import DecisionTree, tree_text
@@ -54,6 +54,7 @@ def ingest(
     out: Path,
     *,
     labels: Sequence[Path] = (),
+    missing: Collection[float] = (),
     tree: DecisionTree,
     strict: bool = False,
     only_labelled: bool = False,
@@ -63,14 +64,15 @@ def ingest(
     """Write `catalogue.parquet`, `tree.toml` and `rejects.csv` into `out`, each whole or not at all.
 
     `inputs` are folders in Kaggle's layout, folders of images, archives and label tables;
-    `labels` are more label tables. Images of a source none of which has labels are kept without;
-    where some have labels the others are refused, with `only_labelled` not even read. `strict` raises at the
-    first refusal. Raises ImageError when no image can be used, CatalogueError for a table that cannot be read
-    and for answers named as what a catalogue says of images, DiskError.
+    `labels` are more label tables; the numbers `missing` stand for missing values in all of them. Images of a
+    source none of which has labels are kept without; where some have labels the others are refused, with
+    `only_labelled` not even read. `strict` raises at the first refusal. Raises ImageError when no image can
+    be used, CatalogueError for a table that cannot be read or of which no row is used and for answers named
+    as what a catalogue says of images, DiskError.
     """
     check_names(tree)
     chosen = find_inputs(inputs, labels)
-    gathering = _Gathering(chosen, read_labels(chosen.tables, tree), strict)
+    gathering = _Gathering(chosen, read_labels(chosen.tables, tree, missing=missing), strict)
     threads = threads or _cores()
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
@@ -84,6 +86,7 @@ def ingest(
     gathering.refuse_unused_labels()
     if not gathering.members:
         raise _nothing_usable(chosen.sources, gathering.rejects)
+    gathering.check_tables()
     table = gathering.table(tree)
     _write(table, gathering.rejects, tree, out)
     return _summary(table, gathering.rejects, chosen.ignored, tree)
@@ -177,6 +180,22 @@ class _Gathering:
                 value = f"line {line}: {why}" if why else f"line {line}"
                 reject = Reject(str(table), member, galaxy_id, reason, value)
                 self.refuse(reject, CatalogueError(str(reject)))
+
+    def check_tables(self) -> None:
+        """Raise CatalogueError for a table of labels of which no row is used."""
+        labels = self.labels
+        used = {reject.source for reject in labels.rejects if reject.reason == REPEATED}
+        rows = (labels.row_of[name] for name in self.source_of if name in labels.row_of)
+        used |= {str(labels.origins[row].table) for row in rows}
+        for table in self.inputs.tables:
+            if str(table) not in used:
+                refused = [reject for reject in self.rejects if reject.source == str(table)]
+                counts = Counter(reject.reason for reject in refused).items()
+                why = ", ".join(f"{count} × {reason}" for reason, count in counts) or "it has no rows"
+                first = f"; the first: {refused[0].galaxy_id}: {refused[0].value}" if refused else ""
+                raise CatalogueError(
+                    f"{table}: none of its rows is used: {why}{first}. Images are named as {self.members[0]}"
+                )
 
     def table(self, tree: DecisionTree) -> pa.Table:
         """Return the catalogue; a galaxy without labels has null in all columns of the tree."""

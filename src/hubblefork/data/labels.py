@@ -42,6 +42,7 @@ from hubblefork.zoo import DecisionTree, plain_columns, violations
 TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"}
 FEWEST = 20
 ROUNDING = 1e-6
+REPEATED = "galaxy_id repeated"
 
 
 class Origin(NamedTuple):
@@ -153,9 +154,7 @@ class _Gathered:
             return
         for row in rows[1:]:
             self.joint[first] = np.where(np.isnan(self.joint[first]), self.joint[row], self.joint[first])
-            self._refuse(
-                row, "galaxy_id repeated", f"same labels as at {_place(self.origins[first])}, kept once"
-            )
+            self._refuse(row, REPEATED, f"same labels as at {_place(self.origins[first])}, kept once")
 
 
 def _spread(values: NDArray) -> float:
@@ -292,7 +291,7 @@ def check_labels(cutouts: Path, labels: Path, tree: DecisionTree, *, missing: Co
 
 
 def image_names(cutouts: Path, labels: Path) -> list[str]:
-    """Return the names of the images of an archive or a folder, beside a table of labels. Raises ImageError."""
+    """Return the names of the images that lie beside a table of labels. Raises ImageError."""
     names = []
     for path in find_inputs([cutouts], [labels]).sources:
         with open_source(path) as source:

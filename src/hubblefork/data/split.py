@@ -6,17 +6,20 @@ Adding galaxies moves none, and no command can disagree with another about a gal
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import tomli_w
 from numpy.typing import NDArray
 
+from hubblefork.data.catalogue import naming
+from hubblefork.data.columns import id_name, ids_of, is_id
+from hubblefork.data.tables import read_rows
 from hubblefork.errors import CatalogueError
-from hubblefork.io import write_text
+from hubblefork.io import read_toml, write_text
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
@@ -110,7 +113,7 @@ def write_split(split: Split, folder: Path) -> None:
     """Write `split.toml`, and `judge_on.txt` beside it when galaxies are listed."""
     listed = split.judge_on is not None
     if split.judge_on is not None:
-        write_text(folder / "judge_on.txt", "".join(f"{galaxy_id}\n" for galaxy_id in sorted(split.judge_on)))
+        write_text(folder / "judge_on.txt", "".join(f"{name}\n" for name in sorted(split.judge_on)))
     entries = {"salt": split.salt, "test": split.test, "validation": split.validation, "judge_on": listed}
     if split.fold is not None:
         entries["fold"] = asdict(split.fold)
@@ -125,30 +128,46 @@ def read_split(folder: Path) -> Split:
     path = folder / "split.toml"
     if not path.exists():
         return Split()
+    remedy = "write it anew with `hubblefork split`, or remove it for the default split"
+    entries = read_toml(path, CatalogueError, remedy)
+    entries.check({"salt": str, "judge_on": bool, "fold": dict})
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-        judge_on = read_ids(folder / "judge_on.txt") if entries["judge_on"] else None
+        judge_on = _listed(folder / "judge_on.txt") if entries["judge_on"] else None
         fold = Fold(**entries["fold"]) if "fold" in entries else None
         share = float(entries.get("train_share", 1.0))
         return Split(entries["salt"], entries["test"], entries["validation"], judge_on, fold, share)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CatalogueError(
-            f"{path}: not a split ({type(error).__name__}: {error}): it needs salt, test, validation and "
-            "judge_on; write it anew with `hubblefork split`, or remove it for the default split"
-        ) from error
+        raise CatalogueError(f"{path}: not a split ({type(error).__name__}: {error}); {remedy}") from error
 
 
 def _hashed(salt: str, galaxy_id: int | str) -> int:
     return int(hashlib.sha256(f"{salt}:{galaxy_id}".encode()).hexdigest()[:8], 16)
 
 
-def read_ids(path: Path) -> frozenset[str]:
-    """Read one `galaxy_id` a line. Raises CatalogueError when the file is missing or empty."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CatalogueError(f"{path}: the list of galaxy ids cannot be read: {error}") from error
-    ids = frozenset(line.strip() for line in lines if line.strip())
+def _listed(path: Path) -> frozenset[str]:
+    """Return the ids that `write_split` wrote, one a line. Raises OSError, ValueError."""
+    ids = frozenset(line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip())
     if not ids:
-        raise CatalogueError(f"{path}: the list of galaxy ids is empty")
+        raise ValueError(f"{path}: the list of ids is empty")
     return ids
+
+
+def read_ids(path: Path) -> frozenset[str]:
+    """Read a list of ids: one a line, with or without a header, or the column of ids of any table.
+
+    Ids are written as `data.columns` says. Raises CatalogueError.
+    """
+    rows = read_rows(path)
+    if rows.ragged:
+        line, cells = rows.ragged[0]
+        raise CatalogueError(f"{path}: line {line}: {len(cells)} cells; a list has one id a line")
+    names = rows.table.column_names
+    with naming(path):
+        header = names if len(names) == 1 == len(rows.names) and not is_id(names[0]) else []
+        column = rows.table.column(names[0] if header else id_name(names))
+        ids, faults = ids_of(pa.chunked_array([pa.array(header, column.type), *column.chunks]))
+        for row, (reason, value) in faults.items():
+            raise CatalogueError(f"{rows.place(row - len(header))}: {reason} ({value})")
+        if not len(ids):
+            raise CatalogueError("the list of ids is empty")
+    return frozenset(ids.to_pylist())

@@ -9,8 +9,7 @@ with its data in `data/` and the weights that it began from in `start.safetensor
 from __future__ import annotations
 
 import hashlib
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +22,11 @@ from hubblefork.data.catalogue import fractions
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.inputs import find_inputs
-from hubblefork.data.labels import FEWEST, check_labels, tree_of_columns
+from hubblefork.data.labels import FEWEST, check_labels, image_names, tree_of_columns
 from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
-from hubblefork.io import Progress, silent, write_text
+from hubblefork.io import Progress, read_toml, silent, write_text
 from hubblefork.network.augment import still_views
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.device import Hardware
@@ -58,6 +57,7 @@ def finetune(
     *,
     tree: DecisionTree | None = None,
     columns: Sequence[str] = (),
+    missing: Collection[float] = (),
     settings: Sequence[str] = (),
     split: Split,
     hardware: Hardware | None = None,
@@ -65,11 +65,11 @@ def finetune(
 ) -> Path:
     """Fine-tune a run (a folder or its .safetensors file) to labels of cutouts; return the run folder `out`.
 
-    `labels` is a CSV or Parquet with `galaxy_id` (the names of the images) and the columns of `tree`;
-    without a tree, columns of numbers from 0 to 1: those in `columns`, or all. Only labelled images are
-    read. An interrupted fine-tuning continues. Raises RunError for a run with adapters and for a folder that
-    holds another run; CatalogueError and ImageError for labels and cutouts that cannot be used (see
-    `data.columns`); RecipeError for `settings`.
+    `labels` is a table with `galaxy_id` (the names of the images) and the columns of `tree`; without a tree,
+    columns of numbers from 0 to 1: those in `columns`, or all. The numbers `missing` stand for missing
+    values. Only labelled images are read. An interrupted fine-tuning continues. Raises RunError for a run
+    with adapters and for a folder that holds another run; CatalogueError and ImageError for
+    labels and cutouts that cannot be used (see `data.labels`); RecipeError for `settings`.
     """
     weights = load_weights(run)
     if weights.recipe.adapter_rank:
@@ -77,25 +77,38 @@ def finetune(
             f"{run}: a run with adapters; make one network of it first: "
             f"hubblefork export {run} --out merged.safetensors, and fine-tune that"
         )
-    tree = tree or tree_of_columns(labels, columns)
+    tree = tree or tree_of_columns(labels, columns, missing=missing)
     recipe = recipe_for(weights, tree, settings)
-    check_labels(cutouts, labels, tree)
+    check_labels(cutouts, labels, tree, missing=missing)
     data = DataFolder(out / "data")
     origin = {
         "start": weights.digest,
-        "cutouts": str(cutouts.resolve()),
-        "labels": hashlib.sha256(labels.read_bytes()).hexdigest(),
+        "cutouts": _digest("\n".join(sorted(image_names(cutouts, labels))).encode()),
+        "labels": _digest(labels.read_bytes() + (repr(sorted(missing)).encode() if missing else b"")),
     }
     if not _has_begun(out, origin, data, tree):
         sources = find_inputs([cutouts], [labels]).sources
-        ingest(sources, data.path, labels=[labels], tree=tree, only_labelled=True, progress=progress)
+        ingest(
+            sources,
+            data.path,
+            labels=[labels],
+            missing=missing,
+            tree=tree,
+            only_labelled=True,
+            progress=progress,
+        )
         write_split(split, data.path)
         network = _first_network(data, weights, recipe, tree, split, progress)
         save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
         write_text(out / ORIGIN, tomli_w.dumps(origin))
-    return train(
-        data.path, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress
-    )
+    train(data.path, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress)
+    if refused := len(data.rejects()):
+        RunFolder(out).add_remarks([f"{refused} rows of labels or images are refused: see data/rejects.csv"])
+    return out
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def recipe_for(weights: Weights, tree: DecisionTree, settings: Sequence[str] = ()) -> Recipe:
@@ -125,7 +138,9 @@ def _has_begun(out: Path, origin: dict[str, str], data: DataFolder, tree: Decisi
         if RunFolder(out).exists():
             raise RunError(f"{out} holds a run that is no fine-tuning; choose another --out")
         return False
-    then = tomllib.loads((out / ORIGIN).read_text(encoding="utf-8"))
+    then = read_toml(out / ORIGIN, RunError, "remove the folder and fine-tune again")
+    if Path(str(then.get("cutouts"))).is_absolute():  # of an earlier version, which noted where they lay
+        then["cutouts"] = origin["cutouts"]
     unlike = [name for name, value in origin.items() if then.get(name) != value]
     unlike += [] if data.tree() == tree else ["columns"]
     if unlike:
