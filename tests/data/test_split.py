@@ -139,9 +139,7 @@ def test_a_new_split_without_a_list_forgets_the_old_list(tmp_path: Path) -> None
 )
 def test_a_file_that_is_no_split_says_what_to_do(tmp_path: Path, text: str) -> None:
     (tmp_path / "split.toml").write_text(text)
-    with pytest.raises(
-        CatalogueError, match=r"split\.toml.*remove it for the default|whole number"
-    ):
+    with pytest.raises(CatalogueError, match=r"split\.toml.*remove it for the default|whole number"):
         read_split(tmp_path)
 
 

@@ -213,7 +213,7 @@ def test_bad_labels_leave_nothing_behind(trained, sky, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(CatalogueError, match='there is no column "lang" \\(did you mean "long"'):
         tuned(trained, sky, out, columns=["lang"])
-    with pytest.raises(CatalogueError, match="3 columns are missing"):
+    with pytest.raises(CatalogueError, match="3 of the 4 columns of shapes are missing"):
         tree = parse_tree(SHAPES, "here")
         tuned(trained, sky, out, columns=[], tree=tree)
     with pytest.raises(RecipeError, match='no field "epoch"'):

@@ -44,7 +44,7 @@ def predicted(tree, votes):
     """Predictions a little off, in another order than the volunteers' catalogue."""
     noise = np.random.default_rng(6).normal(0, 0.02, votes.shape)
     order = np.random.default_rng(7).permutation(GALAXIES)
-    return catalogue(order, (votes + noise)[order], tree)
+    return catalogue(order, np.clip(votes + noise, 0, 1)[order], tree)
 
 
 def judge(tree, predicted, volunteers, part="test", split=SPLIT, **options):

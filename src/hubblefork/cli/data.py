@@ -105,9 +105,11 @@ def _split(data: Path, chosen: Any) -> None:
     from hubblefork.api.skies import set_split, unknown_ids
 
     counts = set_split(data, chosen)
-    if unknown := unknown_ids(data, chosen):
-        listed = len(chosen.judge_on)
-        warn(f'{len(unknown)} of {listed} ids of --judge-on are not in the catalogue, as "{unknown[0]}"')
+    if chosen.judge_on is not None:
+        unknown = unknown_ids(data, chosen)
+        example = f', for example "{unknown[0]}"' if unknown else ""
+        line = f"--judge-on: {len(unknown)} of {len(chosen.judge_on)} ids are not in the catalogue{example}"
+        (warn if unknown else typer.echo)(line)
     typer.echo("labelled galaxies: " + ", ".join(f"{part} {count}" for part, count in counts.items()))
 
 
