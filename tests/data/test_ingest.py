@@ -167,6 +167,11 @@ def test_what_is_no_image_in_any_source_is_named(tmp_path, tree, out):
         ingest([folder], out, tree=tree, strict=True)
 
 
+def test_the_content_and_not_the_name_says_what_an_image_is(tmp_path, tree, out):
+    ingest([box(tmp_path / "x.zip", {"1.jpg": picture(1, "PNG"), "2.png": picture(2)})], out, tree=tree)
+    assert ids_of(out) == [1, 2]
+
+
 def test_image_files_given_by_name(tmp_path, tree, out):
     folder = box(tmp_path / "mine", {"7.jpg": picture(7), "8": picture(8), "9.jpg": picture(9)})
     summary = ingest([folder / "7.jpg", folder / "8"], out, tree=tree)

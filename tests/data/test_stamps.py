@@ -279,7 +279,7 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
     for _ in range(200):
         next(made)
     made.close()
-    assert next(read) < 200 + decoder.GROUP * (2 * decoder.GROUPS_PER_THREAD + 2)
+    assert next(read) < 200 + decoder.TOGETHER * (2 * decoder.GROUPS_PER_THREAD + 2)
 
 
 # The stamps of a catalogue
@@ -409,7 +409,7 @@ def remade(data, monkeypatch):
     made = []
     original = decoder.stamp
     with monkeypatch.context() as patch:
-        patch.setattr(decoder, "stamp", lambda *given: made.append(1) or original(*given))
+        patch.setattr(decoder, "stamp", lambda *given, **named: made.append(1) or original(*given, **named))
         prepare(data, SPEC)
     return len(made)
 
@@ -467,12 +467,9 @@ def test_an_image_damaged_since_ingest_stops_the_work_and_loses_none(data, image
     np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected)
 
 
-def test_an_image_gone_since_ingest_stops_the_work(data, images, monkeypatch):
+def test_an_image_gone_since_ingest_stops_the_work(data, images):
     write_zip(data.parent / "second.zip", {"images/1.jpg": images["images/1000.jpg"]})
     with pytest.raises(ImageError, match=r"second\.zip"):
-        prepare(data, SPEC)
-    monkeypatch.setattr(preprocess, "stream", lambda *given, **named: iter(()))
-    with pytest.raises(ImageError, match=r"first\.zip: broke off before 25 images, the first \"images/1000"):
         prepare(data, SPEC)
 
 

@@ -18,15 +18,16 @@ import re
 import struct
 import zlib
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from itertools import islice
 from math import ceil, floor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -55,10 +56,10 @@ CONTEXT = 2
 UNWRITTEN = 255
 LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 SUPPORT = 2
-GROUP = 32
+TOGETHER = 32
 GROUPS_PER_THREAD = 3
 
-Stamped = tuple[str, NDArray[np.uint8] | ImageError]
+T = TypeVar("T")
 
 
 class ImageFault(ImageError):
@@ -107,18 +108,16 @@ class Cutout:
     digest: bytes
 
 
-def inspect_cutout(source: Path, member: str, data: bytes) -> Cutout:
+def inspect(data: ImageData) -> Cutout:
     """Decode an image wholly and return what is worth knowing of it.
 
     Grey and CMYK images count as what they are in red, green and blue, transparent ones as they look on
-    black. Raises MemberError for an image that is neither a JPEG nor a PNG (whatever its name says), is
+    black. Raises ImageFault for an image that is neither a JPEG nor a PNG (whatever its name says), is
     damaged, has 16 bits a band, or more than `MOST_PIXELS` by its header.
     """
-    try:
-        header = _header(data)
-        pixels = _decoded(data, header, rows=header.height, reduced=1)
-    except ImageFault as fault:
-        raise fault.at(source, member) from fault.__cause__
+    data = bytes(data)
+    header = _header(data)
+    pixels = _decoded(data, header, rows=header.height, reduced=1)
     return Cutout(header.width, header.height, _centre_colour(pixels), hashlib.sha256(data).digest())
 
 
@@ -337,38 +336,45 @@ def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < 1, near, np.where(x < SUPPORT, far, 0.0))
 
 
-# The stamps of an archive
+# The images of an archive, in threads
 
 
 def stream(
-    source: Path, spec: StampSpec, *, names: Collection[str] | None = None, threads: int | None = None
-) -> Iterator[Stamped]:
-    """Yield name and stamp of the images of an archive or folder (default: all), in archive order.
+    source: Path | Source,
+    spec: StampSpec,
+    *,
+    names: Collection[str] | None = None,
+    threads: int | None = None,
+) -> Iterator[tuple[str, NDArray[np.uint8] | MemberError]]:
+    """Yield name and stamp of the images of an archive or folder, which may be open; see `each`."""
+    with open_source(source) if isinstance(source, Path) else nullcontext(source) as opened:
+        yield from each(opened, partial(stamp, spec=spec), names=names, threads=threads)
 
-    An image that gives no stamp yields the ImageError that says why. `threads` (default: one a
-    core) decode while the caller works; only some dozen images for each are in memory at any time.
-    Raises ImageError when the source cannot be opened or lacks a name.
+
+def each(
+    source: Source,
+    work: Callable[[ImageData], T],
+    *,
+    names: Collection[str] | None = None,
+    threads: int | None = None,
+    together: int = TOGETHER,
+) -> Iterator[tuple[str, T | MemberError]]:
+    """Yield name and result of `work`, such as `inspect`, on the named images (default: all), in their order.
+
+    An image on which it fails yields the MemberError that says why. `threads` (default: one a core) work
+    while the caller does; for each of them some groups of `together` images are in memory at any time.
+    Raises ImageError when the source lacks a name.
     """
-    with open_source(source) as opened:
-        yield from stream_opened(opened, spec, names=names, threads=threads)
 
+    def results(group: Sequence[tuple[str, ImageData | MemberError]]) -> list[tuple[str, T | MemberError]]:
+        return [(name, _result(work, source.path, name, data)) for name, data in group]
 
-def stream_opened(
-    source: Source, spec: StampSpec, *, names: Collection[str] | None = None, threads: int | None = None
-) -> Iterator[Stamped]:
-    """Yield as `stream` does, from a source that is open."""
-    threads = threads or os.cpu_count() or 1
-    members = source.stream(names)
-    groups = iter(lambda: list(islice(members, GROUP)), [])
-    if threads == 1:
-        for group in groups:
-            yield from _stamped(group, spec, source.path)
-        return
+    threads, members = threads or _cores(), source.stream(names)
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[list[Stamped]]] = deque()
+    waiting: deque[Future[list[tuple[str, T | MemberError]]]] = deque()
     try:
-        for group in groups:
-            waiting.append(pool.submit(_stamped, group, spec, source.path))
+        for group in iter(lambda: list(islice(members, together)), []):
+            waiting.append(pool.submit(results, group))
             if len(waiting) >= threads * GROUPS_PER_THREAD:
                 yield from waiting.popleft().result()
         while waiting:
@@ -377,18 +383,16 @@ def stream_opened(
         pool.shutdown(cancel_futures=True)
 
 
-def _stamped(
-    group: Sequence[tuple[str, ImageData | MemberError]], spec: StampSpec, source: Path
-) -> list[Stamped]:
-    return [(name, _stamp_or_error(data, spec, source, name)) for name, data in group]
-
-
-def _stamp_or_error(
-    data: ImageData | MemberError, spec: StampSpec, source: Path, name: str
-) -> NDArray[np.uint8] | ImageError:
+def _result(
+    work: Callable[[ImageData], T], source: Path, name: str, data: ImageData | MemberError
+) -> T | MemberError:
     if isinstance(data, MemberError):
         return data
     try:
-        return stamp(data, spec)
+        return work(data)
     except ImageFault as fault:
         return fault.at(source, name)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,11 +8,9 @@ in `rejects.csv`, none in neither.
 from __future__ import annotations
 
 import hashlib
-import os
 from array import array
-from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from hubblefork.data.archives import SUFFIXES, ImageData, MemberError, Source, galaxy_id_of, open_source
+from hubblefork.data.archives import SUFFIXES, MemberError, Source, galaxy_id_of, open_source
 from hubblefork.data.catalogue import ID, IMAGES, fractions, id_column, with_fractions, with_metadata
-from hubblefork.data.images import Cutout, inspect_cutout
+from hubblefork.data.images import Cutout, each, inspect
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
 from hubblefork.data.labels import REPEATED, Labels, check_names, read_labels
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
@@ -33,7 +31,6 @@ from hubblefork.zoo.tree import TREE
 
 CATALOGUE = "catalogue.parquet"
 REJECTS = "rejects.csv"
-WAITING_PER_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -73,14 +70,12 @@ def ingest(
     check_names(tree)
     chosen = find_inputs(inputs, labels)
     gathering = _Gathering(chosen, read_labels(chosen.tables, tree, missing=missing), strict)
-    threads = threads or _cores()
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
         names = [gathering.names(source, only_labelled) for source in sources]
         advance = stack.enter_context(progress("ingest", sum(map(len, names))))
-        pool = stack.enter_context(ThreadPoolExecutor(threads))
         for source, chosen_names in zip(sources, names, strict=True):
-            for name, result in _inspected(source, chosen_names, pool, waiting=threads * WAITING_PER_THREAD):
+            for name, result in each(source, inspect, names=chosen_names, threads=threads, together=1):
                 gathering.take(source.path, name, result)
                 advance(1)
     gathering.refuse_unused_labels()
@@ -227,29 +222,6 @@ def _opened(path: Path, stack: ExitStack, gathering: _Gathering) -> list[Source]
     return [source]
 
 
-def _inspected(
-    source: Source, names: list[str], pool: ThreadPoolExecutor, waiting: int
-) -> Iterator[tuple[str, Cutout | MemberError]]:
-    """Yield the named images of a source in its order, `waiting` of them on their way through the pool."""
-    queue: deque[tuple[str, Future[Cutout | MemberError]]] = deque()
-    for name, data in source.stream(names):
-        queue.append((name, pool.submit(_look, source.path, name, data)))
-        if len(queue) == waiting:
-            first, future = queue.popleft()
-            yield first, future.result()
-    for name, future in queue:
-        yield name, future.result()
-
-
-def _look(source: Path, member: str, data: ImageData | MemberError) -> Cutout | MemberError:
-    if isinstance(data, MemberError):
-        return data
-    try:
-        return inspect_cutout(source, member, bytes(data))
-    except MemberError as error:
-        return error
-
-
 def _nothing_usable(sources: Sequence[Path], rejects: Sequence[Reject]) -> ImageError:
     places = {str(source) for source in sources}
     refused = [reject for reject in rejects if reject.source in places]
@@ -289,7 +261,3 @@ def _notes(table: pa.Table) -> tuple[str, ...]:
         f"{ID} is kept as text for all {len(table)} galaxies: "
         f'{len(others)} of them, the first "{others[0]}", are no 64-bit integers',
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -44,7 +44,7 @@ from hubblefork.data.catalogue import (
     write_pieces,
 )
 from hubblefork.data.folders import VIEWING, DataFolder, RunFolder
-from hubblefork.data.images import stream_opened
+from hubblefork.data.images import stream
 from hubblefork.data.inputs import rejects_file
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError, RunError
@@ -247,7 +247,7 @@ def _of_source(
         first = f"; of {len(others)} other files the first: {others[0][1]}" if others else ""
         raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
     left = [name for name in names if name not in done]
-    stamps = stream_opened(source, predictor.stamps, names=left)
+    stamps = stream(source, predictor.stamps, names=left)
     with progress(f"{what} {source.path.name}", len(names), len(names) - len(left)) as advance:
         for batch in _batches(predictor, stamps, size):
             yield batch

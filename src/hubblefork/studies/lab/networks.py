@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hubblefork.data.archives import galaxy_id_of, open_source
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.folders import DataFolder, JudgedGalaxies, RunFolder, joined
-from hubblefork.data.images import StampSpec, inspect_cutout, stream
+from hubblefork.data.images import StampSpec, each, inspect, stream
 from hubblefork.data.split import TEST, TRAIN, VALIDATION
 from hubblefork.errors import HubbleforkError, ImageError, RecipeError
 from hubblefork.io import Progress, silent, write_text
@@ -275,10 +275,9 @@ def _shown(source: Path, members: list[str], side: int) -> dict[str, Image]:
     """Return the central squares of images, as large as the smallest of them allows."""
     crop = 2**16
     with open_source(source) as archive:
-        for name, data in archive.stream(members):
-            if isinstance(data, ImageError):
-                raise data
-            cutout = inspect_cutout(source, name, bytes(data))
+        for _, cutout in each(archive, inspect, names=members):
+            if isinstance(cutout, ImageError):
+                raise cutout
             crop = min(crop, cutout.width, cutout.height)
     images = {}
     for name, pixels in stream(source, StampSpec(crop, min(side, crop)), names=members, threads=1):
