@@ -14,7 +14,8 @@ from hubblefork.cli.tables import evaluation_tables
 from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
 from hubblefork.data.folders import VIEWING, RunFolder
 from hubblefork.data.split import Split, write_split
-from hubblefork.errors import CatalogueError, RunError
+from hubblefork.errors import BusyError, CatalogueError, RunError
+from hubblefork.io import alone_in
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.weights import load_weights, read_recipe, write_weights
 from hubblefork.stats.detection import confusion
@@ -46,6 +47,20 @@ def test_evaluate_calibrates_on_validation_and_judges_on_test(evaluated):
     assert found["intervals"]["coverages"][1]["found"]["value"] == pytest.approx(0.9, abs=0.1)
     assert json.loads((run / "evaluation.json").read_text()) == found
     assert found["predictions"] == "predictions/test.parquet"
+
+
+def test_a_second_evaluation_of_a_run_is_refused(copied):
+    with (
+        alone_in(copied / "predictions", "at work"),
+        pytest.raises(BusyError, match="predictions: another process is evaluating this run"),
+    ):
+        evaluate(copied, device="cpu")
+
+
+def test_a_folder_without_a_run_stays_as_it_was(tmp_path):
+    with pytest.raises(RunError):
+        evaluate(tmp_path, device="cpu")
+    assert not any(tmp_path.iterdir())
 
 
 def unlabelled(run):

@@ -16,7 +16,8 @@ from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split
-from hubblefork.errors import CatalogueError, RecipeError, RunError
+from hubblefork.errors import BusyError, CatalogueError, RecipeError, RunError
+from hubblefork.io import alone_in
 from hubblefork.network import finetuning
 from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
 from hubblefork.network.model import VoteFractions
@@ -207,6 +208,15 @@ def test_a_folder_of_other_labels_or_of_another_run_is_left_alone(own, trained, 
         tuned(other, sky, own, columns=[])
     with pytest.raises(RunError, match="holds a run that is no fine-tuning"):
         tuned(trained, sky, trained)
+
+
+def test_a_second_fine_tuning_of_a_folder_is_refused_until_the_first_ends(trained, sky, tmp_path):
+    with (
+        alone_in(tmp_path / "run", "at work"),
+        pytest.raises(BusyError, match="run: another process is fine-tuning or training here"),
+    ):
+        tuned(trained, sky, tmp_path / "run")
+    assert not any((tmp_path / "run").iterdir())
 
 
 def test_bad_labels_leave_nothing_behind(trained, sky, tmp_path):

@@ -23,7 +23,7 @@ from hubblefork.data.catalogue import (
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.split import TEST, VALIDATION, Fold, Split, read_split
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.io import Progress, silent, write_text
+from hubblefork.io import Progress, alone_in, silent, write_text
 from hubblefork.network.device import Hardware
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import Recipe
@@ -58,11 +58,18 @@ def evaluate(
 
     `part` is "test" or "validation"; empty takes test, or validation when the split has no test
     galaxies (validation chose the weights, so its numbers flatter). Raises CatalogueError for
-    another part or an empty one, RunError for a folder that holds no run.
+    another part or an empty one, RunError for a folder that holds no run, BusyError if another
+    process evaluates it.
     """
     folder = RunFolder(run)
+    part = _part(folder.path, folder.split(), part)
+    weights_file(folder.path)
+    with alone_in(folder.predictions(part).parent, "evaluating this run"):
+        return _evaluate(folder, part, views, device, progress)
+
+
+def _evaluate(folder: RunFolder, part: str, views: int, device: str, progress: Progress) -> dict[str, Any]:
     split, tree = folder.split(), folder.tree()
-    part = _part(folder.path, split, part)
     paths = {
         name: predict_part(folder.path, name, views=views, device=device, progress=progress)
         for name in split.judges

@@ -26,7 +26,7 @@ from hubblefork.data.labels import FEWEST, check_labels, image_names, tree_of_co
 from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
-from hubblefork.io import Progress, read_toml, silent, write_text
+from hubblefork.io import Progress, alone_in, read_toml, silent, write_text
 from hubblefork.network.augment import still_views
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.device import Hardware
@@ -68,8 +68,9 @@ def finetune(
     `labels` is a table with `galaxy_id` (the names of the images) and the columns of `tree`; without a tree,
     columns of numbers from 0 to 1: those in `columns`, or all. The numbers `missing` stand for missing
     values. Only labelled images are read. An interrupted fine-tuning continues. Raises RunError for a run
-    with adapters and for a folder that holds another run; CatalogueError and ImageError for
-    labels and cutouts that cannot be used (see `data.labels`); RecipeError for `settings`.
+    with adapters and for a folder that holds another run; BusyError if another process works in the folder;
+    CatalogueError and ImageError for labels and cutouts that cannot be used (see `data.labels`); RecipeError
+    for `settings`.
     """
     weights = load_weights(run)
     if weights.recipe.adapter_rank:
@@ -86,21 +87,22 @@ def finetune(
         "cutouts": _digest("\n".join(sorted(image_names(cutouts, labels))).encode()),
         "labels": _digest(labels.read_bytes() + (repr(sorted(missing)).encode() if missing else b"")),
     }
-    if not _has_begun(out, origin, data, tree):
-        sources = find_inputs([cutouts], [labels]).sources
-        ingest(
-            sources,
-            data.path,
-            labels=[labels],
-            missing=missing,
-            tree=tree,
-            only_labelled=True,
-            progress=progress,
-        )
-        write_split(split, data.path)
-        network = _first_network(data, weights, recipe, tree, split, progress)
-        save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
-        write_text(out / ORIGIN, tomli_w.dumps(origin))
+    with alone_in(out, "fine-tuning or training here"):
+        if not _has_begun(out, origin, data, tree):
+            sources = find_inputs([cutouts], [labels]).sources
+            ingest(
+                sources,
+                data.path,
+                labels=[labels],
+                missing=missing,
+                tree=tree,
+                only_labelled=True,
+                progress=progress,
+            )
+            write_split(split, data.path)
+            network = _first_network(data, weights, recipe, tree, split, progress)
+            save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
+            write_text(out / ORIGIN, tomli_w.dumps(origin))
     train(data.path, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress)
     if refused := len(data.rejects()):
         RunFolder(out).add_remarks([f"{refused} rows of labels or images are refused: see data/rejects.csv"])
