@@ -25,7 +25,7 @@ def test_the_mergers_are_counted_three_ways(whole, made, tree):
     ]
     assert [entry["count"] for entry in table.values()] == counts
     assert [entry["total"] for entry in table.values()] == [test.sum(), test.sum(), 12]
-    assert "do not include wrong predictions" in page.text
+    assert "not wrong predictions" in page.text
 
 
 def test_the_candidates_are_the_highest_of_the_catalogue_given(whole, made, tree):

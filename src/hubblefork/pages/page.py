@@ -6,8 +6,8 @@ A template (`pages/templates/NAME.md.j2`) is Jinja inside Markdown. Each section
 - `{% call figure("name") %}The caption.{% endcall %}` and the same with `table`: what was given to
   `Page.figure` or `Page.table` under that name, or what was said with `Page.missing`;
 - `{% call facts() %}` with a line `Name | Markdown` for each fact, `{% call warning() %}Text.{% endcall %}`,
-  `{{ listing(text) }}`, `{{ code(text) }}`, `{{ missing("name") }}` (nothing where nothing is missing),
-  `has("name")`;
+  `{{ listing(text) }}`, `{{ code(text) }}`, `{{ missing("name", "another") }}` (nothing where
+  nothing is missing), `has("name")`;
 - `numbers.name`: the numbers of a figure or table;
 - the filters `bounds`, `counted`, `decimal`, `duration`, `extremes`, `listed`, `share`, `written`: see
   `pages.tables`.
@@ -194,12 +194,11 @@ class _Blocks:
         self.captions[name] = f"{label}. {text.striptags()}" if label else text.striptags()
         return self._kept(kind, name, part=part, caption=text, words=text.striptags(), label=label)
 
-    def missing(self, name: str) -> Markup:
-        """Say what is missing under a name, nothing where nothing is."""
-        part = self.parts.get(name)
-        if not isinstance(part, Missing):
-            return Markup()
-        return self._kept("missing", "", what=part.what, remedy=part.remedy)
+    def missing(self, *names: str) -> Markup:
+        """Say what is missing under some names, nothing where nothing is."""
+        parts = [part for name in names if isinstance(part := self.parts.get(name), Missing)]
+        said = [self._kept("missing", "", what=part.what, remedy=part.remedy) for part in parts]
+        return Markup("").join(said)
 
     def facts(self, entries: Mapping[str, Any] | None = None, caller: Caller | None = None) -> Markup:
         """Show names and values: the lines `Name | Markdown` of a call block, or a mapping of plain texts."""
