@@ -1,5 +1,6 @@
 """Archives and folders of images, and what of them is refused."""
 
+import gzip
 import io
 import os
 import re
@@ -155,7 +156,7 @@ def test_a_truncated_zip_is_an_error_that_says_what_to_do(tmp_path):
     path = box(tmp_path / "x.zip", IMAGES)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(
-        ImageError, match=r"x\.zip: a damaged zip: its list of members.*cut short: fetch or copy it again"
+        ImageError, match=r"x\.zip: a damaged zip: its list of members.*cut short\? Fetch or copy it again"
     ):
         everything(path)
 
@@ -382,7 +383,22 @@ def test_of_zips_put_one_after_the_other_the_last_is_read_and_the_others_are_nam
     path = tmp_path / "all.zip"
     path.write_bytes(first.read_bytes() + second.read_bytes())
     assert everything(path)[1] == {"2.jpg": picture(2)}
-    assert left_out(path) == {"": "not all of it is listed"} and not left_out(first)
+    assert refused(path)[""].reason == "not all of it is listed" and not refused(first)
+
+
+@pytest.mark.parametrize("form", ["tar", "tar.gz"])
+def test_a_damaged_header_in_a_tar_costs_one_member(tmp_path, form):
+    members = {f"{k}.jpg": picture(k) for k in range(5)}
+    raw = bytearray(box(tmp_path / "x.tar", members).read_bytes())
+    start = raw.index(b"2.jpg")
+    raw[start : start + 512] = bytes(range(256)) * 2
+    path = tmp_path / f"broken.{form}"
+    path.write_bytes(raw if form == "tar" else gzip.compress(raw))
+    del members["2.jpg"]
+    assert everything(path)[1] == members
+    assert f"it breaks off at byte {start} and goes on at byte {raw.index(b'3.jpg')}" in str(
+        refused(path)[""]
+    )
 
 
 def test_what_follows_on_a_tar_and_is_none_is_named(tmp_path):
@@ -391,7 +407,7 @@ def test_what_follows_on_a_tar_and_is_none_is_named(tmp_path):
     path.write_bytes(path.read_bytes() + b"something else" * 100)
     with open_source(path) as source:
         assert [name for name, _ in source.stream()] == ["1.jpg"]
-        assert f"the archive breaks off at byte {length} after 1 images" in str(source.defects[0])
+        assert f"it breaks off at byte {length}" in str(source.defects[0])
 
 
 def test_names_in_a_zip_that_are_utf8_without_the_mark(tmp_path):

@@ -1,5 +1,6 @@
 import errno
 import io
+import os
 import resource
 import struct
 import subprocess
@@ -172,6 +173,15 @@ def test_the_content_and_not_the_name_says_what_an_image_is(tmp_path, tree, out)
     assert ids_of(out) == [1, 2]
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path, tree, out):
+    box(tmp_path / "mine", {os.fsdecode(b"M\xe1laga.jpg"): picture(1), "2.jpg": picture(2)})
+    ingest([tmp_path / "mine"], out, tree=tree)
+    assert ids_of(out) == [2]
+    assert rejects_of(out) == {
+        ("M\\udce1laga.jpg", "M\\udce1laga", "name is not valid UTF-8"): "M\\udce1laga.jpg"
+    }
+
+
 def test_image_files_given_by_name(tmp_path, tree, out):
     folder = box(tmp_path / "mine", {"7.jpg": picture(7), "8": picture(8), "9.jpg": picture(9)})
     summary = ingest([folder / "7.jpg", folder / "8"], out, tree=tree)
@@ -271,7 +281,7 @@ def test_a_truncated_zip_is_refused_beside_a_good_one(kaggle_box, tree, out):
     assert reject.source == str(cut)
     assert (
         reject.value.startswith("a damaged zip: its list of members")
-        and "fetch or copy it again" in reject.value
+        and "Fetch or copy it again" in reject.value
     )
     assert the_good_ones_went_on(out)
     with pytest.raises(ImageError, match=r"images_partial\.zip: a damaged zip"):

@@ -11,7 +11,6 @@ leave behind (`__MACOSX`, `._x`, `.DS_Store`, `Thumbs.db`) are passed over in si
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import re
 import struct
@@ -25,7 +24,7 @@ from functools import partial
 from os.path import commonpath
 from pathlib import Path
 from posixpath import splitext
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +68,7 @@ class MemberError(ImageError):
 
     def __init__(self, source: Path, member: str, reason: str, value: str, remedy: str = REPLACE) -> None:
         self.source, self.member, self.reason = source, printable(member), reason
-        self.value = printable(value)
+        self.galaxy_id, self.value = printable(galaxy_id_of(member)), printable(value)
         where = f"{source}: {self.member}" if member else f"{source}"
         super().__init__(f"{where}: {reason}: {self.value}; {remedy}")
 
@@ -162,7 +161,7 @@ def open_files(paths: Sequence[Path]) -> Source:
     if missing or not paths:
         raise ImageError(f"{', '.join(missing) or 'no image'}: there is no such file; give {SUFFIXES} files")
     folder = Path(commonpath([path.resolve().parent for path in paths]))
-    key = "\n".join(f"{path.resolve()} {_version(path)}" for path in paths)
+    key = "\n".join(f"{path.resolve()} {version_of(path)}" for path in paths)
     return _indexed(folder, lambda: (_file_entry(path, path.name) for path in paths), key)
 
 
@@ -238,11 +237,12 @@ def _is_hidden(name: str) -> bool:
 def _indexed(path: Path, entries: Callable[[], Iterable[Entry | MemberError]], key: str = "") -> Source:
     """List a source: each member is an image, a defect or left out."""
     versions: dict[str, str] = {}
-    defects, left_out = [], []
+    defects: list[MemberError] = []
+    left_out: list[MemberError] = []
     try:
         for entry in entries():
             if isinstance(entry, MemberError):
-                left_out.append(entry)
+                (left_out if entry.member else defects).append(entry)
             elif _is_of_system(entry.name):
                 continue
             elif other := _other_than_image(entry):
@@ -256,7 +256,7 @@ def _indexed(path: Path, entries: Callable[[], Iterable[Entry | MemberError]], k
                 versions[entry.name] = entry.version
     except UNREADABLE as error:
         defects.append(MemberError(path, "", "archive is damaged", f"{error} after {len(versions)} images"))
-    key = key or f"{path.resolve()} {'' if path.is_dir() else _version(path)}"
+    key = key or f"{path.resolve()} {'' if path.is_dir() else version_of(path)}"
     return Source(path, tuple(defects), tuple(left_out), versions, entries, printable(key))
 
 
@@ -308,7 +308,7 @@ def _opened_zip(path: Path, handle: BinaryIO) -> zipfile.ZipFile:
     except UNREADABLE as error:
         raise ImageError(
             f"{path}: a damaged zip: its list of members, which stands at its end, cannot be read ({error}); "
-            "it was probably cut short: fetch or copy it again"
+            "was it cut short? Fetch or copy it again"
         ) from error
 
 
@@ -351,7 +351,7 @@ def _check_tar(path: Path) -> None:
         ) from error
 
 
-def _tar_entries(path: Path) -> Iterator[Entry]:
+def _tar_entries(path: Path) -> Iterator[Entry | MemberError]:
     """Walk a tar from its beginning, keeping no list; an entry is readable until the next is asked for.
 
     Tars that stand one after the other in a file are one (`cat a.tar b.tar`).
@@ -364,24 +364,34 @@ def _tar_entries(path: Path) -> Iterator[Entry]:
                     version = f"{info.size} {info.mtime}"
                     yield Entry(info.name, info.size, version, partial(_read_tar, archive, info))
                 archive.members.clear()  # type: ignore[attr-defined]
-            archive = _following_tar(archive)
+            archive, damage = _following_tar(first.fileobj, archive.offset)
+            if damage:
+                yield MemberError(path, "", "archive is damaged", damage)
 
 
-def _following_tar(archive: tarfile.TarFile) -> tarfile.TarFile | None:
-    """Return the tar that follows on one in the same file, None at the end of the file.
+def _following_tar(handle: Any, end: int) -> tuple[tarfile.TarFile | None, str]:
+    """Return the tar that begins after the `end` of another in a file, if one does, and what is damaged.
 
-    Raises ReadError unless zeros stand here, which end a tar: the library stops quietly at anything.
+    The library stops quietly at anything, so that between the two nothing but zeros may stand.
     """
-    handle = archive.fileobj
-    assert handle is not None
-    handle.seek(archive.offset)
-    block = handle.read(tarfile.BLOCKSIZE)
-    if block != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError(f"the archive breaks off at byte {archive.offset}")
-    while block and not block.strip(b"\0"):
-        block = handle.read(tarfile.BLOCKSIZE)
-    handle.seek(handle.tell() - len(block))
-    return tarfile.TarFile(fileobj=handle) if block else None
+    handle.seek(end)
+    place, damaged = end, -1
+    while (block := handle.read(tarfile.BLOCKSIZE)) and not _is_header(block):
+        if damaged < 0 and block.strip(b"\0"):
+            damaged = place
+        place += len(block)
+    damaged = end if place == end else damaged
+    handle.seek(place)
+    archive = tarfile.TarFile(fileobj=handle) if block else None
+    rest = f" and goes on at byte {place}" if block else ""
+    return archive, f"it breaks off at byte {damaged}{rest}" if damaged >= 0 else ""
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        return bool(tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"))
+    except tarfile.HeaderError:
+        return False
 
 
 def _read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo, most: int) -> bytes:
@@ -422,25 +432,15 @@ def _folder_entries(path: Path) -> Iterator[Entry | MemberError]:
 
 def _file_entry(path: Path, name: str) -> Entry:
     size = path.stat().st_size if path.is_file() else 0
-    return Entry(name, size, _version(path), partial(_read_file, path))
+    return Entry(name, size, version_of(path), partial(_read_file, path))
 
 
-def _version(path: Path) -> str:
-    """Return size and time of a file as a text; nothing of what is none."""
+def version_of(path: Path) -> str:
+    """Return size and time of a file as a text; an empty one of what is none."""
     if not path.is_file():
         return ""
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def state_of(path: Path, members: Iterable[str]) -> str:
-    """Return a text that changes when an archive, or one of these files of a folder, is replaced.
-
-    It is empty when there is no such archive or folder.
-    """
-    if not path.is_dir():
-        return _version(path)
-    return hashlib.sha256("\n".join(_version(path / member) for member in members).encode()).hexdigest()
 
 
 def _read_file(path: Path, most: int) -> bytes:

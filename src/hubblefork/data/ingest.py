@@ -114,9 +114,8 @@ class _Gathering:
         self.rejects.append(reject)
 
     def refuse_image(self, error: MemberError) -> None:
-        galaxy_id = galaxy_id_of(error.member)
-        self.refused_images.setdefault(galaxy_id, error.reason)
-        self.refuse(reject_of(error, galaxy_id), error)
+        self.refused_images.setdefault(error.galaxy_id, error.reason)
+        self.refuse(reject_of(error, error.galaxy_id), error)
 
     def begin(self, source: Source) -> None:
         """Note what of a source cannot be used or is no image, and whether any of its images has labels."""
@@ -129,7 +128,7 @@ class _Gathering:
         for other in source.left_out:
             path = source.path / other.member
             if path == source.path or path not in (*self.inputs.sources, *self.inputs.tables):
-                self.refused_images.setdefault(galaxy_id_of(other.member), other.reason)
+                self.refused_images.setdefault(other.galaxy_id, other.reason)
                 self.rejects.append(reject_of(other))
         if not ids.isdisjoint(self.labels.row_of) or not ids.isdisjoint(self.refused_labels):
             self.labelled_sources.add(source.path)

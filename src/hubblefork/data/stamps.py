@@ -32,7 +32,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import state_of
+from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import IMAGES, metadata_of, read_catalogue
 from hubblefork.data.images import BANDS, StampSpec, stream
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
@@ -141,8 +141,16 @@ def _digest(galaxies: pa.Table) -> str:
 
 
 def _state_of_sources(galaxies: pa.Table) -> str:
-    states = [state_of(Path(source), rows) for source, rows in _by_source(galaxies).items()]
-    return hashlib.sha256("\n".join(states).encode()).hexdigest() if all(states) else ""
+    """Return a text that changes when an archive, or an image file of a folder, is replaced."""
+    states = []
+    for source, members in _by_source(galaxies).items():
+        path = Path(source)
+        if not path.exists():
+            return ""
+        states += [
+            version_of(file) for file in ([path / member for member in members] if path.is_dir() else [path])
+        ]
+    return hashlib.sha256("\n".join(states).encode()).hexdigest()
 
 
 def _is_ready(folder: Path, how: How) -> bool:
