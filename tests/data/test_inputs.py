@@ -47,8 +47,10 @@ def test_one_thing_in_two_forms_is_taken_once_and_the_other_is_named(tmp_path):
 
 
 def test_archives_and_loose_images_are_both_taken(tmp_path):
-    box(tmp_path, {"7.jpg": picture(7)})
+    box(tmp_path, {".ipynb_checkpoints/7-checkpoint.jpg": picture(7)})
     box(tmp_path / "more.zip", IMAGE)
+    assert sorted_of(tmp_path) == (["more.zip"], [], [".ipynb_checkpoints"])
+    box(tmp_path, {"7.jpg": picture(7)})
     assert sorted_of(tmp_path) == (["more.zip", tmp_path.name], [], [])
 
 

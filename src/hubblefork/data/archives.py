@@ -24,6 +24,7 @@ from functools import partial
 from os.path import commonpath
 from pathlib import Path
 from posixpath import splitext
+from stat import S_ISREG
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -431,16 +432,17 @@ def _folder_entries(path: Path) -> Iterator[Entry | MemberError]:
 
 
 def _file_entry(path: Path, name: str) -> Entry:
-    size = path.stat().st_size if path.is_file() else 0
-    return Entry(name, size, version_of(path), partial(_read_file, path))
+    version = version_of(path)
+    return Entry(name, int(version.partition(" ")[0] or 0), version, partial(_read_file, path))
 
 
 def version_of(path: Path) -> str:
     """Return size and time of a file as a text; an empty one of what is none."""
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except OSError:
         return ""
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns}" if S_ISREG(status.st_mode) else ""
 
 
 def _read_file(path: Path, most: int) -> bytes:

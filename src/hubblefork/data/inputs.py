@@ -62,7 +62,7 @@ def _of_folder(path: Path, entries: list[Path], has_labels: bool) -> Inputs:
     named = [entry for entry in entries if entry.name.startswith("images_")]
     sources = _one_of_each_stem(entry for entry in named if entry.is_dir() or entry in archives)
     if not sources:
-        loose = not archives or any(is_image(entry.name) for entry in path.rglob("*"))
+        loose = not archives or any(is_image(str(entry.relative_to(path))) for entry in path.rglob("*"))
         sources = (*_one_of_each_stem(archives), *([path] if loose else []))
     chosen = _tables(path, tables, has_labels)
     beside = [entry for entry in entries if entry not in (*sources, *chosen)]
