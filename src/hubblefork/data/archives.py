@@ -1,9 +1,5 @@
 """Images straight out of zip and tar archives and folders: nothing unpacked, nothing held.
 
-    with open_source(Path("images_training_rev1.zip")) as source:
-        for name, data in source.stream():
-            ...
-
 A name is only ever a key: no path is built from it, so a member named `../../x.jpg` reaches nothing. Every
 member is an image, or one of `defects` and `left_out` with the reason; only the files that operating systems
 leave behind (`__MACOSX`, `._x`, `.DS_Store`, `Thumbs.db`) are passed over in silence.
@@ -40,8 +36,7 @@ SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 HEAD = 16
 SYSTEM_FILES, SYSTEM_FOLDER = frozenset({".ds_store", "thumbs.db", "desktop.ini"}), "__MACOSX"
-LARGEST_MEMBER = 64 * 2**20
-READ_AHEAD = 128 * 2**10
+LARGEST_MEMBER, READ_AHEAD = 64 * 2**20, 128 * 2**10
 ENCRYPTED, UTF8_NAMES = 0x1, 0x800
 UNREADABLE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
@@ -107,7 +102,7 @@ class Source:
             for entry in self._entries() if left else ():
                 if isinstance(entry, Entry) and entry.name in left:
                     left.remove(entry.name)
-                    yield entry.name, self._attempt(entry)
+                    yield entry.name, _attempt(self.path, entry)
                 if not left:
                     return
         except UNREADABLE as error:
@@ -126,11 +121,13 @@ class Source:
             )
         return set(names)
 
-    def _attempt(self, entry: Entry) -> ImageData | MemberError:
-        try:
-            return entry.read(-1)
-        except UNREADABLE as error:
-            return MemberError(self.path, entry.name, "cannot be read", str(error) or type(error).__name__)
+
+def _attempt(path: Path, entry: Entry, most: int = -1) -> ImageData | MemberError:
+    """Return so many bytes of a member, all by default, or the error that says why it cannot be read."""
+    try:
+        return entry.read(most)
+    except UNREADABLE as error:
+        return MemberError(path, entry.name, "cannot be read", str(error) or type(error).__name__)
 
 
 @contextmanager
@@ -246,8 +243,8 @@ def _indexed(path: Path, entries: Callable[[], Iterable[Entry | MemberError]], k
                 (left_out if entry.member else defects).append(entry)
             elif _is_of_system(entry.name):
                 continue
-            elif other := _other_than_image(entry):
-                left_out.append(MemberError(path, entry.name, *other))
+            elif other := _other_than_image(path, entry):
+                left_out.append(other)
             elif refusal := _refusal(entry.name, entry.size):
                 defects.append(MemberError(path, entry.name, *refusal))
             elif entry.name in versions:
@@ -261,21 +258,22 @@ def _indexed(path: Path, entries: Callable[[], Iterable[Entry | MemberError]], k
     return Source(path, tuple(defects), tuple(left_out), versions, entries, printable(key))
 
 
-def _other_than_image(entry: Entry) -> tuple[str, str, str] | None:
-    """Return reason, value and remedy where a member is no image by its name nor by its first bytes."""
-    if _is_hidden(entry.name):
-        return "hidden file", entry.name, "rename it if it is a galaxy"
-    if _is_named_image(entry.name):
+def _other_than_image(path: Path, entry: Entry) -> MemberError | None:
+    """Return why a member is no image by its name nor by its first bytes; None where it is one."""
+    name = entry.name
+    if _is_hidden(name):
+        return MemberError(path, name, "hidden file", name, "rename it if it is a galaxy")
+    if _is_named_image(name):
         return None
-    if entry.name.lower().endswith(ARCHIVE_SUFFIXES):
-        return "archive within it", entry.name, "unpack it or name it by itself"
-    try:
-        head = bytes(entry.read(HEAD))
-    except UNREADABLE as error:
-        return "cannot be read", str(error) or type(error).__name__, REPLACE
-    if head.startswith((JPEG_START, PNG_START)):
+    if name.lower().endswith(ARCHIVE_SUFFIXES):
+        return MemberError(path, name, "archive within it", name, "unpack it or name it by itself")
+    head = _attempt(path, entry, HEAD)
+    if isinstance(head, MemberError):
+        return head
+    if bytes(head).startswith((JPEG_START, PNG_START)):
         return None
-    return "neither a JPEG nor a PNG", f"begins with {head!r}", "convert it or leave it out"
+    begins = f"begins with {bytes(head)!r}"
+    return MemberError(path, name, "neither a JPEG nor a PNG", begins, "convert it or leave it out")
 
 
 def _refusal(name: str, size: int) -> tuple[str, str] | None:
