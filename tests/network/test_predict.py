@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import weakref
 import zipfile
 from dataclasses import replace
 
@@ -12,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from hubblefork.data import images
 from hubblefork.data.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
-from hubblefork.errors import CatalogueError, ImageError, RunError
+from hubblefork.errors import BusyError, CatalogueError, ImageError, RunError
 from hubblefork.network import parts
 from hubblefork.network import predict as prediction
 from hubblefork.network.augment import central_views
+from hubblefork.network.parts import alone_with
 from hubblefork.network.predict import Predictor, predict, predict_part, predictions
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
@@ -203,7 +206,7 @@ def test_an_unknown_format_is_refused_before_the_work(trained, data, tmp_path):
 
 
 def test_an_interrupted_prediction_goes_on(trained, data, tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction, "PART", 50)
+    monkeypatch.setattr(prediction, "BATCH", 50)
     calls = []
 
     class Stumbles(Predictor):
@@ -248,8 +251,8 @@ def test_several_archives_make_one_catalogue(trained, tree, tmp_path, suffix):
 def test_what_is_written_in_pieces_is_whole(trained, tree, tmp_path, monkeypatch):
     archives = boxes(tmp_path, one=range(1, 8), two=[9])
     whole = read_catalogue(predict(trained, archives, tmp_path / "a.parquet", device="cpu").path)
-    monkeypatch.setattr(prediction, "PART", 2)
-    monkeypatch.setattr(parts, "TOGETHER", 2)
+    monkeypatch.setattr(prediction, "BATCH", 2)
+    monkeypatch.setattr(parts, "PIECE", 4)
     pieces = predict(trained, archives, tmp_path / "b.parquet", device="cpu")
     assert pyarrow.parquet.ParquetFile(pieces.path).num_row_groups == 3
     assert galaxy_ids(read_catalogue(pieces.path)).tolist() == galaxy_ids(whole).tolist()
@@ -284,13 +287,132 @@ def test_a_data_folder_is_predicted_by_itself(trained, data, tmp_path):
         predict(trained, [data / "images.zip", data], tmp_path / "out.parquet", device="cpu")
 
 
-def test_parts_of_other_weights_are_not_taken_up(trained, data, tree, tmp_path, monkeypatch, quick):
-    monkeypatch.setattr(prediction, "PART", 50)
-    parts = tmp_path / "out.parquet.parts"
-    parts.mkdir()
-    (parts / "origin").write_text("another run")
-    (parts / "000000.parquet").write_bytes(b"rubbish")
-    assert predict(trained, data / "images.zip", tmp_path / "out.parquet", device="cpu").galaxies == 240
+def test_parts_of_other_weights_are_not_taken_up(trained, untrained, data, tree, tmp_path):
+    out = tmp_path / "out.parquet"
+    interrupted(untrained, data / "images.zip", out, after=1)
+    predict(trained, data / "images.zip", out, device="cpu")
+    expected = predict(trained, data / "images.zip", tmp_path / "b.parquet", device="cpu")
+    assert read_catalogue(out).equals(read_catalogue(expected.path))
+
+
+def interrupted(run, images, out, *, after):
+    """Begin a prediction in batches of 2, interrupted after so many of them."""
+    calls = []
+
+    def stumbles(self, stamps):
+        calls.append(len(stamps))
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return Predictor.__call__(self, stamps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prediction, "BATCH", 2)
+        patch.setattr(prediction, "Predictor", type("Stumbles", (Predictor,), {"__call__": stumbles}))
+        with pytest.raises(KeyboardInterrupt):
+            predict(run, images, out, device="cpu")
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_what_is_replaced_after_an_interruption_is_predicted_as_it_is_now(trained, tmp_path, form):
+    folder, out = tmp_path / "images", tmp_path / "out.parquet"
+    folder.mkdir()
+    images = {name: blob(number / 8) for number, name in enumerate("abcdefgh")}
+
+    def source():
+        for name, content in images.items():
+            if not (folder / f"{name}.jpg").exists() or (folder / f"{name}.jpg").read_bytes() != content:
+                (folder / f"{name}.jpg").write_bytes(content)
+        with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+            for name in images:
+                archive.write(folder / f"{name}.jpg", f"{name}.jpg")
+        return folder if form == "folder" else tmp_path / "images.zip"
+
+    images["b"] = blob(0.1)[:300]
+    interrupted(trained, source(), out, after=2)
+    images |= {"b": blob(0.1), "c": blob(0.9)}
+    made = predict(trained, source(), out, device="cpu")
+    expected = predict(trained, source(), tmp_path / "whole.parquet", device="cpu")
+    assert made.galaxies == 8 and not made.rejects
+    assert read_catalogue(out).column("galaxy_id").to_pylist() == list("abcdefgh")
+    for column, other in zip(read_catalogue(out).columns, read_catalogue(expected.path).columns, strict=True):
+        if column.type == pyarrow.float32():
+            np.testing.assert_allclose(column.to_numpy(), other.to_numpy(), atol=0.01)
+
+
+def test_an_output_is_written_by_one_process(trained, tmp_path):
+    [archive] = boxes(tmp_path, a=[1, 2])
+    with alone_with(tmp_path / "out.csv"), pytest.raises(BusyError, match=r"writing .*out\.csv"):
+        predict(trained, archive, tmp_path / "out.csv", device="cpu")
+    assert predict(trained, archive, tmp_path / "out.csv", device="cpu").galaxies == 2
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "origin", "0123456789abcdef-000000.parquet"])
+def test_a_users_folder_of_parts_is_left_alone(trained, tmp_path, name):
+    [archive] = boxes(tmp_path, a=[1])
+    (tmp_path / "out.csv.parts").mkdir()
+    (tmp_path / "out.csv.parts" / name).write_text("mine")
+    with pytest.raises(CatalogueError, match=f"hubblefork did not write {name}"):
+        predict(trained, archive, tmp_path / "out.csv", device="cpu", overwrite=True)
+    assert (tmp_path / "out.csv.parts" / name).read_text() == "mine"
+
+
+def test_a_failure_with_nothing_to_go_on_with_leaves_nothing(trained, tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"no image")
+    for source in (tmp_path / "1.jpg", tmp_path / "absent.zip"):
+        with pytest.raises(ImageError):
+            predict(trained, source, tmp_path / "out.csv", device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["1.jpg"]
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.csv", "out.vot", "out.csv.rejects.csv"])
+def test_a_foreign_file_is_not_overwritten_unless_asked_for(trained, tmp_path, name):
+    [archive] = boxes(tmp_path, a=[1])
+    (tmp_path / name).write_text("a,b\nmine,mine\n")
+    out = tmp_path / name.removesuffix(".rejects.csv")
+    with pytest.raises(CatalogueError, match=rf"{name}: this file is there.*--overwrite"):
+        predict(trained, archive, out, device="cpu")
+    assert (tmp_path / name).read_text() == "a,b\nmine,mine\n" and len(list(tmp_path.iterdir())) == 2
+    assert predict(trained, archive, out, device="cpu", overwrite=True).galaxies == 1
+
+
+def test_only_a_catalogue_of_the_same_call_is_written_again(trained, untrained, tmp_path):
+    first, other = boxes(tmp_path, a=[1], b=[2])
+    out = tmp_path / "out.parquet"
+    for _ in range(2):
+        predict(trained, first, out, device="cpu")
+    for call in ((untrained, first), (trained, other)):
+        with pytest.raises(CatalogueError, match="not known to be from the same images, network"):
+            predict(*call, out, device="cpu")
+    with pytest.raises(CatalogueError, match="not known to be from the same"):
+        predict(trained, first, out, views=2, device="cpu")
+    with pytest.raises(CatalogueError, match="not known to be from the same"):
+        predict(trained, first, out, kaggle=True, device="cpu")
+
+
+def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path, monkeypatch):
+    """Of 100 and of 400 images in batches of 10 no more than a group and a batch are in memory."""
+    monkeypatch.setattr(prediction, "BATCH", 10)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    stamps, alive = [], []
+    resample = images.resample
+
+    class Pixels(np.ndarray):
+        pass
+
+    def watched(*pixels):
+        stamp = resample(*pixels).view(Pixels)
+        stamps.append(weakref.ref(stamp))
+        alive.append(sum(reference() is not None for reference in stamps))
+        return stamp
+
+    monkeypatch.setattr(images, "resample", watched)
+    peaks = []
+    for number in (100, 400):
+        predict(
+            trained, np.zeros((number, 64, 64, 3), np.uint8), tmp_path / f"{number}.parquet", device="cpu"
+        )
+        peaks.append(max(alive))
+    assert max(peaks) <= images.GROUP + 10
 
 
 def test_fractions_are_not_rounded_to_half_precision(trained, data, tree, tmp_path):

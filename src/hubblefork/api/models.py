@@ -108,6 +108,7 @@ def predict(
     interval: float | None = None,
     out: Place | None = None,
     others: Sequence[Place] = (),
+    overwrite: bool = False,
     device: str = "",
     progress: Progress = silent,
 ) -> GalaxyTable:
@@ -116,8 +117,9 @@ def predict(
     `images` is an image file, a list of them, a folder, an archive, a data folder, or an array uint8
     (galaxy, y, x, 3). `views` is the number of rotations and reflections that are averaged; `interval` is the
     coverage of conformal intervals (0.68, 0.9, 0.95). With `out` the catalogue is written to that file as the
-    images stream past, an interrupted call goes on, and the written catalogue is returned. Raises RunError,
-    ImageError, CatalogueError, DiskError.
+    images stream past, an interrupted call goes on, and the written catalogue is returned; a file of other
+    images, networks or settings is only replaced with `overwrite`. Raises RunError, ImageError, BusyError,
+    CatalogueError, DiskError.
 
     >>> hf.predict("fork", np.zeros((2, 424, 424, 3), np.uint8)).colnames[:2]
     ['galaxy_id', 'smooth']
@@ -131,6 +133,7 @@ def predict(
             views=views,
             interval=interval,
             others=others,
+            overwrite=overwrite,
             device=device,
             progress=progress,
         )
@@ -173,6 +176,7 @@ def write_predictions(
     interval: float | None = None,
     others: Sequence[Place] = (),
     kaggle: bool = False,
+    overwrite: bool = False,
     device: str = "",
     progress: Progress = silent,
 ) -> Predicted:
@@ -188,6 +192,7 @@ def write_predictions(
         others=[Path(other) for other in others],
         views=views,
         kaggle=kaggle,
+        overwrite=overwrite,
         adding=_bounds(model, interval, views, others),
         device=device,
         progress=progress,

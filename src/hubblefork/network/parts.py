@@ -1,115 +1,201 @@
-"""Finished parts of a prediction: they lie beside the catalogue to be, until it is whole.
+"""What is predicted so far lies beside the catalogue to be, until it is whole.
 
-OUT.parts/origin says which networks predict, and how; OUT.parts/<source>-<number>.parquet are tables of
-`member`, its `values` in the order of the tree, or the `reason` why there are none. In memory a
-finished galaxy is no more than its name and its id.
+    OUT.parts/origin            which networks predict, and how
+    OUT.parts/<source>.values   float32 (image, answer), in the order of the source
+    OUT.parts/<source>.done     uint64 (image,): a digest of name, size and time of a predicted image, else 0
+
+An image that was replaced since has another digest and is predicted again, as is one that failed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import galaxy_id_of
+from hubblefork.data.archives import Source, galaxy_id_of
 from hubblefork.data.catalogue import ID, id_column, with_fractions
-from hubblefork.io import replacing, write_text
+from hubblefork.errors import CatalogueError
+from hubblefork.io import alone_in, disk_error, write_text
 from hubblefork.zoo import DecisionTree
 
-TOGETHER = 32
+PIECE = 2**17
+ORIGIN, OURS = "origin", "hubblefork predict"
+OUR_FILES = re.compile(r"origin|[0-9a-f]{16}\.(values|done)|\.origin\.\d+\.partial")
 
 
-@dataclass(frozen=True)
+@dataclass
+class PartOfSource:
+    """The predicted images of one archive, folder or array: `done` (image,) says which of its `names`."""
+
+    path: Path
+    names: pa.Array
+    marks: NDArray[np.uint64]
+    width: int
+
+    def __post_init__(self) -> None:
+        self.rows = {name: row for row, name in enumerate(self.names.to_pylist())}
+        before = np.zeros(len(self.marks), np.uint64)
+        if self._file("done").exists():
+            stored = np.fromfile(self._file("done"), np.uint64)
+            before[: len(stored)] = stored[: len(before)]
+        self.done = before == self.marks
+
+    def left(self) -> list[str]:
+        """Return the images that are not predicted yet, in the order of the source."""
+        return self.names.filter(pa.array(~self.done)).to_pylist()
+
+    def add(self, names: Sequence[str], values: NDArray[np.float32]) -> None:
+        """Keep the values (image, answer) of some images. Raises DiskError."""
+        rows = [self.rows[name] for name in names]
+        self._write("values", rows, values)
+        self._write("done", rows, self.marks[rows])
+        self.done[rows] = True
+
+    def values(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the values of the predicted images among some rows."""
+        if not self.done[start:stop].any():
+            return np.empty((0, self.width), np.float32)
+        count, offset = (stop - start) * self.width, start * self.width * 4
+        values = np.fromfile(self._file("values"), np.float32, count, offset=offset)
+        return values.reshape(-1, self.width)[self.done[start:stop]]
+
+    def _file(self, kind: str) -> Path:
+        return self.path.with_suffix(f".{kind}")
+
+    def _write(self, kind: str, rows: Sequence[int], entries: NDArray) -> None:
+        """Bring entries to the disk, each at the place of its row. Raises DiskError."""
+        path = self._file(kind)
+        try:
+            with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as handle:
+                handle.truncate(len(self.marks) * entries[:1].nbytes)
+                for row, entry in zip(rows, entries, strict=True):
+                    handle.seek(row * entry.nbytes)
+                    handle.write(entry.tobytes())
+                handle.flush()
+                os.fsync(handle.fileno())
+        except OSError as error:
+            raise disk_error(path, error) from error
+
+
+@dataclass
 class Parts:
-    """The finished parts of one prediction. A source is named by its `key`."""
+    """All that is predicted of one catalogue so far."""
 
     folder: Path
+    sources: list[PartOfSource] = field(default_factory=list)
 
-    @classmethod
-    def opened(cls, out: Path, how: Sequence[str]) -> Parts:
-        """Reopen the parts of a prediction made in the same way, or begin anew."""
-        folder, origin = out.with_name(f"{out.name}.parts"), " ".join(how)
-        if not (folder / "origin").exists() or (folder / "origin").read_text(encoding="utf-8") != origin:
-            shutil.rmtree(folder, ignore_errors=True)
-            write_text(folder / "origin", origin)
-        return cls(folder)
+    def of(self, source: Source, width: int) -> PartOfSource:
+        """Return what is predicted of a source that is open, `width` values an image; it is the only one."""
+        for former in self.sources:
+            former.rows.clear()
+        path = self.folder / hashlib.sha256(source.key.encode()).hexdigest()[:16]
+        marks = np.array([_mark(name, version) for name, version in source.versions.items()], np.uint64)
+        part = PartOfSource(path, pa.array(source.names(), pa.string()), marks, width)
+        self.sources.append(part)
+        return part
 
-    def done(self, source: str) -> set[str]:
-        """Return the members of an archive or folder that need not be predicted again."""
-        tables = (pa.parquet.read_table(path, columns=["member"]) for path in self._files([source]))
-        return {name for table in tables for name in table.column("member").to_pylist()}
-
-    def add(
-        self, source: str, names: list[str], values: NDArray[np.float32], rejects: list[tuple[str, str]]
-    ) -> None:
-        """Keep members with values (galaxy, answer), and the others with the reason. Raises DiskError."""
-        kind = pa.list_(pa.float32(), values.shape[1])
-        columns = {
-            "member": [*names, *(name for name, _ in rejects)],
-            "values": pa.chunked_array(
-                [pa.FixedSizeListArray.from_arrays(values.ravel(), type=kind), pa.nulls(len(rejects), kind)]
-            ),
-            "reason": pa.array([*(None for _ in names), *(reason for _, reason in rejects)], pa.string()),
-        }
-        number = len(self._files([source]))
-        with replacing(self.folder / f"{_digest(source)}-{number:06d}.parquet") as temporary:
-            pa.parquet.write_table(pa.table(columns), temporary)
-
-    def whole(self, sources: Sequence[str]) -> Whole:
-        """Return all that was predicted of some sources; of the members with one id the first is kept."""
-        files = self._files(sources)
-        listed = pa.concat_tables(pa.parquet.read_table(path, columns=["member", "reason"]) for path in files)
-        good = pa.compute.is_null(listed.column("reason"))
-        failed = listed.filter(pa.compute.invert(good))
-        members = listed.column("member").filter(good)
+    def whole(self) -> Whole:
+        """Return all that was predicted; of the images with one id the first is kept."""
+        empty = pa.array([], pa.string())
+        members = pa.chunked_array(
+            [empty, *(part.names.filter(pa.array(part.done)) for part in self.sources)]
+        )
         ids = _ids(members)
         kept = _first_of_each(ids)
-        rejects = list(zip(*(failed.column(name).to_pylist() for name in ("member", "reason")), strict=True))
-        return Whole(files, ids, kept, rejects + _repeated(ids, members, kept))
+        return Whole(self.sources, ids, kept, _repeated(ids, members, kept))
+
+    def check_ours(self) -> None:
+        """Raise CatalogueError where the folder holds a file that hubblefork did not write."""
+        foreign = [path.name for path in self.folder.iterdir() if not OUR_FILES.fullmatch(path.name)]
+        if (self.folder / ORIGIN).exists() and not self._origin().startswith(OURS):
+            foreign.append(ORIGIN)
+        if foreign:
+            raise CatalogueError(
+                f"{self.folder}: parts of the prediction would lie there, and hubblefork did not write "
+                f"{min(foreign)}; move the folder or choose another name for the output"
+            )
+
+    def begin(self, how: str) -> None:
+        """Go on with a prediction made in the same way, or begin anew. Raises DiskError."""
+        if self._origin() != f"{OURS} {how}":
+            for path in self.folder.iterdir():
+                path.unlink()
+            write_text(self.folder / ORIGIN, f"{OURS} {how}")
+
+    def _origin(self) -> str:
+        path = self.folder / ORIGIN
+        return path.read_text("utf-8", "replace") if path.is_file() else ""
 
     def remove(self) -> None:
-        """Remove them: the catalogue is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove them: the catalogue is written, or there is nothing to go on with."""
+        for path in self.folder.iterdir():
+            if OUR_FILES.fullmatch(path.name):
+                path.unlink()
+        with suppress(OSError):
+            self.folder.rmdir()
 
-    def _files(self, sources: Sequence[str]) -> list[Path]:
-        return [
-            path for source in sources for path in sorted(self.folder.glob(f"{_digest(source)}-*.parquet"))
-        ]
+
+@contextmanager
+def alone_with(out: Path, how: Sequence[str] = ()) -> Iterator[Parts]:
+    """Hold an output for this process; yield what is predicted of it so far in the same way.
+
+    The parts are removed when the block ends well, and where they hold nothing to go on with. Raises
+    BusyError when another process writes the output, CatalogueError where a folder of its user is in the
+    way, DiskError.
+    """
+    parts = Parts(out.with_name(f"{out.name}.parts"))
+    with alone_in(parts.folder, f"writing {out}"):
+        parts.check_ours()
+        try:
+            parts.begin(" ".join(how))
+            yield parts
+        except BaseException:
+            if not any(parts.folder.glob("*.done")):
+                parts.remove()
+            raise
+        parts.remove()
 
 
 @dataclass(frozen=True)
 class Whole:
-    """All parts of a prediction: the ids of the predicted members, which of them are kept, what is not."""
+    """All parts of a prediction: the ids of the predicted images, which of them are kept, what is not."""
 
-    files: list[Path]
+    sources: list[PartOfSource]
     ids: pa.ChunkedArray
     kept: NDArray[np.bool_]
-    rejects: list[tuple[str, str]]
+    repeated: list[tuple[str, str]]
 
     def __len__(self) -> int:
         """Return how many galaxies there are."""
         return int(np.count_nonzero(self.kept))
 
     def tables(self, tree: DecisionTree) -> Iterator[pa.Table]:
-        """Yield ids and joint fractions, some hundred thousand galaxies at a time."""
-        files, start = iter(self.files), 0
-        while some := list(islice(files, TOGETHER)):
-            columns = [pa.parquet.read_table(path, columns=["values"]).column("values") for path in some]
-            lists = [column.drop_null().combine_chunks().flatten().to_numpy() for column in columns]
-            values = np.concatenate([np.reshape(one, (-1, len(tree.columns))) for one in lists])
-            kept = self.kept[start : start + len(values)]
-            ids = self.ids.slice(start, len(values)).filter(pa.array(kept))
-            yield with_fractions(pa.table({ID: ids}), values[kept], tree)
-            start += len(values)
+        """Yield ids and joint fractions, at most some hundred thousand galaxies at a time."""
+        first = 0
+        for part in self.sources:
+            for start in range(0, len(part.marks), PIECE):
+                values = part.values(start, start + PIECE)
+                kept = self.kept[first : first + len(values)]
+                ids = self.ids.slice(first, len(values)).filter(pa.array(kept))
+                first += len(values)
+                if len(ids):
+                    yield with_fractions(pa.table({ID: ids}), values[kept], tree)
+
+
+def _mark(name: str, version: str) -> int:
+    """Return a number, never 0, that changes with an image's name, size and time."""
+    digest = hashlib.blake2b(f"{name}\0{version}".encode("utf-8", "surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little") | 1
 
 
 def _ids(members: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -128,7 +214,7 @@ def _first_of_each(ids: pa.ChunkedArray) -> NDArray[np.bool_]:
 def _repeated(
     ids: pa.ChunkedArray, members: pa.ChunkedArray, kept: NDArray[np.bool_]
 ) -> list[tuple[str, str]]:
-    """Return the members whose id an earlier one has, with the reason that names it."""
+    """Return the images whose id an earlier one has, with the reason that names it."""
     others = pa.array(~kept)
     again = ids.filter(others)
     firsts = pa.compute.and_(pa.compute.is_in(ids, pa.compute.unique(again)), pa.array(kept))
@@ -140,7 +226,3 @@ def _repeated(
 def repeated_id(galaxy_id: str | int, kept: str) -> str:
     """Return the reason why an image is left out: an earlier one has its id."""
     return f"galaxy_id {galaxy_id} stands more than once; kept is {kept}"
-
-
-def _digest(source: str) -> str:
-    return hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ that an interrupted prediction goes on where it stopped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,8 +36,11 @@ from hubblefork.data.archives import (
     open_source,
 )
 from hubblefork.data.catalogue import (
+    ID,
     check_format,
     galaxy_ids,
+    metadata_of,
+    read_head,
     with_fractions,
     with_metadata,
     write_catalogue,
@@ -52,14 +55,15 @@ from hubblefork.io import Progress, replacing, silent
 from hubblefork.network.augment import even_views
 from hubblefork.network.device import autocast, device_of, keep_freed_memory, precision_of
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.parts import Parts, repeated_id
+from hubblefork.network.parts import Parts, alone_with, repeated_id
 from hubblefork.network.postprocess import folded
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.weights import Weights, load_weights
 from hubblefork.zoo import DecisionTree
 
 BATCH = 256
-PART = 4096
+LONGEST_ORIGIN = 1000
+REJECTS_HEADER = b'"member","reason"'
 
 Place = str | PathLike[str]
 Images = Place | Sequence[Place] | bytes | NDArray[np.uint8]
@@ -211,7 +215,10 @@ def data_folder(images: Images) -> Path | None:
 def _places(images: Images) -> list[Path]:
     if isinstance(images, bytes | np.ndarray):
         return []
-    return [Path(images)] if isinstance(images, str | PathLike) else [Path(place) for place in images]
+    places = [images] if isinstance(images, str | PathLike) else images
+    if not places:
+        raise ImageError("no image, archive or folder of images was named: name at least one")
+    return [Path(place) for place in places]
 
 
 def _opened(images: Images) -> Iterator[AbstractContextManager[Source]]:
@@ -220,8 +227,6 @@ def _opened(images: Images) -> Iterator[AbstractContextManager[Source]]:
         yield nullcontext(open_memory(images))
         return
     places = _places(images)
-    if not places:
-        raise ImageError("no image, archive or folder of images was named: name at least one")
     files = [place for place in places if is_image_file(place)]
     if files:
         yield nullcontext(open_files(files))
@@ -236,8 +241,7 @@ def _of_source(
     predictor: Predictor,
     source: Source,
     *,
-    done: Collection[str] = (),
-    size: int = BATCH,
+    left: list[str] | None = None,
     what: str = "predicting",
     progress: Progress = silent,
 ) -> Iterator[Batch]:
@@ -246,10 +250,10 @@ def _of_source(
         others = _defects(source)
         first = f"; of {len(others)} other files the first: {others[0][1]}" if others else ""
         raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
-    left = [name for name in names if name not in done]
+    left = names if left is None else left
     stamps = stream(source, predictor.stamps, names=left)
     with progress(f"{what} {source.path.name}", len(names), len(names) - len(left)) as advance:
-        for batch in _batches(predictor, stamps, size):
+        for batch in _batches(predictor, stamps):
             yield batch
             advance(len(batch.names) + len(batch.rejects))
 
@@ -266,20 +270,28 @@ def _of_rows(
 
 
 def _batches(
-    predictor: Predictor, stamps: Iterable[tuple[str, NDArray[np.uint8] | ImageError]], size: int = BATCH
+    predictor: Predictor, stamps: Iterable[tuple[str, NDArray[np.uint8] | ImageError]]
 ) -> Iterator[Batch]:
-    """Predict named stamps, `size` of them in a batch, at most `BATCH` at once."""
+    """Predict named stamps, `BATCH` of them at once; no stamp is kept while the next are made."""
     stamps = iter(stamps)
-    while members := list(islice(stamps, size)):
-        readable = [(name, stamp) for name, stamp in members if not isinstance(stamp, ImageError)]
-        rejects = [(name, str(stamp)) for name, stamp in members if isinstance(stamp, ImageError)]
-        pixels = [stamp for _, stamp in readable]
-        values = [np.empty((0, predictor.width), np.float32)]
-        values += [
-            predictor(np.stack(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)
-        ]
-        names = [name for name, _ in readable]
-        yield Batch(names, [galaxy_id_of(name) for name in names], np.concatenate(values), rejects)
+    while batch := _batch(predictor, islice(stamps, BATCH)):
+        yield batch
+
+
+def _batch(
+    predictor: Predictor, stamps: Iterable[tuple[str, NDArray[np.uint8] | ImageError]]
+) -> Batch | None:
+    names, pixels, rejects = [], [], []
+    for name, stamp in stamps:
+        if isinstance(stamp, ImageError):
+            rejects.append((name, str(stamp)))
+        else:
+            names.append(name)
+            pixels.append(stamp)
+    if not names and not rejects:
+        return None
+    values = predictor(np.stack(pixels)) if pixels else np.empty((0, predictor.width), np.float32)
+    return Batch(names, [galaxy_id_of(name) for name in names], values, rejects)
 
 
 # A part of a run's own data
@@ -362,6 +374,7 @@ def predict(
     views: int = 1,
     kaggle: bool = False,
     adding: Callable[[pa.Table], pa.Table] | None = None,
+    overwrite: bool = False,
     device: str = "",
     progress: Progress = silent,
 ) -> Predicted:
@@ -371,8 +384,9 @@ def predict(
     mean over so many views of each galaxy. The format follows the suffix of `out` (.parquet,
     .csv, .fits, .vot); `kaggle` names the columns as Kaggle's submissions do (GalaxyID, Class1.1 …).
     `adding` is given the catalogue, a piece at a time, and returns it with more columns. Of images with one
-    id the first is kept. Images that cannot be read are listed in `<out>.rejects.csv`. Raises RunError,
-    ImageError, CatalogueError, DiskError.
+    id the first is kept. Images that cannot be read are listed in `<out>.rejects.csv`. Raises BusyError while
+    another process writes `out`, CatalogueError where it is there and not from such a call, unless
+    `overwrite`; RunError, ImageError, DiskError.
     """
     check_format(out)
     if kaggle and adding:
@@ -381,36 +395,84 @@ def predict(
     predictor, tree = Predictor(*members, device=device, views=views), members[0].tree
 
     def finished(table: pa.Table) -> pa.Table:
+        table = signed(table, members, [run, *others], views)
+        table = with_metadata(table, {"sources": _origin(images)})
         if kaggle:
             return kaggle_names(table, tree)
-        table = signed(table, members, [run, *others], views)
         return adding(table) if adding else table
 
-    if data := data_folder(images):
-        ids = DataFolder(data).catalogue(only=[])
-        values = predict_rows(predictor, data, np.arange(len(ids)), "predicting", progress)
-        return _written(iter([finished(with_fractions(ids, values, tree))]), out, len(ids), [])
-    parts = Parts.opened(out, [*(member.digest for member in members), str(views), VIEWING, *_digest(images)])
-    sources, defects = [], []
+    how = [*(member.digest for member in members), str(views), VIEWING, *_digest(images)]
+    with alone_with(out, how) as parts:
+        if not overwrite:
+            _check_replaceable(out, finished(_without_galaxies(tree)))
+        if data := data_folder(images):
+            ids = DataFolder(data).catalogue(only=[])
+            values = predict_rows(predictor, data, np.arange(len(ids)), "predicting", progress)
+            return _written(iter([finished(with_fractions(ids, values, tree))]), out, len(ids), [])
+        rejects = _predict_what_is_left(predictor, images, parts, progress)
+        whole = parts.whole()
+        if not len(whole):
+            raise _none_readable(images, rejects)
+        return _written(map(finished, whole.tables(tree)), out, len(whole), rejects + whole.repeated)
+
+
+def _predict_what_is_left(
+    predictor: Predictor, images: Images, parts: Parts, progress: Progress
+) -> list[Reject]:
+    """Predict what is not among the parts yet, a batch after the other; return what cannot be."""
+    rejects = []
     for opened in _opened(images):
         with opened as source:
-            for batch in _of_source(
-                predictor, source, done=parts.done(source.key), size=PART, progress=progress
-            ):
-                parts.add(source.key, batch.names, batch.fractions, batch.rejects)
-            sources.append(source.key)
-            defects += _defects(source)
-    whole = parts.whole(sources)
-    rejects = whole.rejects + defects
-    if not len(whole):
-        raise _none_readable(images, rejects)
-    made = _written(map(finished, whole.tables(tree)), out, len(whole), rejects)
-    parts.remove()
-    return made
+            part = parts.of(source, predictor.width)
+            for batch in _of_source(predictor, source, left=part.left(), progress=progress):
+                if batch.names:
+                    part.add(batch.names, batch.fractions)
+                rejects += batch.rejects
+            rejects += _defects(source)
+    return rejects
+
+
+def _without_galaxies(tree: DecisionTree) -> pa.Table:
+    values = np.empty((0, len(tree.columns)), np.float32)
+    return with_fractions(pa.table({ID: pa.array([], pa.string())}), values, tree)
+
+
+def _check_replaceable(out: Path, expected: pa.Table) -> None:
+    """Raise CatalogueError where a catalogue or its rejects would replace a file that is not of such a call.
+
+    A catalogue of the same call has the columns and, but for the version, the metadata of `expected`.
+    """
+    remedy = "choose another name, or replace it with --overwrite (overwrite=True)"
+    if out.exists():
+        try:
+            written = read_head(out)
+        except CatalogueError as error:
+            raise CatalogueError(
+                f"{out}: this file is there and no catalogue of predictions; {remedy}"
+            ) from error
+        ours, theirs = ({**metadata_of(table), "version": ""} for table in (expected, written))
+        if written.column_names != expected.column_names or any(theirs.get(key) != ours[key] for key in ours):
+            raise CatalogueError(
+                f"{out}: this file is there, and not known to be from the same images, network and settings; "
+                f"{remedy}"
+            )
+    path = rejects_file(out)
+    if path.exists() and not path.read_bytes().startswith(REJECTS_HEADER):
+        raise CatalogueError(f"{path}: this file is there and not of hubblefork; {remedy}")
+
+
+def _origin(images: Images) -> str:
+    """Return the paths of images; their digest where they are many, or in memory."""
+    paths = " ".join(map(str, _places(images))) or "".join(_digest(images))
+    return (
+        paths
+        if len(paths) <= LONGEST_ORIGIN
+        else hashlib.sha256(paths.encode("utf-8", "backslashreplace")).hexdigest()
+    )
 
 
 def _digest(images: Images) -> list[str]:
-    """Return the SHA-256 of images in memory; nothing of files, which their paths and sizes tell apart."""
+    """Return the SHA-256 of images in memory; nothing of files, which their names and times tell apart."""
     if isinstance(images, bytes | np.ndarray):
         content = images if isinstance(images, bytes) else np.ascontiguousarray(images).data
         return [hashlib.sha256(content).hexdigest()]
