@@ -11,7 +11,7 @@ from tests.network.conftest import blob
 from typer.testing import CliRunner
 
 import hubblefork
-from hubblefork.api.models import classify_all, predict, write_kaggle
+from hubblefork.api.models import classify_all, predict
 from hubblefork.api.results import Galaxy
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, read_catalogue
@@ -94,8 +94,29 @@ def test_nothing_readable_is_no_success(trained, tmp_path):
     (tmp_path / "bad.jpg").write_text("no image")
     result = CliRunner().invoke(app, ["classify", str(tmp_path / "bad.jpg"), "--run", str(trained)])
     assert result.exit_code == 1
-    with pytest.raises(CatalogueError, match="none of the 1 images could be read"):
-        write_kaggle(classify_all(tmp_path / "bad.jpg", trained), tmp_path / "votes.csv")
+    out = tmp_path / "votes.csv"
+    result = CliRunner().invoke(
+        app, ["classify", str(tmp_path / "bad.jpg"), "--run", str(trained), "--out", str(out)]
+    )
+    assert isinstance(result.exception, ImageError) and "none of its 1 images" in str(result.exception)
+    assert not out.exists()
+
+
+def test_nothing_to_classify_is_said(trained, tmp_path):
+    (tmp_path / "1.fits").write_bytes(b"SIMPLE  =")
+    with pytest.raises(ImageError, match=r"there are no images in it.*1\.fits"):
+        hubblefork.classify(tmp_path, trained)
+    with pytest.raises(ImageError, match="there are no images in it"):
+        classify_all(np.empty((0, 64, 64, 3), np.uint8), trained)
+
+
+def test_what_classify_wrote_is_not_written_over_by_another_call(trained, pictures, tmp_path):
+    out = tmp_path / "votes.parquet"
+    call = ["classify", str(pictures), "--run", str(trained), "--views", "1", "--out", str(out)]
+    assert CliRunner().invoke(app, call).exit_code == CliRunner().invoke(app, call).exit_code == 0
+    result = CliRunner().invoke(app, [*call, "--views", "2"])
+    assert isinstance(result.exception, CatalogueError)
+    assert CliRunner().invoke(app, [*call, "--views", "2", "--overwrite"]).exit_code == 0
 
 
 def test_the_drawing_shows_what_was_asked_and_leaves_out_what_was_not():

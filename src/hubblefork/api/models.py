@@ -23,26 +23,23 @@ from hubblefork.data.catalogue import (
     id_column,
     read_catalogue,
     with_fractions,
-    write_catalogue,
 )
 from hubblefork.data.folders import PACKAGES, RunFolder
 from hubblefork.data.split import Split
-from hubblefork.data.tables import arrow_table
-from hubblefork.errors import CatalogueError, ImageError, RunError
+from hubblefork.errors import ImageError, RunError
 from hubblefork.io import Progress, bytes_of, seconds, silent
 from hubblefork.network.device import Hardware, best_precision, device_of
 from hubblefork.network.export import export as write_onnx
 from hubblefork.network.finetuning import SALT
 from hubblefork.network.finetuning import finetune as finetune_run
+from hubblefork.network.parts import alone_with
 from hubblefork.network.predict import (
     Images,
     Place,
     Predicted,
     Predictor,
-    kaggle_names,
     predictions,
     signed,
-    write_rejects,
 )
 from hubblefork.network.predict import predict as predict_files
 from hubblefork.network.recipe import Recipe, load_recipe, load_space
@@ -244,20 +241,6 @@ def classify_all(
     return table
 
 
-def write_kaggle(table: GalaxyTable, out: Path) -> None:
-    """Write a table with the columns of Kaggle's submissions, and what was left out beside it.
-
-    Raises CatalogueError, DiskError.
-    """
-    if not len(table):
-        raise CatalogueError(
-            f"{out}: none of the {len(table.rejects)} images could be read: nothing to write"
-        )
-    tree = table.tree
-    write_catalogue(kaggle_names(arrow_table(table["galaxy_id", *tree.columns]), tree), out)
-    write_rejects(out, table.rejects)
-
-
 def recipe_of(recipe: Recipe | str, settings: Sequence[str] = (), **fields: Any) -> Recipe:
     """Return a recipe by name, `encoder:NAME` or .toml file, with settings applied. Raises RecipeError."""
     chosen = load_recipe(recipe, settings) if isinstance(recipe, str) else recipe
@@ -370,20 +353,25 @@ def finetune(
     return RunFolder(out)
 
 
-def export(model: Model | Place, out: Place, *, side: int = 424, half: bool = False) -> float | None:
+def export(
+    model: Model | Place, out: Place, *, side: int = 424, half: bool = False, overwrite: bool = False
+) -> float | None:
     """Write a network as one file, by its suffix: .onnx or .safetensors.
 
     ONNX takes cutouts uint8 (galaxy, side, side, 3); returned is its largest difference from PyTorch.
-    A .safetensors file has its adapters merged; `half` halves its bytes. Raises RunError, ExtraMissing,
-    DiskError.
+    A .safetensors file has its adapters merged; `half` halves its bytes. Raises RunError, also for a file
+    that is there already, unless `overwrite`; ExtraMissing, BusyError, DiskError.
     """
     place, path = Path(load(model).place), Path(out)
-    if path.suffix == ".onnx":
-        return write_onnx(place, path, side=side)
-    if path.suffix == ".safetensors":
+    if path.suffix not in (".onnx", ".safetensors"):
+        raise RunError(f'{path}: a network is written as .onnx or .safetensors, not "{path.suffix}"')
+    with alone_with(path):
+        if path.exists() and not overwrite:
+            raise RunError(f"{path}: this file is there; choose another name, or replace it with --overwrite")
+        if path.suffix == ".onnx":
+            return write_onnx(place, path, side=side)
         merge(place, path, half=half)
         return None
-    raise RunError(f'{path}: a network is written as .onnx or .safetensors, not "{path.suffix}"')
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from hubblefork.cli.terminal import (
     Memory,
     Missing,
     Model,
+    Overwrite,
     Precision,
     RecipeName,
     Settings,
@@ -182,6 +183,7 @@ def classify(
     out: Annotated[
         Path | None, typer.Option(help="Write Kaggle's columns to a .csv, .parquet, .fits or .vot file.")
     ] = None,
+    overwrite: Overwrite = False,
     views: Views = 16,
     device: Device = "",
 ) -> None:
@@ -192,13 +194,18 @@ def classify(
     from hubblefork.api import models
     from hubblefork.cli.tables import written_text
 
-    table = models.classify_all(images, run or "fork", views=views, device=device, progress=bar)
+    model = run or "fork"
+    if out is not None:
+        made = models.write_predictions(
+            model, images, out, views=views, kaggle=True, overwrite=overwrite, device=device, progress=bar
+        )
+        for _, reason in made.rejects:
+            typer.secho(reason, fg="red", err=True)
+        typer.echo(written_text(out, made.galaxies, len(made.rejects)))
+        return
+    table = models.classify_all(images, model, views=views, device=device, progress=bar)
     for _, reason in table.rejects:
         typer.secho(reason, fg="red", err=True)
-    if out is not None:
-        models.write_kaggle(table, out)
-        typer.echo(written_text(out, len(table), len(table.rejects)))
-        return
     for galaxy in table.galaxies():
         typer.echo(f"{galaxy}\n")
     if table.remark:
@@ -211,12 +218,13 @@ def classify(
 def predict(
     model: Model,
     sources: Annotated[
-        list[Path], typer.Argument(help="Zips and tars of images, folders of them, or one data folder.")
+        list[Path], typer.Argument(help="Image files, folders, zips or tars of them, or one data folder.")
     ],
     out: Annotated[Path, typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot.")],
     kaggle: Annotated[
         bool, typer.Option("--kaggle", help="The columns of Kaggle's submissions: GalaxyID, Class1.1 …")
     ] = False,
+    overwrite: Overwrite = False,
     views: Views = 1,
     others: Annotated[
         list[Path] | None, typer.Option("--with", help="Another run to average with. May be repeated.")
@@ -242,6 +250,7 @@ def predict(
         interval=intervals,
         others=others or [],
         kaggle=kaggle,
+        overwrite=overwrite,
         device=device,
         progress=bar,
     )
@@ -378,13 +387,14 @@ def export(
     out: Annotated[Path, typer.Option(help="The file to write: .onnx, or .safetensors (adapters merged).")],
     side: Annotated[int, typer.Option(help="For .onnx: side of the cutouts, in pixels.")] = 424,
     half: Annotated[bool, typer.Option("--half", help="For .safetensors: half precision.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a network as one file: ONNX from cutouts to fractions, or weights that need no other file.
 
     Example: hubblefork export runs/lab-cnn --out lab-cnn.onnx
     hubblefork export runs/resnet50-lora --out resnet50-lora.safetensors
     """
-    difference = hf.export(model, out, side=side, half=half)
+    difference = hf.export(model, out, side=side, half=half, overwrite=overwrite)
     typer.echo(out)
     if difference is not None:
         typer.echo(f"uint8 (galaxy, {side}, {side}, 3) in; at most {difference:.1g} from PyTorch")

@@ -30,6 +30,7 @@ Weights = Annotated[
 Precision = Annotated[str, typer.Option(help="auto, 32, bf16 or fp16. Short for --set precision=….")]
 Memory = Annotated[str, typer.Option(help="Stream stamps from the disk if they take more than this: 2GB.")]
 Views = Annotated[int, typer.Option(help="Test-time augmentation: average over this number of views.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")]
 Tree = Annotated[str, typer.Option(help="The decision tree of the labels: a name, or a .toml file.")]
 Salt = Annotated[str, typer.Option(help="The name of the split. Another salt gives another split.")]
 Test = Annotated[int, typer.Option(help="Per cent of the galaxies in the test set.")]
