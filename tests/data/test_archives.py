@@ -239,6 +239,12 @@ def test_what_is_no_archive_is_an_error(tmp_path, content):
         everything(path)
 
 
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageError, match="pipe: cannot be opened: a broken link or a device, not a file"):
+        everything(tmp_path / "pipe")
+
+
 def test_a_path_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(ImageError, match=r"gone\.zip: cannot be opened: No such file or directory; give"):
         everything(tmp_path / "gone.zip")

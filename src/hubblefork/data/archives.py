@@ -293,11 +293,11 @@ def _refusal(name: str, size: int) -> tuple[str, str] | None:
 
 def _head(path: Path) -> bytes:
     try:
-        with path.open("rb") as handle:
-            return handle.read(HEAD)
+        path.stat()
+        return _read_file(path, HEAD)
     except OSError as error:
         raise ImageError(
-            f"{path}: cannot be opened: {error.strerror}; give a .zip, .tar or .tar.gz of images, or a folder"
+            f"{path}: cannot be opened: {error.strerror or error}; give a .zip, .tar or .tar.gz of images, or a folder"
         ) from error
 
 
