@@ -297,7 +297,8 @@ def _head(path: Path) -> bytes:
         return _read_file(path, HEAD)
     except OSError as error:
         raise ImageError(
-            f"{path}: cannot be opened: {error.strerror or error}; give a .zip, .tar or .tar.gz of images, or a folder"
+            f"{path}: cannot be opened: {error.strerror or error}; "
+            "give a .zip, .tar or .tar.gz of images, or a folder"
         ) from error
 
 
