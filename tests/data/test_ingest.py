@@ -410,6 +410,14 @@ def test_one_id_that_is_no_integer_makes_all_of_them_text(kaggle_box, tree, out,
     )
 
 
+def test_an_id_is_the_text_of_the_name_unless_it_is_an_integers_own_spelling(tmp_path, tree, out):
+    odd = ["+7", "007", "0x10", "1_000", " 7", "７", "-0", "1e3", str(2**63)]
+    for ids, expected in ((["7", "-7"], [-7, 7]), *(([name, "16"], sorted([name, "16"])) for name in odd)):
+        folder = box(tmp_path / f"of {ids[0]}", {f"{name}.jpg": picture(k) for k, name in enumerate(ids)})
+        ingest([folder], out, tree=tree)
+        assert sorted(pa.parquet.read_table(out / "catalogue.parquet")["galaxy_id"].to_pylist()) == expected
+
+
 @pytest.mark.parametrize("other", [None, "notes.txt"])
 def test_an_empty_folder_is_an_error(tmp_path, tree, out, other):
     folder = tmp_path / "empty"
