@@ -194,7 +194,7 @@ def test_what_matters_most_is_on_top():
 
 def test_errors_over_time_are_the_rows_and_their_running_best():
     curves = {"a": {"seconds": np.array([1.0, 2, 4]), "rmse": np.array([0.3, 0.1, 0.2])}}
-    figure, numbers = errors_over_time(curves, mean_vote=0.16)
+    figure, numbers = errors_over_time(curves)
     left, right = (next(line for line in panel.lines if line.get_label() == "a") for panel in figure.axes)
     assert list(left.get_ydata()) == [0.3, 0.1, 0.2]
     assert list(right.get_ydata()) == [0.3, 0.1, 0.1]

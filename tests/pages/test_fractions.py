@@ -60,7 +60,7 @@ def test_the_sweep_ends_where_nobody_is_left(tree, catalogue, predicted):
     swept = sweep(catalogue, tree, "merger", NONE, rng=np.random.default_rng(0), thresholds=(0.05, 0.99))
     figure, numbers = figures.estimates_against_threshold(swept, marked=0.3, votes=predicted[:, 30])
     drawn = {line.get_label(): line for line in figure.axes[0].lines}
-    values = drawn["counted above the threshold"].get_ydata()
+    values = drawn[figures.LABELS["count"]].get_ydata()
     share = np.mean(predicted[:, tree.column("merger")] >= 0.05)
     assert values[0] == pytest.approx(share) and np.isnan(values[1])
     assert numbers["thresholds"] == [0.05, 0.99]
@@ -130,12 +130,6 @@ def test_a_curve_ends_where_nobody_is_left(tree, votes):
     counts = np.array(numbers["samples"]["votes"]["count"])
     assert (counts == 0).any()
     np.testing.assert_array_equal(np.isnan(drawn.get_ydata()), counts == 0)
-
-
-def test_another_answer_can_be_counted(tree, votes):
-    figure, numbers = fraction_against_threshold(tree, {"votes": votes}, answer="smooth", thresholds=(0.5,))
-    assert numbers["samples"]["votes"]["count"] == [int((votes[:, 0] >= 0.5).sum())]
-    assert "smooth" in figure.axes[0].get_xlabel()
 
 
 def test_a_sample_without_values_is_refused(tree, votes):

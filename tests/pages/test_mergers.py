@@ -35,12 +35,12 @@ def test_the_candidates_are_the_highest_of_the_catalogue_given(whole, made, tree
     assert shown["galaxy_ids"] == (1060 + np.argsort(-values, kind="stable")[:9]).tolist()
 
 
-def test_predictions_of_unknown_galaxies_are_counted_but_not_shown(made, tmp_path):
+def test_predictions_of_unknown_galaxies_are_counted_but_not_shown(copied, made, tmp_path):
     table = read_catalogue(made.predictions)
     strangers = table.set_column(0, "galaxy_id", [[f"J{k}" for k in range(len(table))]])
     path = tmp_path / "strangers.csv"
     write_catalogue(strangers, path)
-    page = Strict(write_report(made.run, sections=["mergers"], predictions=path).read_text(encoding="utf-8"))
+    page = Strict(write_report(copied[0], sections=["mergers"], predictions=path).read_text(encoding="utf-8"))
     assert "the data have no image of the catalogue given" in page.text
     assert "predicted, the catalogue given" in page.text
     assert "merger-candidates.pdf" not in page.all("a", "href")

@@ -52,7 +52,7 @@ from hubblefork.zoo import DecisionTree
 COLUMNS, FEWEST = 7, 3
 LEFT, RIGHT, TOP, BOTTOM = 0.45, 0.08, 0.05, 0.42  # margins in inches
 GAP, ROW_GAP, PAD = 0.13, 0.26, 0.05
-CELLS = 40
+CELLS, BINS = 40, 25
 BASELINE_STYLES = tuple(
     {"marker": marker, "markersize": size, "color": colour, "markeredgewidth": 1.4}
     for marker, size, colour in (("|", 10, VERMILION), ("D", 3, ORANGE), ("x", 4, GREY), ("^", 4, INK))
@@ -61,9 +61,9 @@ FLIP = 0.6  # from this absolute correlation on, letters are white
 CORRELATION: dict[str, Any] = {"norm": Normalize(-1, 1), "cmap": SIGNED}
 
 
-def places_of(tree: DecisionTree, columns: int = COLUMNS) -> list[tuple[int, int]]:
+def places_of(tree: DecisionTree) -> list[tuple[int, int]]:
     """Return row and first column of each question: in order, as many whole questions to a row as fit."""
-    columns = max(columns, *(len(question.answers) for question in tree.questions))
+    columns = max(COLUMNS, *(len(question.answers) for question in tree.questions))
     places: list[tuple[int, int]] = []
     row = column = 0
     for question in tree.questions:
@@ -241,11 +241,7 @@ def _draw_bins(axes: Axes, binned: Reliability) -> None:
 
 @in_house_style
 def histograms(
-    tree: DecisionTree,
-    samples: Mapping[str, NDArray],
-    *,
-    bins: int = 25,
-    notes: Sequence[str] | None = None,
+    tree: DecisionTree, samples: Mapping[str, NDArray], *, notes: Sequence[str] | None = None
 ) -> Drawing:
     """Draw, for every answer, the normalised histogram of its fractions, in one or several samples.
 
@@ -254,7 +250,7 @@ def histograms(
     is one short text per answer, written in its panel. Returns the edges and, per sample and answer, n and
     the densities.
     """
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.linspace(0, 1, BINS + 1)
     numbers = {
         name: {
             answer: {"n": int(np.sum(~np.isnan(column))), "density": _density(column, edges)}

@@ -142,19 +142,16 @@ def broken_constraints(tree: DecisionTree, heads: Mapping[str, NDArray]) -> Draw
     return figure, plain({name: dict(zip(keys, values, strict=True)) for name, values in heads.items()})
 
 
-def errors_over_time(
-    networks: Mapping[str, Mapping[str, NDArray]], *, mean_vote: float | None = None
-) -> Drawing:
+def errors_over_time(networks: Mapping[str, Mapping[str, NDArray]]) -> Drawing:
     """Draw the validation RMSE of each network against the seconds of training, and the best so far.
 
-    `networks` maps a name to `seconds` and `rmse`, both (epoch,); at most seven. `mean_vote` is the RMSE of
-    that baseline on the same galaxies. The axis leaves out the first epochs, which are far worse than
-    everything later. Returns the curves.
+    `networks` maps a name to `seconds` and `rmse`, both (epoch,); at most seven. The axis leaves out the
+    first epochs, which are far worse than everything later. Returns the curves.
     """
     errors = {name: np.asarray(curve["rmse"]) for name, curve in networks.items()}
     best = {name: np.minimum.accumulate(values) for name, values in errors.items()}
     lowest = min(float(values.min()) for values in errors.values())
-    high = max(*(float(np.median(values)) for values in errors.values()), mean_vote or 0.0)
+    high = max(float(np.median(values)) for values in errors.values())
     limits = lowest - 0.08 * (high - lowest), high + 0.5 * (high - lowest)
     panels = [
         Panel(
@@ -165,15 +162,13 @@ def errors_over_time(
             log="x",
             xticks=(1, 2, 5),
             ylim=limits,
-            horizontal=_baseline(mean_vote),
         )
         for title, values, ylabel in (
             ("each epoch", errors, "validation RMSE"),
             ("the best epoch so far", best, ""),
         )
     ]
-    numbers = {name: dict(curve) for name, curve in networks.items()}
-    return curves(panels, size=(PAGE, 3.4)), plain({**numbers, "mean_vote": mean_vote})
+    return curves(panels, size=(PAGE, 3.4)), plain(dict(networks))
 
 
 def error_against_cost(

@@ -43,49 +43,36 @@ PUBLISHED_RATES: tuple[tuple[str, float, float, float], ...] = (
     ("De Propris et al. 2014, GAMA", 3.5e-4, 3.5e-4, 3.5e-4),
 )
 """Local merger rates by volume in 1/(Mpc³ Gyr), of the same works; the second is quoted without an error."""
-ESTIMATORS = {
-    "count": "count",
-    "corrected": "corrected (default)",
-    "bayesian": "corrected, Bayesian",
-    "isotonic": "isotonic",
-    "quantile": "quantile mapping",
-}
+STUDIED = ("count", "corrected", "bayesian", "isotonic", "quantile")
+SWEPT = ("count", "corrected", "quantile")
 NOMINAL = {"coverage_95%": 0.95, "coverage_68%": 0.68}
 ENDS = ("value", "low", "high")
 TRUE_FRACTION: dict[str, Any] = {"xlabel": "true fraction", "xticks": (0.005, 0.03, 0.2)}
 Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def fraction_against_threshold(
-    tree: DecisionTree,
-    samples: Mapping[str, NDArray],
-    *,
-    answer: str = MERGER,
-    marked: float = THRESHOLD,
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> Drawing:
-    """Draw the share of galaxies whose joint fraction of an answer reaches each threshold.
+def fraction_against_threshold(tree: DecisionTree, samples: Mapping[str, NDArray]) -> Drawing:
+    """Draw the share of galaxies whose joint fraction of “merger” reaches each threshold.
 
     `samples` maps a name ("volunteers") to joint fractions (galaxy, answer). Bands are binomial
-    intervals, `marked` a threshold to point at. The scale is logarithmic, so a curve ends where no
-    galaxy is left, its band goes on. Returns per sample the counts, shares and bounds. Raises
-    CatalogueError for a sample without any value.
+    intervals. The scale is logarithmic, so a curve ends where no galaxy is left, its band goes on. Returns
+    per sample the counts, shares and bounds. Raises CatalogueError for a sample without any value.
     """
     series: list[Series] = []
     numbers: dict[str, dict[str, Any]] = {}
     for name, joint in samples.items():
-        counts = [count_above(tree, joint, answer=answer, threshold=t) for t in thresholds]
+        counts = [count_above(tree, joint, threshold=threshold) for threshold in THRESHOLDS]
         keys = ("threshold", "count", "value", "low", "high")
         numbers[name] = {key: np.array([getattr(count, key) for count in counts]) for key in keys}
         numbers[name]["total"] = counts[0].total
-        series.append(_curve(f"{name} ({counts[0].total} galaxies)", thresholds, counts))
+        series.append(_curve(f"{name} ({counts[0].total} galaxies)", THRESHOLDS, counts))
     floor = 0.4 / max(sample["total"] for sample in numbers.values())
-    text = tree.answers[tree.column(answer)].text
+    text = tree.answers[tree.column(MERGER)].text
     labels = f"threshold on the joint fraction of “{text}”", "share of galaxies at or above"
-    line = [(marked, f"threshold {marked:g}")]
+    line = [(THRESHOLD, f"threshold {THRESHOLD:g}")]
     panel = Panel(series, *labels, log="y", xlim=(0, 1), ylim=(floor, 1.3), vertical=line)
     figure = curves([panel], size=(PAGE * 0.72, 3.0), legend="inside")
-    return figure, plain({"answer": answer, "interval": INTERVAL, "level": LEVEL, "samples": numbers})
+    return figure, plain({"answer": MERGER, "interval": INTERVAL, "level": LEVEL, "samples": numbers})
 
 
 def _curve(label: str, thresholds: Any, estimates: Sequence[Any], floor: float = 0.0) -> Series:
@@ -129,7 +116,7 @@ def estimators_side_by_side(
 
 
 def estimates_against_threshold(
-    swept: Sequence[Fraction], *, marked: float | None = None, votes: NDArray | None = None
+    swept: Sequence[Fraction], *, marked: float | None, votes: NDArray | None = None
 ) -> Drawing:
     """Draw count, default and quantile-mapped fraction against the threshold, logarithmically.
 
@@ -137,11 +124,10 @@ def estimates_against_threshold(
     where they are known, shape (galaxy,). Bands are intervals. Returns the curves.
     """
     thresholds = np.array([measured.truth.threshold or 0.0 for measured in swept])
-    names = {"count": "counted above the threshold", "corrected": "corrected", "quantile": "quantile mapping"}
     floor = 0.4 / swept[0].galaxies
     series = [
-        _curve(label, thresholds, [measured.estimates[name] for measured in swept], floor)
-        for name, label in names.items()
+        _curve(LABELS[name], thresholds, [measured.estimates[name] for measured in swept], floor)
+        for name in SWEPT
     ]
     if votes is not None:
         series.append(Series("volunteers", thresholds, _shares_above(votes, thresholds), style=SERIES[4]))
@@ -322,9 +308,9 @@ def coverage_of_intervals(scenarios: Mapping[str, Summaries]) -> Drawing:
 def _recovered(summaries: Summaries) -> list[tuple[str, NDArray, list[Mapping[str, Any]]]]:
     """Return each estimator's label, its places on the axis, and the rows that have realisations."""
     result = []
-    for number, (name, label) in enumerate(ESTIMATORS.items()):
+    for number, name in enumerate(STUDIED):
         rows = [row for row in summaries[name] if row["realisations"]]
-        result.append((label, _column(rows, "fraction") * 1.06 ** (number - 2), rows))
+        result.append((LABELS[name], _column(rows, "fraction") * 1.06 ** (number - 2), rows))
     return result
 
 

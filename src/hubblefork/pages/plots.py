@@ -237,14 +237,14 @@ def short_number(value: float, _: float = 0) -> str:
     return f"{value:g}"
 
 
-def legend_above(figure: Figure, columns: int = 5) -> None:
+def legend_above(figure: Figure) -> None:
     """Write one legend above the figure: each label of its panels once."""
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        columns = min(columns, len(entries))
+        columns = min(5, len(entries))
         figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 

@@ -83,14 +83,13 @@ def _draw_rows(
             if cell is not None:
                 draw_image(page, start, y, side, cell[0])
                 place = start + side / 2, y + side + GAP / 2
-                write(page, *place, _fitting(cell[1], side), ha="center", va="top")
+                text = "\n".join(_fitting(line, side) for line in cell[1].split("\n"))
+                write(page, *place, text, ha="center", va="top")
     return figure
 
 
 @in_house_style
-def prototype_sheet(
-    tree: DecisionTree, question: str, galaxies: JudgedGalaxies, stamps: Image, *, count: int = EACH
-) -> Drawing:
+def prototype_sheet(tree: DecisionTree, question: str, galaxies: JudgedGalaxies, stamps: Image) -> Drawing:
     """Draw, for each answer of a question, its highest galaxies by volunteers (left) and by the network.
 
     `stamps` are those of the whole catalogue, and may be a memory map: the stamp of galaxy g is
@@ -105,17 +104,17 @@ def prototype_sheet(
         row: list[Cell | None] = []
         numbers[tree.columns[column]] = answer = {}
         for name, values in (("volunteers", galaxies.volunteers), ("network", galaxies.predicted)):
-            highest = prototypes(values, galaxies.ids, column, count)
+            highest = prototypes(values, galaxies.ids, column, EACH)
             chosen = galaxies.chosen(highest)
             pairs = zip(chosen.rows, chosen.ids, values[highest, column], strict=True)
             row += [(stamps[place], f"{galaxy_id}\n{value:.2f}") for place, galaxy_id, value in pairs]
-            row += [None] * (count - len(highest))
+            row += [None] * (EACH - len(highest))
             sides = {"volunteers": chosen.volunteers[:, column], "predicted": chosen.predicted[:, column]}
             answer[name] = {"galaxy_ids": chosen.ids, **sides}
         rows.append(row)
     labels = [tree.answers[column].text for column in columns]
     heads = "highest by volunteers", "highest by the network"
-    figure = _draw_rows(rows, columns=2 * count, labels=labels, heads=heads)
+    figure = _draw_rows(rows, columns=2 * EACH, labels=labels, heads=heads)
     return figure, plain({"question": question, "answers": numbers})
 
 
@@ -193,12 +192,8 @@ def _pixels(image: Image) -> str:
     return f"{image.shape[1]} × {image.shape[0]} pixels, {image.nbytes:,} bytes"
 
 
-def _fitting(text: str, width: float) -> str:
-    """Shorten the lines that are wider than `width` inches, in their middle."""
-    return "\n".join(_shortened(line, width) for line in text.split("\n"))
-
-
-def _shortened(line: str, width: float) -> str:
+def _fitting(line: str, width: float) -> str:
+    """Shorten a line that is wider than `width` inches, in its middle."""
     full = text_width(line, SMALL)
     short, letters = line, len(line) if full <= width else round(len(line) * width / full) + 2
     while text_width(short, SMALL) > width and letters > 2:

@@ -223,12 +223,12 @@ def coverage_table(intervals: Mapping[str, Any], answers: Mapping[str, str]) -> 
     return Table.of(intervals["coverages"], columns, numbers=intervals)
 
 
-def counts_table(counts: Mapping[str, Any], what: str = "mergers") -> Table:
+def counts_table(counts: Mapping[str, Any]) -> Table:
     """Return how many galaxies are counted in each sample; `counts` maps its name to a `Count`."""
     level = next(iter(counts.values())).level
     columns: list[Column] = [
         ("sample", "", ""),
-        (what, "count", ","),
+        ("mergers", "count", ","),
         ("galaxies", "total", ","),
         ("fraction", "value", ".4f"),
         (f"{level:.0%} interval", lambda count: (count.low, count.high), ".4f"),
