@@ -23,7 +23,7 @@ def test_a_device_that_is_not_there_is_named_with_those_that_are(name):
 
 
 def test_the_fastest_device_is_taken(monkeypatch):
-    assert devices.device_of("CPU") == CPU
+    assert devices.device_of("CPU") == devices.device_of("cpu:0") == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices.device_of() == torch.device("cuda")
@@ -34,6 +34,15 @@ def test_the_fastest_device_is_taken(monkeypatch):
 def test_there_is_at_least_one_device(count, nodes):
     with pytest.raises(RunError, match=f"{count} devices on {nodes} nodes: at least 1 of each"):
         devices.Hardware(devices=count, nodes=nodes)
+
+
+@pytest.mark.parametrize(("device", "count"), [("cuda", 3), ("cuda:1", 2)])
+def test_more_devices_than_there_are_are_refused(monkeypatch, device, count):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.Hardware("cuda", devices=2).processes == 2
+    with pytest.raises(RunError, match=f'{count} devices "{device}" on each node, but there are [12]'):
+        devices.Hardware(device, devices=count)
 
 
 @pytest.fixture(params=[True, False])

@@ -15,6 +15,7 @@ from hubblefork.network.recipe import (
     load_recipe,
     override,
     parse_recipe,
+    parse_space,
     recipe_names,
     recipe_text,
 )
@@ -88,6 +89,14 @@ def test_all_complaints_come_at_once_with_the_nearest_name():
         ("seed=4294967296", "seed = 4294967296 should be less than 4294967296"),
         ("zoom=inf", "zoom = inf should be a finite number"),
         ("shift=nan", "shift = nan should be a finite number"),
+        ("zoom=101", "zoom = 101 should be less than or equal to 100"),
+        ("shift=65", "shift = 65.0, at most stamp_size = 64"),
+        ("epochs=2147483648", "epochs = 2147483648 should be less than 2147483648"),
+        ("learning_rate=1e400", "learning_rate = inf should be a finite number"),
+        (f"epochs={'1' * 5000}", f"epochs = '{'1' * 59}… should be a valid integer"),
+        (f"epochs={'[' * 99999}", f"epochs = '{'[' * 59}… should be a valid integer"),
+        ("epochs=1\nseed=2", "epochs = '1\\nseed=2' should be a valid integer"),
+        ("name=\udcff", "'\\udcff' is no UTF-8 text"),
         ("batch_size=0", "batch_size = 0 should be greater than or equal to 1"),
         ("monitr=validation_rmse", 'no field "monitr" (did you mean "monitor"?)'),
     ],
@@ -120,8 +129,27 @@ def test_a_recipe_file_is_checked_as_a_whole(tmp_path):
 def test_a_recipe_file_that_is_no_toml_is_named(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("name = ")
-    with pytest.raises(RecipeError, match=r"mine\.toml: not a recipe"):
+    with pytest.raises(RecipeError, match=r"mine\.toml: not readable as TOML"):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize("read", [parse_recipe, parse_space])
+@pytest.mark.parametrize("value", ["1" * 5000, "[" * 99999, "{a=" * 99999])
+def test_what_python_cannot_hold_is_refused_with_the_file(read, value):
+    with pytest.raises(RecipeError, match=r"mine\.toml: not readable as TOML: "):
+        read(f"epochs = {value}", "mine.toml")
+
+
+def test_a_field_under_two_names_is_refused():
+    text = recipe_text(load_recipe("lab-cnn"))
+    with pytest.raises(RecipeError, match=r"mine\.toml: steps and steps_per_epoch are one field"):
+        parse_recipe(f"steps = 3\n{text}", "mine.toml")
+
+
+@pytest.mark.parametrize("entry", ["low = 1\nhigh = nan", "low = 1\nhigh = inf", "low = 0\nhigh = true"])
+def test_a_range_to_search_has_finite_ends(entry):
+    with pytest.raises(RecipeError, match=r"\[shift\] low and high are numbers"):
+        parse_space(f"[shift]\n{entry}", "space.toml")
 
 
 def test_differences_name_fields_and_values():

@@ -1,10 +1,14 @@
 """Training: it learns, it repeats itself, it survives being killed."""
 
+import io
 import os
+import pickle
+import resource
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from lightning.pytorch.callbacks import Callback
 from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
-from hubblefork.errors import BusyError, CatalogueError, RunError
+from hubblefork.errors import BusyError, CatalogueError, DiskError, RunError
 from hubblefork.io import alone_in
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import recipe_text
@@ -188,7 +192,33 @@ DAMAGES = {
     "cut short": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
     "no checkpoint": lambda data: b"not a checkpoint" * 99,
+    "a zip of something else": lambda data: zip_of("readme.txt", b"hello"),
+    "a pickle that calls": lambda data: pickle.dumps(Calls()),
+    "a zip with a pickle that calls": lambda data: zip_of("archive/data.pkl", pickle.dumps(Calls())),
+    "tensors of something else": lambda data: saved({"state_dict": {"layer": torch.zeros(3)}}),
+    "no dictionary": lambda data: saved(torch.zeros(3)),
 }
+CALLED = []
+
+
+class Calls:
+    """Unpickling it notes that it was unpickled."""
+
+    def __reduce__(self):
+        return CALLED.append, (1,)
+
+
+def zip_of(name, content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def saved(thing):
+    file = io.BytesIO()
+    torch.save(thing, file)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -201,6 +231,25 @@ def test_a_damaged_checkpoint_is_said_and_the_epoch_before_continues(data, quick
     assert metrics(run) == metrics(train(data, recipe, tmp_path / "whole", device="cpu"))
     assert "last.ckpt is damaged: training went on from the epoch before" in RunFolder(run).notes()["remarks"]
     assert last.exists() and not previous.exists()
+    assert not CALLED
+
+
+def test_a_full_disk_ends_a_training_in_one_line_and_it_goes_on_later(data, quick, tmp_path):
+    recipe = replace(quick, epochs=2, steps_per_epoch=1, precision="32")
+    whole = train(data, recipe, tmp_path / "whole", device="cpu")
+    largest = max(file.stat().st_size for file in whole.iterdir())
+    refused, run, limits = set(), tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (20, 3000, largest // 10, largest - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        try:
+            with pytest.raises(DiskError, match="could not be written") as caught:
+                train(data, recipe, run, device="cpu")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        refused.add(Path(str(caught.value).partition(":")[0]).name)
+        assert not [path for path in run.iterdir() if "partial" in path.name]
+    assert refused >= {"split.toml", "tree.toml", "weights.safetensors", "last.ckpt"}
+    assert metrics(train(data, recipe, run, device="cpu")) == metrics(whole)
 
 
 def test_without_a_sound_checkpoint_the_remedy_is_said(data, quick, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hubblefork.data.folders import RunFolder
@@ -62,6 +63,24 @@ def test_weights_that_are_no_numbers_are_refused(tree, quick, tmp_path, value):
     write_weights(tmp_path, network, quick, tree, epoch=0)
     with pytest.raises(RunError, match=r"1 of its tensors hold NaN or infinity, the first is features"):
         load_weights(tmp_path)
+
+
+@pytest.mark.parametrize("epoch", [None, "", "-1", "1.5", "²", "9" * 5000])
+def test_a_header_with_another_epoch_is_refused(tree, quick, tmp_path, epoch):
+    write_weights(tmp_path, VoteFractions(quick, tree), quick, tree, epoch=0)
+    path = tmp_path / "weights.safetensors"
+    with safe_open(path, framework="pt") as file:
+        header = {key: value for key, value in file.metadata().items() if key != "epoch"}
+    save_file(load_file(path), path, metadata={**header, **({} if epoch is None else {"epoch": epoch})})
+    with pytest.raises(RunError, match="which is no number of an epoch"):
+        load_weights(path)
+
+
+def test_a_header_that_asks_for_all_memory_is_refused(tree, quick, tmp_path):
+    header = override(quick, ["architecture=vgg7", "hidden_layers=2", "hidden_units=2000000000"])
+    save_weights(tmp_path / "large.safetensors", {}, header, tree, epoch=0)
+    with pytest.raises(RunError, match=r"do not fit the network of their recipe: .*allocate"):
+        load_weights(tmp_path / "large.safetensors")
 
 
 def test_a_folder_without_a_run_says_what_to_do(tmp_path):

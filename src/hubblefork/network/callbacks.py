@@ -11,6 +11,7 @@ import random
 import shutil
 import time
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -112,30 +113,54 @@ def _link_or_copy(path: Path, second: Path) -> None:
         shutil.copyfile(path, second)
 
 
-def sound_checkpoint(run: RunFolder) -> tuple[Path | None, str]:
-    """Return the checkpoint to continue from, None for a new run; and what has to be said of damaged ones.
+@dataclass(frozen=True)
+class Resumed:
+    """The checkpoint from which a training continues (None: a new training), its step, and what to remark."""
 
-    A checkpoint is a zip file of tensors: the check sums of all its members are compared. Raises RunError
-    where checkpoints are there and all are damaged.
+    checkpoint: Path | None = None
+    step: int = 0
+    remark: str = ""
+
+
+def sound_checkpoint(run: RunFolder, module: lightning.LightningModule) -> Resumed:
+    """Return the checkpoint from which the training of a module continues: the last sound one.
+
+    Raises RunError where checkpoints are there and none of them is sound.
     """
     written = [path for path in run.checkpoints if path.exists()]
-    sound = next((path for path in written if _is_sound(path)), None)
-    if written and sound is None:
+    for path in written:
+        step = _step(path, module)
+        if step is not None:
+            damaged = path != written[0]
+            remark = (
+                f"{written[0].name} is damaged: training went on from the epoch before" if damaged else ""
+            )
+            return Resumed(path, step, remark)
+    if written:
         raise RunError(
             f"{written[0]}: the checkpoint is damaged, and no sound one of an earlier epoch is beside it; "
             f"remove {run} and train again, or choose another --out"
         )
-    damaged = sound is not None and sound != written[0]
-    remark = f"{written[0].name} is damaged: training went on from the epoch before" if damaged else ""
-    return sound, remark
+    return Resumed()
 
 
-def _is_sound(path: Path) -> bool:
+def _step(path: Path, module: lightning.LightningModule) -> int | None:
+    """Return the training step of a checkpoint; None for a file that is damaged or of another network.
+
+    A checkpoint is a zip file of tensors, each with a check sum, which PyTorch does not compare.
+    No pickle is read but that of tensors and numbers.
+    """
     try:
         with zipfile.ZipFile(path) as members:
-            return members.testzip() is None
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, EOFError):
-        return False
+            if members.testzip() is not None:
+                return None
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        shapes = {name: tensor.shape for name, tensor in state["state_dict"].items()}
+        same = shapes == {name: tensor.shape for name, tensor in module.state_dict().items()}
+        whole = state.keys() >= {"epoch", "optimizer_states", "lr_schedulers", "callbacks", "loops"}
+        return int(state["global_step"]) if same and whole else None
+    except Exception:  # whatever bytes make of zipfile and torch.load
+        return None
 
 
 class EpochLog(StatefulCallback):

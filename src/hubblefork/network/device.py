@@ -34,7 +34,7 @@ def device_of(name: str = "") -> torch.device:
             f'there is no device "{name}" here: this computer and its PyTorch have {", ".join(there)}; '
             "without --device the fastest is taken"
         )
-    return device
+    return torch.device("cpu") if device.type == "cpu" else device
 
 
 def _count(kind: str) -> int:
@@ -55,9 +55,10 @@ def wait_for(device: torch.device) -> None:
 class Hardware:
     """Where a training runs, which the recipe does not decide.
 
-    `device`: "cpu", "cuda" or "mps"; empty chooses. `devices` on each of `nodes` share every batch, started
-    by torchrun or SLURM (or, on one node, by Lightning). `memory`: how many bytes of stamps may lie in it.
-    Raises RunError for a device that is not there, and for fewer than one device or node.
+    `device`: "cpu", "cuda", "cuda:1" or "mps"; empty chooses. `devices` on each of `nodes` share every batch,
+    started by torchrun or SLURM (or, on one node, by Lightning); on a CPU they are processes. `memory`: how
+    many bytes of stamps may lie in it. Raises RunError for devices that are not there, and for fewer than one
+    device or node.
     """
 
     device: str = ""
@@ -66,9 +67,12 @@ class Hardware:
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        device_of(self.device)
+        where = self.where
         if self.devices < 1 or self.nodes < 1:
             raise RunError(f"{self.devices} devices on {self.nodes} nodes: at least 1 of each")
+        there = 1 if where.index is not None else _count(where.type)
+        if where.type != "cpu" and self.devices > there:
+            raise RunError(f'{self.devices} devices "{where}" on each node, but there are {there}')
 
     @property
     def where(self) -> torch.device:

@@ -7,9 +7,11 @@ its file. `key=value` overrides a field. An error names every problem at once.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -55,8 +57,16 @@ OLD_NAMES = {  # of fields, in recipes and weights that earlier versions wrote
     "zoom_chance": "zoom_probability",
 }
 
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+
+def _utf8(text: str) -> str:
+    if text != text.encode("utf-8", "replace").decode("utf-8"):
+        raise ValueError(f"{text!r} is no UTF-8 text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_utf8)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+NotNegative = Annotated[int, Field(ge=0, lt=2**31)]
 NotNegativeFloat = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
@@ -86,10 +96,10 @@ class Recipe:
     `postprocess`). `precision` "auto" is the fastest one of the device. `compile` uses torch.compile.
     """
 
-    name: str
-    description: str
-    architecture: Annotated[str, AfterValidator(known_architecture)]
-    pretrained: str = ""
+    name: Text
+    description: Text
+    architecture: Annotated[Text, AfterValidator(known_architecture)]
+    pretrained: Text = ""
     head: Literal["sigmoid", "lab", "tree", "dieleman"] = "sigmoid"
     crop: Positive = 212
     stamp_size: Positive = 64
@@ -106,7 +116,7 @@ class Recipe:
     flip: Probability = 0.0
     shift: NotNegativeFloat = 0.0
     shift_probability: Probability = 1.0
-    zoom: Annotated[float, Field(ge=1)] = 1.0
+    zoom: Annotated[float, Field(ge=1, le=100)] = 1.0
     zoom_probability: Probability = 1.0
     batch_size: Positive = 128
     epochs: Positive = 100
@@ -147,6 +157,8 @@ class Recipe:
         problems = option_errors(self.architecture, self.options, adapters=self.adapter_rank > 0)
         if self.input_size > self.stamp_size:
             problems.append(f"input_size = {self.input_size}, at most stamp_size = {self.stamp_size}")
+        if self.shift > self.stamp_size:
+            problems.append(f"shift = {self.shift}, at most stamp_size = {self.stamp_size}")
         if self.warmup_epochs and self.schedule == "plateau":
             problems.append(
                 f"warmup_epochs = {self.warmup_epochs}, but the schedule plateau has no warmup; "
@@ -202,16 +214,31 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(text: str, origin: str) -> Recipe:
     """Build a recipe from TOML, also of earlier versions. Raises RecipeError that names the origin."""
     try:
-        entries = tomllib.loads(text)
-        return Recipe(**with_new_names(entries))
+        return Recipe(**_entries(text))
     except RecipeError as error:
         raise RecipeError(f"{origin}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{origin}: not a recipe: {error}") from error
+
+
+def _entries(text: str) -> dict[str, Any]:
+    """Return the entries of TOML by present names. Raises RecipeError, also for what Python cannot hold."""
+    try:
+        return with_new_names(tomllib.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"not readable as TOML: {error}") from error
 
 
 def with_new_names(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries with the field names of earlier versions replaced by today's."""
+    """Return the entries with the field names of earlier versions replaced by today's.
+
+    Raises RecipeError for a field that is there under both names.
+    """
+    twice = [
+        f"{old} and {new} are one field: give {new}"
+        for old, new in OLD_NAMES.items()
+        if {old, new} <= {*entries}
+    ]
+    if twice:
+        raise RecipeError("; ".join(twice))
     return {OLD_NAMES.get(key, key): value for key, value in entries.items()}
 
 
@@ -299,15 +326,15 @@ def load_space(recipe: Recipe, path: Path | None = None) -> tuple[SearchRange, .
 def parse_space(text: str, origin: str) -> tuple[SearchRange, ...]:
     """Read a search space from TOML. Raises RecipeError, all problems at once."""
     try:
-        entries = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{origin}: not a search space: {error}") from error
+        entries = _entries(text)
+    except RecipeError as error:
+        raise RecipeError(f"{origin}: {error}") from error
     problems = [problem for key, entry in entries.items() for problem in _entry_problems(key, entry)]
     if problems or not entries:
         raise RecipeError(f"{origin}: " + ("; ".join(problems) or "there is no field in it to search"))
     return tuple(
         SearchRange(key, **{**entry, "choices": tuple(entry.get("choices", ()))})
-        for key, entry in with_new_names(entries).items()
+        for key, entry in entries.items()
     )
 
 
@@ -320,8 +347,10 @@ def _entry_problems(key: str, entry: Any) -> list[str]:
             [] if valid else [f"[{key}] choices is a list of at least one value, without low, high and log"]
         )
     low, high = entry.get("low"), entry.get("high")
-    if not (isinstance(low, int | float) and isinstance(high, int | float)):
+    if not all(type(bound) in (int, float) and math.isfinite(bound) for bound in (low, high)):
         return [f"[{key}] low and high are numbers: {low!r}, {high!r}"]
+    if type(entry.get("log", False)) is not bool:
+        return [f"[{key}] log is true or false: {entry['log']!r}"]
     if not low < high or (entry.get("log") and not low > 0):
         return [f"[{key}] low = {low}, high = {high}: low is below high, and above 0 with log"]
     return []
@@ -358,10 +387,11 @@ def _value(text: str, current: Any) -> Any:
     """Return a setting's text as TOML reads it; as text where the field holds text now."""
     if isinstance(current, str):
         return text.strip('"')
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    with suppress(RecipeError):
+        entries = _entries(f"value = {text}")
+        if len(entries) == 1:
+            return entries["value"]
+    return text
 
 
 def _problem(detail: Mapping[str, Any]) -> str:
@@ -376,4 +406,12 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return str(detail["ctx"]["error"])
     message = str(detail["msg"]).replace("Input ", "")
     choices = re.findall(r"'([^']+)'", detail["ctx"]["expected"]) if kind == "literal_error" else []
-    return f"{key} = {value!r} {message}{did_you_mean(str(value), choices)}"
+    return f"{key} = {_short(value)} {message}{did_you_mean(str(value), choices)}"
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:60]}…"

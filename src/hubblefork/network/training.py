@@ -98,26 +98,26 @@ def _train(
     progress: Progress,
 ) -> None:
     recipe, hardware, where, out = galaxies.recipe, galaxies.hardware, galaxies.hardware.where, run.path
-    checkpoint, damaged = sound_checkpoint(run)
     lightning.seed_everything(recipe.seed, workers=False, verbose=False)
     steps = recipe.epochs * galaxies.steps
     module = VoteFractionsModule(recipe, galaxies.tree, steps=steps)
+    resumed = sound_checkpoint(run, module)
     if is_first():
-        start = load_start(module.network, recipe.pretrained, weights) if checkpoint is None else ""
+        new = resumed.checkpoint is None
+        start = load_start(module.network, recipe.pretrained, weights) if new else ""
         prepare(galaxies.data, recipe.stamps, progress=progress)
-        if checkpoint is None:
+        if new:
             _begin(run, module.network, galaxies, start)
     remark = compiled(module.network, recipe.input_size, where) if recipe.compile else ""
     if is_first():
-        run.add_remarks([damaged, remark, precision_of(recipe.precision, where).remark])
-    done, total = run.metrics(), None if recipe.max_minutes else steps
-    with progress(f"training {recipe.name}", total, int(done[-1]["step"]) if done else 0) as advance:
+        run.add_remarks([resumed.remark, remark, precision_of(recipe.precision, where).remark])
+    with progress(f"training {recipe.name}", None if recipe.max_minutes else steps, resumed.step) as advance:
         average = [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
         every = [EpochLog(out), BestWeights(out, recipe, galaxies.tree), LowerOnPlateau(recipe)]
         every += [Deadline(recipe), LambdaCallback(on_train_batch_end=lambda *_: advance(1)), *average]
         every += [*callbacks, Generators(where), Checkpoints(out)]
         with _quiet():
-            _fit(_trainer(recipe, hardware, every), module, galaxies, checkpoint)
+            _fit(_trainer(recipe, hardware, every), module, galaxies, resumed.checkpoint)
     if is_first():
         centred = centre_weights(out, galaxies) if recipe.fit_offsets else {}
         run.finish(MODES[recipe.monitor], recipe.monitor, **centred)

@@ -19,7 +19,7 @@ from torch import Tensor
 from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
 from hubblefork.errors import DownloadError, RunError
-from hubblefork.io import replacing
+from hubblefork.io import disk_error, replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
 from hubblefork.network.architectures.encoder import HUB, Encoder
 from hubblefork.network.model import VoteFractions
@@ -72,18 +72,23 @@ def load_weights(source: Path) -> Weights:
     tree = parse_tree(questions, origin=str(path)) if questions else load_tree(header["tree"])
     if "base" in header:
         tensors |= _opened_base(path, header["base"])
-    network = VoteFractions(recipe, tree)
+    epoch = header.get("epoch", "")
+    if not (epoch.isascii() and epoch.isdecimal() and len(epoch) < 10):
+        raise RunError(f'{path}: its header says epoch = "{epoch[:60]}", which is no number of an epoch')
     try:
+        network = VoteFractions(recipe, tree)
         network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise RunError(f"{path}: these weights do not fit the network of their recipe: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        raise RunError(
+            f"{path}: these weights do not fit the network of their recipe: {_shortened(error)}"
+        ) from error
     broken = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
     if broken:
         raise RunError(
             f"{path}: {len(broken)} of its tensors hold NaN or infinity, the first is {broken[0]}: "
             "train again, with a lower learning rate if the training diverged"
         )
-    return Weights(network.eval(), recipe, tree, int(header["epoch"]), digest_of(path))
+    return Weights(network.eval(), recipe, tree, int(epoch), digest_of(path))
 
 
 def read_recipe(run: Path) -> Recipe:
@@ -187,7 +192,10 @@ def _write_base(path: Path, tensors: Mapping[str, Tensor]) -> str:
 def _save(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(whole, temporary, metadata=header)
+        try:
+            save_file(whole, temporary, metadata=header)
+        except SafetensorError as error:  # it wraps the disk's refusal in text
+            raise disk_error(path, OSError(_shortened(error))) from error
 
 
 # Starting weights
@@ -254,7 +262,7 @@ def copy_layers(network: VoteFractions, weights: Weights) -> bool:
     except RuntimeError as error:
         name = weights.recipe.name
         raise RunError(
-            f"the layers of {name} do not fit the network that should begin with them: {error}"
+            f"the layers of {name} do not fit the network that should begin with them: {_shortened(error)}"
         ) from error
     return whole
 
@@ -293,6 +301,10 @@ def _loaded(encoder: Encoder, path: Path, name: str) -> str:
     for key, tensor in own.items():
         tensor.copy_(tensors[key])
     return f"{name} {_short_digest(path)}"
+
+
+def _shortened(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _short_digest(path: Path) -> str:
