@@ -62,6 +62,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def relative(path: Path, folder: Path) -> str:
+    """Return a path as it is seen from a folder, so that both can be moved together."""
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def placed(place: str, now: Path, then: str) -> Path:
+    """Return what lay at `place` as seen from a folder that was `then` and is `now`.
+
+    What lies there now goes before what lay there then; an absolute path stays.
+    """
+    folders = [now, *([Path(then)] if then else [])]
+    places = [Path(os.path.normpath(folder / place)) for folder in folders]
+    return next((path for path in places if path.exists()), places[-1])
+
+
 class Fields(dict[str, Any]):
     """A table of a file that was read; a field that it lacks raises `error`, which names file and remedy."""
 

@@ -47,7 +47,13 @@ SAME_GALAXIES = Unavailable(
 
 
 def evaluate(
-    run: str | PathLike[str], part: str = "", *, views: int = 1, device: str = "", progress: Progress = silent
+    run: str | PathLike[str],
+    part: str = "",
+    *,
+    data: str | PathLike[str] | None = None,
+    views: int = 1,
+    device: str = "",
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Judge a run on one part of its split; return what `evaluation.json` holds.
 
@@ -59,9 +65,11 @@ def evaluate(
     `part` is "test" or "validation"; empty takes test, or validation when the split has no test
     galaxies (validation chose the weights, so its numbers flatter). Raises CatalogueError for
     another part or an empty one, RunError for a folder that holds no run, BusyError if another
-    process evaluates it.
+    process evaluates it. `data` says where the run's data folder is now, if it was moved alone.
     """
     folder = RunFolder(run)
+    if data is not None:
+        folder.find_data(DataFolder(data))
     part = _part(folder.path, folder.split(), part)
     weights_file(folder.path)
     with alone_in(folder.predictions(part).parent, "evaluating this run"):

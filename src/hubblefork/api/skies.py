@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, matched, read_catalogue
-from hubblefork.data.folders import DataFolder
+from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest as read_inputs
 from hubblefork.data.split import SPLITS, Split, write_split
 from hubblefork.errors import CatalogueError
@@ -97,14 +97,19 @@ def mock_sky(
     return Path(folder)
 
 
-def report(run: Place, *, predictions: Place | None = None, progress: Progress = silent) -> Path:
+def report(
+    run: Place, *, predictions: Place | None = None, data: Place | None = None, progress: Progress = silent
+) -> Path:
     """Write one HTML page about a run, and about a catalogue of predictions; return its path.
 
-    Raises RunError for a folder that holds no run, DiskError.
+    `data` says where the run's data folder is now, if it was moved alone. Raises RunError for a folder that
+    holds no run, DiskError.
 
     >>> hf.report("runs/a").name
     'index.html'
     """
+    if data is not None:
+        RunFolder(run).find_data(DataFolder(data))
     extra = None if predictions is None else Path(predictions)
     return write_report(Path(run), predictions=extra, progress=progress)
 

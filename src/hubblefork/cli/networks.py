@@ -13,6 +13,7 @@ from hubblefork.cli.terminal import (
     LEARN,
     USE,
     Data,
+    DataNow,
     Device,
     Memory,
     Missing,
@@ -268,6 +269,7 @@ def evaluate(
         typer.Option(help="Score how unlike the training galaxies these images are (an archive or folder)."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The catalogue of the scores of --shift.")] = None,
+    data: DataNow = None,
     device: Device = "",
 ) -> None:
     """Measure RMSE, agreement and coverage on galaxies outside the training set, beside the baselines.
@@ -281,17 +283,17 @@ def evaluate(
     if (shift is None) != (out is None):
         raise typer.BadParameter("--shift and --out go together: images, and the catalogue of their scores")
     if shift is not None and out is not None:
-        _shift(run, shift, out, device)
+        _shift(run, shift, out, data, device)
     elif baselines:
-        show(totals_table(judging.evaluate_baselines(run, part)))
+        show(totals_table(judging.evaluate_baselines(data or run, part)))
     else:
-        show(*evaluation_tables(hf.evaluate(run, part, views=views, device=device, progress=bar)))
+        show(*evaluation_tables(hf.evaluate(run, part, data=data, views=views, device=device, progress=bar)))
 
 
-def _shift(run: Path, images: Path, out: Path, device: str) -> None:
+def _shift(run: Path, images: Path, out: Path, data: Path | None, device: str) -> None:
     from hubblefork.studies.shift import judge_survey
 
-    test = judge_survey(run, images, out, device=device, progress=bar)
+    test = judge_survey(run, images, out, data=data, device=device, progress=bar)
     typer.echo(
         f"{out}: {test.galaxies} galaxies against {test.held_out} held-out galaxies of the training survey: "
         f"Kolmogorov–Smirnov distance {test.distance:.3f}, p = {test.p_value:.2g}; "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hubblefork.cli.study import study
-from hubblefork.cli.terminal import TELL, Run, bar, show
+from hubblefork.cli.terminal import TELL, DataNow, Run, bar, show
 
 if TYPE_CHECKING:
     from hubblefork.errors import ExtraMissing
@@ -25,6 +25,7 @@ app.add_typer(info, name="info", rich_help_panel=TELL)
 def report(
     run: Run,
     predictions: Annotated[Path | None, typer.Option(help="A catalogue of predictions to add.")] = None,
+    data: DataNow = None,
 ) -> None:
     """Write one HTML page about a run: data, training, errors, prototypes, mergers.
 
@@ -32,7 +33,7 @@ def report(
     """
     from hubblefork.api.skies import report as write_report
 
-    typer.echo(write_report(run, predictions=predictions, progress=bar))
+    typer.echo(write_report(run, predictions=predictions, data=data, progress=bar))
 
 
 @app.command(rich_help_panel=TELL)

@@ -41,6 +41,9 @@ JudgeOn = Annotated[
 Missing = Annotated[
     list[float] | None, typer.Option(help="A number that stands for a missing value: -99. May be repeated.")
 ]
+DataNow = Annotated[
+    Path | None, typer.Option("--data", help="Where the run's data folder is now, if it was moved.")
+]
 OnlyReport = Annotated[
     bool, typer.Option("--only-report", help="Train nothing. Write the page from what is there.")
 ]

@@ -8,7 +8,7 @@ float and never squeezed. `data.columns` has the rules of ids and fractions.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -34,9 +34,10 @@ from hubblefork.data.columns import (
 from hubblefork.data.tables import WRITERS, read_rows
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError
-from hubblefork.io import replacing
+from hubblefork.io import placed, relative, replacing
 from hubblefork.zoo import DecisionTree
 
+SOURCE, FOLDER = "source", "folder"
 IMAGES = "images"
 """The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
 
@@ -55,7 +56,7 @@ def read_catalogue(
         more = f"; so it is in {len(rows.ragged)} lines" if len(rows.ragged) > 1 else ""
         raise CatalogueError(f"{path}: line {line}: {len(cells)} cells under {len(rows.names)} columns{more}")
     with naming(path):
-        return without(_with_ids(rows), missing)
+        return _placed(without(_with_ids(rows), missing), path)
 
 
 @contextmanager
@@ -72,9 +73,42 @@ def naming(path: Path | None) -> Iterator[None]:
 def read_head(path: Path) -> pa.Table:
     """Read a catalogue's columns and metadata without a row, of Parquet at once. Raises CatalogueError."""
     try:
-        return pa.parquet.read_schema(path).empty_table()
+        return _placed(pa.parquet.read_schema(path).empty_table(), path)
     except (pa.ArrowException, OSError):
         return read_catalogue(path).slice(length=0)
+
+
+def portable(table: pa.Table, path: Path) -> pa.Table:
+    """Return a catalogue to write to `path` whose run and sources of images are named as seen from there.
+
+    `read_catalogue` finds them again where both were moved together, and where only one was.
+    """
+    folder, run = path.parent, metadata_of(table).get("run", "")
+    notes = {"run": relative(Path(run), folder)} if run and Path(run).exists() else {}
+    if SOURCE in table.column_names:
+        table = _with_sources(table, lambda source: relative(Path(source), folder))
+        notes |= {FOLDER: ""}
+    return with_metadata(table, {**notes, FOLDER: str(folder.resolve())}) if notes else table
+
+
+def _placed(table: pa.Table, path: Path) -> pa.Table:
+    """Return a catalogue that was read from `path` with its run and its sources where they are now."""
+    metadata = metadata_of(table)
+    if FOLDER not in metadata:
+        return table
+    then = metadata.pop(FOLDER)
+    if SOURCE in table.column_names:
+        table = _with_sources(table, lambda source: str(placed(source, path.parent, then)))
+    if "run" in metadata:
+        metadata["run"] = str(placed(metadata["run"], path.parent, then))
+    return table.replace_schema_metadata(metadata)
+
+
+def _with_sources(table: pa.Table, moved: Callable[[str], str]) -> pa.Table:
+    sources = table.column(SOURCE).to_pylist()
+    place = {source: source and moved(source) for source in dict.fromkeys(sources)}
+    column = pa.array([place[source] for source in sources], pa.string())
+    return table.set_column(table.column_names.index(SOURCE), SOURCE, column)
 
 
 def _with_ids(rows: Rows) -> pa.Table:
@@ -119,7 +153,7 @@ def write_catalogue(table: pa.Table, path: Path) -> None:
     CSV keeps no metadata; FITS and VOTable hold missing text as empty text, and no missing
     truth values. Raises CatalogueError for what the format cannot hold, DiskError.
     """
-    write = WRITERS[check_format(path)]
+    write, table = WRITERS[check_format(path)], portable(table, path)
     try:
         with replacing(path) as temporary:
             write(table, metadata_of(table), temporary)
@@ -140,7 +174,7 @@ def write_pieces(pieces: Iterator[pa.Table], path: Path) -> None:
     if check_format(path) not in writers:
         write_catalogue(pa.concat_tables(pieces), path)
         return
-    first = next(pieces)
+    first = portable(next(pieces), path)
     try:
         with replacing(path) as temporary, writers[check_format(path)](temporary, first.schema) as writer:
             for piece in chain([first], pieces):

@@ -7,11 +7,10 @@ its predictions of the validation and test galaxies are joined with their votes 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-import json
 import os
 import platform
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from hubblefork import __version__
 from hubblefork.data.catalogue import (
     ID,
+    IMAGES,
     fractions,
     galaxy_ids,
     ids_among,
@@ -42,11 +42,17 @@ from hubblefork.data.inputs import Reject, read_rejects
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.io import write_text
+from hubblefork.io import Fields, placed, read_json, read_toml, relative, write_text
 from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names, write_tree
 from hubblefork.zoo.tree import DEFAULT
 
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **{"data": str, "folder": str, "catalogue": str, "finished": bool, "remarks": list, "recipe": str},
+    **{"galaxies": dict, "parameters": dict, "best": dict, "epochs": int, "best_epoch": int, "start": str},
+    **{"training_seconds": (int, float), "galaxies_per_second": (int, float)},
+}
+"""The types of entries of `run.toml`."""
 VIEWING = "2"
 """How galaxies are seen at prediction (`network.augment.even_views`); any other number is made anew."""
 
@@ -123,7 +129,23 @@ class DataFolder(Folder):
 
     def catalogue(self, only: Sequence[str] | None = None) -> pa.Table:
         """Read the catalogue; with `only`, the ids and these columns. Raises CatalogueError."""
+        if not self.exists():
+            raise CatalogueError(
+                f"{self.catalogue_file}: there is no such catalogue. If the data folder was moved, say where "
+                f"it is now with --data FOLDER; else make it with `{self.ingest_command}`"
+            )
         return read_catalogue(self.catalogue_file, only)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of ids, labels and images, wherever they are. Raises CatalogueError."""
+        table = self.catalogue()
+        digest = hashlib.sha256("\n".join(map(str, galaxy_ids(table).tolist())).encode())
+        digest.update(metadata_of(table).get(IMAGES, "").encode())
+        for field in table.schema:
+            if pa.types.is_floating(field.type):
+                values = table.column(field.name).cast(pa.float64()).to_numpy()
+                digest.update(field.name.encode() + np.where(np.isnan(values), np.nan, values).tobytes())
+        return digest.hexdigest()
 
     @property
     def rejects_file(self) -> Path:
@@ -169,7 +191,7 @@ class RunFolder(Folder):
         write_text(self.recipe_file, recipe)
         versions = {"hubblefork": __version__, "python": platform.python_version()}
         versions |= {name: metadata.version(name) for name in PACKAGES}
-        entries = {"data": str(data.path.resolve()), **notes, "versions": versions}
+        entries = {**self._place(data), **notes, "versions": versions}
         self._write_notes({"finished": False, **entries})
 
     def finish(self, mode: str, monitor: str, **notes: float) -> None:
@@ -186,15 +208,12 @@ class RunFolder(Folder):
             galaxies_per_second=float(np.median([row["galaxies_per_second"] for row in rows])),
         )
 
-    def notes(self) -> dict[str, Any]:
+    def notes(self) -> Fields:
         """Read `run.toml`: what is known of the training. Raises RunError."""
-        try:
-            return tomllib.loads((self.path / "run.toml").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self.path} is not the folder of a run: run.toml cannot be read: {error}; "
-                "train one with `hubblefork train`"
-            ) from error
+        remedy = "copy it anew, or train again with `hubblefork train`"
+        notes = read_toml(self.path / "run.toml", RunError, remedy)
+        notes.check(KINDS)
+        return notes
 
     def update_notes(self, **entries: Any) -> None:
         """Add entries to `run.toml`. Raises RunError, DiskError."""
@@ -216,8 +235,44 @@ class RunFolder(Folder):
 
     @property
     def data(self) -> DataFolder:
-        """The data folder that the run was trained on. Raises RunError where `run.toml` cannot be read."""
-        return DataFolder(Path(str(self.notes().get("data", ""))))
+        """The data folder that the run was trained on. Raises RunError where `run.toml` cannot be read.
+
+        It is sought as seen from the run, then where it lay; elsewhere only the same catalogue is taken.
+        """
+        notes = self.notes()
+        place, then = notes["data"], notes.get("folder", "")
+        noted = placed(place, Path(then or self.path), then)
+        data = DataFolder(placed(place, self.path, then))
+        same = data.path.resolve() == noted.resolve() or self._is_same(data)
+        return data if same else DataFolder(noted)
+
+    def _place(self, data: DataFolder) -> dict[str, str]:
+        """Return what `run.toml` says of the place and the content of the data."""
+        place = {"data": relative(data.path, self.path), "folder": str(self.path.resolve())}
+        return place | ({"catalogue": data.digest()} if data.exists() else {})
+
+    def _is_same(self, data: DataFolder) -> bool:
+        """Whether a folder has the catalogue that the run was trained on, as far as the run knows it."""
+        known = self.notes().get("catalogue", "")
+        return data.exists() and known in ("", data.digest())
+
+    def is_trained_on(self, data: DataFolder) -> bool:
+        """Whether a folder holds the data of the run, which then lie there or have been moved there."""
+        before = self.data
+        return before.path.resolve() == data.path.resolve() or (
+            self._is_same(data) and ("catalogue" in self.notes() or not before.exists())
+        )
+
+    def find_data(self, data: DataFolder) -> None:
+        """Note that the data of the run are in this folder now. Raises RunError for other data, DiskError."""
+        if data.path.resolve() == self.data.path.resolve():
+            return
+        if not self._is_same(data):
+            raise RunError(
+                f"{data}: not the data of {self.path}, whose catalogue.parquet is another one; "
+                f"it was in {self.data}"
+            )
+        self.update_notes(**self._place(data))
 
     @property
     def recipe_file(self) -> Path:
@@ -234,12 +289,19 @@ class RunFolder(Folder):
             ) from error
 
     def metrics(self) -> list[dict[str, float]]:
-        """Read `metrics.csv`, one row an epoch; none before the first epoch has ended."""
+        """Read `metrics.csv`, one row an epoch; none before the first epoch has ended. Raises RunError."""
         path = self.metrics_file
         if not path.exists():
             return []
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        remedy, rows = "copy it anew, or train again with `hubblefork train`", list[dict[str, float]]()
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    numbers = {key: float(value) for key, value in row.items()}
+                    rows.append(Fields(numbers, path, RunError, remedy))
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            raise RunError(f"{path} cannot be read: row {len(rows) + 1}: {error}; {remedy}") from error
+        return rows
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write `metrics.csv`. Raises DiskError."""
@@ -271,13 +333,7 @@ class RunFolder(Folder):
 
     def evaluation(self) -> dict[str, Any]:
         """Read `evaluation.json`. Raises RunError."""
-        path = self.evaluation_file
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{path}: no readable evaluation: {error}; run `{self.evaluate_command()}` first"
-            ) from error
+        return read_json(self.evaluation_file, RunError, f"run `{self.evaluate_command()}` first")
 
     def predictions(self, part: str, views: int = 1) -> Path:
         """Return the file of the predictions of a part, made from so many views of each galaxy."""
@@ -324,7 +380,7 @@ class RunFolder(Folder):
         trained = self.split().assign(galaxy_ids(predicted).tolist()) == TRAIN
         origin = f"{' and '.join(path.stem for path in paths)} galaxies of {self.path}"
         where = labels or data.catalogue_file
-        votes = read_catalogue(where, missing=missing)
+        votes = read_catalogue(labels, missing=missing) if labels else data.catalogue()
         return joined(predicted.filter(~trained), votes, tree, origin, where=where)
 
     def _predicted(self, path: Path, views: int, tree: DecisionTree) -> pa.Table:

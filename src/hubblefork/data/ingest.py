@@ -20,7 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from hubblefork.data.archives import SUFFIXES, MemberError, Source, galaxy_id_of, open_source
-from hubblefork.data.catalogue import ID, IMAGES, fractions, id_column, with_fractions, with_metadata
+from hubblefork.data.catalogue import (
+    ID,
+    IMAGES,
+    fractions,
+    id_column,
+    portable,
+    with_fractions,
+    with_metadata,
+)
 from hubblefork.data.images import Cutout, each, inspect
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
 from hubblefork.data.labels import REPEATED, Labels, check_names, read_labels
@@ -82,7 +90,7 @@ def ingest(
     if not gathering.members:
         raise _nothing_usable(chosen.sources, gathering.rejects)
     gathering.check_tables()
-    table = gathering.table(tree)
+    table = portable(gathering.table(tree), out / CATALOGUE)
     _write(table, gathering.rejects, tree, out)
     return _summary(table, gathering.rejects, chosen.ignored, tree)
 

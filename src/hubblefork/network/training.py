@@ -172,11 +172,10 @@ def _check_same_run(
     if not run.recipe_file.exists():
         return
     unlike = differences(recipe, parse_recipe(run.recipe_text(), origin=str(run.recipe_file)))
-    for name, asked, there in (
-        ("data", str(data.path.resolve()), run.notes()["data"]),
-        ("split", split, run.split()),
-    ):
-        unlike += [f"{name}: {asked}, not {there}"] if asked != there else []
+    if not run.is_trained_on(data):
+        unlike.append(f"data: {data.path.resolve()}, not {run.data}")
+    if split != (there := run.split()):
+        unlike.append(f"split: {split}, not {there}")
     if run.tree() != tree:
         unlike.append(f"tree: {tree.name}, not {run.tree().name}, or with other questions")
     if unlike:
@@ -184,6 +183,8 @@ def _check_same_run(
             f"{run} holds another run; asked for now, not then: {'; '.join(unlike)}. "
             "Choose another --out, or remove the folder."
         )
+    if is_first():
+        run.find_data(data)
 
 
 def _fit(

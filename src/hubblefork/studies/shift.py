@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, with_metadata, write_catalogue
+from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.io import Progress, silent
 from hubblefork.network.predict import features_of_images, features_of_part
@@ -42,12 +43,21 @@ def scores_of(
 
 
 def judge_survey(
-    run: Path, images: Path, out: Path, *, device: str = "", progress: Progress = silent
+    run: Path,
+    images: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    device: str = "",
+    progress: Progress = silent,
 ) -> Comparison:
     """Score every image of a survey, write `galaxy_id` and `score` to a catalogue, compare with held-out.
 
-    Raises RunError, ImageError, CatalogueError, DiskError.
+    `data` says where the run's data folder is now, if it was moved alone. Raises RunError, ImageError,
+    CatalogueError, DiskError.
     """
+    if data is not None:
+        RunFolder(run).find_data(DataFolder(data))
     against = reference(run, device=device, progress=progress)
     ids, scores = scores_of(images, against, device=device, progress=progress)
     table = pa.table({ID: pa.array(ids.tolist(), pa.string()), "score": scores})

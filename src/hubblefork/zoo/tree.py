@@ -13,7 +13,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
@@ -242,8 +242,12 @@ def parse_tree(text: str, origin: str) -> DecisionTree:
             Question(**{**question, "answers": tuple(Answer(**answer) for answer in question["answers"])})
             for question in data.pop("questions")
         )
+        texts = [data.get("name"), *chain.from_iterable(astuple(q)[:2] for q in questions)]
+        texts += [text for q in questions for a in q.answers for text in (a.name, a.text, a.column)]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("names, texts and columns are text")
         return DecisionTree(questions=questions, **data)
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise TreeError(f"{origin}: not a decision tree: {error}; see trees/galaxy_zoo_2.toml") from error
 
 
