@@ -15,7 +15,7 @@ from hubblefork.pages.page import Missing
     [
         (("rmse",), {"value": 0.1}, "rmse.interval_95: Field required"),
         (("rmse", "value"), "0.1", "rmse.value: Input should be a valid number, not '0.1'"),
-        (("rmse", "value"), float("nan"), "rmse.value: Input should be a finite number"),
+        (("rmse", "value"), float("nan"), "NaN is no number"),
         (("rmse", "interval_95"), [0.1], "rmse.interval_95: List should have at least 2 items"),
         (("galaxies",), -1, "galaxies: Input should be greater than or equal to 0"),
         (("part",), "train", "part: Input should be 'validation' or 'test'"),

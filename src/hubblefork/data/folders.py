@@ -47,12 +47,8 @@ from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names, write
 from hubblefork.zoo.tree import DEFAULT
 
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")
-KINDS: dict[str, type | tuple[type, ...]] = {
-    **{"data": str, "folder": str, "catalogue": str, "finished": bool, "remarks": list, "recipe": str},
-    **{"galaxies": dict, "parameters": dict, "best": dict, "epochs": int, "best_epoch": int, "start": str},
-    **{"training_seconds": (int, float), "galaxies_per_second": (int, float)},
-}
-"""The types of entries of `run.toml`."""
+KINDS = {"data": str, "folder": str, "catalogue": str, "finished": bool, "remarks": list, "best": dict}
+"""The types of the entries of `run.toml` that a run goes by."""
 VIEWING = "2"
 """How galaxies are seen at prediction (`network.augment.even_views`); any other number is made anew."""
 

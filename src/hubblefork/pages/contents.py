@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
-from hubblefork.data.folders import JudgedGalaxies, RunFolder, joined
+from hubblefork.data.folders import DataFolder, JudgedGalaxies, RunFolder, joined
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
@@ -41,7 +41,7 @@ class Contents:
             self.notes: Notes = checked(Notes, self.entries)
         except ValueError as error:
             raise RunError(f"{run}/run.toml: {error}; mend the entry or remove it") from error
-        self._train = f"hubblefork train {run.data} --recipe … --out {run}"
+        self._train = f"hubblefork train {self.notes.data or 'DATA'} --recipe … --out {run}"
 
     def optional(self, name: str) -> Any:
         """Return one of the properties, None where it is missing."""
@@ -49,6 +49,14 @@ class Contents:
             return getattr(self, name)
         except Missing:
             return None
+
+    @cached_property
+    def data(self) -> DataFolder:
+        """The data folder of the run."""
+        try:
+            return self.run.data
+        except RunError as error:
+            raise Missing(str(error), self._train) from error
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -98,7 +106,7 @@ class Contents:
     @cached_property
     def catalogue(self) -> pa.Table:
         """The catalogue of the data, with the columns of the tree."""
-        data = self.run.data
+        data = self.data
 
         def read() -> pa.Table:
             table = data.catalogue()
@@ -119,7 +127,7 @@ class Contents:
     @cached_property
     def colours(self) -> NDArray[np.float64] | None:
         """The colours of the images' centres, (galaxy, band); None where the catalogue has none."""
-        data, catalogue = self.run.data, self.catalogue
+        data, catalogue = self.data, self.catalogue
         return _read(data.catalogue_file, lambda: centre_colours(catalogue), data.ingest_command)
 
     @cached_property
@@ -130,7 +138,7 @@ class Contents:
     @cached_property
     def rejects(self) -> list[Reject]:
         """What ingest refused."""
-        data = self.run.data
+        data = self.data
         return _read(data.rejects_file, data.rejects, data.ingest_command)
 
     @cached_property
@@ -141,7 +149,7 @@ class Contents:
             raise Missing("Without a recipe it is not known which stamps the network saw.", self._train)
         try:
             spec = StampSpec(recipe.get("crop"), recipe.get("stamp_size"))
-            return self.run.data.stamps(spec).pixels
+            return self.data.stamps(spec).pixels
         except FAULTS as error:
             raise Missing(f"No galaxies are shown: {error}", self.run.evaluate_command()) from error
 

@@ -237,7 +237,7 @@ def _tree(page: Page, contents: Contents) -> None:
 def _again(page: Page, contents: Contents) -> dict[str, Any]:
     """Return the commands that make the run and its page again."""
     run, split = str(contents.run), contents.optional("split")
-    data, new = str(contents.run.data) if contents.notes.data else "data", f"{run}-again"
+    data, new = str(contents.data) if contents.notes.data else "data", f"{run}-again"
     given, sources = contents.predictions is not None, contents.sources or ["IMAGES"]
     commands = [["ingest", *sources, "--labels", "LABELS", "--out", data]]
     if split is not None:
