@@ -83,7 +83,12 @@ def test_a_run_of_another_recipe_is_refused(trained, data):
 
 def test_a_run_on_other_data_is_refused(trained, tree, tmp_path):
     with pytest.raises(RunError, match="data: "):
-        train(write_data_folder(tmp_path / "other", tree), read_recipe(trained), trained, device="cpu")
+        train(
+            write_data_folder(tmp_path / "other", tree, galaxies=40),
+            read_recipe(trained),
+            trained,
+            device="cpu",
+        )
 
 
 def test_a_split_without_validation_galaxies_is_refused(tree, quick, tmp_path):
