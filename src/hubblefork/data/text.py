@@ -126,7 +126,8 @@ def read_text(path: Path, opener: Opener, member: str, only: Collection[str] | N
         newlines_in_values=True,
         invalid_row_handler=skip,
     )
-    read = pa.csv.ReadOptions(column_names=names)
+    # A thread of Arrow may drop the handler after Python has ended, which aborts the process.
+    read = pa.csv.ReadOptions(column_names=names, use_threads=False)
     try:
         table = pa.csv.read_csv(io.BufferedReader(stream), read, parse, convert)
     except pa.ArrowInvalid as error:
