@@ -282,7 +282,7 @@ def coverage_of_intervals(scenarios: Mapping[str, Summaries]) -> Drawing:
             ]
             shown: dict[str, Any] = {
                 "title": title if nominal == 0.95 else "",
-                "ylabel": f"coverage of the {nominal:.0%} interval",
+                "ylabel": f"coverage of {nominal:.0%} intervals",
             }
             line = [(nominal, "")]
             panels.append(
@@ -291,7 +291,7 @@ def coverage_of_intervals(scenarios: Mapping[str, Summaries]) -> Drawing:
             least = min(row["realisations"] for row in summaries["count"])
             error = 2 * np.sqrt(nominal * (1 - nominal) / least)
             bands.append((nominal - error, min(1, nominal + error)))
-    figure = curves(panels, rows=2, size=(PAGE, 4.2))
+    figure = curves(panels, rows=2, size=(PAGE, 4.8))
     for axes, band in zip(figure.axes, bands, strict=True):
         axes.axhspan(*band, color=FAINT, alpha=0.7, zorder=0)
         axes.label_outer()

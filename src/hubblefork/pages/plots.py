@@ -16,9 +16,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from hubblefork.pages.style import FAINT, GREY, INK, PAGE, SERIES, SMALL, in_house_style, new_figure
+from hubblefork.pages.style import (
+    FAINT,
+    GREY,
+    INK,
+    PAGE,
+    SERIES,
+    SMALL,
+    in_house_style,
+    new_figure,
+    text_width,
+)
 
 MARKERS = 10  # along a curve, so that lines stay visible
+MOST = 8  # ticks of a logarithmic axis
+HANDLE = 0.6  # inches of a legend's entry beside its text
 POINTS: Mapping[str, Any] = {"linestyle": "none"}
 
 
@@ -218,11 +230,21 @@ def _lines_and_axes(axes: Axes, panel: Panel) -> None:
             set_limits(*limits)
 
 
+class FewTicks(LogLocator):
+    """Ticks of a logarithmic axis; only powers of ten where there would be more than `MOST`."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Return the places of the ticks between two ends."""
+        ticks = np.asarray(super().tick_values(vmin, vmax))
+        inside = (ticks >= vmin) & (ticks <= vmax)
+        return ticks if inside.sum() <= MOST else ticks[np.isclose(np.log10(ticks) % 1, 0)]
+
+
 def _set_ticks(axis: Any, ticks: Any, logarithmic: bool) -> None:
     if ticks == "integers":
         axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     elif ticks is not None and logarithmic and all(isinstance(tick, int) and tick < 10 for tick in ticks):
-        axis.set_major_locator(LogLocator(10, subs=ticks))
+        axis.set_major_locator(FewTicks(10, subs=ticks))
         axis.set_minor_locator(NullLocator())
     elif ticks is not None:
         axis.set_ticks(ticks, [short_number(tick) for tick in ticks])
@@ -231,10 +253,10 @@ def _set_ticks(axis: Any, ticks: Any, logarithmic: bool) -> None:
 
 def short_number(value: float, _: float = 0) -> str:
     """Return a number as a tick label: "0.05", "20 M" for 20,000,000."""
-    for unit, name in ((1e6, " M"), (1e3, " k")):
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= unit:
             return f"{value / unit:g}{name}"
-    return f"{value:g}"
+    return f"{value:g}".replace("-", "−")
 
 
 def legend_above(figure: Figure) -> None:
@@ -244,7 +266,8 @@ def legend_above(figure: Figure) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        columns = min(5, len(entries))
+        widest = max(text_width(label, SMALL) for label in entries) + HANDLE
+        columns = max(1, min(len(entries), int(figure.get_size_inches()[0] / widest)))
         figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 
