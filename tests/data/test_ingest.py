@@ -448,6 +448,14 @@ def test_when_no_image_can_be_used_the_error_counts_why(tmp_path, tree, out):
     )
 
 
+def test_where_labels_are_at_fault_their_row_is_named(tmp_path, out):
+    images = box(tmp_path / "x.zip", {"1.jpg": picture(0), "2.jpg": picture(1)})
+    table = tmp_path / "labels.csv"
+    table.write_text("galaxy_id,ring\n1,40%\n2,60%\n")
+    with pytest.raises(ImageError, match=r'labels\.csv: text in a number: line 2: ring is "40%"\. No image'):
+        ingest([images], out, labels=[table], tree=plain_columns(["ring"]))
+
+
 def test_nothing_is_lost(kaggle_box, tree, out):
     """Every image and every row of labels is in the catalogue or among the rejects."""
     images = {

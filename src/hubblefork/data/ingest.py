@@ -233,7 +233,9 @@ def _nothing_usable(sources: Sequence[Path], rejects: Sequence[Reject]) -> Image
     places = {str(source) for source in sources}
     refused = [reject for reject in rejects if reject.source in places]
     counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(r.reason for r in refused).items())
-    return ImageError(f"{refused[0]}. No image can be used ({counts}) and nothing was written")
+    labels = {reject.galaxy_id: reject for reject in rejects if reject.source not in places}
+    first = labels.get(refused[0].galaxy_id, refused[0])
+    return ImageError(f"{first}. No image can be used ({counts}) and nothing was written")
 
 
 def _write(table: pa.Table, rejects: Sequence[Reject], tree: DecisionTree, out: Path) -> None:
