@@ -74,7 +74,7 @@ def placed(place: str, now: Path, then: str) -> Path:
     """
     folders = [now, *([Path(then)] if then else [])]
     places = [Path(os.path.normpath(folder / place)) for folder in folders]
-    return next((path for path in places if path.exists()), places[-1])
+    return next((path for path in places if os.path.exists(path)), places[-1])
 
 
 class Fields(dict[str, Any]):

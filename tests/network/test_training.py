@@ -147,7 +147,7 @@ def test_the_average_is_what_is_judged_and_kept(data, quick, tmp_path):
 
 def rmse_of_validation(run):
     catalogue = read_catalogue(predict_part(run, "validation", device="cpu"))
-    table = read_catalogue(Path(RunFolder(run).notes()["data"]) / "catalogue.parquet")
+    table = RunFolder(run).data.catalogue()
     predicted, volunteers = matched(catalogue, table.filter(labelled(table, load_tree())))
     difference = fractions(predicted, load_tree()) - fractions(volunteers, load_tree())
     return float(np.sqrt(np.nanmean(difference**2)))

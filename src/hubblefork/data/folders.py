@@ -239,7 +239,10 @@ class RunFolder(Folder):
         place, then = notes["data"], notes.get("folder", "")
         noted = placed(place, Path(then or self.path), then)
         data = DataFolder(placed(place, self.path, then))
-        same = data.path.resolve() == noted.resolve() or self._is_same(data)
+        try:
+            same = data.path.resolve() == noted.resolve() or self._is_same(data)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path}/run.toml: data = {place[:60]!r} is no path: {error}") from error
         return data if same else DataFolder(noted)
 
     def _place(self, data: DataFolder) -> dict[str, str]:
