@@ -74,7 +74,9 @@ def placed(place: str, now: Path, then: str) -> Path:
     """
     folders = [now, *([Path(then)] if then else [])]
     places = [Path(os.path.normpath(folder / place)) for folder in folders]
-    return next((path for path in places if os.path.exists(path)), places[-1])
+    with suppress(OSError):  # a name that is too long
+        return next((path for path in places if path.exists()), places[-1])
+    return places[-1]
 
 
 class Fields(dict[str, Any]):

@@ -33,7 +33,7 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_catalogue,
 )
-from hubblefork.data.tables import WRITERS
+from hubblefork.data.formats import WRITERS
 from hubblefork.errors import CatalogueError
 from hubblefork.zoo import DecisionTree
 

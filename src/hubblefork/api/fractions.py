@@ -21,7 +21,7 @@ from hubblefork.data.folders import (
     tree_of,
     views_of,
 )
-from hubblefork.data.tables import arrow_table
+from hubblefork.data.formats import arrow_table
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import prevalence
 from hubblefork.stats.estimators import MERGER, Unavailable

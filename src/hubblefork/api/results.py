@@ -14,7 +14,7 @@ from astropy.table import Table, TableAttribute
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, metadata_of
-from hubblefork.data.tables import astropy_table
+from hubblefork.data.formats import astropy_table
 from hubblefork.zoo import DecisionTree, Question, reach
 
 FEWEST = 0.05

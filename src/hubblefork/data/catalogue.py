@@ -31,7 +31,7 @@ from hubblefork.data.columns import (
     numbers,
     without,
 )
-from hubblefork.data.tables import WRITERS, read_rows
+from hubblefork.data.formats import WRITERS, read_rows
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError
 from hubblefork.io import placed, relative, replacing
@@ -45,7 +45,7 @@ IMAGES = "images"
 def read_catalogue(
     path: Path, only: Collection[str] | None = None, *, missing: Collection[float] = ()
 ) -> pa.Table:
-    """Read a catalogue in any format that `data.tables` reads; its ids as 64-bit integers, or as text.
+    """Read a catalogue in any format that `data.formats` reads; its ids as 64-bit integers, or as text.
 
     With `only`, the ids and those columns that it has; of Parquet and text nothing else is ever in memory.
     The numbers `missing` stand for missing values. Raises CatalogueError.

@@ -1,7 +1,7 @@
 """Label tables: which fractions volunteers gave to which galaxy.
 
 A table has `galaxy_id` (or `GalaxyID`) and every answer of the tree under its own name or the source's
-(Class1.1 …), in any format that `data.tables` reads. A missing value is a question nobody was asked. Rows
+(Class1.1 …), in any format that `data.formats` reads. A missing value is a question nobody was asked. Rows
 that cannot be trusted are refused by themselves; a table without all its columns, or whose numbers mean
 something else than fractions, is refused as a whole.
 """
@@ -33,8 +33,8 @@ from hubblefork.data.columns import (
     numbers,
     without,
 )
+from hubblefork.data.formats import read_rows
 from hubblefork.data.inputs import Reject, find_inputs
-from hubblefork.data.tables import read_rows
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree, plain_columns, violations

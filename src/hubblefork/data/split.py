@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import naming
 from hubblefork.data.columns import id_name, ids_of, is_id
-from hubblefork.data.tables import read_rows
+from hubblefork.data.formats import read_rows
 from hubblefork.errors import CatalogueError
 from hubblefork.io import read_toml, write_text
 
