@@ -47,6 +47,11 @@ STUDIED = ("count", "corrected", "bayesian", "isotonic", "quantile")
 SWEPT = ("count", "corrected", "quantile")
 NOMINAL = {"coverage_95%": 0.95, "coverage_68%": 0.68}
 ENDS = ("value", "low", "high")
+RECOVERED: dict[str, Any] = {
+    "ylim": (0.2, 10),
+    "yticks": (0.2, 0.5, 1.0, 2.0, 5.0),
+    "horizontal": [(1, "")],
+}
 TRUE_FRACTION: dict[str, Any] = {"xlabel": "true fraction", "xticks": (0.005, 0.03, 0.2)}
 Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -258,9 +263,7 @@ def bias_of_estimators(scenarios: Mapping[str, Summaries]) -> Drawing:
             fraction, mean, error = (_column(rows, key) for key in ("fraction", "mean", "bias_error"))
             ends = (mean - error) / fraction, (mean + error) / fraction
             series.append(Series(label, place, mean / fraction, *ends))
-        ticks, line = (0.2, 0.5, 1.0, 2.0, 5.0), [(1, "")]
-        limits: Any = {"ylim": (0.2, 10), "yticks": ticks}
-        panels.append(Panel(series, title=title, log="xy", **limits, **TRUE_FRACTION, horizontal=line))
+        panels.append(Panel(series, title=title, log="xy", **RECOVERED, **TRUE_FRACTION))
     several = len(panels) > 3
     figure = curves(panels, rows=1 + several, size=(PAGE, 4.8 if several else 2.7), share="all")
     for axes in figure.axes:
@@ -277,17 +280,16 @@ def coverage_of_intervals(scenarios: Mapping[str, Summaries]) -> Drawing:
     panels, bands = [], []
     for key, nominal in NOMINAL.items():
         for title, summaries in scenarios.items():
-            series = [
-                Series(label, place, _column(rows, key)) for label, place, rows in _recovered(summaries)
-            ]
-            shown: dict[str, Any] = {
-                "title": title if nominal == 0.95 else "",
-                "ylabel": f"coverage of {nominal:.0%} intervals",
-            }
-            line = [(nominal, "")]
-            panels.append(
-                Panel(series, log="x", ylim=(-0.02, 1.03), horizontal=line, **shown, **TRUE_FRACTION)
+            panel = Panel(
+                [Series(label, place, _column(rows, key)) for label, place, rows in _recovered(summaries)],
+                ylabel=f"coverage of {nominal:.0%} intervals",
+                title=title if nominal == 0.95 else "",
+                log="x",
+                ylim=(-0.02, 1.03),
+                horizontal=[(nominal, "")],
+                **TRUE_FRACTION,
             )
+            panels.append(panel)
             least = min(row["realisations"] for row in summaries["count"])
             error = 2 * np.sqrt(nominal * (1 - nominal) / least)
             bands.append((nominal - error, min(1, nominal + error)))

@@ -120,21 +120,6 @@ class Epoch(Record):
     galaxies_per_second: float
 
 
-class Parameters(Record):
-    """How many parameters there are: learned, and as Keras counts."""
-
-    learned: int
-    keras: int
-
-
-class Device(Record):
-    """What a run was trained on."""
-
-    kind: str
-    precision: str
-    threads: int
-
-
 class Notes(Record):
     """`run.toml`; an entry that is not there is not shown."""
 
@@ -147,8 +132,8 @@ class Notes(Record):
     centred_on: int | None = None
     centred_rmse: float | None = None
     galaxies: dict[str, int] = {}
-    parameters: Parameters | None = None
-    device: Device | None = None
+    parameters: dict[str, float] = {}
+    device: dict[str, str | int] = {}
     versions: dict[str, str] = {}
 
 
