@@ -497,3 +497,23 @@ def test_real_labels_come_through_every_format(tmp_path: Path, tree: DecisionTre
         back = there_and_back(table, tmp_path, suffix)
         assert_array_equal(galaxy_ids(back), galaxy_ids(table))
         assert_array_equal(fractions(back, tree), labels)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".fits", ".vot"])
+def test_a_catalogue_finds_its_run_after_a_move(tmp_path: Path, suffix: str, monkeypatch) -> None:
+    for name in ("runs/a", "out", "new"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    path = Path("out") / f"a{suffix}"
+    write_catalogue(with_metadata(catalogue([1]), {"run": "runs/a"}), path)
+    monkeypatch.chdir("out")
+    assert Path(metadata_of(read_catalogue(Path(path.name)))["run"]).resolve() == tmp_path / "runs/a"
+    path = tmp_path / "out" / path.name
+    path.rename(tmp_path / "new" / path.name)
+    found = read_catalogue(tmp_path / "new" / path.name)
+    assert metadata_of(found) == {"run": str(tmp_path / "runs/a")}
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").rename(tmp_path / "elsewhere" / "runs")
+    (tmp_path / "new").rename(tmp_path / "elsewhere" / "new")
+    found = read_head(tmp_path / "elsewhere" / "new" / path.name)
+    assert metadata_of(found) == {"run": str(tmp_path / "elsewhere" / "runs/a")}

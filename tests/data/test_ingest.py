@@ -2,6 +2,7 @@ import errno
 import io
 import os
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from image_boxes import FORMS, box, box_of, label_lines, label_table, picture, p
 from PIL import Image
 
 from hubblefork.data.catalogue import fractions, read_catalogue
+from hubblefork.data.images import StampSpec
 from hubblefork.data.ingest import ingest
 from hubblefork.data.inputs import read_rejects
+from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, DiskError, ImageError
 from hubblefork.zoo import plain_columns, read_tree
 
@@ -532,6 +535,7 @@ def test_only_the_images_in_the_pool_are_held(tmp_path, tree, out, threads):
 PEAK = """
 import resource, sys
 from pathlib import Path
+from hubblefork.data.images import StampSpec
 from hubblefork.data.ingest import ingest
 from hubblefork.zoo import load_tree
 ingest([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]), tree=load_tree("galaxy_zoo_2"))
@@ -565,3 +569,49 @@ def test_real_data_make_one_catalogue(kaggle, tree, out, tmp_path):
     table = read_catalogue(out / "catalogue.parquet")
     assert len(table) == 12646 and str(table.schema.field("galaxy_id").type) == "int64"
     assert set(table.column("width").to_pylist()) == set(table.column("height").to_pylist()) == {424}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("1,0.5\n2,0.25\n", r"2 × labels without an image; the first: 1: line 2. Images are named as "),
+        ("", r"it has no rows"),
+    ],
+)
+def test_a_table_of_labels_of_which_no_row_is_used_is_an_error(tmp_path, out, rows, message):
+    box(tmp_path / "cut.zip", pictures(IDS))
+    (tmp_path / "labels.csv").write_text("galaxy_id,ring\n" + rows)
+    with pytest.raises(CatalogueError, match=rf"labels\.csv: none of its rows is used: {message}"):
+        ingest([tmp_path / "cut.zip"], out, labels=[tmp_path / "labels.csv"], tree=plain_columns(["ring"]))
+    assert not out.exists()
+
+
+def test_numbers_that_stand_for_missing_values_are_missing(tmp_path, out):
+    box(tmp_path / "cut.zip", pictures(IDS))
+    (tmp_path / "labels.csv").write_text(
+        "galaxy_id,ring\n" + "".join(f"{i},-99\n" for i in IDS[1:]) + f"{IDS[0]},1"
+    )
+    what = {"labels": [tmp_path / "labels.csv"], "tree": plain_columns(["ring"])}
+    with pytest.raises(CatalogueError, match=r"line 2: ring is -99; .*--missing -99"):
+        ingest([tmp_path / "cut.zip"], out, **what)
+    summary = ingest([tmp_path / "cut.zip"], out, **what, missing=[-99])
+    assert (summary.labelled_fully, summary.unlabelled, summary.rejects) == (1, 3, {})
+
+
+@pytest.mark.parametrize("moved", [["data", "kaggle"], ["data"], ["kaggle", "data"], ["copy"]])
+def test_images_are_found_after_a_move_and_stamps_made_anew(kaggle_box, tree, tmp_path, out, moved):
+    spec = StampSpec(16, 8)
+    kaggle_box()
+    ingest([tmp_path / "kaggle"], out, tree=tree)
+    expected = np.array(prepare(out, spec).pixels)
+    shutil.rmtree(out / "stamps")
+    (tmp_path / "new").mkdir()
+    for name in ("data", "kaggle") if moved == ["copy"] else moved:
+        if moved == ["copy"]:
+            shutil.copytree(tmp_path / name, tmp_path / "new" / name)
+        else:
+            (tmp_path / name).rename(tmp_path / "new" / name)
+    data = tmp_path / "new" / "data"
+    assert np.array_equal(prepare(data, spec).pixels, expected)
+    place = tmp_path / ("kaggle" if moved == ["data"] else "new/kaggle") / "images_training_rev1.zip"
+    assert set(read_catalogue(data / "catalogue.parquet").column("source").to_pylist()) == {str(place)}

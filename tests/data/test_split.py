@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from hubblefork.api.skies import set_split, unknown_ids
+from hubblefork.data.catalogue import write_catalogue
 from hubblefork.data.split import SPLITS, Fold, Split, read_ids, read_split, write_split
 from hubblefork.errors import CatalogueError
+from hubblefork.zoo import plain_columns, write_tree
 
 NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=1)
 IDS = st.one_of(st.integers(-(2**63), 2**63 - 1), NAMES)
@@ -261,3 +265,15 @@ def test_a_fold_survives_writing(tmp_path):
 def test_no_such_fold(count, number):
     with pytest.raises(CatalogueError, match=f"fold {number} of {count}"):
         Fold("folds", count, number)
+
+
+def test_a_list_that_names_nobody_is_an_error_and_unknown_ids_are_told(tmp_path: Path) -> None:
+    tree = plain_columns(["ring"])
+    write_tree(tree, tmp_path)
+    write_catalogue(pa.table({"galaxy_id": [7, 8], "ring": [0.5, 1.0]}), tmp_path / "catalogue.parquet")
+    with pytest.raises(CatalogueError, match=r'none of the 2 ids .* written as "007", .* catalogue as "7"'):
+        set_split(tmp_path, Split(judge_on=frozenset(["007", "9"])))
+    assert not (tmp_path / "split.toml").exists()
+    split = Split(test=100, validation=0, judge_on=frozenset(["7", "9"]))
+    assert set_split(tmp_path, split) == {"train": 1, "validation": 0, "test": 1}
+    assert unknown_ids(tmp_path, split) == ["9"]

@@ -219,6 +219,14 @@ def test_a_second_fine_tuning_of_a_folder_is_refused_until_the_first_ends(traine
     assert not any((tmp_path / "run").iterdir())
 
 
+def test_moved_cutouts_of_the_same_names_are_the_same(own, trained, sky, tmp_path):
+    shutil.copy(sky / "cutouts.zip", tmp_path / "cutouts.zip")
+    shutil.copy(sky / "labels.csv", tmp_path / "labels.csv")
+    before = (own / "weights.safetensors").read_bytes()
+    assert tuned(trained, tmp_path, own, columns=[]) == own
+    assert (own / "weights.safetensors").read_bytes() == before
+
+
 def test_bad_labels_leave_nothing_behind(trained, sky, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(CatalogueError, match='there is no column "lang" \\(did you mean "long"'):

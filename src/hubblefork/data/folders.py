@@ -149,8 +149,12 @@ class DataFolder(Folder):
         return self.path / "rejects.csv"
 
     def rejects(self) -> list[Reject]:
-        """Read what was refused. Raises OSError, ValueError for a file that is not there or damaged."""
-        return read_rejects(self.rejects_file)
+        """Read what was refused. Raises CatalogueError for a file that is not there or damaged."""
+        try:
+            return read_rejects(self.rejects_file)
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            why = str(error).splitlines()[0]
+            raise CatalogueError(f"{self.rejects_file} cannot be read: {why}; ingest anew") from error
 
     def stamps(self, spec: StampSpec) -> Stamps:
         """Open the finished stamps of all galaxies, in the catalogue's order. Raises StampError."""
