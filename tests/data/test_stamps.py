@@ -196,7 +196,7 @@ def png_of_sides(side):
         (encoded(sky(90), "PNG")[:5000], "damaged image"),
         (b"GalaxyID,Class1.1\n", "neither a JPEG nor a PNG: begins with b'GalaxyID"),
         (b"", "empty file: 0 bytes"),
-        (encoded(sky(63)), "smaller than the crop: 63 × 63, the crop is 64 × 64; choose a smaller crop"),
+        (encoded(sky(63)), "smaller than the crop: 63 × 63, the crop is 64 × 64; say with --field"),
         (encoded(sky(90, width=50)), "smaller than the crop: 50 × 90"),
         (encoded(sky(50), "PNG"), "smaller than the crop: 50 × 50"),
         (patched_sides(encoded(sky(90)), 30_000), "too many pixels: 30000 × 30000"),

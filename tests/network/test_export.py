@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from hubblefork.data.field import Field
 from hubblefork.data.images import StampSpec, resample, taps
 from hubblefork.errors import RunError, StampError
 from hubblefork.network import export as room
 from hubblefork.network.export import CutoutsToFractions, export
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.predict import Predictor
+from hubblefork.network.predict import Predictor, predictions
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.weights import EMBEDDED, load_weights, write_weights
 
@@ -99,8 +100,40 @@ def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):
 
 
 def test_cutouts_smaller_than_the_crop_are_refused(run, tmp_path):
-    with pytest.raises(StampError, match="smaller than the recipe's crop of 64"):
+    with pytest.raises(StampError, match="50 × 50, the crop is 64 × 64; say with --field"):
         export(run, tmp_path / "small.onnx", side=50)
+
+
+def test_cutouts_of_another_pixel_scale(tree, tmp_path):
+    weights = load_weights(untrained(tmp_path, tree, "precision=32"))
+    weights = replace(weights, image_side=80)
+    model = CutoutsToFractions(weights, 100, Field(0.9, 80)).eval()
+    images = np.random.default_rng(1).integers(0, 256, (3, 100, 100, 3)).astype(np.uint8)
+    with torch.inference_mode():
+        fractions = model(torch.from_numpy(images)).numpy()
+    near, far = (
+        np.abs(next(predictions(Predictor(weights, device="cpu", field=field), images)).fractions - fractions)
+        for field in (0.9, None)
+    )
+    assert near.max() < 0.1 * far.max()
+
+
+def test_any_number_of_cutouts_of_a_transformer(tree, tmp_path):
+    settings = [
+        "architecture=encoder:vit_tiny_patch16_224",
+        "pretrained=",
+        "crop=64",
+        "stamp_size=64",
+        "input_size=64",
+    ]
+    recipe = load_recipe("resnet50", settings)
+    torch.manual_seed(0)
+    write_weights(tmp_path, VoteFractions(recipe, tree), recipe, tree, epoch=0)
+    assert export(tmp_path, tmp_path / "any.onnx", side=SIDE) < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "any.onnx")
+    assert session.get_inputs()[0].shape == ["galaxy", SIDE, SIDE, 3]
+    for galaxies in (1, 2, 7):
+        assert session.run(None, {"cutouts": cutouts(galaxies)})[0].shape == (galaxies, 37)
 
 
 @pytest.mark.parametrize("source", ["embedded", "views"])

@@ -390,9 +390,9 @@ def test_only_a_catalogue_of_the_same_call_is_written_again(trained, untrained, 
 
 
 def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path, monkeypatch):
-    """Of 100 and of 400 images in batches of 10 no more than a group and a batch are in memory."""
+    """Of 200 and of 600 images no more than some groups and a batch are in memory."""
     monkeypatch.setattr(prediction, "BATCH", 10)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(images, "_cores", lambda: 1)
     stamps, alive = [], []
     resample = images.resample
 
@@ -407,12 +407,92 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path, monke
 
     monkeypatch.setattr(images, "resample", watched)
     peaks = []
-    for number in (100, 400):
-        predict(
-            trained, np.zeros((number, 64, 64, 3), np.uint8), tmp_path / f"{number}.parquet", device="cpu"
-        )
+    for number in (200, 600):
+        noise = np.random.default_rng(0).integers(0, 256, (number, 64, 64, 3), np.uint8)
+        predict(trained, noise, tmp_path / f"{number}.parquet", device="cpu")
         peaks.append(max(alive))
-    assert max(peaks) <= images.GROUP + 10
+    assert max(peaks) <= images.TOGETHER * (images.GROUPS_PER_THREAD + 2)
+
+
+def galaxy(side, roundness=0.3):
+    """Return the pixels of the drawn galaxy at another size: the whole image shows the same sky."""
+    pixels = Image.open(io.BytesIO(blob(roundness)))
+    return np.asarray(pixels.resize((side, side), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("side", [32, 50, 128, 333])
+def test_an_image_of_another_pixel_scale_has_the_fractions_of_the_same_sky(trained, side):
+    weights = load_weights(trained)
+    assert weights.image_side == 64
+    (expected,) = predictions(Predictor(weights, device="cpu"), galaxy(64)[None])
+    (batch,) = predictions(Predictor(weights, device="cpu", field=1), galaxy(side)[None])
+    np.testing.assert_allclose(batch.fractions, expected.fractions, atol=0.02)
+
+
+def test_a_larger_image_at_the_same_scale_shows_more_sky(trained):
+    weights = load_weights(trained)
+    wide = np.pad(galaxy(64), ((32, 32), (32, 32), (0, 0)))
+    (expected,) = predictions(Predictor(weights, device="cpu"), galaxy(64)[None])
+    for field in (2, "2.0", None):
+        predictor = Predictor(weights, device="cpu", field=field)
+        (batch,) = predictions(predictor, wide[None])
+        np.testing.assert_allclose(batch.fractions, expected.fractions, atol=1e-3)
+        assert bool(predictor.remarks(batch.sides)) == (field is None)
+
+
+def test_images_of_another_size_are_said_and_stay_said_after_an_interruption(trained, tmp_path):
+    for number, side in enumerate((64, 64, 128, 96, 64)):
+        Image.fromarray(galaxy(side)).save(tmp_path / f"{number}.png")
+    interrupted(trained, tmp_path, tmp_path / "out.parquet", after=2)
+    made = predict(trained, tmp_path, tmp_path / "out.parquet", device="cpu")
+    assert "2 of 5 images have another size than the 64 pixels" in made.remarks[0]
+    said = metadata_of(read_catalogue(made.path))
+    assert "96 pixels: 1, 128 pixels: 1" in said["scale"] and said["field"] == ""
+    known = predict(trained, tmp_path, tmp_path / "known.parquet", field=1, device="cpu")
+    assert not known.remarks and metadata_of(read_catalogue(known.path))["field"] == "1"
+
+
+def test_what_a_stamp_cannot_show_is_refused_with_the_remedy(trained):
+    weights = load_weights(trained)
+    few, little = Predictor(weights, field=1, device="cpu"), Predictor(weights, field=0.9, device="cpu")
+    [[*_, few_reasons], [*_, little_reasons], [*_, plain_reasons]] = (
+        next(predictions(predictor, galaxy(side)[None]))
+        for predictor, side in ((few, 24), (little, 64), (Predictor(weights, device="cpu"), 24))
+    )
+    assert "24 of 24 × 24 pixels would become 32; allow it to be enlarged with --enlarge" in few_reasons[0][1]
+    assert "shows less sky than a stamp: 0.9 of a training image's, 1 is needed" in little_reasons[0][1]
+    assert "say with --field how much sky it shows" in plain_reasons[0][1]
+    enlarging = Predictor(weights, field=1, enlarge=True, device="cpu")
+    (batch,) = predictions(enlarging, galaxy(24)[None])
+    assert len(batch.names) == 1 and "1 of 1 images were enlarged" in enlarging.remarks(batch.sides)[0]
+
+
+@pytest.mark.parametrize("field", ["50arcsec", '3"', "much", 0, -1, "inf", "nan"])
+def test_a_field_that_is_none_is_refused(trained, field):
+    with pytest.raises(ImageError, match=r"a field of.*1 shows as much sky as a training image"):
+        Predictor(load_weights(trained), device="cpu", field=field)
+
+
+def test_a_field_needs_the_size_of_the_training_images(trained, data):
+    unknown = replace(load_weights(trained), image_side=0)
+    with pytest.raises(RunError, match="do not say how large the training images were"):
+        Predictor(unknown, device="cpu", field=1)
+    with pytest.raises(ImageError, match="enlarging needs to know"):
+        Predictor(unknown, device="cpu", enlarge=True)
+    assert not Predictor(unknown, device="cpu").remarks(np.array([5, 7], np.int32))
+    with pytest.raises(ImageError, match="this is a data folder"):
+        next(predictions(Predictor(load_weights(trained), device="cpu", field=1), data))
+
+
+@pytest.mark.parametrize("brightness", [0, 90, 255])
+def test_an_image_without_a_galaxy_is_left_out(trained, tmp_path, brightness):
+    noise = np.random.default_rng(0).integers(-3, 4, (64, 64, 3))
+    blank = np.stack([np.full((64, 64, 3), brightness), np.clip(brightness + noise, 0, 255)]).astype(np.uint8)
+    images = np.concatenate([blank, galaxy(64)[None]])
+    images[0, 0] = 255 - brightness
+    made = predict(trained, images, tmp_path / "out.csv", device="cpu")
+    assert made.galaxies == 1 and [name for name, _ in made.rejects] == ["0", "1"]
+    assert all(": blank: brightness" in reason for _, reason in made.rejects)
 
 
 def test_fractions_are_not_rounded_to_half_precision(trained, data, tree, tmp_path):

@@ -10,7 +10,7 @@ import pyarrow as pa
 from astropy.table import Table
 
 from hubblefork.api.judging import confusions_beside
-from hubblefork.data.catalogue import naming, read_catalogue, read_head
+from hubblefork.data.catalogue import metadata_of, naming, read_catalogue, read_head
 from hubblefork.data.columns import without
 from hubblefork.data.folders import (
     RunFolder,
@@ -124,7 +124,9 @@ def calibration_galaxies(
         if place is None:
             raise CatalogueError("a catalogue to calibrate on needs the labels of its galaxies (--labels)")
         return judged_in_catalogue(Path(calibrate_on), tree, place, missing=missing)
-    views = views_of(table)
+    views, scale = views_of(table), metadata_of(table).get("scale")
+    if scale and calibrate_on is None:
+        return _unavailable(f"those of the run have the scale of training. {scale}", views)
     try:
         check_viewing(table, "the catalogue", "predict anew")
     except HubbleforkError as error:

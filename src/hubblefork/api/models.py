@@ -23,6 +23,7 @@ from hubblefork.data.catalogue import (
     id_column,
     read_catalogue,
     with_fractions,
+    with_metadata,
 )
 from hubblefork.data.folders import PACKAGES, RunFolder
 from hubblefork.data.split import Split
@@ -39,6 +40,7 @@ from hubblefork.network.predict import (
     Predicted,
     Predictor,
     predictions,
+    scale_of,
     signed,
 )
 from hubblefork.network.predict import predict as predict_files
@@ -105,6 +107,8 @@ def predict(
     interval: float | None = None,
     out: Place | None = None,
     others: Sequence[Place] = (),
+    field: str | float | None = None,
+    enlarge: bool = False,
     overwrite: bool = False,
     device: str = "",
     progress: Progress = silent,
@@ -113,12 +117,17 @@ def predict(
 
     `images` is an image file, a list of them, a folder, an archive, a data folder, or an array uint8
     (galaxy, y, x, 3). `views` is the number of rotations and reflections that are averaged; `interval` is the
-    coverage of conformal intervals (0.68, 0.9, 0.95). With `out` the catalogue is written to that file as the
-    images stream past, an interrupted call goes on, and the written catalogue is returned; a file of other
-    images, networks or settings is only replaced with `overwrite`. Raises RunError, ImageError, BusyError,
-    CatalogueError, DiskError.
+    coverage of conformal intervals (0.68, 0.9, 0.95). `field` is how much sky an image shows, in units of a
+    training image (1 as much, 0.5 half as much), None where its pixels show as much as those of a training
+    image; `enlarge` allows images with fewer pixels than the network sees.
 
-    >>> hf.predict("fork", np.zeros((2, 424, 424, 3), np.uint8)).colnames[:2]
+    With `out` the catalogue is written to that file as the images stream past, an interrupted call goes on,
+    and the written catalogue is returned. A file of other images, networks or settings is only replaced with
+    `overwrite`. The table's `remark` says what is to be known of the images' scale. Raises RunError,
+    ImageError, BusyError, CatalogueError, DiskError.
+
+    >>> cutouts = np.random.default_rng(0).integers(0, 256, (2, 424, 424, 3), np.uint8)
+    >>> hf.predict("fork", cutouts).colnames[:2]
     ['galaxy_id', 'smooth']
     """
     model = load(model)
@@ -130,23 +139,28 @@ def predict(
             views=views,
             interval=interval,
             others=others,
+            field=field,
+            enlarge=enlarge,
             overwrite=overwrite,
             device=device,
             progress=progress,
         )
         table = galaxy_table(read_catalogue(made.path), model.tree)
-        table.rejects = made.rejects
+        table.rejects, table.remark = made.rejects, "\n".join(made.remarks)
         return table
     members, add = [model, *map(load, others)], _bounds(model, interval, views, others)
     weights = [member.weights for member in members]
-    predictor = Predictor(*weights, device=device, views=views)
+    predictor = Predictor(*weights, device=device, views=views, field=field, enlarge=enlarge)
     batches = list(predictions(predictor, images, progress=progress))
     ids = [galaxy for batch in batches for galaxy in batch.ids]
     values = [np.empty((0, predictor.width), np.float32), *(batch.fractions for batch in batches)]
     catalogue = with_fractions(pa.table({"galaxy_id": id_column(ids)}), np.concatenate(values), model.tree)
     catalogue = signed(catalogue, weights, [member.place for member in members], views)
+    remarks = predictor.remarks(np.concatenate([np.empty(0, np.int32), *(batch.sides for batch in batches)]))
+    catalogue = with_metadata(catalogue, scale_of(predictor, remarks))
     table = galaxy_table(add(catalogue) if add else catalogue, model.tree)
     table.rejects = [reject for batch in batches for reject in batch.rejects]
+    table.remark = "\n".join(remarks)
     return table
 
 
@@ -173,6 +187,8 @@ def write_predictions(
     interval: float | None = None,
     others: Sequence[Place] = (),
     kaggle: bool = False,
+    field: str | float | None = None,
+    enlarge: bool = False,
     overwrite: bool = False,
     device: str = "",
     progress: Progress = silent,
@@ -189,6 +205,8 @@ def write_predictions(
         others=[Path(other) for other in others],
         views=views,
         kaggle=kaggle,
+        field=field,
+        enlarge=enlarge,
         overwrite=overwrite,
         adding=_bounds(model, interval, views, others),
         device=device,
@@ -201,18 +219,20 @@ def classify(
     model: Model | Place = "fork",
     *,
     views: int = VIEWS,
+    field: str | float | None = None,
+    enlarge: bool = False,
     device: str = "",
 ) -> Galaxy:
     """Return the vote fractions of the galaxy in one image: a file, bytes, or an array uint8 (y, x, 3).
 
     `print` draws its tree, with 90% intervals where the weights have them. Raises ImageError, RunError.
 
-    >>> hf.classify(np.zeros((424, 424, 3), np.uint8), views=1)["merger"] < 0.5
+    >>> cutout = np.random.default_rng(0).integers(0, 256, (424, 424, 3), np.uint8)
+    >>> 0 < hf.classify(cutout, views=1)["merger"] < 1
     True
     """
-    table = classify_all(
-        image[None] if isinstance(image, np.ndarray) else image, model, views=views, device=device
-    )
+    images = image[None] if isinstance(image, np.ndarray) else image
+    table = classify_all(images, model, views=views, field=field, enlarge=enlarge, device=device)
     if not len(table):
         raise ImageError(table.rejects[0][1])
     return next(table.galaxies())
@@ -223,6 +243,8 @@ def classify_all(
     model: Model | Place = "fork",
     *,
     views: int = VIEWS,
+    field: str | float | None = None,
+    enlarge: bool = False,
     device: str = "",
     progress: Progress = silent,
 ) -> GalaxyTable:
@@ -236,8 +258,17 @@ def classify_all(
         intervals_of(Path(model.place), views=views)
     except RunError as error:
         interval, remark = None, f"no intervals: {error}"
-    table = predict(model, images, views=views, interval=interval, device=device, progress=progress)
-    table.remark = remark
+    table = predict(
+        model,
+        images,
+        views=views,
+        interval=interval,
+        field=field,
+        enlarge=enlarge,
+        device=device,
+        progress=progress,
+    )
+    table.remark = "\n".join(filter(None, (remark, table.remark)))
     return table
 
 
@@ -354,13 +385,21 @@ def finetune(
 
 
 def export(
-    model: Model | Place, out: Place, *, side: int = 424, half: bool = False, overwrite: bool = False
+    model: Model | Place,
+    out: Place,
+    *,
+    side: int = 424,
+    field: str | float | None = None,
+    enlarge: bool = False,
+    half: bool = False,
+    overwrite: bool = False,
 ) -> float | None:
     """Write a network as one file, by its suffix: .onnx or .safetensors.
 
-    ONNX takes cutouts uint8 (galaxy, side, side, 3); returned is its largest difference from PyTorch.
-    A .safetensors file has its adapters merged; `half` halves its bytes. Raises RunError, also for a file
-    that is there already, unless `overwrite`; ExtraMissing, BusyError, DiskError.
+    ONNX takes cutouts uint8 (galaxy, side, side, 3) that show so much sky (`field`, `enlarge`: see
+    `predict`); returned is its largest difference from PyTorch. A .safetensors file has its adapters merged;
+    `half` halves its bytes. Raises RunError, also for a file that is there already, unless `overwrite`;
+    ExtraMissing, BusyError, DiskError.
     """
     place, path = Path(load(model).place), Path(out)
     if path.suffix not in (".onnx", ".safetensors"):
@@ -369,7 +408,7 @@ def export(
         if path.exists() and not overwrite:
             raise RunError(f"{path}: this file is there; choose another name, or replace it with --overwrite")
         if path.suffix == ".onnx":
-            return write_onnx(place, path, side=side)
+            return write_onnx(place, path, side=side, field=field, enlarge=enlarge)
         merge(place, path, half=half)
         return None
 

@@ -15,6 +15,8 @@ from hubblefork.cli.terminal import (
     Data,
     DataNow,
     Device,
+    Enlarge,
+    Field,
     Memory,
     Missing,
     Model,
@@ -30,6 +32,7 @@ from hubblefork.cli.terminal import (
     bar,
     settings_of,
     show,
+    warn,
 )
 
 app = typer.Typer()
@@ -184,6 +187,8 @@ def classify(
     out: Annotated[
         Path | None, typer.Option(help="Write Kaggle's columns to a .csv, .parquet, .fits or .vot file.")
     ] = None,
+    field: Field = None,
+    enlarge: Enlarge = False,
     overwrite: Overwrite = False,
     views: Views = 16,
     device: Device = "",
@@ -198,13 +203,25 @@ def classify(
     model = run or "fork"
     if out is not None:
         made = models.write_predictions(
-            model, images, out, views=views, kaggle=True, overwrite=overwrite, device=device, progress=bar
+            model,
+            images,
+            out,
+            views=views,
+            kaggle=True,
+            field=field,
+            enlarge=enlarge,
+            overwrite=overwrite,
+            device=device,
+            progress=bar,
         )
         for _, reason in made.rejects:
             typer.secho(reason, fg="red", err=True)
         typer.echo(written_text(out, made.galaxies, len(made.rejects)))
+        warn(*made.remarks)
         return
-    table = models.classify_all(images, model, views=views, device=device, progress=bar)
+    table = models.classify_all(
+        images, model, views=views, field=field, enlarge=enlarge, device=device, progress=bar
+    )
     for _, reason in table.rejects:
         typer.secho(reason, fg="red", err=True)
     for galaxy in table.galaxies():
@@ -225,6 +242,8 @@ def predict(
     kaggle: Annotated[
         bool, typer.Option("--kaggle", help="The columns of Kaggle's submissions: GalaxyID, Class1.1 …")
     ] = False,
+    field: Field = None,
+    enlarge: Enlarge = False,
     overwrite: Overwrite = False,
     views: Views = 1,
     others: Annotated[
@@ -251,11 +270,14 @@ def predict(
         interval=intervals,
         others=others or [],
         kaggle=kaggle,
+        field=field,
+        enlarge=enlarge,
         overwrite=overwrite,
         device=device,
         progress=bar,
     )
     typer.echo(written_text(made.path, made.galaxies, len(made.rejects)))
+    warn(*made.remarks)
 
 
 @app.command(rich_help_panel=USE)
@@ -389,6 +411,8 @@ def export(
     out: Annotated[Path, typer.Option(help="The file to write: .onnx, or .safetensors (adapters merged).")],
     side: Annotated[int, typer.Option(help="For .onnx: side of the cutouts, in pixels.")] = 424,
     half: Annotated[bool, typer.Option("--half", help="For .safetensors: half precision.")] = False,
+    field: Field = None,
+    enlarge: Enlarge = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a network as one file: ONNX from cutouts to fractions, or weights that need no other file.
@@ -396,7 +420,9 @@ def export(
     Example: hubblefork export runs/lab-cnn --out lab-cnn.onnx
     hubblefork export runs/resnet50-lora --out resnet50-lora.safetensors
     """
-    difference = hf.export(model, out, side=side, half=half, overwrite=overwrite)
+    difference = hf.export(
+        model, out, side=side, field=field, enlarge=enlarge, half=half, overwrite=overwrite
+    )
     typer.echo(out)
     if difference is not None:
         typer.echo(f"uint8 (galaxy, {side}, {side}, 3) in; at most {difference:.1g} from PyTorch")

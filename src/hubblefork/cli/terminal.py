@@ -31,6 +31,16 @@ Precision = Annotated[str, typer.Option(help="auto, 32, bf16 or fp16. Short for 
 Memory = Annotated[str, typer.Option(help="Stream stamps from the disk if they take more than this: 2GB.")]
 Views = Annotated[int, typer.Option(help="Test-time augmentation: average over this number of views.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there already.")]
+Field = Annotated[
+    str | None,
+    typer.Option(
+        help="How much sky an image shows: 1 as much as a training image, 0.5 half. "
+        "Default: its pixels are as large as those of a training image."
+    ),
+]
+Enlarge = Annotated[
+    bool, typer.Option("--enlarge", help="Also use images with fewer pixels than the network sees.")
+]
 Tree = Annotated[str, typer.Option(help="The decision tree of the labels: a name, or a .toml file.")]
 Salt = Annotated[str, typer.Option(help="The name of the split. Another salt gives another split.")]
 Test = Annotated[int, typer.Option(help="Per cent of the galaxies in the test set.")]

@@ -143,6 +143,16 @@ class DataFolder(Folder):
                 digest.update(field.name.encode() + np.where(np.isnan(values), np.nan, values).tobytes())
         return digest.hexdigest()
 
+    def image_sides(self) -> NDArray[np.int32]:
+        """Return the shorter side of each image in pixels, shape (galaxy,). Raises CatalogueError."""
+        catalogue = self.catalogue(["width", "height"])
+        return np.minimum(*(catalogue.column(name).to_numpy() for name in ("width", "height")))
+
+    def image_side(self) -> int:
+        """Return the shorter side that all images have, in pixels; 0 where they differ."""
+        sides = np.unique(self.image_sides())
+        return int(sides[0]) if len(sides) == 1 else 0
+
     @property
     def rejects_file(self) -> Path:
         """What was refused, and why."""

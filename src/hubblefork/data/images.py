@@ -36,6 +36,7 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from hubblefork.data.archives import REPLACE, ImageData, MemberError, Source, open_source
+from hubblefork.data.field import Field
 from hubblefork.errors import ImageError, StampError
 
 MOST_PIXELS = 64 * 2**20
@@ -58,6 +59,7 @@ LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker
 SUPPORT = 2
 TOGETHER = 32
 GROUPS_PER_THREAD = 3
+BLANK = 16
 
 T = TypeVar("T")
 
@@ -273,23 +275,66 @@ def _with_height(data: bytes, height: int) -> bytes | None:
 # From pixels to a stamp
 
 
-def stamp(data: ImageData, spec: StampSpec) -> NDArray[np.uint8]:
+def stamp(data: ImageData, spec: StampSpec, field: Field | None = None) -> NDArray[np.uint8]:
     """Return the stamp, uint8 (size, size, 3), of one encoded JPEG or PNG, or of pixels uint8 (y, x, 3).
 
-    A JPEG (not of CMYK) is decoded at half scale where the crop has at least two pixels a stamp pixel, else
-    at full scale.
-    Raises ImageFault for an image that is damaged, too large to be true, or smaller than the crop.
+    Without a `field` a pixel shows as much sky as one of a training image. A JPEG (not of CMYK) is decoded at
+    half scale where the crop has at least two pixels a stamp pixel, else at full scale. Raises ImageFault for
+    an image that is damaged, too large to be true, or shows less sky than the stamp; with a field also for
+    one that would be enlarged, unless the field allows it.
     """
     header = _header(data) if isinstance(data, bytes) else Header("", *data.shape[:2])
-    _, height, width = header
-    if min(height, width) < spec.crop:
-        value = f"{width} × {height}, the crop is {spec.crop} × {spec.crop}"
-        raise ImageFault("smaller than the crop", value, "choose a smaller crop or leave it out")
-    reduced = 2 if header.decoder == SIMPLE and spec.crop >= 2 * spec.size else 1
-    rows, columns = (taps(side, spec.crop, spec.size, reduced) for side in (height, width))
+    crop = crop_of(header, spec, field)
+    reduced = 2 if header.decoder == SIMPLE and crop >= 2 * spec.size else 1
+    rows, columns = (taps(side, crop, spec.size, reduced) for side in header[1:])
     if isinstance(data, bytes):
         data = _decoded(data, header, rows=rows.window.stop * reduced, reduced=reduced)
     return resample(data, rows, columns)
+
+
+def shorter_side(data: ImageData) -> int:
+    """Return the shorter side of an image in pixels. Raises ImageFault."""
+    return min(_header(data)[1:] if isinstance(data, bytes) else data.shape[:2])
+
+
+def check_not_blank(pixels: NDArray[np.uint8]) -> None:
+    """Raise ImageFault for a stamp (y, x, band) without a galaxy: its central half is of one brightness.
+
+    There the mean of the bands differs by at least 84 grey levels in each of 12,646 real galaxies.
+    """
+    size = len(pixels)
+    centre = pixels[size // 4 : size - size // 4, size // 4 : size - size // 4].mean(axis=2)
+    if centre.max() - centre.min() < BLANK:
+        value = f"brightness {centre.min():.0f} to {centre.max():.0f} of 255 at its centre"
+        raise ImageFault("blank", value, "no galaxy is seen in it: leave it out or fetch it again")
+
+
+def crop_of(header: Header, spec: StampSpec, field: Field | None) -> float:
+    """Return the side of the square, in pixels of the image, that becomes the stamp. Raises ImageFault."""
+    _, height, width = header
+    shorter, size = min(height, width), f"{width} × {height}"
+    if field is None:
+        if shorter < spec.crop:
+            raise ImageFault(
+                "smaller than the crop",
+                f"{size}, the crop is {spec.crop} × {spec.crop}",
+                "say with --field how much sky it shows (1: as much as a training image), or leave it out",
+            )
+        return spec.crop
+    crop = field.crop(spec.crop, shorter)
+    if crop > shorter:
+        raise ImageFault(
+            "shows less sky than a stamp",
+            f"{field.share:g} of a training image's, {spec.crop / field.side:.3g} is needed",
+            "give a larger cutout, or leave it out",
+        )
+    if crop < spec.size and not field.enlarge:
+        raise ImageFault(
+            "fewer pixels than a stamp",
+            f"{crop:.0f} of {size} pixels would become {spec.size}",
+            "allow it to be enlarged with --enlarge, give a larger cutout, or leave it out",
+        )
+    return crop
 
 
 @dataclass(frozen=True)
@@ -301,7 +346,7 @@ class Taps:
 
 
 @lru_cache(maxsize=64)
-def taps(side: int, crop: int, size: int, reduced: int) -> Taps:
+def taps(side: int, crop: float, size: int, reduced: int) -> Taps:
     """Return the weights that turn the central `crop` of `side` original pixels into `size` stamp pixels.
 
     `reduced` (1 or 2) is how many times smaller than the original the axis was decoded.

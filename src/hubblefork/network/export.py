@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from hubblefork import __version__
-from hubblefork.data.images import taps
+from hubblefork.data.field import Field
+from hubblefork.data.images import Header, ImageFault, crop_of, taps
 from hubblefork.errors import RunError, StampError
 from hubblefork.io import replacing
 from hubblefork.network.augment import still_views
+from hubblefork.network.predict import field_of
 from hubblefork.network.recipe import recipe_text
 from hubblefork.network.weights import Weights, load_weights
 
@@ -35,12 +37,14 @@ class CutoutsToFractions(nn.Module):
 
     filters: Tensor
 
-    def __init__(self, weights: Weights, side: int) -> None:
+    def __init__(self, weights: Weights, side: int, field: Field | None = None) -> None:
         super().__init__()
         recipe = weights.recipe
-        if side < recipe.crop:
-            raise StampError(f"cutouts of {side} pixels are smaller than the recipe's crop of {recipe.crop}")
-        axis = taps(side, recipe.crop, recipe.stamp_size, 1)
+        try:
+            crop = crop_of(Header("", side, side), recipe.stamps, field)
+        except ImageFault as fault:
+            raise StampError(f"cutouts of {side} pixels: {fault}") from fault
+        axis = taps(side, crop, recipe.stamp_size, 1)
         dense = np.zeros((recipe.stamp_size, side), np.float32)
         dense[:, axis.window] = axis.weights.toarray()
         self.register_buffer("filters", torch.from_numpy(dense))
@@ -55,19 +59,23 @@ class CutoutsToFractions(nn.Module):
         return self.network(still_views(stamps, self.input_size, self.augmentation))
 
 
-def export(run: Path, out: Path, *, side: int = 424) -> float:
+def export(
+    run: Path, out: Path, *, side: int = 424, field: str | float | None = None, enlarge: bool = False
+) -> float:
     """Write a run as an ONNX file for cutouts of `side` pixels; return its largest difference from PyTorch.
 
+    `field` and `enlarge` say how much sky the cutouts show, as for `Predictor`.
     ONNX Runtime computes the fractions of 1, 3 and 5 random cutouts before the file takes its name. Raises
     RunError when they differ by more than 1e-4 or the extra `onnx` is not installed, StampError for too small
     cutouts.
     """
     weights = load_weights(run)
-    model = CutoutsToFractions(weights, side).eval()
+    seen = field_of(weights, field, enlarge)
+    model = CutoutsToFractions(weights, side, seen).eval()
     shape = (max(CHECKED), side, side, 3)
     cutouts = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
     with replacing(out) as temporary:
-        _write(model, cutouts, temporary, _metadata(weights))
+        _write(model, cutouts, temporary, _metadata(weights, seen))
         with torch.inference_mode():
             expected = model(cutouts).numpy()
         difference = _difference(temporary, cutouts.numpy(), expected)
@@ -113,11 +121,12 @@ def _difference(path: Path, cutouts: np.ndarray, expected: np.ndarray) -> float:
     )
 
 
-def _metadata(weights: Weights) -> dict[str, str]:
+def _metadata(weights: Weights, field: Field | None) -> dict[str, str]:
     return {
         "answers": json.dumps(list(weights.tree.columns)),
         "tree": weights.tree.name,
         "recipe": recipe_text(weights.recipe),
+        "field": "" if field is None else str(field),
         "weights_sha256": weights.digest,
         "hubblefork": __version__,
     }

@@ -2,6 +2,7 @@
 
     OUT.parts/origin            which networks predict, and how
     OUT.parts/<source>.values   float32 (image, answer), in the order of the source
+    OUT.parts/<source>.sides    int32 (image,): the shorter side of the image in pixels
     OUT.parts/<source>.done     uint64 (image,): a digest of name, size and time of a predicted image, else 0
 
 An image that was replaced since has another digest and is predicted again, as is one that failed.
@@ -30,7 +31,7 @@ from hubblefork.zoo import DecisionTree
 
 PIECE = 2**17
 ORIGIN, OURS = "origin", "hubblefork predict"
-OUR_FILES = re.compile(r"origin|[0-9a-f]{16}\.(values|done)|\.origin\.\d+\.partial")
+OUR_FILES = re.compile(r"origin|[0-9a-f]{16}\.(values|sides|done)|\.origin\.\d+\.partial")
 
 
 @dataclass
@@ -54,9 +55,10 @@ class PartOfSource:
         """Return the images that are not predicted yet, in the order of the source."""
         return self.names.filter(pa.array(~self.done)).to_pylist()
 
-    def add(self, names: Sequence[str], values: NDArray[np.float32]) -> None:
-        """Keep the values (image, answer) of some images. Raises DiskError."""
+    def add(self, names: Sequence[str], values: NDArray[np.float32], sides: NDArray[np.int32]) -> None:
+        """Keep the values (image, answer) of some images, and their sides (image,). Raises DiskError."""
         rows = [self.rows[name] for name in names]
+        self._write("sides", rows, sides)
         self._write("values", rows, values)
         self._write("done", rows, self.marks[rows])
         self.done[rows] = True
@@ -68,6 +70,12 @@ class PartOfSource:
         count, offset = (stop - start) * self.width, start * self.width * 4
         values = np.fromfile(self._file("values"), np.float32, count, offset=offset)
         return values.reshape(-1, self.width)[self.done[start:stop]]
+
+    def sides(self) -> NDArray[np.int32]:
+        """Return the shorter sides of the predicted images in pixels."""
+        if not self.done.any():
+            return np.empty(0, np.int32)
+        return np.fromfile(self._file("sides"), np.int32)[self.done]
 
     def _file(self, kind: str) -> Path:
         return self.path.with_suffix(f".{kind}")
@@ -178,6 +186,10 @@ class Whole:
     def __len__(self) -> int:
         """Return how many galaxies there are."""
         return int(np.count_nonzero(self.kept))
+
+    def sides(self) -> NDArray[np.int32]:
+        """Return the shorter side of each image in pixels."""
+        return np.concatenate([part.sides() for part in self.sources])[self.kept]
 
     def tables(self, tree: DecisionTree) -> Iterator[pa.Table]:
         """Yield ids and joint fractions, at most some hundred thousand galaxies at a time."""

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,7 @@ from torch import Tensor
 from hubblefork import __version__
 from hubblefork.data.archives import (
     SUFFIXES,
+    ImageData,
     Source,
     galaxy_id_of,
     is_image_file,
@@ -46,8 +48,9 @@ from hubblefork.data.catalogue import (
     write_catalogue,
     write_pieces,
 )
+from hubblefork.data.field import Field, parse_field, scale_remarks
 from hubblefork.data.folders import VIEWING, DataFolder, RunFolder
-from hubblefork.data.images import stream
+from hubblefork.data.images import check_not_blank, each, shorter_side, stamp
 from hubblefork.data.inputs import rejects_file
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, ImageError, RunError
@@ -75,17 +78,32 @@ class Predictor:
 
     The fractions are the mean over all networks and over `views` of each galaxy: rotations around the
     circle, every other one mirrored. A network that was trained on turned galaxies only is shown them turned.
-    Raises RunError for networks that need other stamps or answer another tree than the first, and for a
-    number of views that is neither 1 nor even.
+    `field` is how much sky an image shows, in units of a training image (see `data.field`), None where its
+    pixels are as large as those of a training image; `enlarge` allows images with fewer pixels than a stamp.
+    Raises RunError for networks that need other stamps or answer another tree than the first, for a number
+    of views that is neither 1 nor even, and for a field where the size of the training images is not known;
+    ImageError for a field that is none.
     """
 
-    def __init__(self, *members: Weights, device: str = "", views: int = 1) -> None:
+    def __init__(
+        self,
+        *members: Weights,
+        device: str = "",
+        views: int = 1,
+        field: str | float | None = None,
+        enlarge: bool = False,
+    ) -> None:
         keep_freed_memory()
         check_views(views)
         _check_members(members)
+        self.image_side, self.field = members[0].image_side, field_of(members[0], field, enlarge)
         self.device = device_of(device)
         self.views, self.tree, self.stamps = views, members[0].tree, members[0].recipe.stamps
         self.members = [(self._prepared(member), member.recipe) for member in members]
+
+    def remarks(self, sides: NDArray[np.int32]) -> list[str]:
+        """Say of images, by their shorter sides in pixels, which were seen at another scale."""
+        return scale_remarks(sides, self.image_side, self.stamps.crop, self.stamps.size, self.field)
 
     @property
     def width(self) -> int:
@@ -125,6 +143,22 @@ class FeaturePredictor(Predictor):
         return network.features[:-1](view).float()
 
 
+def field_of(weights: Weights, field: str | float | None, enlarge: bool = False) -> Field | None:
+    """Return the field of images that a network is shown. Raises RunError, ImageError."""
+    if field is None:
+        if enlarge:
+            raise ImageError("enlarging needs to know how much sky an image shows: give --field too")
+        return None
+    share = parse_field(field)
+    if not weights.image_side:
+        raise RunError(
+            f"--field {field}: the weights of {weights.recipe.name} do not say how large the training images "
+            "were, or these differed; train again with images of one size, or resample yours to the pixel "
+            "scale of training and leave --field out"
+        )
+    return Field(share, weights.image_side, enlarge)
+
+
 def check_views(views: int) -> None:
     """Raise RunError for a number of views that is neither 1 nor even."""
     if views < 1 or (views > 1 and views % 2):
@@ -146,10 +180,14 @@ def _check_members(members: Sequence[Weights]) -> None:
 
 
 class Batch(NamedTuple):
-    """Predicted images: names and ids (galaxy,), fractions (galaxy, answer); of others name and reason."""
+    """Predicted images: names, ids and shorter sides in pixels (galaxy,), fractions (galaxy, answer).
+
+    Of other images name and reason.
+    """
 
     names: list[str]
     ids: list[str]
+    sides: NDArray[np.int32]
     fractions: NDArray[np.float32]
     rejects: list[Reject]
 
@@ -175,7 +213,7 @@ def predictions(
     for opened in _opened(images):
         with opened as source:
             if _defects(source):
-                yield Batch([], [], np.empty((0, predictor.width), np.float32), _defects(source))
+                yield _batch(predictor, [])._replace(rejects=_defects(source))
             for batch in _of_source(predictor, source, what=what, progress=progress):
                 yield _each_once(batch, names)
 
@@ -190,7 +228,7 @@ def _each_once(batch: Batch, names: dict[str, str]) -> Batch:
             names[galaxy_id] = name
             kept.append(row)
     members, ids = ([values[row] for row in kept] for values in (batch.names, batch.ids))
-    return Batch(members, ids, batch.fractions[kept], rejects)
+    return Batch(members, ids, batch.sides[kept], batch.fractions[kept], rejects)
 
 
 def predict_rows(
@@ -251,7 +289,7 @@ def _of_source(
         first = f"; of {len(others)} other files the first: {others[0][1]}" if others else ""
         raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
     left = names if left is None else left
-    stamps = stream(source, predictor.stamps, names=left)
+    stamps = each(source, partial(_seen, predictor), names=left)
     with progress(f"{what} {source.path.name}", len(names), len(names) - len(left)) as advance:
         for batch in _batches(predictor, stamps):
             yield batch
@@ -261,37 +299,47 @@ def _of_source(
 def _of_rows(
     predictor: Predictor, data: Path, rows: NDArray[np.intp], what: str, progress: Progress
 ) -> Iterator[Batch]:
-    ids = galaxy_ids(DataFolder(data).catalogue(only=[])).astype(str)
+    if predictor.field is not None:
+        raise ImageError(
+            f"{data}: --field is for images, and this is a data folder: name the images themselves"
+        )
+    folder = DataFolder(data)
+    ids, sides = galaxy_ids(folder.catalogue(only=[])).astype(str), folder.image_sides()
     pixels = prepare(data, predictor.stamps, progress=progress).pixels
     with progress(what, len(rows)) as advance:
-        for batch in _batches(predictor, ((ids[row], pixels[row]) for row in rows)):
+        for batch in _batches(predictor, ((ids[row], (pixels[row], sides[row])) for row in rows)):
             yield batch._replace(ids=batch.names)
             advance(len(batch.names))
 
 
-def _batches(
-    predictor: Predictor, stamps: Iterable[tuple[str, NDArray[np.uint8] | ImageError]]
-) -> Iterator[Batch]:
-    """Predict named stamps, `BATCH` of them at once; no stamp is kept while the next are made."""
-    stamps = iter(stamps)
-    while batch := _batch(predictor, islice(stamps, BATCH)):
+Seen = tuple[NDArray[np.uint8], int]
+
+
+def _seen(predictor: Predictor, data: ImageData) -> Seen:
+    """Return the stamp of an image and its shorter side in pixels. Raises ImageFault."""
+    pixels = stamp(data, predictor.stamps, predictor.field)
+    check_not_blank(pixels)
+    return pixels, shorter_side(data)
+
+
+def _batches(predictor: Predictor, images: Iterable[tuple[str, Seen | ImageError]]) -> Iterator[Batch]:
+    """Predict named images, `BATCH` of them at once; no stamp is kept while the next are made."""
+    images = iter(images)
+    while (batch := _batch(predictor, islice(images, BATCH))).names or batch.rejects:
         yield batch
 
 
-def _batch(
-    predictor: Predictor, stamps: Iterable[tuple[str, NDArray[np.uint8] | ImageError]]
-) -> Batch | None:
-    names, pixels, rejects = [], [], []
-    for name, stamp in stamps:
-        if isinstance(stamp, ImageError):
-            rejects.append((name, str(stamp)))
+def _batch(predictor: Predictor, images: Iterable[tuple[str, Seen | ImageError]]) -> Batch:
+    names, pixels, sides, rejects = [], [], [], []
+    for name, seen in images:
+        if isinstance(seen, ImageError):
+            rejects.append((name, str(seen)))
         else:
             names.append(name)
-            pixels.append(stamp)
-    if not names and not rejects:
-        return None
+            pixels.append(seen[0])
+            sides.append(seen[1])
     values = predictor(np.stack(pixels)) if pixels else np.empty((0, predictor.width), np.float32)
-    return Batch(names, [galaxy_id_of(name) for name in names], values, rejects)
+    return Batch(names, [galaxy_id_of(name) for name in names], np.array(sides, np.int32), values, rejects)
 
 
 # A part of a run's own data
@@ -358,11 +406,15 @@ def _galaxies_of_part(run: RunFolder, part: str) -> tuple[Path, pa.Table, NDArra
 
 @dataclass(frozen=True)
 class Predicted:
-    """A written catalogue: where it is, its number of galaxies, name and reason of unreadable images."""
+    """A written catalogue: where it is, its number of galaxies, name and reason of unreadable images.
+
+    `remarks` say what is to be known of the others.
+    """
 
     path: Path
     galaxies: int
     rejects: list[Reject] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def predict(
@@ -374,6 +426,8 @@ def predict(
     views: int = 1,
     kaggle: bool = False,
     adding: Callable[[pa.Table], pa.Table] | None = None,
+    field: str | float | None = None,
+    enlarge: bool = False,
     overwrite: bool = False,
     device: str = "",
     progress: Progress = silent,
@@ -392,28 +446,39 @@ def predict(
     if kaggle and adding:
         raise CatalogueError("Kaggle's submissions have no columns for intervals: ask for one or the other")
     members = [load_weights(place) for place in (run, *others)]
-    predictor, tree = Predictor(*members, device=device, views=views), members[0].tree
+    predictor = Predictor(*members, device=device, views=views, field=field, enlarge=enlarge)
+    tree, remarks = members[0].tree, list[str]()
 
     def finished(table: pa.Table) -> pa.Table:
         table = signed(table, members, [run, *others], views)
-        table = with_metadata(table, {"sources": _origin(images)})
+        table = with_metadata(table, {"sources": _origin(images), **scale_of(predictor, remarks)})
         if kaggle:
             return kaggle_names(table, tree)
         return adding(table) if adding else table
 
-    how = [*(member.digest for member in members), str(views), VIEWING, *_digest(images)]
+    how = [
+        *(member.digest for member in members),
+        str(views),
+        VIEWING,
+        str(predictor.field),
+        *_digest(images),
+    ]
     with alone_with(out, how) as parts:
         if not overwrite:
             _check_replaceable(out, finished(_without_galaxies(tree)))
         if data := data_folder(images):
             ids = DataFolder(data).catalogue(only=[])
             values = predict_rows(predictor, data, np.arange(len(ids)), "predicting", progress)
-            return _written(iter([finished(with_fractions(ids, values, tree))]), out, len(ids), [])
+            remarks += predictor.remarks(DataFolder(data).image_sides())
+            table = finished(with_fractions(ids, values, tree))
+            return _written(iter([table]), Predicted(out, len(ids), [], remarks))
         rejects = _predict_what_is_left(predictor, images, parts, progress)
         whole = parts.whole()
         if not len(whole):
             raise _none_readable(images, rejects)
-        return _written(map(finished, whole.tables(tree)), out, len(whole), rejects + whole.repeated)
+        remarks += predictor.remarks(whole.sides())
+        made = Predicted(out, len(whole), rejects + whole.repeated, remarks)
+        return _written(map(finished, whole.tables(tree)), made)
 
 
 def _predict_what_is_left(
@@ -426,7 +491,7 @@ def _predict_what_is_left(
             part = parts.of(source, predictor.width)
             for batch in _of_source(predictor, source, left=part.left(), progress=progress):
                 if batch.names:
-                    part.add(batch.names, batch.fractions)
+                    part.add(batch.names, batch.fractions, batch.sides)
                 rejects += batch.rejects
             rejects += _defects(source)
     return rejects
@@ -452,7 +517,7 @@ def _check_replaceable(out: Path, expected: pa.Table) -> None:
             ) from error
         ours, theirs = ({**metadata_of(table), "version": ""} for table in (expected, written))
         columns = written.column_names[1:] == expected.column_names[1:]
-        if not columns or any(theirs.get(key) != ours[key] for key in ours):
+        if not columns or any(theirs.get(key, "") != ours[key] for key in ours):
             raise CatalogueError(
                 f"{out}: this file is there, and not known to be from the same images, network and settings; "
                 f"{remedy}"
@@ -487,10 +552,16 @@ def _none_readable(images: Images, rejects: Sequence[Reject]) -> ImageError:
     )
 
 
-def _written(tables: Iterator[pa.Table], out: Path, galaxies: int, rejects: list[Reject]) -> Predicted:
-    write_pieces(tables, out)
-    write_rejects(out, rejects)
-    return Predicted(out, galaxies, rejects)
+def _written(tables: Iterator[pa.Table], made: Predicted) -> Predicted:
+    write_pieces(tables, made.path)
+    write_rejects(made.path, made.rejects)
+    return made
+
+
+def scale_of(predictor: Predictor, remarks: Sequence[str]) -> dict[str, str]:
+    """Return what a catalogue's metadata say of the scale of its images."""
+    field = {"field": "" if predictor.field is None else str(predictor.field)}
+    return {**field, "scale": " ".join(remarks)} if remarks else field
 
 
 def signed(table: pa.Table, members: Sequence[Weights], places: Sequence[Place], views: int) -> pa.Table:

@@ -138,6 +138,7 @@ def _begin(run: RunFolder, network: VoteFractions, galaxies: GalaxyData, start: 
         "seed": recipe.seed,
         "start": start,
         "galaxies": {part: len(rows) for part, rows in galaxies.rows.items()},
+        "image_side": DataFolder(galaxies.data).image_side(),
         "parameters": {
             "learned": parameters.learned,
             "keras": parameters.keras,

@@ -30,17 +30,22 @@ BASE = "base.safetensors"
 PACKAGED = Path(__file__).with_name("weights")
 EMBEDDED = PACKAGED / "fork.safetensors"
 RANDOM = "random weights"
+GALAXY_ZOO_SIDE = 424
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A trained network, its recipe, its tree and its epoch; `digest` is the SHA-256 of its file."""
+    """A trained network, its recipe, its tree and its epoch; `digest` is the SHA-256 of its file.
+
+    `image_side` is the shorter side of the training images in pixels; 0 where it is unknown or differs.
+    """
 
     network: VoteFractions
     recipe: Recipe
     tree: DecisionTree
     epoch: int
     digest: str
+    image_side: int = 0
 
 
 # Reading
@@ -88,7 +93,9 @@ def load_weights(source: Path) -> Weights:
             f"{path}: {len(broken)} of its tensors hold NaN or infinity, the first is {broken[0]}: "
             "train again, with a lower learning rate if the training diverged"
         )
-    return Weights(network.eval(), recipe, tree, int(epoch), digest_of(path))
+    said = header.get("image_side", str(GALAXY_ZOO_SIDE) if path == EMBEDDED else "")
+    side = int(said) if said.isdecimal() else 0
+    return Weights(network.eval(), recipe, tree, int(epoch), digest_of(path), side)
 
 
 def read_recipe(run: Path) -> Recipe:
@@ -138,7 +145,9 @@ def write_weights(
         frozen = frozen_names(network)
         base = _write_base(out / BASE, {name: tensors[name] for name in sorted(frozen)})
         tensors = {name: tensor for name, tensor in tensors.items() if name not in frozen}
-    save_weights(RunFolder(out).weights, tensors, recipe, tree, epoch=epoch, base=base)
+    run = RunFolder(out)
+    side = int(run.notes().get("image_side", 0)) if run.exists() else 0
+    save_weights(run.weights, tensors, recipe, tree, epoch=epoch, image_side=side, base=base)
 
 
 def save_weights(
@@ -148,6 +157,7 @@ def save_weights(
     tree: DecisionTree,
     *,
     epoch: int,
+    image_side: int = 0,
     base: str = "",
 ) -> None:
     """Write the tensors of a network as weights that carry their recipe and tree. Raises DiskError."""
@@ -157,6 +167,7 @@ def save_weights(
         "questions": tree_text(tree),
         "epoch": str(epoch),
         "hubblefork": __version__,
+        **({"image_side": str(image_side)} if image_side else {}),
         **({"base": base} if base else {}),
     }
     _save(path, tensors, header)
@@ -178,7 +189,8 @@ def merge(run: Path, out: Path, *, half: bool = False) -> Path:
         whole = merged(whole, weights.network)
     if half:
         whole = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in whole.items()}
-    save_weights(out, whole, replace(weights.recipe, adapter_rank=0), weights.tree, epoch=weights.epoch)
+    recipe = replace(weights.recipe, adapter_rank=0)
+    save_weights(out, whole, recipe, weights.tree, epoch=weights.epoch, image_side=weights.image_side)
     return out
 
 
