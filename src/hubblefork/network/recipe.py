@@ -346,7 +346,8 @@ def _entry_problems(key: str, entry: Any) -> list[str]:
         return (
             [] if valid else [f"[{key}] choices is a list of at least one value, without low, high and log"]
         )
-    low, high = entry.get("low"), entry.get("high")
+    low: Any = entry.get("low")
+    high: Any = entry.get("high")
     if not all(type(bound) in (int, float) and math.isfinite(bound) for bound in (low, high)):
         return [f"[{key}] low and high are numbers: {low!r}, {high!r}"]
     if type(entry.get("log", False)) is not bool:
