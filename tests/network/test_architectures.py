@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.errors import DownloadError, RecipeError
-from hubblefork.network.architectures import KNOWN, NetworkOptions, build
+from hubblefork.network.architectures import ARCHITECTURES, NetworkOptions, build
 from hubblefork.network.architectures.encoder import Encoder, fetch_encoder, run_networks
 from hubblefork.network.architectures.views import Corners, Maxout
 from hubblefork.network.model import count_by_recipe, count_parameters
@@ -249,7 +249,7 @@ def test_names_that_are_none_list_all(tree):
         "momentum = -1 ",
     ):
         assert complaint in message
-    assert all(name in message for name in KNOWN)
+    assert all(name in message for name in ARCHITECTURES)
 
 
 FILE = """

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hubblefork.network.augment import central_views
-from hubblefork.network.batches import LabelledStamps, OrderedBatches, ShuffledBatches, Streamed, place
+from hubblefork.network.augment import Augmentation, central_views, moved_views, random_moves
+from hubblefork.network.batches import LabelledStamps, OrderedBatches, Share, ShuffledBatches, Streamed, place
 
 
 def galaxies(count=10):
@@ -156,3 +156,41 @@ def test_in_order_nothing_is_sent():
         views = [views for views, _ in OrderedBatches(stamps, lambda stamps: central_views(stamps, 8), 4)]
     assert [tuple(some.shape) for some in views] == [(4, 3, 8, 8), (4, 3, 8, 8), (2, 3, 8, 8)]
     assert transfers.count == 0
+
+
+# Processes that share a batch
+
+MOVES = Augmentation(rotation=180, flip=0.5, shift=2, zoom=1.2)
+
+
+def batches(share, batch_size=5, steps=0, galaxies=23):
+    pixels = torch.arange(galaxies, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 8, 8, 3)
+    pixels = pixels + torch.arange(8, dtype=torch.uint8).view(1, 1, 8, 1)
+    rows = torch.arange(galaxies)
+    stamps = LabelledStamps(pixels, rows, rows.float().unsqueeze(1))
+
+    def draw(count, generator):
+        return random_moves(count, 8, 6, MOVES, generator)
+
+    def view(stamps, moves):
+        return moved_views(stamps, 6, moves)
+
+    return ShuffledBatches(stamps, view, batch_size, steps, seed=1, epoch=2, draw=draw, share=share)
+
+
+@pytest.mark.parametrize(("steps", "galaxies"), [(0, 23), (4, 23), (0, 20)])
+def test_two_shares_are_the_whole_batch(steps, galaxies):
+    whole = list(batches(Share(), steps=steps, galaxies=galaxies))
+    shares = [list(batches(Share(k, 2), steps=steps, galaxies=galaxies)) for k in range(2)]
+    assert len(whole) == len(shares[0]) == len(shares[1])
+    for (views, labels), *parts in zip(whole, *shares, strict=True):
+        for number, (part_views, part_labels) in enumerate(parts):
+            assert torch.equal(views[number::2], part_views)
+            assert torch.equal(labels[number::2], part_labels)
+
+
+def test_a_last_batch_without_a_galaxy_for_each_process_joins_the_one_before():
+    sizes = [len(labels) for _, labels in batches(Share(0, 2), galaxies=21)]
+    assert sizes == [3, 3, 3, 3]
+    assert len(batches(Share(0, 2), galaxies=21)) == 4
+    assert [len(labels) for _, labels in batches(Share(), galaxies=21)] == [5, 5, 5, 5, 1]

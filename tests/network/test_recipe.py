@@ -142,7 +142,7 @@ def test_what_python_cannot_hold_is_refused_with_the_file(read, value):
 
 def test_a_field_under_two_names_is_refused():
     text = recipe_text(load_recipe("lab-cnn"))
-    with pytest.raises(RecipeError, match=r"mine\.toml: steps and steps_per_epoch are one field"):
+    with pytest.raises(RecipeError, match=r"mine\.toml: steps and steps_per_epoch are the same field"):
         parse_recipe(f"steps = 3\n{text}", "mine.toml")
 
 

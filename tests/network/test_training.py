@@ -5,6 +5,7 @@ import os
 import pickle
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,15 +17,18 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from timm.optim.muon import Muon
+from torch import nn
 
 from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import BusyError, CatalogueError, DiskError, RunError
 from hubblefork.io import alone_in
+from hubblefork.network.device import Hardware
 from hubblefork.network.predict import predict_part
-from hubblefork.network.recipe import recipe_text
-from hubblefork.network.training import EpochErrors, train
+from hubblefork.network.recipe import load_recipe, recipe_text
+from hubblefork.network.training import EpochErrors, optimisation, schedule_factor, train
 from hubblefork.network.weights import load_weights, read_recipe
 from hubblefork.zoo import load_tree
 
@@ -106,10 +110,12 @@ def test_divergence_is_said_with_the_remedy(data, quick, tmp_path):
 TRAIN = """
 import signal, sys
 from pathlib import Path
+from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
-train(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), device="cpu")
+data, recipe, out, devices = sys.argv[1:]
+train(Path(data), load_recipe(recipe), Path(out), hardware=Hardware("cpu", devices=int(devices)))
 """
 
 
@@ -159,7 +165,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(data, quick, tmp_path
     recipe = replace(recipe, architecture="vgg7", width=4, dropout=0.3)
     (tmp_path / "recipe.toml").write_text(recipe_text(recipe))
     run = tmp_path / "interrupted"
-    command = [sys.executable, "-c", TRAIN, str(data), str(tmp_path / "recipe.toml"), str(run)]
+    command = [sys.executable, "-c", TRAIN, str(data), str(tmp_path / "recipe.toml"), str(run), "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(RunFolder(run).metrics()) < 3 and process.poll() is None and time.monotonic() < deadline:
@@ -286,3 +292,188 @@ def test_tally_is_the_formula():
     rmse, agreement = errors.result()
     assert rmse == pytest.approx(np.sqrt(np.nanmean((predicted - volunteers) ** 2)), rel=1e-5)
     assert agreement == pytest.approx(np.mean(predicted[5:].argmax(1) == volunteers[5:].argmax(1)))
+
+
+# Optimisers and schedules
+
+
+STEPS = 40
+
+
+def network():
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def recipe(*settings):
+    return load_recipe("lab-cnn", ["epochs=10", *settings])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
+def test_the_optimiser_is_the_recipes(name, kind):
+    optimiser = optimisation(network(), recipe(f"optimiser={name}", "learning_rate=0.02"), STEPS)
+    assert type(optimiser) is kind
+    assert optimiser.param_groups[0]["lr"] == 0.02
+
+
+def test_sgd_has_nesterovs_momentum():
+    group = optimisation(network(), recipe("optimiser=sgd", "momentum=0.8"), STEPS).param_groups[0]
+    assert (group["nesterov"], group["momentum"]) == (True, 0.8)
+
+
+def test_biases_and_normalisations_do_not_decay():
+    groups = optimisation(network(), recipe("optimiser=adamw", "weight_decay=0.1"), STEPS).param_groups
+    shapes = {group["weight_decay"]: [tuple(p.shape) for p in group["params"]] for group in groups}
+    assert shapes == {0.1: [(3, 4), (2, 3)], 0.0: [(3,), (3,), (3,), (2,)]}
+
+
+def test_muon_is_for_the_matrices_of_hidden_layers():
+    given = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 5, groups=4), *network())
+    optimiser = optimisation(given, recipe("optimiser=muon", "weight_decay=0.1", "learning_rate=0.02"), STEPS)
+    assert type(optimiser) is Muon
+    assert all(group["lr"] == 0.02 for group in optimiser.param_groups)
+    shapes = {
+        (group["use_fallback"], group["weight_decay"]): [tuple(p.shape) for p in group["params"]]
+        for group in optimiser.param_groups
+    }
+    assert shapes == {
+        (False, 0.1): [(4, 3, 3, 3), (3, 4)],
+        (True, 0.1): [(4, 1, 5, 5), (2, 3)],
+        (True, 0.0): [(4,), (4,), (3,), (3,), (3,), (2,)],
+    }
+
+
+def test_a_step_of_muon_is_orthogonal_and_as_large_as_adamws():
+    given = nn.Sequential(nn.Linear(16, 8, bias=False), nn.Linear(8, 2))
+    optimiser = optimisation(given, recipe("optimiser=muon", "learning_rate=0.01"), STEPS)
+    before = given[0].weight.detach().clone()
+    given(torch.randn(32, 16, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    optimiser.step()
+    step = (given[0].weight.detach() - before) / 0.01
+    singular = torch.linalg.svdvals(step)[:2] / (0.2 * 16**0.5)
+    assert singular == pytest.approx(torch.ones(2), abs=0.35)
+
+
+def test_what_is_frozen_is_not_optimised():
+    given = network()
+    given[0].requires_grad_(False)
+    (group,) = optimisation(given, recipe(), STEPS).param_groups
+    assert len(group["params"]) == 4
+
+
+def test_cosine_is_pytorchs():
+    optimiser = torch.optim.SGD(network().parameters(), lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=STEPS)
+    for step in range(STEPS):
+        assert schedule_factor("cosine", step / STEPS, 0.0) == pytest.approx(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        theirs.step()
+
+
+def test_one_cycle_is_pytorchs():
+    """Theirs counts its turning points one step earlier, so the comparison is in shares of the training."""
+    optimiser = torch.optim.SGD(network().parameters(), lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 1.0, total_steps=1001, pct_start=0.3, div_factor=25, final_div_factor=400
+    )
+    for step in range(1000):
+        ours = schedule_factor("one-cycle", step / 1000, 0.0)
+        assert ours == pytest.approx(optimiser.param_groups[0]["lr"], abs=6e-3)
+        optimiser.step()
+        theirs.step()
+
+
+def test_the_warm_up_rises_in_a_line_and_its_length_is_the_recipes():
+    both = optimisation(network(), recipe("schedule=cosine", "warmup_epochs=2", "learning_rate=1"), STEPS)
+    schedule = both["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(STEPS):
+        rates.append(schedule.get_last_lr()[0])
+        both["optimizer"].step()
+        schedule.step()
+    assert rates[:8] == pytest.approx([(step + 0.5) / 8 for step in range(8)])
+    assert max(rates) == pytest.approx(1, abs=0.01)
+    assert rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["schedule=cosine", "warmup_epochs=1", "optimiser=muon"],
+        ["schedule=one-cycle", "optimiser=sgd", "weight_decay=0.01"],
+    ],
+)
+def test_a_schedule_goes_on_exactly_where_it_was(data, quick, tmp_path, settings):
+    sizes = {name: getattr(quick, name) for name in ("crop", "stamp_size", "input_size")}
+    kept = ["epochs=4", "steps_per_epoch=2", "batch_size=8"]
+    recipe = replace(load_recipe("lab-cnn", [*settings, *kept]), **sizes)
+    broken = train(data, recipe, stopped_after(2, data, recipe, tmp_path / "broken"), device="cpu")
+    whole = train(data, recipe, tmp_path / "whole", device="cpu")
+    assert metrics(broken) == metrics(whole)
+    rise = recipe.warmup_epochs / 4
+    factors = [schedule_factor(recipe.schedule, (2 * epoch + 2.5) / 8, rise) for epoch in range(4)]
+    expected = [factor * recipe.learning_rate for factor in factors]
+    assert [row["learning_rate"] for row in metrics(broken)] == pytest.approx(expected)
+
+
+# Processes that share a batch
+
+SHARED = [
+    *(
+        "crop=64",
+        "stamp_size=48",
+        "input_size=32",
+        "pretrained=",
+        "hidden_layers=0",
+        "head=tree",
+        "precision=32",
+    ),
+    *("batch_size=15", "steps_per_epoch=3", "epochs=2", "optimiser=sgd", "learning_rate=0.05"),
+]
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(data, quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="started as 2 processes, but --devices 1 on --nodes 1 are 1"):
+        train(data, quick, tmp_path / "run", device="cpu")
+
+
+def test_a_batch_has_a_galaxy_for_each_process(data, quick, tmp_path):
+    with pytest.raises(RunError, match="batch_size = 1, at least one galaxy for each of 2 processes"):
+        train(data, replace(quick, batch_size=1), tmp_path / "run", hardware=Hardware("cpu", devices=2))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_learn_what_one_does(data, tmp_path):
+    """A network without batch normalisation: on a CPU that would see each process's galaxies alone."""
+    recipe = load_recipe("encoder:convnext_atto", SHARED)
+    one = train(data, recipe, tmp_path / "one", device="cpu")
+    two = _trained_by_two(data, recipe, tmp_path)
+    for alone, shared in zip(RunFolder(one).metrics(), RunFolder(two).metrics(), strict=True):
+        for key in ("train_rmse", "validation_rmse", "train_agreement", "validation_agreement", "step"):
+            assert shared[key] == pytest.approx(alone[key], rel=1e-4)
+    assert RunFolder(two).notes()["device"]["processes"] == 2
+    assert RunFolder(two).is_finished()
+
+
+def _trained_by_two(data, recipe, folder):
+    (folder / "recipe.toml").write_text(recipe_text(recipe))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    shared |= {
+        "LOCAL_WORLD_SIZE": "2",
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "tests",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", TRAIN, str(data), str(folder / "recipe.toml"), str(folder / "two"), "2"]
+    processes = [
+        subprocess.Popen(command, env={**os.environ, **shared, "RANK": str(k), "LOCAL_RANK": str(k)})
+        for k in range(2)
+    ]
+    assert [process.wait(timeout=800) for process in processes] == [0, 0]
+    return folder / "two"

@@ -68,6 +68,16 @@ def work(data, out, recipe=RECIPE, **options):
     return tune(data, recipe, out, **{"space": SPACE, "trials": 8, **options})
 
 
+def test_an_encoder_that_cannot_be_had_is_refused_before_any_trial(data, tmp_path, trained_by):
+    training = trained_by()
+    for name in ("efficientformer_l1", "resnet10x", "hf-hub:some/body"):
+        recipe = replace(RECIPE, architecture=f"encoder:{name}", pretrained="")
+        with pytest.raises(RecipeError, match=name):
+            work(data, tmp_path / "tuning", recipe)
+    assert not training.asked
+    assert not (tmp_path / "tuning").exists()
+
+
 def test_the_best_trial_becomes_a_recipe(data, tmp_path, trained_by):
     training = trained_by()
     found = work(data, tmp_path, trials=10)
@@ -266,7 +276,7 @@ def test_a_table_is_checked_as_a_whole(tmp_path):
         ("[head]\nchoices = []", "at least one value"),
         ("zoom = 1", "nothing else"),
         ("", "there is no field in it"),
-        ("[zoom", "not a search space"),
+        ("[zoom", "not readable as TOML"),
     ],
 )
 def test_a_malformed_table_is_refused(text, complaint):

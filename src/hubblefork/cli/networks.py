@@ -68,6 +68,8 @@ def train(
 
     changes = settings_of(settings, precision)
     if folds is not None:
+        if (devices, nodes) != (1, 1):
+            raise typer.BadParameter("--folds trains on one device: leave out --devices and --nodes")
         hardware, chosen = models.hardware(device, memory), models.recipe_of(recipe, changes)
         crossed = crossval(
             data, chosen, out, folds=folds, salt=salt, weights=weights, hardware=hardware, progress=bar

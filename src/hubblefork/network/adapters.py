@@ -31,8 +31,8 @@ def add_adapters(network: nn.Module, rank: int) -> None:
     if encoder is None:
         raise RecipeError(f"adapter_rank = {rank}: this network has no encoder for adapters")
     targets = [name for name, layer in encoder.network.named_modules() if _takes_adapter(layer)]
-    wanted = "|".join(name.replace(".", r"\.") for name in targets)
-    settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=wanted)
+    pattern = "|".join(name.replace(".", r"\.") for name in targets)
+    settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=pattern)
     peft.inject_adapter_in_model(settings, encoder.network)
 
 

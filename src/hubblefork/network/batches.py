@@ -260,5 +260,5 @@ class GalaxyData(lightning.LightningDataModule):
 
 def labelled_rows(catalogue: pa.Table, tree: DecisionTree, split: Split) -> dict[str, NDArray[np.intp]]:
     """Return the rows of the galaxies with at least one label, for each part of the split."""
-    parts, known = split.assign(galaxy_ids(catalogue).tolist()), labelled(catalogue, tree)
-    return {part: np.flatnonzero(known & (parts == part)) for part in SPLITS}
+    parts, has_labels = split.assign(galaxy_ids(catalogue).tolist()), labelled(catalogue, tree)
+    return {part: np.flatnonzero(has_labels & (parts == part)) for part in SPLITS}

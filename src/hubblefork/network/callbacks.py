@@ -155,9 +155,16 @@ def _step(path: Path, module: lightning.LightningModule) -> int | None:
             if members.testzip() is not None:
                 return None
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        whole = state.keys() >= {
+            "state_dict",
+            "epoch",
+            "optimizer_states",
+            "lr_schedulers",
+            "callbacks",
+            "loops",
+        }
         shapes = {name: tensor.shape for name, tensor in state["state_dict"].items()}
         same = shapes == {name: tensor.shape for name, tensor in module.state_dict().items()}
-        whole = state.keys() >= {"epoch", "optimizer_states", "lr_schedulers", "callbacks", "loops"}
         return int(state["global_step"]) if same and whole else None
     except Exception:  # whatever bytes make of zipfile and torch.load
         return None

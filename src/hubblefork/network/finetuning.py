@@ -75,7 +75,7 @@ def finetune(
     weights = load_weights(run)
     if weights.recipe.adapter_rank:
         raise RunError(
-            f"{run}: a run with adapters; make one network of it first: "
+            f"{run}: a run with adapters; merge them first: "
             f"hubblefork export {run} --out merged.safetensors, and fine-tune that"
         )
     tree = tree or tree_of_columns(labels, columns, missing=missing)
@@ -191,15 +191,15 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
         features = torch.cat([network.eval().features[:-1](part) for part in views.split(BATCH)]).float()
     features = features.clone()
     mean, spread = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
-    standard, known = (features - mean) / spread, ~torch.isnan(labels)
+    standard, labelled = (features - mean) / spread, ~torch.isnan(labels)
     weight = torch.zeros_like(layer.weight, requires_grad=True)
     bias = torch.zeros_like(layer.bias, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        predicted = network.head(standard @ weight.T + bias)[known].clamp(LEAST, 1 - LEAST)
-        entropy = nn.functional.binary_cross_entropy(predicted, labels[known], reduction="sum")
+        predicted = network.head(standard @ weight.T + bias)[labelled].clamp(LEAST, 1 - LEAST)
+        entropy = nn.functional.binary_cross_entropy(predicted, labels[labelled], reduction="sum")
         loss = entropy + PENALTY / 2 * layer.in_features * weight.square().sum()
         loss.backward()
         return loss

@@ -15,31 +15,31 @@ from hubblefork.zoo import DecisionTree
 
 
 def squared_error(predicted: Tensor, volunteers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum of squared differences over the known labels, and the number of known labels."""
-    known = ~torch.isnan(volunteers)
-    difference = torch.where(known, predicted.float() - torch.nan_to_num(volunteers), 0.0)
-    return difference.square().sum(), known.sum()
+    """Return the sum of squared differences over the labels, and the number of labels."""
+    labelled = ~torch.isnan(volunteers)
+    difference = torch.where(labelled, predicted.float() - torch.nan_to_num(volunteers), 0.0)
+    return difference.square().sum(), labelled.sum()
 
 
 def masked_rmse(predicted: Tensor, volunteers: Tensor) -> Tensor:
-    """Return the root mean squared error over the known labels: Kaggle's measure, as a loss.
+    """Return the root mean squared error over the labels: Kaggle's measure, as a loss.
 
     The minimum under the root keeps the gradient finite where prediction and label are equal. Processes that
     share a batch all get the loss of the whole batch; the mean of their gradients is its gradient.
     """
-    total, known = squared_error(predicted, volunteers)
+    total, labels = squared_error(predicted, volunteers)
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        return rmse_over_processes(total, known)
-    return (total / known).clamp_min(1e-12).sqrt()
+        return rmse_over_processes(total, labels)
+    return (total / labels).clamp_min(1e-12).sqrt()
 
 
-def rmse_over_processes(total: Tensor, known: Tensor) -> Tensor:
+def rmse_over_processes(total: Tensor, labels: Tensor) -> Tensor:
     """Return the RMSE of a batch from the sum of squares and the number of labels of one process's part.
 
     The value is that of the whole batch. The gradient by a process's own sum is that of the whole batch times
     the number of processes, because their gradients are averaged afterwards.
     """
-    whole = torch.stack([total.detach(), known.to(total.dtype)])
+    whole = torch.stack([total.detach(), labels.to(total.dtype)])
     distributed.all_reduce(whole)
     rmse = (whole[0] / whole[1]).clamp_min(1e-12).sqrt()
     slope = distributed.get_world_size() / (2 * rmse * whole[1])

@@ -33,7 +33,7 @@ from hubblefork.errors import RecipeError, did_you_mean
 from hubblefork.network.architectures import (
     ENCODER,
     NetworkOptions,
-    known_architecture,
+    checked_architecture,
     option_errors,
 )
 from hubblefork.network.augment import Augmentation
@@ -76,8 +76,8 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 class Recipe:
     """The settings of a training. Raises RecipeError, with all problems at once, for values that cannot work.
 
-    Network: `architecture` is one of `architectures.KNOWN` or `encoder:NAME` of timm; `width`, `dropout`,
-    `drop_path` and the hidden layers before the output are explained in `architectures.NetworkOptions`.
+    Network: `architecture` is one of `architectures.ARCHITECTURES` or `encoder:NAME` of timm; `width`,
+    `dropout`, `drop_path` and the hidden layers before the output are in `architectures.NetworkOptions`.
     `pretrained` names the published weights of the encoder (empty: random weights). With an `adapter_rank`
     the encoder's weights are frozen and low-rank adapters are trained.
 
@@ -98,7 +98,7 @@ class Recipe:
 
     name: Text
     description: Text
-    architecture: Annotated[Text, AfterValidator(known_architecture)]
+    architecture: Annotated[Text, AfterValidator(checked_architecture)]
     pretrained: Text = ""
     head: Literal["sigmoid", "lab", "tree", "dieleman"] = "sigmoid"
     crop: Positive = 212
@@ -162,7 +162,7 @@ class Recipe:
         if self.warmup_epochs and self.schedule == "plateau":
             problems.append(
                 f"warmup_epochs = {self.warmup_epochs}, but the schedule plateau has no warmup; "
-                "cosine and one-cycle have one"
+                "cosine and one-cycle have it"
             )
         elif not self.warmup_epochs < self.epochs:
             problems.append(f"warmup_epochs = {self.warmup_epochs}, below epochs = {self.epochs}")
@@ -233,7 +233,7 @@ def with_new_names(entries: Mapping[str, Any]) -> dict[str, Any]:
     Raises RecipeError for a field that is there under both names.
     """
     twice = [
-        f"{old} and {new} are one field: give {new}"
+        f"{old} and {new} are the same field: give {new}"
         for old, new in OLD_NAMES.items()
         if {old, new} <= {*entries}
     ]
@@ -378,7 +378,7 @@ def _recipe_text(name: str) -> str:
     if name not in recipe_names():
         raise RecipeError(
             f'there is no recipe "{name}"{did_you_mean(name, recipe_names())}; '
-            f"known are {', '.join(recipe_names())}, or give {ENCODER}NAME or the path of a .toml file"
+            f"there are {', '.join(recipe_names())}; or give {ENCODER}NAME or the path of a .toml file"
         )
     file = resources.files("hubblefork.network").joinpath("recipes", f"{name}.toml")
     return file.read_text(encoding="utf-8")
@@ -396,7 +396,7 @@ def _value(text: str, current: Any) -> Any:
 
 
 def _problem(detail: Mapping[str, Any]) -> str:
-    """Say in one clause what pydantic found wrong with a field, with the nearest name."""
+    """Say in a clause what is wrong with a field, with the nearest name."""
     key, value, kind = str(detail["loc"][0]), detail["input"], detail["type"]
     if kind == "missing":
         return f"{key} is missing"

@@ -280,16 +280,16 @@ class EpochErrors:
 
     def add(self, predicted: Tensor, volunteers: Tensor) -> None:
         """Add one batch, both (galaxy, answer); the agreement is that of galaxies without a missing label."""
-        errors, known = squared_error(predicted, volunteers)
+        errors, labels = squared_error(predicted, volunteers)
         complete = ~torch.isnan(volunteers).any(dim=1)
         agree = predicted.argmax(dim=1) == torch.nan_to_num(volunteers).argmax(dim=1)
-        counts = [errors, known.float(), (agree & complete).sum().float(), complete.sum().float()]
+        counts = [errors, labels.float(), (agree & complete).sum().float(), complete.sum().float()]
         self.sums = self.sums.to(errors.device) + torch.stack(counts)
 
     def result(self) -> tuple[float, float]:
         """Return the RMSE and the agreement; the latter NaN if every galaxy has a missing label."""
-        errors, known, agree, complete = self.sums.tolist()
-        return math.sqrt(errors / known), agree / complete if complete else math.nan
+        errors, labels, agree, complete = self.sums.tolist()
+        return math.sqrt(errors / labels), agree / complete if complete else math.nan
 
 
 def optimisation(network: nn.Module, recipe: Recipe, steps: int) -> Optimizer | dict[str, Any]:

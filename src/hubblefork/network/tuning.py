@@ -33,8 +33,11 @@ from hubblefork.data.catalogue import fractions, galaxy_ids
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.errors import DivergedError, ExtraMissing, RecipeError, RunError
 from hubblefork.io import Progress, silent, write_text
+from hubblefork.network.architectures import ENCODER
+from hubblefork.network.architectures.encoder import fetch_encoder
 from hubblefork.network.callbacks import MODES
 from hubblefork.network.device import Hardware
+from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import (
     Recipe,
     SearchRange,
@@ -104,12 +107,14 @@ def tune(
     postgresql://…), journal:PATH or redis://…; the default is SQLite in `out`. Several workers, on one or
     many computers, call this with the same storage and name (default: the recipe's). A trial is pruned if
     after an epoch it is worse than the median of the others. Raises ExtraMissing without Optuna; RecipeError
-    for a budget of nothing; RunError if the name belongs to a study of another recipe, data set or space, or
-    the storage cannot be opened.
+    for a budget of nothing and a network that cannot be built; RunError if the name belongs to a study of
+    another recipe, data set or space, or the storage cannot be opened.
     """
     if trials < 1 or (seconds is not None and not seconds > 0):
         raise RecipeError(f"a budget of {trials} trials in {seconds} s: at least 1, and above 0 s")
-    space = space or load_space(recipe)
+    space, tree = space or load_space(recipe), DataFolder(data).tree()
+    fetch_encoder(recipe.architecture.removeprefix(ENCODER))
+    VoteFractions(recipe, tree)  # a network that cannot be built is no failed trial
     with _quiet_optuna() as library:
         study = _opened(library, out, storage, name or recipe.name, recipe)
         _check_same_study(study, data, recipe, space)
@@ -309,7 +314,7 @@ def _check_same_study(study: optuna.Study, data: Path, recipe: Recipe, space: Se
     unlike += ["another search space"] if there.get("space", asked["space"]) != asked["space"] else []
     if unlike:
         raise RunError(
-            f'the study "{study.study_name}" is another one; asked for now, not then: '
+            f'the study "{study.study_name}" is another study; asked for now, not then: '
             f"{'; '.join(unlike)}. Choose another --name or --out."
         )
 

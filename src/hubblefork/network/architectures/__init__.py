@@ -17,7 +17,7 @@ from hubblefork.network.architectures.lab import lab_cnn, lab_resnet50, lab_resn
 from hubblefork.network.architectures.vgg import vgg7, vgg11, vgg16
 from hubblefork.network.architectures.views import views
 
-__all__ = ["ENCODER", "KNOWN", "NetworkOptions", "build", "known_architecture", "option_errors"]
+__all__ = ["ARCHITECTURES", "ENCODER", "NetworkOptions", "build", "checked_architecture", "option_errors"]
 
 ENCODER = "encoder:"
 AS_PUBLISHED = {
@@ -31,7 +31,7 @@ WITH_OPTIONS: dict[str, Callable[[int, int, NetworkOptions], nn.Sequential]] = {
     "vgg16": vgg16,
     "views": views,
 }
-KNOWN = (*AS_PUBLISHED, *WITH_OPTIONS)
+ARCHITECTURES = (*AS_PUBLISHED, *WITH_OPTIONS)
 FIXED = {  # the options that a network does not have; those as published have none
     "views": ("hidden_layers", "hidden_units", "hidden_dropout", "drop_path"),
     **dict.fromkeys(("vgg7", "vgg11", "vgg16"), ("drop_path",)),
@@ -49,7 +49,7 @@ def build(
     """
     options = options or NetworkOptions()
     try:
-        problems = option_errors(known_architecture(architecture), options, adapters=False)
+        problems = option_errors(checked_architecture(architecture), options, adapters=False)
     except ValueError as error:
         raise RecipeError(str(error)) from error
     if problems:
@@ -61,12 +61,14 @@ def build(
     return WITH_OPTIONS[architecture](input_size, outputs, options)
 
 
-def known_architecture(name: str) -> str:
-    """Return the name of an architecture. Raises ValueError for an unknown one."""
-    if name in KNOWN or name.startswith(ENCODER):
+def checked_architecture(name: str) -> str:
+    """Return the name of an architecture. Raises ValueError for a name of none."""
+    if name in ARCHITECTURES or name.startswith(ENCODER):
         return name
-    known = f"known are {', '.join(KNOWN)} and {ENCODER}NAME for an encoder of timm"
-    raise ValueError(f'there is no architecture "{name}"{did_you_mean(name, KNOWN)}; {known}')
+    names = f"{', '.join(ARCHITECTURES)}, and {ENCODER}NAME for an encoder of timm"
+    raise ValueError(
+        f'there is no architecture "{name}"{did_you_mean(name, ARCHITECTURES)}; there are {names}'
+    )
 
 
 def option_errors(architecture: str, options: NetworkOptions, *, adapters: bool) -> list[str]:
