@@ -437,6 +437,13 @@ def test_a_column_of_ids_is_of_integers_only_where_all_are_written_as_such(texts
     assert [str(value) for value in column.to_pylist()] == texts
 
 
+def test_metadata_that_are_no_text_are_escaped(tree: DecisionTree) -> None:
+    table = with_metadata(
+        pa.table({"galaxy_id": [1]}), {"run": "M\udce1laga", "sources": ["M\udce1laga.zip"]}
+    )
+    assert metadata_of(table) == {"run": "M\\udce1laga", "sources": '["M\\udce1laga.zip"]'}
+
+
 def test_metadata_is_added_to_not_replaced(tree: DecisionTree) -> None:
     table = with_metadata(
         with_metadata(catalogue([1]), {"run": "a", "tree": "t"}), {"run": "b", "counts": {"n": 1}}

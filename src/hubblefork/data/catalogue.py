@@ -21,6 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from hubblefork.data.archives import printable
 from hubblefork.data.columns import (
     ID,
     columns_of_answers,
@@ -303,7 +304,8 @@ def matched(left: pa.Table, right: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
     """Return the table with entries added to its schema metadata (kept by all formats but CSV)."""
-    entries = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    entries = {key: printable(text) for key, text in texts.items()}
     return table.replace_schema_metadata({**metadata_of(table), **entries})
 
 
