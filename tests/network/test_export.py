@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+import hubblefork
 from hubblefork.data.field import Field
 from hubblefork.data.images import StampSpec, resample, taps
 from hubblefork.errors import RunError, StampError
 from hubblefork.network import export as room
-from hubblefork.network.export import CutoutsToFractions, export
+from hubblefork.network.export import CutoutsToFractions, export, is_exported
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.predict import Predictor, predictions
 from hubblefork.network.recipe import load_recipe
@@ -89,6 +90,23 @@ def test_a_network_that_was_turned_is_shown_what_predict_shows_it(tree, tmp_path
         np.abs(fractions - Predictor(shown, device="cpu")(stamps)).max() for shown in (single, unturned)
     )
     assert near < min(1e-3, 0.1 * far)
+
+
+def test_only_an_exported_file_is_replaced(exported, run, tmp_path):
+    for name in ("notes.onnx", "weights.safetensors"):
+        (tmp_path / name).write_bytes(b"mine")
+        with pytest.raises(RunError, match="this file is there"):
+            hubblefork.export(run, tmp_path / name, side=SIDE)
+        assert (tmp_path / name).read_bytes() == b"mine"
+    (tmp_path / "again.onnx").write_bytes((run / "network.onnx").read_bytes())
+    assert is_exported(tmp_path / "again.onnx") and not is_exported(tmp_path / "notes.onnx")
+    with pytest.raises(StampError):
+        hubblefork.export(run, tmp_path / "again.onnx", side=8)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "again.onnx",
+        "notes.onnx",
+        "weights.safetensors",
+    ]
 
 
 def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from hubblefork.errors import ImageError, RunError
 from hubblefork.io import Progress, bytes_of, seconds, silent
 from hubblefork.network.device import Hardware, best_precision, device_of
 from hubblefork.network.export import export as write_onnx
+from hubblefork.network.export import is_exported
 from hubblefork.network.finetuning import SALT
 from hubblefork.network.finetuning import finetune as finetune_run
 from hubblefork.network.parts import alone_with
@@ -398,15 +399,18 @@ def export(
 
     ONNX takes cutouts uint8 (galaxy, side, side, 3) that show so much sky (`field`, `enlarge`: see
     `predict`); returned is its largest difference from PyTorch. A .safetensors file has its adapters merged;
-    `half` halves its bytes. Raises RunError, also for a file that is there already, unless `overwrite`;
-    ExtraMissing, BusyError, DiskError.
+    `half` halves its bytes. A file that is there is replaced if it is such an ONNX file, or with `overwrite`.
+    Raises RunError, ExtraMissing, BusyError, DiskError.
     """
     place, path = Path(load(model).place), Path(out)
     if path.suffix not in (".onnx", ".safetensors"):
         raise RunError(f'{path}: a network is written as .onnx or .safetensors, not "{path.suffix}"')
     with alone_with(path):
-        if path.exists() and not overwrite:
-            raise RunError(f"{path}: this file is there; choose another name, or replace it with --overwrite")
+        if path.exists() and not overwrite and not (path.suffix == ".onnx" and is_exported(path)):
+            raise RunError(
+                f"{path}: this file is there, and no ONNX file of hubblefork; choose another name, or "
+                "replace it with --overwrite"
+            )
         if path.suffix == ".onnx":
             return write_onnx(place, path, side=side, field=field, enlarge=enlarge)
         merge(place, path, half=half)

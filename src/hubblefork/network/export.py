@@ -86,6 +86,19 @@ def export(
     return difference
 
 
+def is_exported(path: Path) -> bool:
+    """Say whether a file is an ONNX file that hubblefork wrote."""
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    except ImportError:
+        return False
+    try:
+        return any(entry.key == "weights_sha256" for entry in onnx.load(path).metadata_props)
+    except (DecodeError, OSError):
+        return False
+
+
 def _write(model: nn.Module, cutouts: Tensor, path: Path, metadata: dict[str, str]) -> None:
     try:
         import onnx
