@@ -207,9 +207,15 @@ def test_walking_order_asks_oddness_after_all_that_lead_to_it(tree):
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"galaxies": 0}, {"galaxies": 10, "merger_fraction": 1.5}, {"galaxies": 900_001}]
+    "numbers",
+    [
+        {"galaxies": 0},
+        {"galaxies": 10, "merger_fraction": 1.5},
+        {"galaxies": 900_001},
+        {"galaxies": 9, "seed": -1},
+    ],
 )
 def test_numbers_that_make_no_sky_are_refused(tmp_path, numbers):
     with pytest.raises(CatalogueError):
-        write_mock_sky(tmp_path, seed=0, **numbers)
+        write_mock_sky(tmp_path, **{"seed": 0, **numbers})
     assert list(tmp_path.iterdir()) == []

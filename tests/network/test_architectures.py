@@ -134,6 +134,8 @@ def test_an_encoder_drops_features_and_passes_blocks_by():
     chances = [layer.drop_prob for layer in network.modules() if type(layer).__name__ == "DropPath"]
     assert network[1].p == 0.3
     assert chances == sorted(chances) and 0.1 < chances[-1] <= 0.2
+    with pytest.raises(RecipeError, match=r"encoder ghostnet_050: .*drop_path_rate.*leave out drop_path"):
+        build("encoder:ghostnet_050", input_size=64, outputs=37, options=options)
     with pytest.raises(RecipeError, match=r"drop_path = 0\.1, but vgg7 does not have this option"):
         load_recipe("vgg7", ["drop_path=0.1"])
 
@@ -176,6 +178,8 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
     with pytest.raises(DownloadError, match=r"hub did not give this encoder .*no route"):
         fetch_encoder("hf_hub:mwalmsley/zoobot-encoder-convnext_nano")
+    with pytest.raises(RecipeError, match="hf_hub:a/b/c: no name of the Hugging Face hub"):
+        fetch_encoder("hf_hub:a/b/c")
 
 
 def test_an_encoder_of_the_hub_is_built_from_its_cache(tmp_path, monkeypatch):

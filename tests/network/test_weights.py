@@ -159,18 +159,30 @@ class CalledOut(Exception):
     pass
 
 
-def test_a_name_in_weights_never_calls_the_hub(tree, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("hf_hub:some/body", r"not on this computer.*: hf download some/body config\.json"),
+        ("hf_hub:some/body@../../refs", "not on this computer"),
+        ("hf_hub:a/b/c", "Repo id must be"),
+        ("hf-hub:evil/model", 'timm has no encoder "hf-hub:evil/model"'),
+        ("local-dir:/tmp", 'timm has no encoder "local-dir:/tmp"'),
+        ("https://example.org/model", "timm has no encoder"),
+        ("resnet10t.from_afar", "Invalid pretrained tag"),
+    ],
+)
+def test_a_name_in_weights_never_calls_the_hub(tree, tmp_path, monkeypatch, name, complaint):
     def call(*_, **__):
         raise CalledOut
 
     recipe = load_recipe("encoder:resnet10t", ["crop=64", *QUICK])
     write_weights(tmp_path, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     tensors = load_file(tmp_path / "weights.safetensors")
-    header = replace(recipe, architecture="encoder:hf_hub:some/body", pretrained="hf_hub:some/body")
+    header = replace(recipe, architecture=f"encoder:{name}", pretrained=name)
     save_weights(tmp_path / "received.safetensors", tensors, header, tree, epoch=0)
     monkeypatch.setattr("socket.socket.connect", call)
     monkeypatch.setattr("socket.getaddrinfo", call)
-    with pytest.raises(RecipeError, match=r"not on this computer.*: hf download some/body config\.json"):
+    with pytest.raises(RecipeError, match=complaint):
         load_weights(tmp_path / "received.safetensors")
 
 

@@ -68,7 +68,7 @@ def write_mock_sky(
     numbers that make no sky, DiskError.
     """
     unlabelled = galaxies // 4 if test_galaxies is None else test_galaxies
-    _check(galaxies, unlabelled, merger_fraction)
+    _check(galaxies, unlabelled, merger_fraction, seed)
     tree, total = load_tree(), galaxies + unlabelled
     ids = np.random.default_rng([seed, IDS]).choice(IDS, total, replace=False) + SMALLEST_ID
     order = [*np.sort(ids[:galaxies]).tolist(), *np.sort(ids[galaxies:]).tolist()]
@@ -100,7 +100,7 @@ def draw_mock(
     return Mock(encoded.getvalue(), {**asdict(galaxy), "volunteers": volunteers}, joint)
 
 
-def _check(galaxies: int, unlabelled: int, merger_fraction: float) -> None:
+def _check(galaxies: int, unlabelled: int, merger_fraction: float, seed: int) -> None:
     if galaxies < 1 or unlabelled < 0 or galaxies + unlabelled > IDS:
         raise CatalogueError(
             f"a mock sky of {galaxies} labelled and {unlabelled} unlabelled galaxies: "
@@ -108,6 +108,8 @@ def _check(galaxies: int, unlabelled: int, merger_fraction: float) -> None:
         )
     if not 0 <= merger_fraction <= 1:
         raise CatalogueError(f"a merger fraction of {merger_fraction}: it lies from 0 to 1")
+    if seed < 0:
+        raise CatalogueError(f"seed = {seed}: a mock sky has a seed of at least 0")
 
 
 @contextmanager

@@ -66,7 +66,11 @@ class Encoder(nn.Module):
         self.name = name
         options = {"global_pool": ""} if input_size is None else dict(_size_options(name, input_size))
         options |= {"drop_path_rate": drop_path} if drop_path else {}
-        self.network = network = _created(name, options)
+        try:
+            self.network = network = _created(name, options)
+        except TypeError as error:
+            remedy = "; leave out drop_path" if drop_path else ""
+            raise RecipeError(f"encoder {name}: timm cannot make it: {error}{remedy}") from error
         _keep_grouped_in_single(network)
         self.features: int = getattr(network, "head_hidden_size", None) or network.num_features
         expects = getattr(network, "pretrained_cfg", None) or {}
@@ -121,7 +125,10 @@ def _cached_config(name: str) -> Path | None:
     from timm.models._hub import hf_split
 
     repository, revision = hf_split(name.removeprefix(HUB))
-    cached = try_to_load_from_cache(repository, "config.json", revision=revision)
+    try:
+        cached = try_to_load_from_cache(repository, "config.json", revision=revision)
+    except ValueError as error:
+        raise RecipeError(f"{name}: no name of the Hugging Face hub: {error}") from error
     return Path(cached) if isinstance(cached, str) else None
 
 
@@ -171,8 +178,8 @@ def _size_options(name: str, size: int) -> Mapping[str, Any]:
             if features.ndim == 2:
                 return options
             reasons.append(f"it gives {features.ndim - 1} dimensions of features, not 1")
-        except TypeError:  # the network does not have the option
-            continue
+        except TypeError as error:  # the network does not have the option
+            reasons += [] if options else [str(error)]
         except RecipeError as error:
             if reasons or not options:
                 reasons.append(str(error))
