@@ -120,6 +120,7 @@ def test_other_formats_are_read_with_columns_that_nobody_needs(tmp_path):
     check(tmp_path / "a.feather")
 
 
+@pytest.mark.filterwarnings("ignore::astropy.io.votable.exceptions.VOWarning")
 def test_columns_of_a_votable_go_by_name_and_then_by_id(tmp_path):
     table = Table({"galaxy_id": [1, 2], "c d": [0.5, 0.25]})
     document = votable.from_table(table)
