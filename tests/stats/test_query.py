@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hubblefork.errors import CatalogueError, UnknownAnswer
+from hubblefork.errors import CatalogueError, HubbleforkError, UnknownAnswer
 from hubblefork.stats.query import at_least, parse_query
+from hubblefork.zoo import plain_columns
 
 
 @pytest.fixture
@@ -35,6 +38,69 @@ def test_sums_and_chains(tree, joint):
         parse_query("0.4 < disturbed + irregular <= 0.9", tree).holds(joint),
         (disturbed + irregular > 0.4) & (disturbed + irregular <= 0.9),
     )
+
+
+ODD = [
+    "smooth-or-featured_smooth",
+    "Ring Galaxy",
+    "1arm",
+    "class",
+    "ring",
+    "bar",
+    "ring+bar",
+    "not",
+    "Sérsic n>4",
+]
+
+
+@pytest.fixture(scope="module")
+def odd_tree():
+    return plain_columns(ODD)
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("quote", ['"', "'", "`"])
+def test_every_answer_can_be_counted_and_quoted(odd_tree, name, quote):
+    fractions = dict(zip(ODD, np.random.default_rng(0).random((len(ODD), 50)), strict=True))
+    for criterion in (at_least(odd_tree, name, 0.3), parse_query(f"{quote}{name}{quote} >= 0.3", odd_tree)):
+        assert (criterion.answer, criterion.answers, criterion.threshold) == (name, (name,), 0.3)
+        np.testing.assert_array_equal(criterion.holds(fractions), fractions[name] >= 0.3)
+
+
+def test_a_name_without_a_sign_needs_no_quotes(odd_tree):
+    text = "smooth-or-featured_smooth > 0.5 & ~(Ring Galaxy > 0.2 | class>0.1) & 1arm<=0.4"
+    found = parse_query(text, odd_tree)
+    assert found.answers == tuple(ODD[:4])
+
+
+def test_a_sum_is_not_taken_for_a_name_nor_a_name_for_a_sum(odd_tree):
+    assert parse_query("ring + bar > 0.3", odd_tree).answers == ("ring", "bar")
+    assert parse_query("'ring+bar' > 0.3", odd_tree).answers == ("ring+bar",)
+    for text in ("ring+bar > 0.3", "0.3 < Sérsic n>4"):
+        with pytest.raises(CatalogueError, match="is an answer: write it in quotes"):
+            parse_query(text, odd_tree)
+    with pytest.raises(UnknownAnswer, match=r'"Ring Galaxi" is not an answer .*did you mean "Ring Galaxy"'):
+        parse_query("'Ring Galaxi' > 0.3", odd_tree)
+
+
+@pytest.mark.parametrize("text", ["~" * 990 + "x", "(" * 400 + "x" + ")" * 400, "+".join(["x"] * 180) + ">1"])
+def test_deep_nesting_is_one_line(tree, text):
+    with pytest.raises(CatalogueError, match=r"is nested \d+ deep|is no expression of answers"):
+        parse_query(text, tree)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.sampled_from("merger ring'\"`+~&|<>=().0123456789enotadr-\x00\n\\éß_,[]{}:*@"), max_size=60)
+)
+def test_any_text_is_a_criterion_or_one_of_our_errors(text):
+    tree = plain_columns(["merger", "ring", "ring+bar", "1arm", "not"])
+    fractions = {name: np.array([0.2, np.nan]) for name in tree.columns}
+    try:
+        criterion = parse_query(text, tree)
+    except HubbleforkError:
+        return
+    assert criterion.holds(fractions).shape == (2,)
 
 
 def test_an_answer_may_be_named_by_its_text(tree):

@@ -4,18 +4,22 @@
     spiral > 0.5 & barred > 0.3
     ring > 0.2 | (disturbed + irregular > 0.4 & ~(merger > 0.3))
 
-Names stand for joint fractions. An answer is named as in the tree (`barred`) or by its text where that is
-one word of its own (`bar`). Allowed are numbers, `+`, comparisons, `&`, `|`, `~` (or and, or, not) and
-parentheses; comparisons bind more tightly than `&`. The text is parsed by Python's `ast` and never run.
+Names stand for joint fractions. An answer is named as in the tree (`barred`) or by its text where no other
+answer has it (`bar`). A name may stand in quotes ("Ring Galaxy" > 0.5). A name that holds a sign or a word of
+this language must stand in quotes ("ring+bar" > 0.5: without them it would be a sum). Allowed are numbers,
+`+`, comparisons, `&`, `|`, `~` (or and, or, not) and parentheses; comparisons bind more tightly than `&`. The
+text is parsed by Python's `ast` and never run.
 """
 
 from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -25,7 +29,7 @@ from numpy.typing import NDArray
 from hubblefork.errors import CatalogueError, UnknownAnswer, did_you_mean
 from hubblefork.zoo import DecisionTree
 
-LONGEST = 1000
+LONGEST, DEEPEST = 1000, 100
 BINS = 5
 SIGNS = {"&": " and ", "|": " or ", "~": " not ", "≥": ">=", "≤": "<="}
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -35,6 +39,9 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.LtE: operator.le,
 }
 EXAMPLE = "for example: spiral > 0.5 & barred > 0.3"
+QUOTED = r""" "([^"]*)" | '([^']*)' | `([^`]*)` """
+OF_THE_LANGUAGE = re.compile(r"""[+&|~<>=≥≤()"'`] | (?<![\w-])(and|or|not)(?![\w-])""", re.VERBOSE)
+"""What a name without quotes may not hold."""
 
 Joint = Mapping[str, NDArray[np.float64]]
 """Joint fractions (galaxy,) by answer; NaN where there is none."""
@@ -74,7 +81,9 @@ def at_least(tree: DecisionTree, answer: str, threshold: float) -> Criterion:
     """
     if not 0 < threshold <= 1:
         raise CatalogueError(f"a threshold of {threshold}: it must be above 0 and at most 1")
-    return parse_query(f"{tree.columns[tree.column(answer)]} >= {threshold!r}", tree)
+    name = tree.columns[tree.column(answer)]
+    expression = ast.Compare(ast.Name(name, ast.Load()), [ast.GtE()], [ast.Constant(threshold)])
+    return Criterion(f"{name} ≥ {threshold:g}", (name,), name, float(threshold), expression)
 
 
 def parse_query(text: str | Criterion, tree: DecisionTree) -> Criterion:
@@ -85,8 +94,10 @@ def parse_query(text: str | Criterion, tree: DecisionTree) -> Criterion:
     """
     if isinstance(text, Criterion):
         return text
-    expression = _parsed(text)
-    answers = _resolve(expression, tree, text)
+    known = _names(tree)
+    python, quoted = _without_odd_names(text, known)
+    expression = _parsed(python, text)
+    answers = _resolve(expression, quoted, known, tree, text)
     _check(expression, text)
     if not answers:
         raise CatalogueError(f'"{text}" names no answer; {EXAMPLE}')
@@ -96,28 +107,64 @@ def parse_query(text: str | Criterion, tree: DecisionTree) -> Criterion:
     return Criterion(shown, used, answer, threshold, expression)
 
 
-def _parsed(text: str) -> ast.expr:
-    if len(text) > LONGEST:
-        raise CatalogueError(f"an expression of {len(text)} characters; at most {LONGEST} are read")
-    python = "".join(SIGNS.get(character, character) for character in text).strip()
-    try:
-        return ast.parse(python, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise CatalogueError(f'"{text}" is no expression of answers ({error}); {EXAMPLE}') from error
-
-
-def _resolve(expression: ast.expr, tree: DecisionTree, text: str) -> set[str]:
-    """Replace the names in an expression by the tree's columns, and return those."""
+def _names(tree: DecisionTree) -> dict[str, str]:
+    """Return what an answer may be called: its name, and its text unless several answers have it ("yes")."""
     texts = [answer.text.replace(" ", "_").replace("-", "_") for answer in tree.answers]
     pairs = zip(texts, tree.columns, strict=True)
-    known = {word: name for word, name in pairs if texts.count(word) == 1}  # "yes" is of two questions
-    known |= {name: name for name in tree.columns}
+    return {word: name for word, name in pairs if texts.count(word) == 1} | {n: n for n in tree.columns}
+
+
+def _without_odd_names(text: str, known: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the text with words in place of quoted names and of names that are no words; and what they are.
+
+    Raises CatalogueError for a name without quotes that holds a sign of the language.
+    """
+    if len(text) > LONGEST:
+        raise CatalogueError(f"an expression of {len(text)} characters; at most {LONGEST} are read")
+    odd = sorted(
+        (name for name in known if not name.isidentifier() or iskeyword(name)), key=len, reverse=True
+    )
+    bare = [rf"(?<!\w) {re.escape(name)} (?!\w)" for name in odd if name not in ("and", "or", "not")]
+    quoted: dict[str, str] = {}
+
+    def word(match: re.Match[str]) -> str:
+        name = next((group for group in match.groups() if group is not None), match[0])
+        if name == match[0] and OF_THE_LANGUAGE.search(name):
+            raise CatalogueError(
+                f'"{text}": {name} is an answer: write it in quotes, "{name}"; a sum has spaces around its +'
+            )
+        quoted[place := f"__{len(quoted)}__"] = name
+        return place
+
+    return re.sub("|".join([QUOTED, *bare]), word, text, flags=re.VERBOSE), quoted
+
+
+def _parsed(python: str, text: str) -> ast.expr:
+    python = "".join(SIGNS.get(character, character) for character in python).strip()
+    try:
+        expression = ast.parse(python, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = getattr(error, "msg", "") or type(error).__name__
+        raise CatalogueError(f'"{text}" is no expression of answers ({reason}); {EXAMPLE}') from error
+    depth, level = 0, list[ast.AST]([expression])
+    while level := [child for node in level for child in ast.iter_child_nodes(node)]:
+        depth += 1
+    if depth > DEEPEST:
+        raise CatalogueError(f'"{text}" is nested {depth} deep; at most {DEEPEST} are read')
+    return expression
+
+
+def _resolve(
+    expression: ast.expr, quoted: Mapping[str, str], known: Mapping[str, str], tree: DecisionTree, text: str
+) -> set[str]:
+    """Replace the names in an expression by the tree's columns, and return those."""
     names = [node for node in ast.walk(expression) if isinstance(node, ast.Name)]
     for node in names:
-        if node.id not in known:
-            near = did_you_mean(node.id, known)
-            raise UnknownAnswer(f'"{text}": "{node.id}" is not an answer of {tree.name}{near}')
-        node.id = known[node.id]
+        name = quoted.get(node.id, node.id)
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise UnknownAnswer(f'"{text}": "{name}" is not an answer of {tree.name}{near}')
+        node.id = known[name]
     return {node.id for node in names}
 
 
