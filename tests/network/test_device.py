@@ -5,7 +5,9 @@ import platform
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from hubblefork.cli import app
 from hubblefork.data.folders import RunFolder
 from hubblefork.errors import RunError
 from hubblefork.network import device as devices
@@ -20,6 +22,28 @@ CPU = torch.device("cpu")
 def test_a_device_that_is_not_there_is_named_with_those_that_are(name):
     with pytest.raises(RunError, match=f'no device "{name}" here: .* have .*cpu; without --device'):
         devices.Hardware(name)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict RUN {data} --out {out}.csv",
+        "classify {data}/images.zip --run RUN",
+        "evaluate RUN",
+        "evaluate RUN --shift {data}/images.zip --out {out}.csv",
+        "train {data} --recipe lab-cnn --out {out}",
+        "train {data} --recipe lab-cnn --folds 2 --out {out}",
+        "tune {data} --recipe lab-cnn --out {out}",
+        "finetune RUN {data}/images.zip {data}/catalogue.parquet --out {out}",
+    ],
+)
+def test_no_command_does_anything_on_a_device_that_is_not_there(trained, data, tmp_path, command):
+    out = tmp_path / "out"
+    words = [str(trained) if word == "RUN" else word.format(data=data, out=out) for word in command.split()]
+    done = CliRunner().invoke(app, [*words, "--device", "gpu"])
+    assert isinstance(done.exception, RunError), done.output
+    assert str(done.exception).startswith('there is no device "gpu" here')
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_fastest_device_is_taken(monkeypatch):

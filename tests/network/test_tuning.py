@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -76,6 +77,22 @@ def test_an_encoder_that_cannot_be_had_is_refused_before_any_trial(data, tmp_pat
             work(data, tmp_path / "tuning", recipe)
     assert not training.asked
     assert not (tmp_path / "tuning").exists()
+
+
+def test_a_folder_or_storage_that_cannot_be_written_is_said_in_one_line(data, tmp_path, trained_by):
+    trained_by()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"study\.db cannot be opened: .*Error"):
+        work(data, tmp_path / "file")
+    work(data, tmp_path / "tuning", trials=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"^[^\n]*(cannot be read or written|cannot be opened)[^\n]*$"):
+            work(data, tmp_path / "tuning", trials=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert work(data, tmp_path / "tuning", trials=3).count("complete") >= 2
 
 
 def test_the_best_trial_becomes_a_recipe(data, tmp_path, trained_by):

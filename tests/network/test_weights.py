@@ -192,6 +192,14 @@ def test_weights_of_another_network_are_refused(network, tmp_path):
         load_start(network, "", tmp_path / "other.safetensors")
 
 
+def test_a_start_that_is_no_numbers_is_refused(network, published, tmp_path):
+    tensors = load_file(published)
+    tensors["conv1.weight"][0, 0, 0, 0] = float("nan")
+    save_file(tensors, tmp_path / "broken.safetensors")
+    with pytest.raises(RunError, match=r"broken\.safetensors: .*conv1\.weight holds NaN or infinity"):
+        load_start(network, "", tmp_path / "broken.safetensors")
+
+
 def test_a_file_that_is_no_safetensors_is_refused(network, tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "pickled.pt")
     with pytest.raises(RunError, match="not a safetensors file"):

@@ -248,7 +248,10 @@ def data_digest(data: Path) -> str:
 
 @contextmanager
 def _quiet_optuna() -> Iterator[Any]:
-    """Import Optuna; suppress its messages about trials and experimental functions. Raises ExtraMissing."""
+    """Import Optuna; suppress its messages about trials and experimental functions.
+
+    Raises ExtraMissing; RunError for a storage that cannot be read or written.
+    """
     try:
         import optuna
     except ImportError as error:
@@ -259,17 +262,23 @@ def _quiet_optuna() -> Iterator[Any]:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         try:
             yield optuna
+        except optuna.exceptions.StorageInternalError as error:
+            reason = f"{error.__cause__ or error}".splitlines()[0]
+            raise RunError(
+                f"the storage of the study cannot be read or written: {reason}; free space or restore it, "
+                "then run the same command again"
+            ) from error
         finally:
             optuna.logging.set_verbosity(level)
 
 
 def _opened(library: Any, out: Path, storage: str, name: str, recipe: Recipe) -> optuna.Study:
     """Open or create a study; if another worker is creating it, wait."""
-    if not storage:
-        out.mkdir(parents=True, exist_ok=True)
-        storage = f"sqlite:///{(out / 'study.db').resolve()}"
+    folder, storage = (None, storage) if storage else (out, f"sqlite:///{(out / 'study.db').resolve()}")
     for attempt in range(RETRIES + 1):
         try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
             return library.create_study(
                 study_name=name,
                 storage=_storage(library, storage),

@@ -307,6 +307,9 @@ def _loaded(encoder: Encoder, path: Path, name: str) -> str:
         for key, tensor in own.items()
         if key in tensors and tensors[key].shape != tensor.shape
     ]
+    complaints += [
+        f"{key} holds NaN or infinity" for key in own if key in tensors and not tensors[key].isfinite().all()
+    ]
     if complaints:
         more = f" and {len(complaints) - 3} more" if len(complaints) > 3 else ""
         raise RunError(f"{path}: no weights of {encoder.name}: {'; '.join(complaints[:3])}{more}")
