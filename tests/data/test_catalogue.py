@@ -524,3 +524,13 @@ def test_a_catalogue_finds_its_run_after_a_move(tmp_path: Path, suffix: str, mon
     (tmp_path / "new").rename(tmp_path / "elsewhere" / "new")
     found = read_head(tmp_path / "elsewhere" / "new" / path.name)
     assert metadata_of(found) == {"run": str(tmp_path / "elsewhere" / "runs/a")}
+
+
+def test_metadata_and_text_that_are_no_utf8_do_not_stop_a_catalogue(tmp_path: Path) -> None:
+    table = catalogue([1]).replace_schema_metadata({b"run": b"a\xe9"})
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    assert metadata_of(read_catalogue(tmp_path / "a.parquet")) == {"run": "a\\xe9"}
+    texts = pa.array([b"a\xe9"], pa.binary()).view(pa.string())
+    pa.parquet.write_table(pa.table({"galaxy_id": texts}), tmp_path / "a.parquet")
+    with pytest.raises(CatalogueError, match=r"a\.parquet: not a readable .*UTF8"):
+        read_catalogue(tmp_path / "a.parquet")

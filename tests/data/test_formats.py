@@ -222,6 +222,9 @@ def test_lists_of_ids_are_read_as_people_have_them(tmp_path, text):
 def test_ids_of_a_list_are_text_unless_they_are_integers(tmp_path):
     (tmp_path / "a.txt").write_text("007\n7\n0x10\n1e5\n")
     assert read_ids(tmp_path / "a.txt") == {"007", "7", "0x10", "1e5"}
+    (tmp_path / "a.txt").write_text("5.87722981742084e+17\n7\n")
+    with pytest.raises(CatalogueError, match=r"its first line: .*digits are lost"):
+        read_ids(tmp_path / "a.txt")
     (tmp_path / "a.txt").write_text("7\n5.87722981742084e+17\n")
     with pytest.raises(CatalogueError, match=r"line 2: .*digits are lost"):
         read_ids(tmp_path / "a.txt")

@@ -39,6 +39,7 @@ from hubblefork.io import placed, relative, replacing
 from hubblefork.zoo import DecisionTree
 
 SOURCE, FOLDER = "source", "folder"
+ESCAPED = "backslashreplace"
 IMAGES = "images"
 """The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
 
@@ -311,4 +312,5 @@ def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
 
 def metadata_of(table: pa.Table) -> dict[str, str]:
     """Return the schema metadata as text."""
-    return {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    entries = (table.schema.metadata or {}).items()
+    return {key.decode(errors=ESCAPED): value.decode(errors=ESCAPED) for key, value in entries}

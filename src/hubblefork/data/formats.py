@@ -181,7 +181,9 @@ def _plain(table: pa.Table, only: Collection[str] | None = None) -> pa.Table:
     kept = [place for place, name in enumerate(names) if name in set(chosen(names, only))]
     columns = [table.column(place) for place in kept]
     columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
-    return pa.table(columns, [names[place] for place in kept]).replace_schema_metadata(table.schema.metadata)
+    chosen_columns = pa.table(columns, [names[place] for place in kept])
+    chosen_columns.validate(full=True)
+    return chosen_columns.replace_schema_metadata(table.schema.metadata)
 
 
 def arrow_table(table: Any) -> pa.Table:

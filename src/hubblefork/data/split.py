@@ -167,7 +167,8 @@ def read_ids(path: Path) -> frozenset[str]:
         column = rows.table.column(names[0] if header else id_name(names))
         ids, faults = ids_of(pa.chunked_array([pa.array(header, column.type), *column.chunks]))
         for row, (reason, value) in faults.items():
-            raise CatalogueError(f"{rows.place(row - len(header))}: {reason} ({value})")
+            where = rows.place(row - len(header)) if row >= len(header) else "its first line"
+            raise CatalogueError(f"{where}: {reason} ({value})")
         if not len(ids):
             raise CatalogueError("the list of ids is empty")
     return frozenset(ids.to_pylist())
