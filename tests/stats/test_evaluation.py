@@ -172,7 +172,7 @@ def test_an_evaluation_that_is_not_there(tmp_path):
     with pytest.raises(RunError, match="hubblefork evaluate"):
         RunFolder(tmp_path).evaluation()
     (tmp_path / "evaluation.json").write_text('{"rmse": ')
-    with pytest.raises(RunError, match=r"evaluation\.json: no readable evaluation"):
+    with pytest.raises(RunError, match=r"evaluation\.json cannot be read"):
         RunFolder(tmp_path).evaluation()
 
 

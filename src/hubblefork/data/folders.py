@@ -220,6 +220,10 @@ class RunFolder(Folder):
 
     def notes(self) -> Fields:
         """Read `run.toml`: what is known of the training. Raises RunError."""
+        if not self.exists():
+            raise RunError(
+                f"{self.path} is not the folder of a run: no run.toml; train one with `hubblefork train`"
+            )
         remedy = "copy it anew, or train again with `hubblefork train`"
         notes = read_toml(self.path / "run.toml", RunError, remedy)
         notes.check(KINDS)
