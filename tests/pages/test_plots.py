@@ -14,13 +14,7 @@ def overlapping(texts):
 
 
 def test_a_legend_of_long_names_stays_on_the_figure():
-    names = [
-        "recalibrated, quantile mapping",
-        "corrected, Bayesian",
-        "count, Wilson",
-        "isotonic",
-        "sum of all",
-    ]
+    names = [f"recalibrated, quantile mapping {k}" for k in range(5)]
     figure = curves([Panel([Series(name, [0, 1], [0, k]) for k, name in enumerate(names)])])
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()

@@ -169,8 +169,8 @@ def predicted_against_volunteers(tree: DecisionTree, predicted: NDArray, volunte
     scale; each panel states its RMSE and Pearson's r. Returns per answer: n, rmse, r, the occupied cells.
     """
     edges = np.linspace(0, 1, CELLS + 1)
-    known = ~(np.isnan(predicted) | np.isnan(volunteers))
-    pairs = [(volunteers[k, i], predicted[k, i]) for i, k in enumerate(known.T)]
+    both = ~(np.isnan(predicted) | np.isnan(volunteers))
+    pairs = [(volunteers[k, i], predicted[k, i]) for i, k in enumerate(both.T)]
     counts = [np.histogram2d(x, y, bins=(edges, edges))[0] for x, y in pairs]
     norm = LogNorm(1, max(2.0, max(count.max() for count in counts)))
     labels = "volunteers' joint fraction", "predicted joint fraction"

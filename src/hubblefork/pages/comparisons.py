@@ -185,8 +185,15 @@ def error_against_cost(
     style, panels = {**POINTS, "markersize": 6}, list[Panel]()
     for key, label in costs:
         series = [
-            Series(name, one[key], one["rmse"], one["rmse"] - one["sd"], one["rmse"] + one["sd"], style)
-            for name, one in points.items()
+            Series(
+                name,
+                point[key],
+                point["rmse"],
+                point["rmse"] - point["sd"],
+                point["rmse"] + point["sd"],
+                style,
+            )
+            for name, point in points.items()
         ]
         ylabel = "" if panels else "test RMSE"
         panels.append(
@@ -258,13 +265,13 @@ def trial_history(trials: Sequence[Mapping[str, Any]], *, what: str, lowest: boo
     for a trial without); `what` names the value. Failed trials stand at the lower edge. Returns the numbers.
     """
     drawn = {state: [trial for trial in trials if trial["state"] == state] for state in TRIALS}
-    values = [one["value"] for some in drawn.values() for one in some if one["value"] is not None]
+    values = [own["value"] for some in drawn.values() for own in some if own["value"] is not None]
     edge = min(values, default=0.0) - 0.08 * (np.ptp(values) if len(values) > 1 else 1.0)
     line, series = best_so_far(trials, lowest=lowest), []
     for state, (label, style) in TRIALS.items():
-        y = [edge if state == "fail" else one["value"] for one in drawn[state]]
+        y = [edge if state == "fail" else trial["value"] for trial in drawn[state]]
         if y:
-            x = [one["number"] for one in drawn[state]]
+            x = [trial["number"] for trial in drawn[state]]
             series.append(Series(label, x, np.array(y, dtype=float), style={**POINTS, **style}))
     if line:
         steps = {"color": INK, "linewidth": 1, "linestyle": "-", "marker": "", "drawstyle": "steps-post"}
@@ -274,7 +281,7 @@ def trial_history(trials: Sequence[Mapping[str, Any]], *, what: str, lowest: boo
     figure = curves([Panel(series, "trial", what, xlim=limits, xticks="integers")], size=(PAGE, 2.8))
     figure.axes[0].margins(y=0.12)
     columns = {
-        s: {key: [one[key] for one in some] for key in ("number", "value")} for s, some in drawn.items()
+        s: {key: [trial[key] for trial in some] for key in ("number", "value")} for s, some in drawn.items()
     }
     return figure, plain({**columns, "best_so_far": line})
 

@@ -146,7 +146,7 @@ class Contents:
         """The stamps that the network saw, uint8 (galaxy, y, x, band)."""
         recipe = self.optional("recipe")
         if recipe is None:
-            raise Missing("Without a recipe it is not known which stamps the network saw.", self._train)
+            raise Missing("Without a recipe nobody can tell which stamps the network used.", self._train)
         try:
             spec = StampSpec(recipe.get("crop"), recipe.get("stamp_size"))
             return self.data.stamps(spec).pixels

@@ -126,7 +126,7 @@ def estimates_against_threshold(
     """Draw count, default and quantile-mapped fraction against the threshold, logarithmically.
 
     `swept` are measurements at rising thresholds; `votes` the volunteers' fractions of the same galaxies
-    where they are known, shape (galaxy,). Bands are intervals. Returns the curves.
+    where there are any, shape (galaxy,). Bands are intervals. Returns the curves.
     """
     thresholds = np.array([measured.truth.threshold or 0.0 for measured in swept])
     floor = 0.4 / swept[0].galaxies
@@ -152,10 +152,10 @@ def _shares_above(values: NDArray, thresholds: NDArray) -> NDArray[np.float64]:
 @in_house_style
 def fraction_in_bins(binned: Mapping[tuple[float, float], Fraction | None], *, name: str = "") -> Drawing:
     """Draw count and default in each bin with their intervals. Returns both by bin."""
-    measured = {edges: one for edges, one in binned.items() if one is not None}
+    measured = {edges: fraction for edges, fraction in binned.items() if fraction is not None}
     low, high = np.array(list(measured)).reshape(-1, 2).T
-    counts = [one.estimates["count"] for one in measured.values()]
-    defaults = [one.estimate for one in measured.values()]
+    counts = [fraction.estimates["count"] for fraction in measured.values()]
+    defaults = [fraction.estimate for fraction in measured.values()]
     series = [
         bounded(label, (low + high) / 2 + shift * (high - low), estimates, style=POINTS)
         for label, estimates, shift in (("count", counts, -0.06), ("default", defaults, 0.06))
@@ -165,7 +165,8 @@ def fraction_in_bins(binned: Mapping[tuple[float, float], Fraction | None], *, n
     widths = {"color": SERIES[0]["color"], "linewidth": 0.8, "zorder": 0}
     figure.axes[0].hlines(sides(counts)[0], low, high, **widths)
     numbers = [
-        {"low": low, "high": high, **(one.as_json() if one else {})} for (low, high), one in binned.items()
+        {"low": low, "high": high, **(fraction.as_json() if fraction else {})}
+        for (low, high), fraction in binned.items()
     ]
     return figure, plain({"bins": numbers})
 
@@ -178,8 +179,8 @@ def beside_published(measured: Fraction, *, rate: Rate | None = None) -> Drawing
     """
     quoted = {"default": measured.estimate, "count": measured.estimates["count"]}
     ours = {
-        f"this catalogue, {name}": dict(zip(ENDS, sides([one])[:, 0], strict=True))
-        for name, one in quoted.items()
+        f"this catalogue, {name}": dict(zip(ENDS, sides([estimate])[:, 0], strict=True))
+        for name, estimate in quoted.items()
     }
     published = {
         name: dict(zip(ENDS, ((low + high) / 2, low, high), strict=True)) for name, low, high in PUBLISHED
@@ -188,13 +189,13 @@ def beside_published(measured: Fraction, *, rate: Rate | None = None) -> Drawing
     if rate is not None:
         values = [side.to_value(RATE_UNIT) for side in (rate.value, rate.low, rate.high)]
         rates = [("this catalogue, default", *values), *PUBLISHED_RATES]
-        rows["rates"] = {name: dict(zip(ENDS, one, strict=True)) for name, *one in rates}
+        rows["rates"] = {name: dict(zip(ENDS, ends, strict=True)) for name, *ends in rates}
     labels = ("merger fraction", "mergers a Mpc³ and Gyr")
     panels = [_published(entries, label) for entries, label in zip(rows.values(), labels, strict=False)]
     figure = intervals(panels, width=PAGE * 0.8, each=0.24, legend="", grid=True, stacked=True)
     return figure, plain(
         {
-            quantity: [{"name": name, **one} for name, one in entries.items()]
+            quantity: [{"name": name, **entry} for name, entry in entries.items()]
             for quantity, entries in rows.items()
         }
     )
@@ -214,27 +215,27 @@ def _published(entries: Mapping[str, Mapping[str, float]], label: str) -> Panel:
     return Panel(series, label, log="x", xlim=limits, xticks=shown, names=list(entries))
 
 
-def regression_to_the_mean(known: Calibration, votes: NDArray, *, threshold: float) -> Drawing:
+def regression_to_the_mean(calibration: Calibration, votes: NDArray, *, threshold: float) -> Drawing:
     """Draw what predictions mean on calibration galaxies: votes against predictions, and the chance of truth.
 
     `votes` are the volunteers' fractions of the calibration galaxies, shape (galaxy,). Left: both, with
     the threshold on either. Right: how many galaxies reach each fraction, by votes and predicted. Returns the
     isotonic fit, both curves, and the shares of either at the threshold.
     """
-    assert known.score is not None
-    grid = np.linspace(0, max(float(known.score.max()), threshold), 101)
-    chance = fitted_chance(known.score, known.truth).predict(grid)
+    assert calibration.score is not None
+    grid = np.linspace(0, max(float(calibration.score.max()), threshold), 101)
+    chance = fitted_chance(calibration.score, calibration.truth).predict(grid)
     dots = {**POINTS, "marker": "o", "markersize": 2, "alpha": 0.4}
     grey = {"color": GREY, "linewidth": 0.7, "marker": "", "linestyle": "-"}
     points = [
-        Series("_", known.score, votes, style=dots),
+        Series("_", calibration.score, votes, style=dots),
         Series(f"chance of votes ≥ {threshold:g} (isotonic)", grid, chance, style={"marker": ""}),
         Series("_", [0, 1], [0, 1], style=grey),
     ]
     marks, unit = [(threshold, "")], (-0.02, 1.02)
     labels = "predicted fraction", "volunteers' fraction"
     left = Panel(points, *labels, xlim=unit, ylim=unit, vertical=marks, horizontal=marks)
-    steps, samples = np.linspace(0, 1, 101), {"volunteers": votes, "predicted": known.score}
+    steps, samples = np.linspace(0, 1, 101), {"volunteers": votes, "predicted": calibration.score}
     shares = {name: _shares_above(values, steps) for name, values in samples.items()}
     series = [Series(name, steps, values) for name, values in shares.items()]
     right = Panel(series, "fraction", "share of galaxies at or above", log="y", vertical=marks)
@@ -245,7 +246,7 @@ def regression_to_the_mean(known: Calibration, votes: NDArray, *, threshold: flo
         "chance": chance,
         "steps": steps,
         "curves": {name: np.nan_to_num(values) for name, values in shares.items()},
-        "shares": {"volunteers": known.truth.mean(), "predicted": known.counts.mean()},
+        "shares": {"volunteers": calibration.truth.mean(), "predicted": calibration.counts.mean()},
     }
     return curves([left, right], size=(PAGE, 2.9), legend="inside"), plain(numbers)
 

@@ -138,7 +138,9 @@ def _corrected(page: Page, contents: Contents, samples: Mapping[str, JudgedGalax
     rate = {"sample": last, "time": time, "value": fractions[last].rate(time), "warning": UNCALIBRATED}
     return {
         "corrected": {
-            name: one for name, one in fractions.items() if isinstance(one.calibration, Calibration)
+            name: measured
+            for name, measured in fractions.items()
+            if isinstance(measured.calibration, Calibration)
         },
         "swept_sample": first,
         "rate": rate,
@@ -166,15 +168,18 @@ def _estimators(
     truths = {name: count.value for name, count in own.items() if count}
     page.figure("estimators", *estimators_side_by_side(fractions, truths=truths))
     rows: dict[str, Any] = {
-        label: {name: one.estimates[key] for name, one in fractions.items()}
+        label: {name: measured.estimates[key] for name, measured in fractions.items()}
         for key, label in LABELS.items()
         if key in next(iter(fractions.values())).estimates
     }
-    numbers = {name: one.as_json() for name, one in fractions.items()}
+    numbers = {name: measured.as_json() for name, measured in fractions.items()}
     volunteers = {name: [count.count, count.total] if count else None for name, count in own.items()}
     columns: list[Column] = [
         ("estimator", "", ""),
-        *((f"{name} ({one.galaxies:,})", itemgetter(name), _cell) for name, one in fractions.items()),
+        *(
+            (f"{name} ({measured.galaxies:,})", itemgetter(name), _cell)
+            for name, measured in fractions.items()
+        ),
     ]
     page.table(
         "estimators-table",
@@ -182,11 +187,11 @@ def _estimators(
     )
 
 
-def _cell(one: Estimate | Unavailable | Count) -> str:
-    if isinstance(one, Unavailable):
-        return f"not available: {one.reason}"
-    counted = f": {one.count} of {one.total:,}" if isinstance(one, Count) else ""
-    return f"{decimal(one.value)} ({bounds((one.low, one.high))}){counted}"
+def _cell(estimate: Estimate | Unavailable | Count) -> str:
+    if isinstance(estimate, Unavailable):
+        return f"not available: {estimate.reason}"
+    counted = f": {estimate.count} of {estimate.total:,}" if isinstance(estimate, Count) else ""
+    return f"{decimal(estimate.value)} ({bounds((estimate.low, estimate.high))}){counted}"
 
 
 def _regression(page: Page, contents: Contents, judged: JudgedGalaxies | Unavailable) -> None:

@@ -238,13 +238,13 @@ def _sections(text: str, blocks: _Blocks) -> list[dict[str, Any]]:
     sections = []
     for part in re.split(r"(?m)^## ", text)[1:]:
         heading, _, body = part.partition("\n")
-        found = HEADING.fullmatch(heading.strip())
-        if found is None:
+        match = HEADING.fullmatch(heading.strip())
+        if match is None:
             raise ValueError(f"the section “{heading}” of the template has no anchor: ## Title {{#anchor}}")
         names = [blocks.names[int(mark)] for mark in re.findall(f"{OPEN}(\\d+){CLOSE}", body)]
         html = Markup(blocks.filled(_markdown().render(body)))
-        title = _inline(found["title"], blocks)
-        sections.append({"anchor": found["anchor"], "title": title, "html": html, "names": names})
+        title = _inline(match["title"], blocks)
+        sections.append({"anchor": match["anchor"], "title": title, "html": html, "names": names})
     return sections
 
 

@@ -91,7 +91,7 @@ def bounded(label: str, places: Any, estimates: Sequence[Any], *, rows: bool = F
 
 def sides(estimates: Sequence[Any]) -> NDArray[np.float64]:
     """Return value, low and high of estimates, (3, estimate); see `bounded`."""
-    entries = [one if isinstance(one, Mapping) else getattr(one, "__dict__", {}) for one in estimates]
+    entries = [own if isinstance(own, Mapping) else getattr(own, "__dict__", {}) for own in estimates]
     rows = [
         [entry.get("value"), *entry.get("interval_95", (entry.get("low"), entry.get("high")))]
         for entry in entries

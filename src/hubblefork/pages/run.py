@@ -170,7 +170,7 @@ def _scatter(page: Page, contents: Contents) -> None:
 
 def _errors(page: Page, contents: Contents) -> dict[str, Any]:
     with page.showing("rmse-per-answer"):
-        estimates = [entry["rmse"] for entry in contents.evaluation["answers"].values()]
+        estimates = [contents.evaluation["answers"][name]["rmse"] for name in contents.tree.columns]
         baselines, errors = _errors_of_baselines(contents), sides(estimates)[0]
         drawing = answers.rmse_per_answer(contents.tree, estimates, baselines=baselines)
         page.figure("rmse-per-answer", *drawing)
@@ -188,11 +188,11 @@ def _errors_of_baselines(contents: Contents) -> dict[str, NDArray]:
     if colours is not None:
         sides = colours[train], contents.votes[train], colours[judged.rows]
         guesses["kaggle_central_pixel"] = kaggle_central_pixel(*sides)
-    known = ~np.isnan(judged.volunteers)
+    asked = ~np.isnan(judged.volunteers)
     return {
         BASELINES[name]: rmse_per_answer(guess, judged.volunteers)
         for name, guess in guesses.items()
-        if not np.isnan(guess[known]).any()
+        if not np.isnan(guess[asked]).any()
     }
 
 
@@ -228,8 +228,8 @@ def _prototypes(page: Page, contents: Contents) -> dict[str, Any]:
 def _tree(page: Page, contents: Contents) -> None:
     judged, shares = contents.optional("judged"), None
     if judged is not None:
-        known = ~np.isnan(judged.volunteers)
-        sums, counts = np.where(known, judged.volunteers, 0).sum(axis=0), known.sum(axis=0)
+        asked = ~np.isnan(judged.volunteers)
+        sums, counts = np.where(asked, judged.volunteers, 0).sum(axis=0), asked.sum(axis=0)
         shares = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
     page.figure("decision-tree", *decision_tree(contents.tree, shares=shares))
 
@@ -248,7 +248,7 @@ def _again(page: Page, contents: Contents) -> dict[str, Any]:
     views = _views(contents.optional("judged"))
     others = _views(contents.optional("given")) if given else views
     each = [views] if others == views else [others, views]  # the last one evaluated is the one reported
-    commands += [["evaluate", new, "--part", contents.part, *one] for one in each]
+    commands += [["evaluate", new, "--part", contents.part, *option] for option in each]
     if given:
         commands.append(["predict", new, "IMAGES", "--out", "predictions.parquet", *others])
     commands.append(["report", new, *(["--predictions", "predictions.parquet"] if given else [])])
