@@ -41,7 +41,7 @@ class Contents:
             self.notes: Notes = checked(Notes, self.entries)
         except ValueError as error:
             raise RunError(f"{run}/run.toml: {error}; mend the entry or remove it") from error
-        self._train = f"hubblefork train {self.notes.data or 'DATA'} --recipe … --out {run}"
+        self._train = f"hubblefork train DATA --recipe … --out {run}"
 
     def optional(self, name: str) -> Any:
         """Return one of the properties, None where it is missing."""

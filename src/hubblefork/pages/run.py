@@ -70,7 +70,7 @@ def write_report(
         for name in chosen:
             context |= SECTIONS[name](page, contents) or {}
             advance(1)
-    names = ("evaluation", "split", "catalogue", "metrics")
+    names = ("evaluation", "split", "catalogue", "metrics", "data")
     return page.write(
         "run.md.j2",
         title=contents.run.path.resolve().name,
@@ -237,7 +237,7 @@ def _tree(page: Page, contents: Contents) -> None:
 def _again(page: Page, contents: Contents) -> dict[str, Any]:
     """Return the commands that make the run and its page again."""
     run, split = str(contents.run), contents.optional("split")
-    data, new = str(contents.data) if contents.notes.data else "data", f"{run}-again"
+    data, new = str(contents.optional("data") or "DATA"), f"{run}-again"
     given, sources = contents.predictions is not None, contents.sources or ["IMAGES"]
     commands = [["ingest", *sources, "--labels", "LABELS", "--out", data]]
     if split is not None:
