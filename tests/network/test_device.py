@@ -1,6 +1,7 @@
 """Precision and compiling: what is asked for where the device has it, else single and eager, and said."""
 
 import platform
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,9 @@ from typer.testing import CliRunner
 
 from hubblefork.cli import app
 from hubblefork.data.folders import RunFolder
-from hubblefork.errors import RunError
+from hubblefork.errors import RecipeError, RunError
 from hubblefork.network import device as devices
-from hubblefork.network.device import compiled, precision_of
+from hubblefork.network.device import compiled, enough_memory, precision_of
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 
@@ -67,6 +68,31 @@ def test_more_devices_than_there_are_are_refused(monkeypatch, device, count):
     assert devices.Hardware("cuda", devices=2).processes == 2
     with pytest.raises(RunError, match=f'{count} devices "{device}" on each node, but there are [12]'):
         devices.Hardware(device, devices=count)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes"),
+    ],
+)
+def test_a_lack_of_memory_is_said_with_the_remedy(error):
+    with (
+        pytest.raises(RecipeError, match=r"not enough memory \(.*\): lower batch_size"),
+        enough_memory(),
+    ):
+        raise error
+    with pytest.raises(RuntimeError, match="another"), enough_memory():
+        raise RuntimeError("another")
+
+
+def test_a_network_larger_than_memory_is_refused_before_stamps_are_made(data, quick, tmp_path):
+    large = replace(quick, architecture="vgg7", hidden_layers=2, hidden_units=2_000_000_000)
+    with pytest.raises(RecipeError, match="not enough memory"):
+        train(data, large, tmp_path / "run", device="cpu")
+    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.fixture(params=[True, False])

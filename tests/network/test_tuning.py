@@ -119,14 +119,7 @@ def test_what_is_worse_than_the_others_is_pruned_by_its_epochs(data, tmp_path, t
     assert min(row["last"] for row in pruned) > min(done)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        DivergedError("training diverged"),
-        MemoryError("no memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes"),
-    ],
-)
+@pytest.mark.parametrize("error", [DivergedError("training diverged"), RecipeError("not enough memory")])
 def test_a_trial_that_cannot_be_trained_is_failed_and_the_study_goes_on(data, tmp_path, trained_by, error):
     trained_by(happens={(1, 0): error})
     found = work(data, tmp_path, trials=4)

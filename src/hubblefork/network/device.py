@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from hubblefork.errors import RunError
+from hubblefork.errors import RecipeError, RunError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -147,6 +149,19 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the autocast context of a precision by Lightning's name."""
     dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "32-true")
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn a lack of memory, of the computer or the device, into a RecipeError that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        lacks = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not lacks:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise RecipeError(f"not enough memory ({reason}): lower batch_size, width or hidden_units") from error
 
 
 def keep_freed_memory() -> bool:

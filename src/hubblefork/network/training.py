@@ -43,7 +43,7 @@ from hubblefork.network.callbacks import (
     LowerOnPlateau,
     sound_checkpoint,
 )
-from hubblefork.network.device import Hardware, compiled, keep_freed_memory, precision_of
+from hubblefork.network.device import Hardware, compiled, enough_memory, keep_freed_memory, precision_of
 from hubblefork.network.heads import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.postprocess import centre_weights
@@ -73,7 +73,8 @@ def train(
     called after each epoch's row is written. Raises RunError if the folder holds a run of another recipe,
     split or data, or the weights do not fit; BusyError if another process trains it; CatalogueError if there
     is no galaxy to train or validate on; DownloadError if published weights or an encoder of the hub cannot
-    be reached; DivergedError, DiskError.
+    be reached; RecipeError for a network that cannot be built or does not fit into memory; DivergedError,
+    DiskError.
     """
     hardware = hardware or Hardware(device)
     folder, run = DataFolder(data), RunFolder(out)
@@ -85,7 +86,7 @@ def train(
     keep_freed_memory()
     fetch_encoder(recipe.architecture.removeprefix(ENCODER))
     galaxies = GalaxyData(data, recipe, tree, split=split, hardware=hardware)
-    with alone_in(out, "working on this run") if is_first() else nullcontext():
+    with alone_in(out, "working on this run") if is_first() else nullcontext(), enough_memory():
         _train(run, galaxies, weights, callbacks, progress)
     return out
 

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from hubblefork.data.catalogue import fractions, galaxy_ids
@@ -36,7 +35,7 @@ from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.architectures import ENCODER
 from hubblefork.network.architectures.encoder import fetch_encoder
 from hubblefork.network.callbacks import MODES
-from hubblefork.network.device import Hardware
+from hubblefork.network.device import Hardware, enough_memory
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import (
     Recipe,
@@ -114,7 +113,8 @@ def tune(
         raise RecipeError(f"a budget of {trials} trials in {seconds} s: at least 1, and above 0 s")
     space, tree = space or load_space(recipe), DataFolder(data).tree()
     fetch_encoder(recipe.architecture.removeprefix(ENCODER))
-    VoteFractions(recipe, tree)  # a network that cannot be built is no failed trial
+    with enough_memory():
+        VoteFractions(recipe, tree)  # a network that cannot be built is no failed trial
     with _quiet_optuna() as library:
         study = _opened(library, out, storage, name or recipe.name, recipe)
         _check_same_study(study, data, recipe, space)
@@ -196,10 +196,7 @@ class _Worker:
             recipe = replace(with_values(self.recipe, values), name=f"{self.recipe.name}-trial")
             train(data, recipe, run, callbacks=[TrialCallback(trial, recipe, self._has_time)], **options)
             return float(RunFolder(run).notes()["best"][recipe.monitor])
-        except (DivergedError, RecipeError, MemoryError, RuntimeError) as error:
-            settings = isinstance(error, DivergedError | RecipeError | MemoryError | torch.OutOfMemoryError)
-            if not (settings or "allocate memory" in str(error)):
-                raise
+        except (DivergedError, RecipeError) as error:
             trial.set_user_attr("failure", f"{type(error).__name__}: {error}"[:500])
             raise TrialFailed from error
         except (KeyboardInterrupt, OutOfTime):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 from torch import nn
 
 from hubblefork.errors import RecipeError, did_you_mean
 from hubblefork.network.architectures.encoder import NetworkOptions, encoder_network
 from hubblefork.network.architectures.lab import lab_cnn, lab_resnet50, lab_resnet50_dense
-from hubblefork.network.architectures.vgg import vgg7, vgg11, vgg16
+from hubblefork.network.architectures.vgg import COLUMN_A, COLUMN_D, SEVEN, vgg
 from hubblefork.network.architectures.views import views
 
 __all__ = ["ARCHITECTURES", "ENCODER", "NetworkOptions", "build", "checked_architecture", "option_errors"]
@@ -26,9 +27,9 @@ AS_PUBLISHED = {
     "lab-resnet50-dense": lab_resnet50_dense,
 }
 WITH_OPTIONS: dict[str, Callable[[int, int, NetworkOptions], nn.Sequential]] = {
-    "vgg7": vgg7,
-    "vgg11": vgg11,
-    "vgg16": vgg16,
+    "vgg7": partial(vgg, SEVEN, 32),
+    "vgg11": partial(vgg, COLUMN_A, 64),
+    "vgg16": partial(vgg, COLUMN_D, 64),
     "views": views,
 }
 ARCHITECTURES = (*AS_PUBLISHED, *WITH_OPTIONS)

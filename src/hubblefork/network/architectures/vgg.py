@@ -21,22 +21,12 @@ COLUMN_D: Blocks = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
 SEVEN: Blocks = ((1, 1), (2, 2), (4, 4), (4, 4), (8, 8), (8, 8), (16, 16))
 
 
-def vgg11(input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
-    """Build VGG-11 with batch normalisation; `options.width` is 64 by itself. Raises RecipeError."""
-    return _vgg(COLUMN_A, 64, input_size, outputs, options)
+def vgg(blocks: Blocks, width: int, input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
+    """Build the `blocks`: (galaxy, 3, input_size, input_size) in, (galaxy, outputs) scores out.
 
-
-def vgg16(input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
-    """Build VGG-16 with batch normalisation; `options.width` is 64 by itself. Raises RecipeError."""
-    return _vgg(COLUMN_D, 64, input_size, outputs, options)
-
-
-def vgg7(input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
-    """Build seven blocks of two convolutions; `options.width` is 32 by itself. Raises RecipeError."""
-    return _vgg(SEVEN, 32, input_size, outputs, options)
-
-
-def _vgg(blocks: Blocks, width: int, input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequential:
+    The first block has `options.width` channels, or `width` where that is 0. Raises RecipeError for an input
+    that is too small.
+    """
     if input_size < 16:
         raise RecipeError(
             f"VGG networks: input_size = {input_size}, at least 16 for their pooling to leave a map"
