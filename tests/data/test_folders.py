@@ -10,7 +10,8 @@ import pytest
 import tomli_w
 
 from hubblefork.data.catalogue import ID, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.folders import DataFolder, RunFolder, joined
+from hubblefork.data.folders import DataFolder, RunFolder
+from hubblefork.data.judged import joined
 from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, HubbleforkError, RunError
 from hubblefork.zoo import plain_columns, write_tree

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hubblefork.data.folders import JudgedGalaxies
+from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import UnknownAnswer
 from hubblefork.pages.sheets import (
     cutout_beside_stamp,

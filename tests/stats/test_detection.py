@@ -9,7 +9,8 @@ from scipy import integrate, stats
 from sklearn.preprocessing import QuantileTransformer
 
 from hubblefork.data.catalogue import with_fractions
-from hubblefork.data.folders import VIEWING, JudgedGalaxies
+from hubblefork.data.folders import VIEWING
+from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.stats.detection import (
     THRESHOLDS,

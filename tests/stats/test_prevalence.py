@@ -9,14 +9,8 @@ import pytest
 import tomli_w
 
 from hubblefork.data.catalogue import fractions, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.folders import (
-    VIEWING,
-    RunFolder,
-    check_viewing,
-    judged_in_catalogue,
-    named_run,
-    views_of,
-)
+from hubblefork.data.folders import VIEWING, RunFolder, check_viewing, named_run
+from hubblefork.data.judged import judged_in_catalogue, views_of
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.stats.detection import Calibration

@@ -12,16 +12,9 @@ from astropy.table import Table
 from hubblefork.api.judging import confusions_beside
 from hubblefork.data.catalogue import metadata_of, naming, read_catalogue, read_head
 from hubblefork.data.columns import without
-from hubblefork.data.folders import (
-    RunFolder,
-    check_viewing,
-    evaluate_command,
-    judged_in_catalogue,
-    named_run,
-    tree_of,
-    views_of,
-)
+from hubblefork.data.folders import RunFolder, check_viewing, evaluate_command, named_run, tree_of
 from hubblefork.data.formats import arrow_table
+from hubblefork.data.judged import judged_in_catalogue, views_of
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import prevalence
 from hubblefork.stats.estimators import MERGER, Unavailable

@@ -1,7 +1,7 @@
 """Data folders and run folders: the only place that knows the names of their files.
 
-A data folder is written by `ingest`, a run folder by `train`. A run names the data that it was trained on;
-its predictions of the validation and test galaxies are joined with their votes here, and nowhere else.
+A data folder is written by `ingest`, a run folder by `train`. A run names the data that it was trained on, as
+seen from the run: both may be moved.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ from hubblefork.data.catalogue import (
     ids_among,
     labelled,
     metadata_of,
-    naming,
     read_catalogue,
-    rows_of,
     with_fractions,
     with_metadata,
 )
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, read_rejects
+from hubblefork.data.judged import JudgedGalaxies, joined
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.errors import CatalogueError, RunError
@@ -51,40 +50,6 @@ KINDS = {"data": str, "folder": str, "catalogue": str, "finished": bool, "remark
 """The types of the entries of `run.toml` that a run goes by."""
 VIEWING = "2"
 """How galaxies are seen at prediction (`network.augment.even_views`); any other number is made anew."""
-
-
-@dataclass(frozen=True)
-class JudgedGalaxies:
-    """Predicted galaxies beside their votes: the only join of the two.
-
-    `ids` (galaxy,); `predicted`, `volunteers`: joint fractions (galaxy, answer), NaN where nobody was asked.
-    `columns` are the other columns of the table of the votes and `rows` (galaxy,) the places in it, -1 and
-    null for a galaxy that it does not have. `views`: how many views of each galaxy the predictions are the
-    mean of. `origin` names the galaxies.
-    """
-
-    ids: NDArray
-    predicted: NDArray[np.float64]
-    volunteers: NDArray[np.float64]
-    columns: pa.Table
-    origin: str
-    rows: NDArray[np.int64]
-    views: int = 1
-
-    def chosen(self, which: NDArray) -> JudgedGalaxies:
-        """Return some of the galaxies, by a mask (galaxy,) or by their places."""
-        rows = np.flatnonzero(which) if which.dtype == bool else which
-        arrays = self.ids[rows], self.predicted[rows], self.volunteers[rows]
-        return JudgedGalaxies(*arrays, self.columns.take(rows), self.origin, self.rows[rows], self.views)
-
-    def labelled(self) -> NDArray[np.bool_]:
-        """Say of each galaxy whether it has any votes, shape (galaxy,)."""
-        return np.any(~np.isnan(self.volunteers), axis=1)
-
-    def apart_from(self, table: pa.Table) -> JudgedGalaxies:
-        """Return those that a catalogue does not have; all of them where none would be left."""
-        apart = ~ids_among(table, self.ids)
-        return self.chosen(apart) if apart.any() else self
 
 
 @dataclass(frozen=True)
@@ -412,51 +377,6 @@ class RunFolder(Folder):
         return int(ids_among(table, ids[self.split().assign(ids.tolist()) == TRAIN]).sum())
 
 
-def judged_in_catalogue(
-    catalogue: Path, tree: DecisionTree, labels: Path, *, missing: Collection[float] = ()
-) -> JudgedGalaxies:
-    """Return the galaxies of a catalogue of predictions that have labels in a table.
-
-    The numbers `missing` stand for missing values in both.
-    Whether the network trained on them is for the caller to know. Raises CatalogueError.
-    """
-    predicted = read_catalogue(catalogue, missing=missing)
-    votes = read_catalogue(labels, missing=missing)
-    return joined(predicted, votes, tree, f"galaxies of {catalogue} labelled in {labels}", where=labels)
-
-
-def joined(
-    predicted: pa.Table,
-    votes: pa.Table,
-    tree: DecisionTree,
-    origin: str,
-    *,
-    unlabelled: bool = False,
-    where: Path | None = None,
-) -> JudgedGalaxies:
-    """Join predictions with the votes of a catalogue, which was read from `where`, by the rule of `rows_of`.
-
-    Only the labelled galaxies are kept; with `unlabelled` all are. Raises CatalogueError where none of the
-    galaxies has labels and they are needed, and for tables with values that are no fractions.
-    """
-    with naming(where):
-        joint = fractions(votes, tree)
-    columns = votes.select([name for name in votes.column_names if name not in tree.columns])
-    ids = galaxy_ids(predicted)
-    rows = rows_of(ids, galaxy_ids(columns))
-    volunteers = np.full((len(ids), len(tree.columns)), np.nan)
-    volunteers[rows >= 0] = joint[rows[rows >= 0]]
-    others = columns.take(pa.array(rows, mask=rows < 0))
-    galaxies = JudgedGalaxies(
-        ids, fractions(predicted, tree), volunteers, others, origin, rows, views_of(predicted)
-    )
-    if unlabelled:
-        return galaxies
-    if not galaxies.labelled().any():
-        raise CatalogueError(f"{where or 'the table'} has labels of none of the {len(ids)} {origin}")
-    return galaxies.chosen(galaxies.labelled())
-
-
 def named_run(table: pa.Table) -> Path:
     """Return the run that a catalogue of predictions names. Raises CatalogueError for one that names none."""
     run = metadata_of(table).get("run")
@@ -479,17 +399,6 @@ def tree_of(table: pa.Table) -> DecisionTree:
             f'the catalogue is of the tree "{name}", which its run should hold; {run} does not: predict anew'
         )
     return read_tree(run)
-
-
-def views_of(table: pa.Table) -> int:
-    """Return of how many views of each galaxy a catalogue's predictions are the mean; 1 where it says none.
-
-    Raises CatalogueError where the metadata's `views` is no number.
-    """
-    views = metadata_of(table).get("views", "1")
-    if not views.isdecimal() or int(views) < 1:
-        raise CatalogueError(f'the catalogue\'s metadata say views = "{views}": a number, at least 1')
-    return int(views)
 
 
 def check_viewing(table: pa.Table, what: str, remedy: str) -> None:

@@ -14,9 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
-from hubblefork.data.folders import DataFolder, JudgedGalaxies, RunFolder, joined
+from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject
+from hubblefork.data.judged import JudgedGalaxies, joined
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
 from hubblefork.errors import HubbleforkError, RunError
 from hubblefork.pages.page import Missing

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hubblefork.data.catalogue import ID, with_fractions
-from hubblefork.data.folders import JudgedGalaxies
+from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import HubbleforkError
 from hubblefork.pages.contents import Contents
 from hubblefork.pages.fractions import (

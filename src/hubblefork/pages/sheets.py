@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.folders import JudgedGalaxies
+from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.pages.answers import answer_panels
 from hubblefork.pages.plots import draw_image, page_axes, write
 from hubblefork.pages.style import (

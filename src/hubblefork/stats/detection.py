@@ -26,7 +26,8 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import qmc
 from sklearn.isotonic import IsotonicRegression
 
-from hubblefork.data.folders import VIEWING, JudgedGalaxies
+from hubblefork.data.folders import VIEWING
+from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import CatalogueError
 from hubblefork.stats.conformal import EXACT, Calibrated
 from hubblefork.stats.estimators import LEVEL, Estimate, Unavailable

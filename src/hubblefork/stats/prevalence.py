@@ -18,7 +18,8 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import columns_of, fractions_by_answer
-from hubblefork.data.folders import JudgedGalaxies, RunFolder, named_run, tree_of
+from hubblefork.data.folders import RunFolder, named_run, tree_of
+from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import detection
 from hubblefork.stats.detection import THRESHOLDS, Calibration, Confusions

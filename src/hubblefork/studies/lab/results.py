@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hubblefork.data.folders import JudgedGalaxies
+from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.network.heads import LabHead
 from hubblefork.pages import answers, comparisons

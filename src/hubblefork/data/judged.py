@@ -1,0 +1,113 @@
+"""Predicted galaxies beside their votes: the only place that joins the two."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.data.catalogue import (
+    fractions,
+    galaxy_ids,
+    ids_among,
+    metadata_of,
+    naming,
+    read_catalogue,
+    rows_of,
+)
+from hubblefork.errors import CatalogueError
+from hubblefork.zoo import DecisionTree
+
+
+@dataclass(frozen=True)
+class JudgedGalaxies:
+    """Predicted galaxies beside their votes: the only join of the two.
+
+    `ids` (galaxy,); `predicted`, `volunteers`: joint fractions (galaxy, answer), NaN where nobody was asked.
+    `columns` are the other columns of the table of the votes and `rows` (galaxy,) the places in it, -1 and
+    null for a galaxy that it does not have. `views`: how many views of each galaxy the predictions are the
+    mean of. `origin` names the galaxies.
+    """
+
+    ids: NDArray
+    predicted: NDArray[np.float64]
+    volunteers: NDArray[np.float64]
+    columns: pa.Table
+    origin: str
+    rows: NDArray[np.int64]
+    views: int = 1
+
+    def chosen(self, which: NDArray) -> JudgedGalaxies:
+        """Return some of the galaxies, by a mask (galaxy,) or by their places."""
+        rows = np.flatnonzero(which) if which.dtype == bool else which
+        arrays = self.ids[rows], self.predicted[rows], self.volunteers[rows]
+        return JudgedGalaxies(*arrays, self.columns.take(rows), self.origin, self.rows[rows], self.views)
+
+    def labelled(self) -> NDArray[np.bool_]:
+        """Say of each galaxy whether it has any votes, shape (galaxy,)."""
+        return np.any(~np.isnan(self.volunteers), axis=1)
+
+    def apart_from(self, table: pa.Table) -> JudgedGalaxies:
+        """Return those that a catalogue does not have; all of them where none would be left."""
+        apart = ~ids_among(table, self.ids)
+        return self.chosen(apart) if apart.any() else self
+
+
+def judged_in_catalogue(
+    catalogue: Path, tree: DecisionTree, labels: Path, *, missing: Collection[float] = ()
+) -> JudgedGalaxies:
+    """Return the galaxies of a catalogue of predictions that have labels in a table.
+
+    The numbers `missing` stand for missing values in both.
+    Whether the network trained on them is for the caller to know. Raises CatalogueError.
+    """
+    predicted = read_catalogue(catalogue, missing=missing)
+    votes = read_catalogue(labels, missing=missing)
+    return joined(predicted, votes, tree, f"galaxies of {catalogue} labelled in {labels}", where=labels)
+
+
+def joined(
+    predicted: pa.Table,
+    votes: pa.Table,
+    tree: DecisionTree,
+    origin: str,
+    *,
+    unlabelled: bool = False,
+    where: Path | None = None,
+) -> JudgedGalaxies:
+    """Join predictions with the votes of a catalogue, which was read from `where`, by the rule of `rows_of`.
+
+    Only the labelled galaxies are kept; with `unlabelled` all are. Raises CatalogueError where none of the
+    galaxies has labels and they are needed, and for tables with values that are no fractions.
+    """
+    with naming(where):
+        joint = fractions(votes, tree)
+    columns = votes.select([name for name in votes.column_names if name not in tree.columns])
+    ids = galaxy_ids(predicted)
+    rows = rows_of(ids, galaxy_ids(columns))
+    volunteers = np.full((len(ids), len(tree.columns)), np.nan)
+    volunteers[rows >= 0] = joint[rows[rows >= 0]]
+    others = columns.take(pa.array(rows, mask=rows < 0))
+    galaxies = JudgedGalaxies(
+        ids, fractions(predicted, tree), volunteers, others, origin, rows, views_of(predicted)
+    )
+    if unlabelled:
+        return galaxies
+    if not galaxies.labelled().any():
+        raise CatalogueError(f"{where or 'the table'} has labels of none of the {len(ids)} {origin}")
+    return galaxies.chosen(galaxies.labelled())
+
+
+def views_of(table: pa.Table) -> int:
+    """Return of how many views of each galaxy a catalogue's predictions are the mean; 1 where it says none.
+
+    Raises CatalogueError where the metadata's `views` is no number.
+    """
+    views = metadata_of(table).get("views", "1")
+    if not views.isdecimal() or int(views) < 1:
+        raise CatalogueError(f'the catalogue\'s metadata say views = "{views}": a number, at least 1')
+    return int(views)
