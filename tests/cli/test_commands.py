@@ -1,8 +1,11 @@
 """The command line: quick help, one-line errors, every command documented."""
 
+import io
+import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -134,3 +137,34 @@ def test_settings_reach_the_recipe(tmp_path):
     failed = run("train", tmp_path, "--recipe", "lab-cnn", "--out", tmp_path / "run", "--set", "epoch=3")
     assert isinstance(failed.exception, RecipeError)
     assert 'no field "epoch"' in str(failed.exception)
+
+
+def output_of(monkeypatch, stream, *arguments):
+    """Run the command with a stream for its output; return the exit code."""
+    monkeypatch.setattr(sys, "argv", ["hubblefork", *arguments])
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code or 0
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+@pytest.mark.parametrize("command", ["info tree", "info recipes", "study lab --help"])
+def test_what_an_encoding_does_not_have_is_replaced(monkeypatch, encoding, command):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    assert output_of(monkeypatch, stream, *command.split()) == 0
+    assert stream.buffer.getvalue().decode(encoding)
+
+
+def test_an_output_that_is_full_is_one_line(monkeypatch, capsys):
+    with suppress(OSError), Path("/dev/full").open("w") as full:
+        assert output_of(monkeypatch, full, "info", "tree") == 1
+    said = capsys.readouterr().err
+    assert said == "DiskError: the output cannot be written: No space left on device\n"
+
+
+def test_a_closed_pipe_is_silent(monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    assert output_of(monkeypatch, os.fdopen(write, "w"), "info", "tree") == 1
+    assert not capsys.readouterr().err

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +13,7 @@ import typer
 from hubblefork import __version__
 from hubblefork.cli import data, networks, tell, terminal
 from hubblefork.errors import HubbleforkError
+from hubblefork.io import REFUSALS
 
 app = typer.Typer(
     help="Images of galaxies to calibrated Galaxy Zoo vote fractions, and to the science they allow.",
@@ -22,9 +26,25 @@ for panel in (data, networks, tell):
 
 
 def main() -> None:
-    """Run the command. Exit with one line and status 1 for an error, 130 for an interruption."""
+    """Run the command. Exit with one line and status 1 for an error, 130 for an interruption.
+
+    What the encoding of the output does not have is shown as "?".
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in (*REFUSALS, errno.EPIPE):
+            raise
+        sys.stdout = io.StringIO()  # what is left cannot be written either
+        if error.errno != errno.EPIPE:
+            typer.secho(f"DiskError: the output cannot be written: {error.strerror}", fg="red", err=True)
+        raise SystemExit(1) from error
     except HubbleforkError as error:
         typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
         raise SystemExit(1) from error
