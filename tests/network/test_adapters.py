@@ -10,7 +10,7 @@ from hubblefork.data.folders import RunFolder
 from hubblefork.errors import RecipeError, RunError
 from hubblefork.network import adapters
 from hubblefork.network.model import VoteFractions, count_parameters
-from hubblefork.network.predict import Predictor
+from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, merge, write_weights

@@ -14,7 +14,8 @@ from hubblefork.errors import RunError, StampError
 from hubblefork.network import export as room
 from hubblefork.network.export import CutoutsToFractions, export, is_exported
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.predict import Predictor, predictions
+from hubblefork.network.predict import predictions
+from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.weights import EMBEDDED, load_weights, write_weights
 

@@ -16,7 +16,7 @@ from hubblefork.data.stamps import prepare
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.postprocess import centre, folded
-from hubblefork.network.predict import Predictor
+from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights

@@ -23,13 +23,13 @@ from hubblefork.network import predict as prediction
 from hubblefork.network.augment import central_views
 from hubblefork.network.parts import alone_with
 from hubblefork.network.predict import (
-    Predictor,
     features_of_images,
     features_of_part,
     predict,
     predict_part,
     predictions,
 )
+from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, merge

@@ -25,7 +25,8 @@ from hubblefork.errors import DownloadError, RecipeError, RunError
 from hubblefork.network import weights
 from hubblefork.network.architectures.encoder import Encoder
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.predict import BATCH, Predictor
+from hubblefork.network.predict import BATCH
+from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import load_recipe, override
 from hubblefork.network.training import train
 from hubblefork.network.weights import (

@@ -34,17 +34,16 @@ from hubblefork.network.export import export as write_onnx
 from hubblefork.network.export import is_exported
 from hubblefork.network.finetuning import SALT
 from hubblefork.network.finetuning import finetune as finetune_run
-from hubblefork.network.parts import alone_with
+from hubblefork.network.parts import Predicted, alone_with
 from hubblefork.network.predict import (
     Images,
     Place,
-    Predicted,
-    Predictor,
     predictions,
     scale_of,
     signed,
 )
 from hubblefork.network.predict import predict as predict_files
+from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import Recipe, load_recipe, load_space
 from hubblefork.network.training import is_first
 from hubblefork.network.training import train as train_run

@@ -24,7 +24,7 @@ from hubblefork.data.images import Header, ImageFault, crop_of, taps
 from hubblefork.errors import RunError, StampError
 from hubblefork.io import replacing
 from hubblefork.network.augment import still_views
-from hubblefork.network.predict import field_of
+from hubblefork.network.predictor import field_of
 from hubblefork.network.recipe import recipe_text
 from hubblefork.network.weights import Weights, load_weights
 
@@ -70,12 +70,12 @@ def export(
     cutouts.
     """
     weights = load_weights(run)
-    seen = field_of(weights, field, enlarge)
-    model = CutoutsToFractions(weights, side, seen).eval()
+    shown = field_of(weights, field, enlarge)
+    model = CutoutsToFractions(weights, side, shown).eval()
     shape = (max(CHECKED), side, side, 3)
     cutouts = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
     with replacing(out) as temporary:
-        _write(model, cutouts, temporary, _metadata(weights, seen))
+        _write(model, cutouts, temporary, _metadata(weights, shown))
         with torch.inference_mode():
             expected = model(cutouts).numpy()
         difference = _difference(temporary, cutouts.numpy(), expected)

@@ -21,17 +21,31 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+import pyarrow.csv
 from numpy.typing import NDArray
 
 from hubblefork.data.archives import Source, galaxy_id_of
-from hubblefork.data.catalogue import ID, id_column, with_fractions
+from hubblefork.data.catalogue import (
+    ID,
+    id_column,
+    metadata_of,
+    read_head,
+    with_fractions,
+    write_pieces,
+)
+from hubblefork.data.inputs import rejects_file
 from hubblefork.errors import CatalogueError
-from hubblefork.io import alone_in, disk_error, write_text
+from hubblefork.io import alone_in, disk_error, replacing, write_text
 from hubblefork.zoo import DecisionTree
 
 PIECE = 2**17
 ORIGIN, OURS = "origin", "hubblefork predict"
 OUR_FILES = re.compile(r"origin|[0-9a-f]{16}\.(values|sides|done)|\.origin\.\d+\.partial")
+
+
+REJECTS_HEADER = b'"member","reason"'
+
+Reject = tuple[str, str]
 
 
 @dataclass
@@ -238,3 +252,62 @@ def _repeated(
 def repeated_id(galaxy_id: str | int, kept: str) -> str:
     """Return the reason why an image is left out: an earlier one has its id."""
     return f"galaxy_id {galaxy_id} stands more than once; kept is {kept}"
+
+
+# The output
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A written catalogue: where it is, its number of galaxies, name and reason of unreadable images.
+
+    `remarks` say what is to be known of the others.
+    """
+
+    path: Path
+    galaxies: int
+    rejects: list[Reject] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def check_replaceable(out: Path, expected: pa.Table) -> None:
+    """Raise CatalogueError where a catalogue or its rejects would replace a file that is not of such a call.
+
+    A catalogue of the same call has the columns and, but for the version, the metadata of `expected`.
+    """
+    remedy = "choose another name, or replace it with --overwrite (overwrite=True)"
+    if out.exists():
+        try:
+            written = read_head(out)
+        except CatalogueError as error:
+            raise CatalogueError(
+                f"{out}: this file is there and no catalogue of predictions; {remedy}"
+            ) from error
+        ours, theirs = ({**metadata_of(table), "version": ""} for table in (expected, written))
+        columns = written.column_names[1:] == expected.column_names[1:]
+        if not columns or any(theirs.get(key, "") != ours[key] for key in ours):
+            raise CatalogueError(
+                f"{out}: this file is there, and not known to be from the same images, network and settings; "
+                f"{remedy}"
+            )
+    path = rejects_file(out)
+    if path.exists() and not path.read_bytes().startswith(REJECTS_HEADER):
+        raise CatalogueError(f"{path}: this file is there and not of hubblefork; {remedy}")
+
+
+def write_predicted(tables: Iterator[pa.Table], made: Predicted) -> Predicted:
+    """Write a catalogue that comes in pieces, and what was left out beside it. Raises DiskError."""
+    write_pieces(tables, made.path)
+    _write_rejects(made.path, made.rejects)
+    return made
+
+
+def _write_rejects(out: Path, rejects: Sequence[Reject]) -> None:
+    """Write name and reason of what was left out of a catalogue. Raises DiskError."""
+    path = rejects_file(out)
+    if rejects:
+        members, reasons = zip(*rejects, strict=True)
+        with replacing(path) as temporary:
+            pa.csv.write_csv(pa.table({"member": list(members), "reason": list(reasons)}), temporary)
+    else:
+        path.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from os import PathLike
@@ -22,9 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.data.archives import (
@@ -41,139 +38,33 @@ from hubblefork.data.catalogue import (
     ID,
     check_format,
     galaxy_ids,
-    metadata_of,
-    read_head,
     with_fractions,
     with_metadata,
     write_catalogue,
-    write_pieces,
 )
-from hubblefork.data.field import Field, parse_field, scale_remarks
 from hubblefork.data.folders import VIEWING, DataFolder, RunFolder
 from hubblefork.data.images import check_not_blank, each, shorter_side, stamp
-from hubblefork.data.inputs import rejects_file
 from hubblefork.data.stamps import prepare
-from hubblefork.errors import CatalogueError, ImageError, RunError
-from hubblefork.io import Progress, replacing, silent
-from hubblefork.network.augment import even_views
-from hubblefork.network.device import autocast, device_of, keep_freed_memory, precision_of
-from hubblefork.network.model import VoteFractions
-from hubblefork.network.parts import Parts, alone_with, repeated_id
-from hubblefork.network.postprocess import folded
-from hubblefork.network.recipe import Recipe
+from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.io import Progress, silent
+from hubblefork.network.parts import (
+    Parts,
+    Predicted,
+    Reject,
+    alone_with,
+    check_replaceable,
+    repeated_id,
+    write_predicted,
+)
+from hubblefork.network.predictor import FeaturePredictor, Predictor
 from hubblefork.network.weights import Weights, load_weights
 from hubblefork.zoo import DecisionTree
 
 BATCH = 256
 LONGEST_ORIGIN = 1000
-REJECTS_HEADER = b'"member","reason"'
 
 Place = str | PathLike[str]
 Images = Place | Sequence[Place] | bytes | NDArray[np.uint8]
-Reject = tuple[str, str]
-
-
-class Predictor:
-    """Trained networks on a device: stamps uint8 (galaxy, y, x, band) to joint fractions (galaxy, answer).
-
-    The fractions are the mean over all networks and over `views` of each galaxy: rotations around the
-    circle, every other one mirrored. A network that was trained on turned galaxies only is shown them turned.
-    `field` is how much sky an image shows, in units of a training image (see `data.field`), None where its
-    pixels are as large as those of a training image; `enlarge` allows images with fewer pixels than a stamp.
-    Raises RunError for networks that need other stamps or answer another tree than the first, for a number
-    of views that is neither 1 nor even, and for a field where the size of the training images is not known;
-    ImageError for a field that is none.
-    """
-
-    def __init__(
-        self,
-        *members: Weights,
-        device: str = "",
-        views: int = 1,
-        field: str | float | None = None,
-        enlarge: bool = False,
-    ) -> None:
-        keep_freed_memory()
-        check_views(views)
-        _check_members(members)
-        self.image_side, self.field = members[0].image_side, field_of(members[0], field, enlarge)
-        self.device = device_of(device)
-        self.views, self.tree, self.stamps = views, members[0].tree, members[0].recipe.stamps
-        self.members = [(self._prepared(member), member.recipe) for member in members]
-
-    def remarks(self, sides: NDArray[np.int32]) -> list[str]:
-        """Say of images, by their shorter sides in pixels, which were seen at another scale."""
-        return scale_remarks(sides, self.image_side, self.stamps.crop, self.stamps.size, self.field)
-
-    @property
-    def width(self) -> int:
-        """How many numbers a galaxy gets."""
-        return len(self.tree.columns)
-
-    @torch.inference_mode()
-    def __call__(self, stamps: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the joint fractions (galaxy, answer) of one batch of stamps."""
-        pixels = torch.from_numpy(np.ascontiguousarray(stamps)).to(self.device)
-        values = [self._mean_over_views(network, recipe, pixels) for network, recipe in self.members]
-        return torch.stack(values).mean(dim=0).cpu().numpy()
-
-    def _prepared(self, member: Weights) -> VoteFractions:
-        return folded(member.network.to(self.device).eval(), member.recipe.input_size)
-
-    def _mean_over_views(self, network: VoteFractions, recipe: Recipe, pixels: Tensor) -> Tensor:
-        with autocast(self.device, precision_of(recipe.precision, self.device).name):
-            views = even_views(pixels, recipe.input_size, self.views, recipe.augmentation)
-            return torch.stack([self._values(network, view) for view in views]).mean(dim=0)
-
-    def _values(self, network: VoteFractions, view: Tensor) -> Tensor:
-        return network(view)
-
-
-class FeaturePredictor(Predictor):
-    """A predictor of the inputs of a network's last layer: (galaxy, feature)."""
-
-    @property
-    def width(self) -> int:
-        """How many features a galaxy has."""
-        last = self.members[0][0].features[-1]
-        assert isinstance(last, torch.nn.Linear)
-        return last.in_features
-
-    def _values(self, network: VoteFractions, view: Tensor) -> Tensor:
-        return network.features[:-1](view).float()
-
-
-def field_of(weights: Weights, field: str | float | None, enlarge: bool = False) -> Field | None:
-    """Return the field of images that a network is shown. Raises RunError, ImageError."""
-    if field is None:
-        if enlarge:
-            raise ImageError("enlarging needs to know how much sky an image shows: give --field too")
-        return None
-    share = parse_field(field)
-    if not weights.image_side:
-        raise RunError(
-            f"--field {field}: the weights of {weights.recipe.name} do not say how large the training images "
-            "were, or these differed; train again with images of one size, or resample yours to the pixel "
-            "scale of training and leave --field out"
-        )
-    return Field(share, weights.image_side, enlarge)
-
-
-def check_views(views: int) -> None:
-    """Raise RunError for a number of views that is neither 1 nor even."""
-    if views < 1 or (views > 1 and views % 2):
-        raise RunError(f"views = {views}: 1, or an even number (half of them are mirrored), such as 16")
-
-
-def _check_members(members: Sequence[Weights]) -> None:
-    first = members[0]
-    for member in members[1:]:
-        if member.recipe.stamps != first.recipe.stamps or member.tree != first.tree:
-            raise RunError(
-                f"networks that predict together must see the same stamps and answer the same tree: "
-                f"{member.recipe.name} has {member.recipe.stamps} and {member.tree.name}, "
-                f"{first.recipe.name} {first.recipe.stamps} and {first.tree.name}"
-            )
 
 
 # The loop
@@ -289,7 +180,7 @@ def _of_source(
         first = f"; of {len(others)} other files the first: {others[0][1]}" if others else ""
         raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
     left = names if left is None else left
-    stamps = each(source, partial(_seen, predictor), names=left)
+    stamps = each(source, partial(_stamp_and_side, predictor), names=left)
     with progress(f"{what} {source.path.name}", len(names), len(names) - len(left)) as advance:
         for batch in _batches(predictor, stamps):
             yield batch
@@ -312,32 +203,34 @@ def _of_rows(
             advance(len(batch.names))
 
 
-Seen = tuple[NDArray[np.uint8], int]
+StampAndSide = tuple[NDArray[np.uint8], int]
 
 
-def _seen(predictor: Predictor, data: ImageData) -> Seen:
+def _stamp_and_side(predictor: Predictor, data: ImageData) -> StampAndSide:
     """Return the stamp of an image and its shorter side in pixels. Raises ImageFault."""
     pixels = stamp(data, predictor.stamps, predictor.field)
     check_not_blank(pixels)
     return pixels, shorter_side(data)
 
 
-def _batches(predictor: Predictor, images: Iterable[tuple[str, Seen | ImageError]]) -> Iterator[Batch]:
+def _batches(
+    predictor: Predictor, images: Iterable[tuple[str, StampAndSide | ImageError]]
+) -> Iterator[Batch]:
     """Predict named images, `BATCH` of them at once; no stamp is kept while the next are made."""
     images = iter(images)
     while (batch := _batch(predictor, islice(images, BATCH))).names or batch.rejects:
         yield batch
 
 
-def _batch(predictor: Predictor, images: Iterable[tuple[str, Seen | ImageError]]) -> Batch:
+def _batch(predictor: Predictor, images: Iterable[tuple[str, StampAndSide | ImageError]]) -> Batch:
     names, pixels, sides, rejects = [], [], [], []
-    for name, seen in images:
-        if isinstance(seen, ImageError):
-            rejects.append((name, str(seen)))
+    for name, image in images:
+        if isinstance(image, ImageError):
+            rejects.append((name, str(image)))
         else:
             names.append(name)
-            pixels.append(seen[0])
-            sides.append(seen[1])
+            pixels.append(image[0])
+            sides.append(image[1])
     values = predictor(np.stack(pixels)) if pixels else np.empty((0, predictor.width), np.float32)
     return Batch(names, [galaxy_id_of(name) for name in names], np.array(sides, np.int32), values, rejects)
 
@@ -404,19 +297,6 @@ def _galaxies_of_part(run: RunFolder, part: str) -> tuple[Path, pa.Table, NDArra
 # A catalogue
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """A written catalogue: where it is, its number of galaxies, name and reason of unreadable images.
-
-    `remarks` say what is to be known of the others.
-    """
-
-    path: Path
-    galaxies: int
-    rejects: list[Reject] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-
 def predict(
     run: Path,
     images: Images,
@@ -465,20 +345,20 @@ def predict(
     ]
     with alone_with(out, how) as parts:
         if not overwrite:
-            _check_replaceable(out, finished(_without_galaxies(tree)))
+            check_replaceable(out, finished(_without_galaxies(tree)))
         if data := data_folder(images):
             ids = DataFolder(data).catalogue(only=[])
             values = predict_rows(predictor, data, np.arange(len(ids)), "predicting", progress)
             remarks += predictor.remarks(DataFolder(data).image_sides())
             table = finished(with_fractions(ids, values, tree))
-            return _written(iter([table]), Predicted(out, len(ids), [], remarks))
+            return write_predicted(iter([table]), Predicted(out, len(ids), [], remarks))
         rejects = _predict_what_is_left(predictor, images, parts, progress)
         whole = parts.whole()
         if not len(whole):
             raise _none_readable(images, rejects)
         remarks += predictor.remarks(whole.sides())
         made = Predicted(out, len(whole), rejects + whole.repeated, remarks)
-        return _written(map(finished, whole.tables(tree)), made)
+        return write_predicted(map(finished, whole.tables(tree)), made)
 
 
 def _predict_what_is_left(
@@ -500,31 +380,6 @@ def _predict_what_is_left(
 def _without_galaxies(tree: DecisionTree) -> pa.Table:
     values = np.empty((0, len(tree.columns)), np.float32)
     return with_fractions(pa.table({ID: pa.array([], pa.string())}), values, tree)
-
-
-def _check_replaceable(out: Path, expected: pa.Table) -> None:
-    """Raise CatalogueError where a catalogue or its rejects would replace a file that is not of such a call.
-
-    A catalogue of the same call has the columns and, but for the version, the metadata of `expected`.
-    """
-    remedy = "choose another name, or replace it with --overwrite (overwrite=True)"
-    if out.exists():
-        try:
-            written = read_head(out)
-        except CatalogueError as error:
-            raise CatalogueError(
-                f"{out}: this file is there and no catalogue of predictions; {remedy}"
-            ) from error
-        ours, theirs = ({**metadata_of(table), "version": ""} for table in (expected, written))
-        columns = written.column_names[1:] == expected.column_names[1:]
-        if not columns or any(theirs.get(key, "") != ours[key] for key in ours):
-            raise CatalogueError(
-                f"{out}: this file is there, and not known to be from the same images, network and settings; "
-                f"{remedy}"
-            )
-    path = rejects_file(out)
-    if path.exists() and not path.read_bytes().startswith(REJECTS_HEADER):
-        raise CatalogueError(f"{path}: this file is there and not of hubblefork; {remedy}")
 
 
 def _origin(images: Images) -> str:
@@ -550,12 +405,6 @@ def _none_readable(images: Images, rejects: Sequence[Reject]) -> ImageError:
     return ImageError(
         f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
     )
-
-
-def _written(tables: Iterator[pa.Table], made: Predicted) -> Predicted:
-    write_pieces(tables, made.path)
-    write_rejects(made.path, made.rejects)
-    return made
 
 
 def scale_of(predictor: Predictor, remarks: Sequence[str]) -> dict[str, str]:
@@ -585,14 +434,3 @@ def kaggle_names(table: pa.Table, tree: DecisionTree) -> pa.Table:
     """Return a catalogue of ids and fractions under the names of Kaggle's submissions."""
     renamed = table.rename_columns(["GalaxyID", *tree.source_columns])
     return renamed.replace_schema_metadata(table.schema.metadata)
-
-
-def write_rejects(out: Path, rejects: Sequence[Reject]) -> None:
-    """Write name and reason of what was left out of a catalogue. Raises DiskError."""
-    path = rejects_file(out)
-    if rejects:
-        members, reasons = zip(*rejects, strict=True)
-        with replacing(path) as temporary:
-            pa.csv.write_csv(pa.table({"member": list(members), "reason": list(reasons)}), temporary)
-    else:
-        path.unlink(missing_ok=True)

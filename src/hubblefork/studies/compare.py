@@ -12,7 +12,7 @@ import numpy as np
 
 from hubblefork.data.split import TRAIN
 from hubblefork.io import Progress, duration, silent
-from hubblefork.network.predict import check_views
+from hubblefork.network.predictor import check_views
 from hubblefork.pages.comparisons import error_against_cost, errors_over_galaxies
 from hubblefork.pages.page import Page
 from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, unbroken

@@ -31,7 +31,8 @@ from hubblefork.data.stamps import prepare
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.batches import labelled_rows
-from hubblefork.network.predict import Predictor, predict_rows
+from hubblefork.network.predict import predict_rows
+from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.weights import digest_of, load_weights, read_recipe
 from hubblefork.stats import metrics
