@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,7 +161,15 @@ def test_the_trial_of_a_worker_that_is_no_more_is_failed_and_queued_again(data, 
     dead.suggest_categorical("batch_size", (32, 64))
     dead.set_user_attr("folder", f"{dead.number:04d}")
     dead.set_user_attr("worker", f"{socket.gethostname()}:{_free_pid()}")
-    found = work(data, tmp_path, trials=3)
+    shown = []
+
+    @contextmanager
+    def progress(_, total, done=0):
+        shown[:] = [total, done]
+        yield shown.append
+
+    found = work(data, tmp_path, trials=3, progress=progress)
+    assert shown[0] == 3 == sum(shown[1:])
     assert study.trials[dead.number].state.name == "FAIL"
     assert [name for name, _ in training.asked] == ["0000", "0001", "0003"]
     assert training.asked[1][1].learning_rate == dead.params["learning_rate"]

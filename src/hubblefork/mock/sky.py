@@ -69,6 +69,8 @@ def write_mock_sky(
     """
     unlabelled = galaxies // 4 if test_galaxies is None else test_galaxies
     _check(galaxies, unlabelled, merger_fraction, seed)
+    if processes is not None and processes < 1:
+        raise CatalogueError(f"{processes} processes: at least 1 draws the sky")
     tree, total = load_tree(), galaxies + unlabelled
     ids = np.random.default_rng([seed, IDS]).choice(IDS, total, replace=False) + SMALLEST_ID
     order = [*np.sort(ids[:galaxies]).tolist(), *np.sort(ids[galaxies:]).tolist()]

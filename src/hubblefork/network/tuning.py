@@ -119,7 +119,8 @@ def tune(
         study = _opened(library, out, storage, name or recipe.name, recipe)
         _check_same_study(study, data, recipe, space)
         worker = _Worker(study, recipe, out / "trials", space, trials, seconds)
-        with progress(f"tuning {recipe.name}", trials, worker.begun()) as advance:
+        begun = worker.begun()
+        with progress(f"tuning {recipe.name}", max(trials, begun), begun) as advance:
             for finished in worker.work(data, weights=weights, hardware=hardware):
                 advance(finished)
         result = _result(study, recipe)
@@ -165,12 +166,14 @@ class _Worker:
         def objective(trial: optuna.Trial) -> float:
             return self._value(trial, data, options)
 
+        most = self.begun()
         _queue_dead_trials(self.study)
         while self._has_time() and self._is_work_left():
-            before = self.begun()
+            before = most
             with suppress(OutOfTime):
                 self.study.optimize(objective, n_trials=1, catch=(TrialFailed,))
-            yield self.begun() - before
+            most = max(before, self.begun())  # a trial that is queued again begins twice, and counts once
+            yield most - before
             _queue_dead_trials(self.study)
 
     def begun(self) -> int:

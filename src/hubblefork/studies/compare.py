@@ -12,7 +12,6 @@ import numpy as np
 
 from hubblefork.data.split import TRAIN
 from hubblefork.io import Progress, duration, silent
-from hubblefork.network.predictor import check_views
 from hubblefork.pages.comparisons import error_against_cost, errors_over_galaxies
 from hubblefork.pages.page import Page
 from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, unbroken
@@ -42,11 +41,9 @@ def run_compare(
     """Run the whole study on a data folder; return the page. Called again it goes on where it stopped.
 
     `command` is shown on the page. Raises CatalogueError where there are neither data nor `study.quick`,
-    RunError for views that are neither 1 nor even or where OUT/runs holds a training of other settings, and
-    as each stage does.
+    RunError where OUT/runs holds a training of other settings, and as each stage does.
     """
     study = study or load_study("compare")
-    check_views(study.views)
     galaxies = Galaxies.read(data or study.mock_sky(out, progress))
     trainings = study.trainings(len(galaxies.rows[TRAIN]))
     planned = [training for seeds in trainings.values() for training in seeds]

@@ -25,6 +25,7 @@ from hubblefork.data.ingest import ingest
 from hubblefork.data.split import Split, write_split
 from hubblefork.io import Progress, silent
 from hubblefork.mock import write_mock_sky
+from hubblefork.network.device import device_of
 from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
@@ -97,14 +98,16 @@ def run_mergers(
     validation and test galaxies become pools of their own, with the votes as truth. Raises RunError,
     CatalogueError, DiskError.
     """
+    device_of(device)
+    real = None if run is None else _held_out(run)
     size = QUICK if quick else Size()
     skies = _Skies(out, size, device, processes, progress)
     skies.train()
     sky = skies.pools()
     labelled = {"mock sky": _held_out(skies.run)}
     pools = {"mock": Pools(sky["mergers"].score, sky["others"].score)}
-    if run is not None:
-        labelled["labelled galaxies"] = score, votes = _held_out(run)
+    if real is not None:
+        labelled["labelled galaxies"] = score, votes = real
         pools["labelled"] = Pools(score[votes >= THRESHOLD], score[votes < THRESHOLD])
     scenarios = [
         Scenario(f"{name}, {manner}", pool, fraction)

@@ -36,7 +36,7 @@ from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.weights import digest_of, load_weights, read_recipe
 from hubblefork.stats import metrics
-from hubblefork.studies.study import Key, Study, Training
+from hubblefork.studies.study import Key, Study, Training, labelled_catalogue
 from hubblefork.zoo import DecisionTree
 
 TIMED, TIMED_BATCHES = 128, 3
@@ -53,9 +53,9 @@ class Galaxies:
 
     @classmethod
     def read(cls, data: Path) -> Galaxies:
-        """Read a data folder. Raises CatalogueError."""
+        """Read a data folder. Raises CatalogueError, also where no galaxy has a label."""
         folder = DataFolder(data)
-        return cls(data, folder.tree(), folder.catalogue(), folder.split())
+        return cls(data, folder.tree(), labelled_catalogue(folder), folder.split())
 
     @cached_property
     def rows(self) -> dict[str, NDArray[np.intp]]:

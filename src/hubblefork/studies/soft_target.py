@@ -54,6 +54,7 @@ def run_soft_target(
     does.
     """
     study = study or load_study("soft_target")
+    tuned_from(study)
     galaxies = Galaxies.read(data or study.mock_sky(out, progress))
     trainings = study.trainings(len(galaxies.rows[TRAIN]))
     if not study.only_report:

@@ -17,18 +17,22 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from hubblefork.api import judging
-from hubblefork.data.folders import RunFolder
+from hubblefork.data.catalogue import labelled
+from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import CatalogueError, RecipeError, did_you_mean
 from hubblefork.io import Progress, replacing, silent, write_text
 from hubblefork.mock import write_mock_sky
+from hubblefork.network.device import device_of
+from hubblefork.network.predictor import check_views
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.training import train
 from hubblefork.zoo import load_tree
@@ -53,6 +57,8 @@ class Study:
     - `weights`: a file that networks with published weights start from; `device`;
     - `quick`: short trainings, on a mock sky of `galaxies` where no data are given;
     - `only_report`: train nothing, and say what is missing.
+
+    Raises RecipeError or RunError for values that no stage can work with, before anything is made.
     """
 
     recipes: Sequence[str]
@@ -76,11 +82,19 @@ class Study:
     only_report: bool = False
     galaxies: int = 240
 
-    @cached_property
-    def seconds(self) -> dict[str, float]:
-        """The seconds of training of each part of the budget. Raises RecipeError for a budget of none."""
+    def __post_init__(self) -> None:
         if self.budget is not None and not self.budget > 0:
             raise RecipeError(f"a budget of {self.budget} s: above 0")
+        if self.trials < 1 or self.folds < 2:
+            raise RecipeError(f"{self.trials} trials, {self.folds} folds: at least 1 trial and 2 folds")
+        parse_shares(self.shares)
+        check_views(self.views)
+        device_of(self.device)
+        self.trainings(galaxies=1)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of training of each part of the budget."""
         return {name: share * (self.budget or 0) for name, share in self.parts.items()}
 
     def trainings(self, galaxies: int) -> dict[Key, list[Training]]:
@@ -255,6 +269,16 @@ def mock_data(
         ingest([sky], data, tree=load_tree(), progress=progress)
         write_split(split, data)
     return data
+
+
+def labelled_catalogue(data: DataFolder) -> pa.Table:
+    """Read the catalogue of a data folder. Raises CatalogueError, also where no galaxy has a label."""
+    table = data.catalogue()
+    if not labelled(table, data.tree()).any():
+        raise CatalogueError(
+            f"{data.path}: no galaxy has a label, so no network can be judged; ingest the table of labels too"
+        )
+    return table
 
 
 def copy_record(report: Path, out: Path, *, without: Collection[str] = ()) -> None:

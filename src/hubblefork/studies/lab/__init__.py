@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from hubblefork.data.split import Split
+from hubblefork.errors import ImageError
 from hubblefork.io import Progress, replacing, silent
+from hubblefork.network.device import device_of
 from hubblefork.pages.page import Page
 from hubblefork.pages.style import PAGE, POINTS, SMALL, STYLE
 from hubblefork.studies.lab import results, sample
@@ -65,6 +67,11 @@ def run_lab(
     page. Raises CatalogueError where there are neither data nor `quick`, RunError where a folder of
     OUT/runs holds a training of other settings, and as each stage does.
     """
+    defaults = [text for text in QUICK if weights is None or text != "pretrained="] if quick else []
+    trainings = plan(seeds=seeds, settings=settings, defaults=defaults)
+    device_of(device)
+    if test_images is not None and not test_images.exists():
+        raise ImageError(f"{test_images}: there is no such archive or folder of test images")
     if data is None:
         data = mock_data(
             out,
@@ -75,8 +82,6 @@ def run_lab(
             progress=progress,
         )
         test_images = test_images or out / "sky" / "images_test_rev1.zip"
-    defaults = [text for text in QUICK if weights is None or text != "pretrained="] if quick else []
-    trainings = plan(seeds=seeds, settings=settings, defaults=defaults)
     if not only_report:
         train_all(trainings, data, out / "runs", weights=weights, device=device, progress=progress)
     lab = Lab(data, out, seeds=seeds, test_images=test_images, device=device, progress=progress)

@@ -27,7 +27,7 @@ from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import HEADS, Recipe, load_recipe
 from hubblefork.network.training import MODES
 from hubblefork.network.weights import read_recipe
-from hubblefork.studies.study import Training, check_addresses, settings_of
+from hubblefork.studies.study import Training, check_addresses, labelled_catalogue, settings_of
 from hubblefork.zoo import load_tree
 
 REPORT = tomllib.loads(files("hubblefork.studies.lab").joinpath("lab.toml").read_text(encoding="utf-8"))
@@ -161,7 +161,7 @@ class Lab:
         progress: Progress = silent,
     ) -> None:
         self.data, self.runs, self.seeds, self.tree = DataFolder(data), out / "runs", seeds, load_tree()
-        self.table, self.split = self.data.catalogue(), self.data.split()
+        self.table, self.split = labelled_catalogue(self.data), self.data.split()
         self.ids, self.votes = galaxy_ids(self.table), fractions(self.table, self.tree)
         self.labelled = labelled(self.table, self.tree)
         self.parts = self.split.assign(self.ids.tolist())

@@ -189,19 +189,23 @@ def highest(page: Page, lab: Lab) -> Values:
 
 def correlated(page: Page, lab: Lab) -> Values:
     """Figures 4 and 5: the correlations of labels."""
-    found = correlations(lab.votes[lab.labelled])
-    page.figure("figure-04", *correlation_matrix(lab.tree, found.rho))
-    page.figure("figure-05", *correlation_submatrices(lab.tree, found.rho))
-    upper = np.where(np.triu(np.ones_like(found.rho, dtype=bool), k=1), found.rho, np.nan)
+    pairs_of = correlations(lab.votes[lab.labelled])
+    galaxies = {"fewest": int(pairs_of.galaxies.min()), "most": int(pairs_of.galaxies.max())}
+    upper = np.where(np.triu(np.ones_like(pairs_of.rho, dtype=bool), k=1), pairs_of.rho, np.nan)
+    if np.isnan(upper).all():
+        for name in ("figure-04", "figure-05"):
+            page.missing(name, "No pair of labels varies.", "more labelled galaxies")
+        return galaxies
+    page.figure("figure-04", *correlation_matrix(lab.tree, pairs_of.rho))
+    page.figure("figure-05", *correlation_submatrices(lab.tree, pairs_of.rho))
     high, low = (np.unravel_index(pick(upper), upper.shape) for pick in (np.nanargmax, np.nanargmin))
     pairs = [
-        (question.name.replace("_", " "), float(found.rho[answers.start, answers.start + 1]))
+        (question.name.replace("_", " "), float(pairs_of.rho[answers.start, answers.start + 1]))
         for question, answers in zip(lab.tree.questions, lab.tree.slices, strict=True)
         if len(question.answers) == 2
     ]
     return {
-        "fewest": int(found.galaxies.min()),
-        "most": int(found.galaxies.max()),
+        **galaxies,
         "high": [lab.text(int(column)) for column in high],
         "high_rho": float(upper[high]),
         "low": [lab.text(int(column)) for column in low],
