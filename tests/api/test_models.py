@@ -1,5 +1,6 @@
 """Galaxies classified at once: one file, many, folders and archives; what cannot be read is said."""
 
+import io
 import re
 import shutil
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.csv
 import pytest
+from PIL import Image
 from tests.network.conftest import blob
 from typer.testing import CliRunner
 
 import hubblefork
+from hubblefork.api.fractions import calibration_galaxies
 from hubblefork.api.models import classify_all, predict
 from hubblefork.api.results import Galaxy
 from hubblefork.cli import app
@@ -19,6 +22,7 @@ from hubblefork.data.folders import named_by_views
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
 from hubblefork.network.weights import load_weights
 from hubblefork.stats.conformal import fit_intervals
+from hubblefork.stats.estimators import Unavailable
 from hubblefork.zoo import load_tree, to_joint
 
 
@@ -164,3 +168,20 @@ def test_why_there_are_no_intervals_is_said(trained, pictures, tmp_path):
 
 def galaxy_lines(text):
     return text.splitlines()[1:-1]
+
+
+def test_a_catalogue_of_another_scale_is_not_corrected_by_galaxies_of_trainings(trained, tmp_path):
+    pixels = np.asarray(Image.open(io.BytesIO(blob(0.3))).resize((128, 128)))
+    table = predict(trained, pixels[None], device="cpu")
+    assert "1 of 1 images have another size than the 64 pixels" in table.remark
+    predict(trained, [_saved(pixels, tmp_path / "1.png")], out=tmp_path / "p.parquet", device="cpu")
+    catalogue = read_catalogue(tmp_path / "p.parquet")
+    judged = calibration_galaxies(catalogue, load_tree(), None, None)
+    assert isinstance(judged, Unavailable) and "those of the run have the scale of training" in judged.reason
+    known = predict(trained, pixels[None], field=1, device="cpu")
+    assert not known.remark and known.meta["field"] == "1" and "scale" not in known.meta
+
+
+def _saved(pixels, path):
+    Image.fromarray(pixels).save(path)
+    return path

@@ -1,6 +1,8 @@
 """Prediction: from data folders, archives and folders; resumed; with bad images among good ones."""
 
+import errno
 import io
+import os
 import tarfile
 import weakref
 import zipfile
@@ -17,7 +19,7 @@ from hubblefork.data import images
 from hubblefork.data.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
 from hubblefork.data.split import read_split
 from hubblefork.data.stamps import prepare
-from hubblefork.errors import BusyError, CatalogueError, ImageError, RunError
+from hubblefork.errors import BusyError, CatalogueError, DiskError, ImageError, RunError
 from hubblefork.network import parts
 from hubblefork.network import predict as prediction
 from hubblefork.network.augment import central_views
@@ -346,6 +348,27 @@ def test_what_is_replaced_after_an_interruption_is_predicted_as_it_is_now(traine
     for column, other in zip(read_catalogue(out).columns, read_catalogue(expected.path).columns, strict=True):
         if column.type == pyarrow.float32():
             np.testing.assert_allclose(column.to_numpy(), other.to_numpy(), atol=0.01)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_full_disk_is_said_and_what_is_done_is_kept(trained, tmp_path, monkeypatch, after):
+    [archive] = boxes(tmp_path, a=range(1, 7))
+    out, calls, fsync = tmp_path / "out.parquet", [], os.fsync
+    monkeypatch.setattr(prediction, "BATCH", 2)
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) > 1 + 3 * after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(DiskError, match="No space left on device"):
+            predict(trained, archive, out, device="cpu")
+    assert not out.exists() and (tmp_path / "out.parquet.parts").exists() == bool(after)
+    assert predict(trained, archive, out, device="cpu").galaxies == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "out.parquet"]
 
 
 def test_an_output_is_written_by_one_process(trained, tmp_path):
