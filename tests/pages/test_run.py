@@ -12,6 +12,7 @@ import tomli_w
 from strict import Strict
 
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.data.inputs import write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import DiskError, RunError
 from hubblefork.pages import write_report
@@ -377,3 +378,11 @@ def test_odd_ids_and_paths_are_shown_as_they_are(copied, tmp_path):
     assert "<script> $x^{$ [b]" in page.text
     assert "script" not in {tag for tag, _ in page.tags}
     assert len(page.all("img", "src")) == 12
+
+
+def test_a_table_without_refused_images_says_so(copied):
+    run, data = copied
+    write_rejects([], data / "rejects.csv")
+    path = write_report(run, sections=["training"])
+    assert "nothing was refused0" in Strict(path.read_text(encoding="utf-8")).text
+    assert json.loads(path.with_name("numbers.json").read_text())["sections"]["training"]["rejects"] == {}

@@ -25,6 +25,7 @@ from hubblefork.pages.page import Missing, Page
 from hubblefork.pages.plots import sides
 from hubblefork.pages.sheets import EACH, image_sheet, prototype_sheet
 from hubblefork.pages.tables import (
+    Column,
     Table,
     baselines_table,
     coverage_table,
@@ -109,7 +110,8 @@ def _training(page: Page, contents: Contents) -> dict[str, Any]:
             getattr(contents, name)
     with page.showing("rejects"):
         reasons = dict(Counter(reject.reason for reject in contents.rejects).most_common())
-        page.table("rejects", Table.of(reasons, [("reason", "", ""), ("refused", int, ",")]))
+        columns: list[Column] = [("reason", "", ""), ("refused", int, ",")]
+        page.table("rejects", Table.of(reasons or {"nothing was refused": 0}, columns, numbers=reasons))
     with page.showing("training-galaxies"):
         stamps, catalogue, rows = contents.stamps, contents.catalogue, contents.training_rows[:SHOWN]
         if not len(rows):
