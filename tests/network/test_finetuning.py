@@ -249,7 +249,7 @@ def test_a_run_with_adapters_is_to_be_merged_first(trained, sky, tmp_path, monke
         weights, recipe=replace(weights.recipe, architecture="encoder:resnet10t", adapter_rank=2)
     )
     monkeypatch.setattr(finetuning, "load_weights", lambda place: adapted)
-    with pytest.raises(RunError, match="make one network of it first: hubblefork export"):
+    with pytest.raises(RunError, match="merge them first: hubblefork export"):
         tuned(trained, sky, tmp_path / "run")
 
 

@@ -106,7 +106,7 @@ def test_a_header_that_asks_for_all_memory_is_refused(tree, quick, tmp_path):
 def test_a_folder_without_a_run_says_what_to_do(tmp_path):
     with pytest.raises(RunError, match="train a recipe first"):
         load_weights(tmp_path)
-    with pytest.raises(RunError, match=r"run\.toml cannot be read"):
+    with pytest.raises(RunError, match="not the folder of a run"):
         RunFolder(tmp_path).notes()
 
 
