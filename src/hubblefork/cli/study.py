@@ -12,21 +12,25 @@ from hubblefork.cli.terminal import Device, OnlyReport, Record, Weights, bar
 
 study = typer.Typer(help="Run a whole study and write its page.", no_args_is_help=True)
 
+Out = Annotated[Path, typer.Option(help="The folder of the study. The same command resumes it.")]
+StudyData = Annotated[Path | None, typer.Option("--data", help="A data folder. --quick needs none.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Short trainings. Without --data they use a mock sky.")]
+
 
 @study.command()
 def lab(
-    out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
-    data: Annotated[Path | None, typer.Option(help="A data folder; not needed with --quick.")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short trainings, on a mock sky unless there is --data.")
-    ] = False,
+    out: Out,
+    data: StudyData = None,
+    quick: Quick = False,
     test_images: Annotated[
-        Path | None, typer.Option(help="Archive or folder of unlabelled images; else those of the data.")
+        Path | None, typer.Option(help="Archive or folder of unlabelled images. Default: those of the data.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most so many epochs in every training.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="The largest number of epochs of every training.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="[RECIPE:]key=value; RECIPE `heads` is the comparison of heads."),
+        typer.Option("--set", help="[RECIPE:]key=value. The RECIPE `heads` is the comparison of heads."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each head, with the seeds 0, 1, ….")] = 2,
     weights: Weights = None,
@@ -35,7 +39,7 @@ def lab(
     record: Record = None,
     device: Device = "",
 ) -> None:
-    """The lab report, all of it: three networks, eighteen figures, six tables, and what it leaves open.
+    """Repeat the lab report: three networks, eighteen figures, six tables, and its open questions.
 
     Example: hubblefork study lab --data data/ --test-images images_test_rev1.zip --out studies/lab/
     """
@@ -62,36 +66,37 @@ def lab(
 
 @study.command()
 def compare(
-    out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
-    data: Annotated[Path | None, typer.Option(help="A data folder; not needed with --quick.")] = None,
+    out: Out,
+    data: StudyData = None,
     recipes: Annotated[
-        list[str] | None, typer.Option("--recipe", help="A recipe to compare; again for each. Else five.")
+        list[str] | None,
+        typer.Option("--recipe", help="A recipe to compare. May be repeated. Default: five recipes."),
     ] = None,
     seeds: Annotated[
-        list[str] | None, typer.Option(help="[RECIPE:]N: trainings of each recipe, or of one; 3 by itself.")
+        list[str] | None, typer.Option(help="[RECIPE:]N: trainings of each recipe, or of RECIPE. Default: 3.")
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="[RECIPE:]key=value.")] = None,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder of runs: those that are the trainings wanted are taken, not trained."),
+        typer.Option(help="A folder of finished runs. The study uses those that equal its trainings."),
     ] = None,
     ensembles: Annotated[
-        list[str] | None, typer.Option("--ensemble", help="A recipe whose seeds are averaged too.")
+        list[str] | None, typer.Option("--ensemble", help="A recipe. The study also averages its seeds.")
     ] = None,
-    views: Annotated[int, typer.Option(help="Views of each galaxy at prediction, beside one.")] = 16,
+    views: Annotated[
+        int, typer.Option(help="Views of each galaxy at prediction. The study also predicts with 1.")
+    ] = 16,
     curves: Annotated[
-        list[str] | None, typer.Option(help="A recipe that is trained on shares of the galaxies too.")
+        list[str] | None, typer.Option(help="A recipe. The study also trains it on shares of the galaxies.")
     ] = None,
     shares: Annotated[str, typer.Option(help="The shares, for --curves.")] = "1/8,1/4,1/2,1",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short trainings, on a mock sky unless there is --data.")
-    ] = False,
+    quick: Quick = False,
     weights: Weights = None,
     only_report: OnlyReport = False,
     record: Record = None,
     device: Device = "",
 ) -> None:
-    """Networks side by side on the same galaxies: which is best, how sure that is, what more galaxies give.
+    """Compare networks on the same galaxies: errors, paired tests, costs, learning curves.
 
     Example: hubblefork study compare --data data/ --recipe lab-cnn --recipe fork --out studies/compare/
     """
@@ -121,15 +126,17 @@ def compare(
 
 @study.command()
 def mergers(
-    out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
+    out: Out,
     run: Annotated[
-        Path | None, typer.Option(help="Another run whose labelled galaxies are to be drawn from too.")
+        Path | None, typer.Option(help="Another run. The study also draws from its labelled galaxies.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small skies and few realisations.")] = False,
     device: Device = "",
-    processes: Annotated[int | None, typer.Option(help="Processes that draw skies; one a core.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes that draw skies. Default: one for each core.")
+    ] = None,
 ) -> None:
-    """The merger fraction proved: mergers put into mock skies, counted again; and surveys that differ.
+    """Test the merger fraction on mock skies: recovery, coverage of intervals, surveys that differ.
 
     Example: hubblefork study mergers --out studies/mergers/
     """
@@ -140,25 +147,24 @@ def mergers(
 
 @study.command("soft-target")
 def soft_target(
-    out: Annotated[Path, typer.Option(help="Where to write everything, or to go on.")],
-    data: Annotated[Path | None, typer.Option(help="A data folder; not needed with --quick.")] = None,
+    out: Out,
+    data: StudyData = None,
     budget: Annotated[
-        str, typer.Option(help="Time for all trainings together: 2h by itself, 90s with --quick.")
+        str, typer.Option(help="Time for all trainings together. Default: 2h, or 90s with --quick.")
     ] = "",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short trainings, on a mock sky unless there is --data.")
-    ] = False,
-    trials: Annotated[int, typer.Option(help="At most so many trials of tuning.")] = 20,
+    quick: Quick = False,
+    trials: Annotated[int, typer.Option(help="The largest number of trials of tuning.")] = 20,
     folds: Annotated[int, typer.Option(help="Folds of the cross validation.")] = 5,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="[NETWORK:]key=value; `tuning` is the trials.")
+        list[str] | None,
+        typer.Option("--set", help="[NETWORK:]key=value. The NETWORK `tuning` is the trials."),
     ] = None,
     weights: Weights = None,
     only_report: OnlyReport = False,
     record: Record = None,
     device: Device = "",
 ) -> None:
-    """Is simple better? VGGs, ResNet-50, adapters, a tuned network of seven blocks, in one budget.
+    """Compare simple and larger networks that have the same time: VGGs, ResNet-50, adapters, tuning.
 
     Example: hubblefork study soft-target --data data/ --budget 2h --out studies/soft-target/
     """

@@ -30,7 +30,7 @@ BOOTSTRAPS = 80
 
 @dataclass(frozen=True, eq=False)
 class Pools:
-    """Predicted fractions of true ones and of others, each (galaxy,). Raises CatalogueError for none."""
+    """Predicted fractions of true galaxies and of others, each (galaxy,). Raises CatalogueError for none."""
 
     true: NDArray[np.float64]
     others: NDArray[np.float64]
@@ -42,7 +42,7 @@ class Pools:
     def drawn(
         self, galaxies: int, fraction: float, rng: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Draw galaxies, each a true one with the given chance: predicted fractions and truth."""
+        """Draw galaxies, each true with the given chance: predicted fractions and truth."""
         truth = rng.random(galaxies) < fraction
         score = np.where(truth, rng.choice(self.true, galaxies), rng.choice(self.others, galaxies))
         return score, truth
@@ -75,28 +75,30 @@ def recovered(
     By estimator: "value" and, for each level, "covers_0.68" (whether the interval has the fraction put in)
     and "width_0.68", one entry for each realisation; None where the estimator was unavailable.
     """
-    found: dict[str, dict[str, list[Any]]] = {}
+    columns: dict[str, dict[str, list[Any]]] = {}
     for number in range(realisations):
         rng = np.random.default_rng([seed, round(1e6 * fraction), number])
-        sample, known = _drawn(scenario, fraction, rng)
+        sample, calibration = _drawn(scenario, fraction, rng)
         for level in LEVELS:
-            estimates = estimate_all(sample, known, rng=rng, level=level, resamples=BOOTSTRAPS)
-            for name, estimate in estimates.items():
-                one = estimate if isinstance(estimate, Estimate) else None
+            estimates = estimate_all(sample, calibration, rng=rng, level=level, resamples=BOOTSTRAPS)
+            for name, result in estimates.items():
+                estimate = result if isinstance(result, Estimate) else None
                 entries = {
-                    f"covers_{level:.2f}": one and one.low <= fraction <= one.high,
-                    f"width_{level:.2f}": one and one.high - one.low,
+                    f"covers_{level:.2f}": estimate and estimate.low <= fraction <= estimate.high,
+                    f"width_{level:.2f}": estimate and estimate.high - estimate.low,
                 }
                 if level == LEVELS[-1]:
-                    entries["value"] = one and one.value
+                    entries["value"] = estimate and estimate.value
                 for key, value in entries.items():
-                    found.setdefault(name, {}).setdefault(key, []).append(value)
-    return found
+                    columns.setdefault(name, {}).setdefault(key, []).append(value)
+    return columns
 
 
 def _drawn(scenario: Scenario, fraction: float, rng: np.random.Generator) -> tuple[Sample, Calibration]:
-    known = fraction if scenario.calibration_fraction is None else scenario.calibration_fraction
-    there, truth = scenario.pools.drawn(scenario.calibration_galaxies, known, rng)
+    calibration_fraction = (
+        fraction if scenario.calibration_fraction is None else scenario.calibration_fraction
+    )
+    there, truth = scenario.pools.drawn(scenario.calibration_galaxies, calibration_fraction, rng)
     here, _ = scenario.pools.drawn(scenario.survey_galaxies, fraction, rng)
     sample = Sample(here >= scenario.threshold, here)
     return sample, Calibration(there >= scenario.threshold, truth, there, scenario.name)
@@ -105,18 +107,18 @@ def _drawn(scenario: Scenario, fraction: float, rng: np.random.Generator) -> tup
 def summary(fraction: float, columns: dict[str, list[Any]]) -> dict[str, Any]:
     """Return bias and coverage of one estimator at one fraction, with their Monte Carlo errors."""
     values = np.array([value for value in columns["value"] if value is not None], dtype=float)
-    found: dict[str, Any] = {"fraction": fraction, "realisations": len(values), "of": len(columns["value"])}
+    result: dict[str, Any] = {"fraction": fraction, "realisations": len(values), "of": len(columns["value"])}
     if not len(values):
-        return found
-    found |= {"mean": values.mean(), "median": np.median(values), "sd": values.std()}
-    found |= {"bias": values.mean() - fraction, "bias_error": values.std() / np.sqrt(len(values))}
+        return result
+    result |= {"mean": values.mean(), "median": np.median(values), "sd": values.std()}
+    result |= {"bias": values.mean() - fraction, "bias_error": values.std() / np.sqrt(len(values))}
     for level in LEVELS:
         covers = [value for value in columns[f"covers_{level:.2f}"] if value is not None]
         widths = [value for value in columns[f"width_{level:.2f}"] if value is not None]
         error = np.sqrt(level * (1 - level) / len(covers))
-        found |= {f"coverage_{level:.0%}": np.mean(covers), f"coverage_error_{level:.0%}": error}
-        found |= {f"width_{level:.0%}": np.median(widths)}
-    return found
+        result |= {f"coverage_{level:.0%}": np.mean(covers), f"coverage_error_{level:.0%}": error}
+        result |= {f"width_{level:.0%}": np.median(widths)}
+    return result
 
 
 def halved(
@@ -131,11 +133,11 @@ def halved(
     for number in range(splits):
         rng = np.random.default_rng([seed, number])
         here, there = np.array_split(rng.permutation(len(score)), 2)
-        known = Calibration(score[there] >= threshold, truth[there], score[there])
-        found = estimate_all(Sample(score[here] >= threshold, score[here]), known, rng=rng, resamples=1)
-        for name, one in found.items():
-            if isinstance(one, Estimate):
-                apart.setdefault(name, []).append(one.value - truth[here].mean())
+        calibration = Calibration(score[there] >= threshold, truth[there], score[there])
+        sample = Sample(score[here] >= threshold, score[here])
+        for name, estimate in estimate_all(sample, calibration, rng=rng, resamples=1).items():
+            if isinstance(estimate, Estimate):
+                apart.setdefault(name, []).append(estimate.value - truth[here].mean())
     whole = {name: values for name, values in apart.items() if len(values) == splits}
     return {name: (float(np.mean(values)), float(np.std(values))) for name, values in whole.items()}
 
@@ -150,15 +152,15 @@ def run_scenario(
     progress: Progress = silent,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the summaries of every estimator at every fraction; what is finished is read from `folder`."""
-    told: dict[str, list[dict[str, Any]]] = {}
+    summaries_of: dict[str, list[dict[str, Any]]] = {}
     with progress(scenario.name, len(fractions)) as advance:
         for fraction in fractions:
             path = folder / f"{scenario.slug}-{fraction:g}-{realisations}.json"
             if not path.exists():
-                found = recovered(scenario, fraction, realisations, seed=seed)
-                summaries = {name: summary(fraction, columns) for name, columns in found.items()}
+                estimators = recovered(scenario, fraction, realisations, seed=seed)
+                summaries = {name: summary(fraction, columns) for name, columns in estimators.items()}
                 write_text(path, json.dumps(summaries, indent=1, default=float) + "\n")
             for name, entry in json.loads(path.read_text(encoding="utf-8")).items():
-                told.setdefault(name, []).append(entry)
+                summaries_of.setdefault(name, []).append(entry)
             advance(1)
-    return told
+    return summaries_of

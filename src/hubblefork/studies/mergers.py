@@ -193,15 +193,16 @@ def _held_out(run: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return predicted and volunteers' fractions of "merger" of a run's labelled galaxies off training."""
     tree = load_tree()
     column, held_out = tree.column("merger"), RunFolder(run).judged(tree=tree)
-    known = ~np.isnan(held_out.volunteers[:, column])
-    return held_out.predicted[known, column], held_out.volunteers[known, column]
+    asked = ~np.isnan(held_out.volunteers[:, column])
+    return held_out.predicted[asked, column], held_out.volunteers[asked, column]
 
 
 def _regression(page: Page, title: str, score: NDArray, votes: NDArray) -> dict[str, Any]:
     """Add votes against predictions, and the estimators on random halves of the galaxies."""
-    known, slug = Calibration(score >= THRESHOLD, votes >= THRESHOLD, score, title), title.replace(" ", "-")
-    page.figure(f"regression-{slug}", *regression_to_the_mean(known, votes, threshold=THRESHOLD))
-    halves = halved(score, known.truth, threshold=THRESHOLD, splits=SPLITS)
+    slug = title.replace(" ", "-")
+    galaxies = Calibration(score >= THRESHOLD, votes >= THRESHOLD, score, title)
+    page.figure(f"regression-{slug}", *regression_to_the_mean(galaxies, votes, threshold=THRESHOLD))
+    halves = halved(score, galaxies.truth, threshold=THRESHOLD, splits=SPLITS)
     rows = [
         [LABELS[name], f"{mean:+.4f}", f"{sd:.4f}"] for name, (mean, sd) in halves.items() if name != "sum"
     ]
@@ -211,8 +212,8 @@ def _regression(page: Page, title: str, score: NDArray, votes: NDArray) -> dict[
         "galaxies": len(votes),
         "predicted_sd": score.std(),
         "votes_sd": votes.std(),
-        "by_votes": known.truth.mean(),
-        "by_predictions": known.counts.mean(),
+        "by_votes": galaxies.truth.mean(),
+        "by_predictions": galaxies.counts.mean(),
     }
 
 
@@ -258,20 +259,22 @@ def _surveys(page: Page, skies: _Skies, pools: Mapping[str, Truth]) -> list[str]
     mergers, others = pools["mergers"].score, pools["others"].score
     mergers = mergers[: len(others) // 9]
     score = np.concatenate([mergers, others])
-    known = Calibration(score >= THRESHOLD, np.arange(len(score)) < len(mergers), score, "training survey")
+    truth = np.arange(len(score)) < len(mergers)
+    calibration = Calibration(score >= THRESHOLD, truth, score, "training survey")
     against = reference(skies.run, **skies.how)
-    scores, found = {HELD_OUT: against.held_out}, {}
+    scores, measured = {HELD_OUT: against.held_out}, {}
     for name, settings in DEGRADED.items():
         folder = "surveys/" + name.replace(" × ", "-").replace(" ", "-")
         sky = skies.predicted(folder, skies.size.survey, seed=4, merger_fraction=0.1, **settings)
         _, scores[name] = scores_of(skies.out / folder / IMAGES, against, **skies.how)
         comparison = compare(scores[name], against.held_out)
-        found[name] = {**_fractions(sky, known), **asdict(comparison), "shifted": comparison.shifted}
-    page.figure("degraded", *degraded_surveys(found, scores, held_out=HELD_OUT))
+        measured[name] = {**_fractions(sky, calibration), **asdict(comparison), "shifted": comparison.shifted}
+    page.figure("degraded", *degraded_surveys(measured, scores, held_out=HELD_OUT))
     names = ["sky", "KS distance", "p", "true", "count", "corrected, 95%"]
     header = [*names, "completeness", "false-positive rate"]
-    page.table("surveys", Table(header, [[name, *_survey_cells(sky)] for name, sky in found.items()], found))
-    return [name for name, sky in found.items() if sky["shifted"]]
+    rows = [[name, *_survey_cells(sky)] for name, sky in measured.items()]
+    page.table("surveys", Table(header, rows, measured))
+    return [name for name, sky in measured.items() if sky["shifted"]]
 
 
 def _survey_cells(sky: Mapping[str, Any]) -> list[str]:
@@ -286,14 +289,15 @@ def _survey_cells(sky: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _fractions(sky: Truth, known: Calibration) -> dict[str, Any]:
+def _fractions(sky: Truth, calibration: Calibration) -> dict[str, Any]:
     sample = Sample(sky.score >= THRESHOLD, sky.score)
-    estimates = estimate_all(sample, known, rng=np.random.default_rng(0), resamples=50)
+    estimates = estimate_all(sample, calibration, rng=np.random.default_rng(0), resamples=50)
     here = Calibration(sample.counts, sky.is_merger).confusion()
     values: dict[str, Any] = {"true": float(sky.is_merger.mean()), "completeness": here.completeness}
     values["false_positive_rate"] = here.false_positive_rate
     for name in ("count", "corrected"):
-        one = estimates[name]
-        nothing = isinstance(one, Unavailable)
-        values[name] = {key: np.nan if nothing else getattr(one, key) for key in ("value", "low", "high")}
+        estimate = estimates[name]
+        nothing = isinstance(estimate, Unavailable)
+        keys = ("value", "low", "high")
+        values[name] = {key: np.nan if nothing else getattr(estimate, key) for key in keys}
     return values

@@ -1,4 +1,4 @@
-"""Is a survey like the one that a network learned from? Features of its galaxies against training ones."""
+"""Compare a survey with the training survey of a network, by the features of their galaxies."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from hubblefork.stats.samples import Comparison, Familiar, compare, familiar
 
 @dataclass(frozen=True)
 class Reference:
-    """What a run finds familiar, and the scores of its validation galaxies, which it did not train on."""
+    """The features of a run's training galaxies, and the scores of its validation galaxies."""
 
     run: Path
-    known: Familiar
+    training: Familiar
     held_out: NDArray[np.float64]
 
 
 def reference(run: Path, *, device: str = "", progress: Progress = silent) -> Reference:
-    """Learn from a run's training galaxies what is familiar. Raises RunError, CatalogueError."""
+    """Return the features of a run's training galaxies as a reference. Raises RunError, CatalogueError."""
     _, training = features_of_part(run, TRAIN, device=device, progress=progress)
     _, validation = features_of_part(run, VALIDATION, device=device, progress=progress)
-    known = familiar(training)
-    return Reference(run, known, known.distances(validation))
+    learned = familiar(training)
+    return Reference(run, learned, learned.distances(validation))
 
 
 def scores_of(
@@ -39,7 +39,7 @@ def scores_of(
 ) -> tuple[NDArray, NDArray[np.float64]]:
     """Return ids and scores of the images of an archive or a folder, each (galaxy,). Raises ImageError."""
     ids, features = features_of_images(against.run, images, device=device, progress=progress)
-    return ids, against.known.distances(features)
+    return ids, against.training.distances(features)
 
 
 def judge_survey(
