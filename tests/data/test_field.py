@@ -1,0 +1,48 @@
+"""How much sky an image shows: crops in its own pixels, texts that are refused, what is said of a scale."""
+
+import numpy as np
+import pytest
+
+from hubblefork.data.field import Field, parse_field, scale_remarks
+from hubblefork.data.images import ImageFault, StampSpec, check_not_blank, stamp
+from hubblefork.errors import ImageError
+
+
+@pytest.mark.parametrize(
+    "share, shorter, expected", [(1, 424, 318), (1, 256, 192), (1, 848, 636), (0.5, 848, 1272), (2, 848, 318)]
+)
+def test_a_crop_shows_the_sky_of_a_stamp_of_training(share, shorter, expected):
+    assert Field(share, 424).crop(318, shorter) == pytest.approx(expected)
+
+
+def test_a_crop_as_large_as_the_image_reads_no_pixel_outside():
+    for side in range(64, 200):
+        field = Field(318 / 424, 424)
+        assert field.crop(318, side) == side
+        assert stamp(np.zeros((side, side, 3), np.uint8), StampSpec(318, 64), field).shape == (64, 64, 3)
+
+
+def test_a_field_is_a_number_above_zero():
+    assert parse_field("0.5") == parse_field(0.5) == 0.5
+    with pytest.raises(ImageError, match=r"a field of 50arcsec: the network does not know"):
+        parse_field("50arcsec")
+    with pytest.raises(ImageError, match=r'a field of "0": give a number above 0'):
+        parse_field("0")
+
+
+def test_only_images_of_another_scale_are_said():
+    sides = np.array([424, 424, 848, 100], np.int32)
+    (remark,) = scale_remarks(sides, 424, 318, 192, None)
+    assert remark.startswith("2 of 4 images have another size than the 424 pixels")
+    assert not scale_remarks(sides, 0, 318, 192, None) and not scale_remarks(sides[:2], 424, 318, 192, None)
+    (remark,) = scale_remarks(sides, 424, 318, 192, Field(1, 424, enlarge=True))
+    assert remark.startswith("1 of 4 images were enlarged")
+
+
+def test_a_stamp_is_blank_where_its_centre_is():
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:10] = 255
+    with pytest.raises(ImageFault, match="blank: brightness 0 to 0 of 255"):
+        check_not_blank(pixels)
+    pixels[30:34, 30:34] = 20
+    check_not_blank(pixels)
