@@ -209,14 +209,14 @@ class Lab:
         return Network(folder, run, read_recipe(run.path), run.notes(), rows, judged)
 
     def _trained_heads(self) -> dict[str, list[Network]]:
-        found: dict[str, list[Network]] = {head: [] for head in HEADS}
+        heads: dict[str, list[Network]] = {head: [] for head in HEADS}
         for seed in range(self.seeds):
             some = [self._network(heads_folder(head, seed)) for head in HEADS]
             finished = [network for network in some if network is not None and network.finished]
             if len(finished) == len(HEADS):
                 for head, network in zip(HEADS, finished, strict=True):
-                    found[head].append(network)
-        return found
+                    heads[head].append(network)
+        return heads
 
     def _predicted(self, run: RunFolder, part: str) -> Path:
         """Return the predictions of a part of the split, made again when the weights are younger."""

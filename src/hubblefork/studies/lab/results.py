@@ -158,11 +158,19 @@ def mergers(page: Page, lab: Lab) -> Values:
         return {"samples": {}}
     counts = {name: count_above(lab.tree, joint) for name, joint in samples.items()}
     rows = [
-        [name, f"{one.count:,}", f"{one.total:,}", decimal(one.value), bounds((one.low, one.high))]
-        for name, one in counts.items()
+        [
+            name,
+            f"{estimate.count:,}",
+            f"{estimate.total:,}",
+            decimal(estimate.value),
+            bounds((estimate.low, estimate.high)),
+        ]
+        for name, estimate in counts.items()
     ]
     header = ["sample", "mergers", "galaxies", "fraction", "interval"]
-    page.table("merger-fractions", Table(header, rows, {name: vars(one) for name, one in counts.items()}))
+    page.table(
+        "merger-fractions", Table(header, rows, {name: vars(estimate) for name, estimate in counts.items()})
+    )
     main = ("test images, lab-cnn", f"{lab.judged_on} part, volunteers", f"{lab.judged_on} part, lab-cnn")
     shown = {name: samples[name] for name in main if name in samples} or dict(list(samples.items())[:3])
     curves = page.figure("merger-thresholds", *fraction_against_threshold(lab.tree, shown))
@@ -173,7 +181,9 @@ def mergers(page: Page, lab: Lab) -> Values:
         "report_interval": binomial_interval(REPORT["mergers"], REPORT["test_images"]),
         "here": counts.get("test images, lab-cnn"),
         "votes": counts.get(f"{part}volunteers"),
-        "by_networks": [one.count for name, one in counts.items() if name in {part + key for key in ALL}],
+        "by_networks": [
+            estimate.count for name, estimate in counts.items() if name in {part + key for key in ALL}
+        ],
         "at_half": {name: curve["value"][half] for name, curve in curves["samples"].items()},
         **_merger_images(page, lab),
     }
@@ -184,10 +194,10 @@ def _merger_samples(lab: Lab) -> dict[str, NDArray]:
     samples = {f"test images, {name}": galaxies.predicted for name, galaxies in lab.unlabelled.items()}
     for name, network in lab.networks.items():
         galaxies = network.judged[lab.judged_on]
-        known = galaxies.chosen(~np.isnan(galaxies.volunteers[:, lab.tree.column(MERGER)]))
-        if len(known.ids):
-            samples.setdefault(f"{lab.judged_on} part, volunteers", known.volunteers)
-            samples[f"{lab.judged_on} part, {name}"] = known.predicted
+        asked = galaxies.chosen(~np.isnan(galaxies.volunteers[:, lab.tree.column(MERGER)]))
+        if len(asked.ids):
+            samples.setdefault(f"{lab.judged_on} part, volunteers", asked.volunteers)
+            samples[f"{lab.judged_on} part, {name}"] = asked.predicted
     return samples
 
 
@@ -402,10 +412,10 @@ def overfitting(page: Page, lab: Lab) -> Values:
     numbers = {name: _gaps(lab, network) for name, network in networks.items()}
     keys = ("train_rmse", "validation_rmse", "gap", "gap_last_epoch", "rmse")
     rows = []
-    for name, found in numbers.items():
+    for name, entry in numbers.items():
         epoch = f"{networks[name].best_epoch} of {len(networks[name].rows)}"
-        cells = ["yes" if found["augmented"] else "no", epoch, decimal(found["passes"], 1)]
-        rows.append([name, *cells, *(decimal(found[key]) for key in keys)])
+        cells = ["yes" if entry["augmented"] else "no", epoch, decimal(entry["passes"], 1)]
+        rows.append([name, *cells, *(decimal(entry[key]) for key in keys)])
     header = ["network", "augmented", "epoch", "passes", "training", "validation", "gap", "gap at the end"]
     if networks:
         page.table("gaps", Table([*header, f"{lab.judged_on} RMSE"], rows, numbers))

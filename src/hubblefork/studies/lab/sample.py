@@ -66,7 +66,7 @@ def measured(lab: Lab, network: Network) -> Values:
     errors = metrics.in_total(metrics.error_terms(galaxies.predicted, galaxies.volunteers))
     error = metrics.estimates(errors, draws)[0]
     agreed = metrics.estimates(metrics.agreement_terms(galaxies.predicted, galaxies.volunteers), draws)[0]
-    found = {
+    entry = {
         "part": lab.judged_on,
         "galaxies": len(galaxies.ids),
         "validation_rmse": metrics.rmse(validation.predicted, validation.volunteers),
@@ -82,8 +82,8 @@ def measured(lab: Lab, network: Network) -> Values:
         "finished": network.finished,
     }
     if network.name in lab.unlabelled:
-        found["merger_fraction"] = vars(count_above(lab.tree, lab.unlabelled[network.name].predicted))
-    return found
+        entry["merger_fraction"] = vars(count_above(lab.tree, lab.unlabelled[network.name].predicted))
+    return entry
 
 
 def headline(page: Page, lab: Lab) -> Values:
@@ -95,8 +95,8 @@ def headline(page: Page, lab: Lab) -> Values:
             page.missing(name, f"The network {name} is not trained yet.", remedy)
     numbers = {name: measured(lab, network) for name, network in networks.items()}
     rows = []
-    for name, found in numbers.items():
-        rows.append([name, *_headline_cells(found)])
+    for name, entry in numbers.items():
+        rows.append([name, *_headline_cells(entry)])
         if name in NETWORKS:
             rows.append([f"report: {REPORT['networks'][name]['name']}", *_report_cells(name)])
     columns = ["validation RMSE", f"{lab.judged_on} RMSE", "95% interval", "agreement", "mergers"]
