@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -77,6 +78,12 @@ def placed(place: str, now: Path, then: str) -> Path:
     with suppress(OSError):  # a name that is too long
         return next((path for path in places if path.exists()), places[-1])
     return places[-1]
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Fields(dict[str, Any]):

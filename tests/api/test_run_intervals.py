@@ -15,7 +15,7 @@ from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
 from hubblefork.data.folders import VIEWING, RunFolder
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import BusyError, CatalogueError, RunError
-from hubblefork.io import alone_in
+from hubblefork.io import alone_in, digest_of
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.weights import load_weights, read_recipe, write_weights
 from hubblefork.stats.detection import confusion
@@ -84,6 +84,16 @@ def test_predict_adds_the_bounds(evaluated, data, tree, tmp_path):
     assert said["interval_coverage"] == "0.9"
     assert "validation galaxies" in said["intervals"]
     assert said["recipe"] == "lab-cnn"
+    assert said["weights"] == digest_of(run / "weights.safetensors")
+
+
+def test_the_weights_are_named_in_all_that_is_calibrated(evaluated):
+    run, found = evaluated
+    digest = digest_of(run / "weights.safetensors")
+    assert found["weights"] == RunFolder(run).judged().weights == digest
+    assert intervals_of(run).weights == confusions_beside(run, views=1, predicted=digest).weights == digest
+    with pytest.raises(RunError, match="other weights"):
+        confusions_beside(run, views=1, predicted="0" * 64)
 
 
 def test_intervals_belong_to_one_run_its_weights_and_its_views(copied, data, tree, tmp_path):

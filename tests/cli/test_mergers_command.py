@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from hubblefork.cli import app
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.data.folders import VIEWING
 from hubblefork.data.split import Split, write_split
-from hubblefork.errors import CatalogueError, UnknownAnswer
+from hubblefork.errors import CatalogueError, HubbleforkError, RunError, UnknownAnswer
 from hubblefork.zoo import to_joint
 
 GALAXIES, SURVEY = 800, 600
@@ -116,6 +117,71 @@ def test_the_weights_that_come_along_bring_the_numbers_that_correct_a_count(plac
     )
     lost = json.loads(mergers(folder / "4.parquet", "--json").stdout)["estimators"]["corrected"]
     assert "come along are calibrated for --views 1 and --views 16" in lost["reason"]
+
+
+@pytest.fixture
+def signed(place, tmp_path):
+    """A copy of the run and the catalogue of `place`, whose predictions say by which weights they are."""
+    folder, _ = place
+    shutil.copytree(folder / "run", tmp_path / "run")
+
+    def sign(of_catalogue, of_part):
+        for path in (tmp_path / "run" / "predictions").iterdir():
+            write_catalogue(with_metadata(read_catalogue(path), {"weights": of_part}), path)
+        table = read_catalogue(folder / "bare.parquet")
+        metadata = {"run": str(tmp_path / "run"), "weights": of_catalogue}
+        write_catalogue(with_metadata(table, metadata), tmp_path / "p.parquet")
+        return tmp_path / "p.parquet", tmp_path / "run"
+
+    return sign
+
+
+@pytest.mark.parametrize(
+    ("of_catalogue", "of_part", "said"),
+    [
+        (
+            "a" * 64,
+            "b" * 64,
+            "has other weights (bbbbbbbbbbbb…) than those that predicted the catalogue (aaaa",
+        ),
+        ("a" * 64, "", "does not say which weights predicted its galaxies: `hubblefork evaluate "),
+    ],
+)
+def test_galaxies_judged_by_other_weights_correct_nothing(signed, of_catalogue, of_part, said):
+    path, run = signed(of_catalogue, of_part)
+    shown = mergers(path).stdout
+    assert "calibrated on" not in shown
+    assert said in " ".join(shown.split())
+    with pytest.raises(RunError, match="weights"):
+        mergers(path, "--calibrate-on", run)
+
+
+def test_the_same_weights_correct_and_unsigned_ones_are_taken_on_trust(signed):
+    path, _ = signed("a" * 64, "a" * 64)
+    shown = mergers(path).stdout
+    assert "calibrated on" in shown and "is not checked" not in shown
+    path, _ = signed("", "a" * 64)
+    shown = " ".join(mergers(path).stdout.split())
+    assert "calibrated on" in shown and "does not say which weights predicted it" in shown
+
+
+def test_parts_judged_by_different_weights_correct_nothing(signed):
+    path, run = signed("", "a" * 64)
+    part = run / "predictions" / "test.parquet"
+    write_catalogue(with_metadata(read_catalogue(part), {"weights": "b" * 64}), part)
+    assert "were predicted by different weights" in " ".join(mergers(path).stdout.split())
+
+
+@pytest.mark.parametrize("other", [{"weights": "b" * 64}, {"views": "16", "viewing": VIEWING}])
+def test_a_catalogue_of_other_weights_or_views_calibrates_nothing(place, signed, other):
+    folder, _ = place
+    path, run = signed("a" * 64, "a" * 64)
+    table = with_metadata(read_catalogue(path), {"views": "1", "viewing": VIEWING})
+    write_catalogue(table, path)
+    near = with_metadata(read_catalogue(run / "predictions" / "test.parquet"), {"views": "1"} | other)
+    write_catalogue(near, run / "near.parquet")
+    with pytest.raises(HubbleforkError, match=r"other weights|--views 16"):
+        mergers(path, "--calibrate-on", run / "near.parquet", "--labels", folder / "data/catalogue.parquet")
 
 
 def test_predictions_of_one_view_do_not_calibrate_a_mean_over_sixteen(place):

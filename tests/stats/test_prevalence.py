@@ -104,18 +104,20 @@ def test_training_galaxies_never_calibrate_even_where_they_were_predicted(tree, 
 def test_a_catalogue_with_labels_is_as_good(tree, sky, tmp_path):
     folder, guesses, labels, _ = sky
     write_catalogue(guesses, tmp_path / "all.parquet")
-    held = judged_in_catalogue(tmp_path / "all.parquet", tree, folder / "data" / "catalogue.parquet")
+    held = judged_in_catalogue(
+        tmp_path / "all.parquet", tree, folder / "data" / "catalogue.parquet", like=guesses
+    )
     assert len(held.ids) == np.count_nonzero(~np.isnan(labels).all(axis=1))
     rng = np.random.default_rng(2)
     votes = to_joint(tree, np.hstack([rng.dirichlet(np.ones(len(q.answers)), 8) for q in tree.questions]))
     table = with_fractions(pa.table({"galaxy_id": np.arange(1895, 1903)}), votes, tree)
     write_catalogue(table, tmp_path / "few.csv")
-    few = judged_in_catalogue(tmp_path / "all.parquet", tree, tmp_path / "few.csv")
+    few = judged_in_catalogue(tmp_path / "all.parquet", tree, tmp_path / "few.csv", like=guesses)
     assert few.ids.tolist() == list(range(1895, 1900))
     np.testing.assert_allclose(few.volunteers, votes[:5])
     with pytest.raises(CatalogueError, match="labels of none of the 900"):
         write_catalogue(table.slice(5), tmp_path / "others.csv")
-        judged_in_catalogue(tmp_path / "all.parquet", tree, tmp_path / "others.csv")
+        judged_in_catalogue(tmp_path / "all.parquet", tree, tmp_path / "others.csv", like=guesses)
 
 
 def test_a_mean_over_views_is_calibrated_by_means_over_as_many(tree, sky, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hubblefork.data.catalogue import metadata_of, naming, read_catalogue, read_
 from hubblefork.data.columns import without
 from hubblefork.data.folders import RunFolder, check_viewing, evaluate_command, named_run, tree_of
 from hubblefork.data.formats import arrow_table
-from hubblefork.data.judged import judged_in_catalogue, views_of
+from hubblefork.data.judged import judged_in_catalogue, views_of, weights_of
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import prevalence
 from hubblefork.stats.estimators import MERGER, Unavailable
@@ -22,6 +23,11 @@ from hubblefork.stats.prevalence import MERGERS, Fraction, Judged, columns_to_re
 from hubblefork.stats.query import at_least, parse_query
 from hubblefork.stats.rates import Rate
 from hubblefork.zoo import DecisionTree
+
+TRUST = (
+    "the catalogue does not say which weights predicted it (an earlier hubblefork, or CSV): whether they are "
+    "those of the calibration galaxies is not checked"
+)
 
 
 def fraction(
@@ -69,7 +75,7 @@ def fraction(
         table = read_catalogue(Path(catalogue), columns, missing=missing)
     judged = calibration_galaxies(table, tree, calibrate_on, labels, missing)
     with naming(None if isinstance(catalogue, Table) else Path(catalogue)):
-        return prevalence.fraction(
+        result = prevalence.fraction(
             table,
             counted,
             judged,
@@ -81,6 +87,9 @@ def fraction(
             column=column,
             level=level,
         )
+    if isinstance(judged, Unavailable) or weights_of(table):
+        return result
+    return replace(result, notes=(*result.notes, TRUST))
 
 
 def draw(fraction: Fraction, folder: Path, *, rate: Rate | None = None) -> None:
@@ -116,7 +125,7 @@ def calibration_galaxies(
     if calibrate_on is not None and Path(calibrate_on).is_file():
         if place is None:
             raise CatalogueError("a catalogue to calibrate on needs the labels of its galaxies (--labels)")
-        return judged_in_catalogue(Path(calibrate_on), tree, place, missing=missing)
+        return judged_in_catalogue(Path(calibrate_on), tree, place, missing=missing, like=table)
     views, scale = views_of(table), metadata_of(table).get("scale")
     if scale and calibrate_on is None:
         return _unavailable(f"those of the run have the scale of training. {scale}", views)
@@ -128,7 +137,7 @@ def calibration_galaxies(
         return _unavailable(str(error), views)
     try:
         return RunFolder(calibrate_on or named_run(table)).judged(
-            tree=tree, labels=place, missing=missing, views=views
+            tree=tree, labels=place, missing=missing, views=views, weights=weights_of(table)
         )
     except HubbleforkError as error:
         if calibrate_on is not None or place is not None:
@@ -138,7 +147,7 @@ def calibration_galaxies(
 
 def _beside_weights(table: pa.Table, views: int, reason: str) -> Judged:
     try:
-        return confusions_beside(Path(named_run(table)), views=views)
+        return confusions_beside(Path(named_run(table)), views=views, predicted=weights_of(table))
     except HubbleforkError as error:
         more = "" if str(error) == reason else f"; no numbers of them: {error}"
         return _unavailable(f"{reason}{more}", views)

@@ -20,15 +20,16 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_catalogue,
 )
-from hubblefork.data.folders import DataFolder, RunFolder
+from hubblefork.data.folders import DataFolder, RunFolder, evaluate_command
+from hubblefork.data.judged import check_weights
 from hubblefork.data.split import TEST, VALIDATION, Fold, Split, read_split
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.io import Progress, alone_in, silent, write_text
+from hubblefork.io import Progress, alone_in, digest_of, silent, write_text
 from hubblefork.network.device import Hardware
 from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import Recipe
 from hubblefork.network.training import train
-from hubblefork.network.weights import EMBEDDED, digest_of, weights_file
+from hubblefork.network.weights import EMBEDDED, weights_file
 from hubblefork.stats.conformal import Calibrated, Intervals
 from hubblefork.stats.detection import Confusions, confusions_of
 from hubblefork.stats.estimators import Unavailable
@@ -95,7 +96,7 @@ def _evaluate(folder: RunFolder, part: str, views: int, device: str, progress: P
     judging = intervals if part == TEST or isinstance(intervals, Unavailable) else SAME_GALAXIES
     predicted, rng = read_catalogue(paths[part]), np.random.default_rng(0)
     result = evaluate_predictions(tree, predicted, volunteers, split, part, rng=rng, intervals=judging)
-    result |= {"views": views, "predictions": str(paths[part].relative_to(folder.path))}
+    result |= {"weights": weights, "views": views, "predictions": str(paths[part].relative_to(folder.path))}
     write_evaluation(result, folder.evaluation_file)
     return result
 
@@ -137,9 +138,14 @@ def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> I
     return _beside(run, Intervals, RunFolder.intervals, views)
 
 
-def confusions_beside(run: Path, *, views: int) -> Confusions:
-    """Read the completeness and false-positive rate beside a run's weights; raises as `intervals_of` does."""
+def confusions_beside(run: Path, *, views: int, predicted: str = "") -> Confusions:
+    """Read the completeness and false-positive rate beside a run's weights; raises as `intervals_of` does.
+
+    `predicted` is the SHA-256 of the weights that predicted a catalogue, empty where it is not said; others
+    are refused.
+    """
     confusions = _beside(run, Confusions, RunFolder.confusions, views)
+    check_weights(run, confusions.weights, predicted, evaluate_command(run, views))
     origin = f"{confusions.origin} of {run}, by the numbers beside its weights (for galaxies alike)"
     return replace(confusions, origin=origin)
 

@@ -37,11 +37,11 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, read_rejects
-from hubblefork.data.judged import JudgedGalaxies, joined
+from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, weights_of
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.errors import CatalogueError, RunError
-from hubblefork.io import Fields, placed, read_json, read_toml, relative, write_text
+from hubblefork.io import Fields, digest_of, placed, read_json, read_toml, relative, write_text
 from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names, write_tree
 from hubblefork.zoo.tree import DEFAULT
 
@@ -341,14 +341,16 @@ class RunFolder(Folder):
         labels: Path | None = None,
         missing: Collection[float] = (),
         tree: DecisionTree | None = None,
+        weights: str = "",
     ) -> JudgedGalaxies:
         """Return the labelled galaxies of some parts with their predictions from so many views.
 
         What one view misses is not what the mean of several misses: a catalogue is calibrated by predictions
         made like its own. Labels are those of the run's data, or of a table `labels` in which the numbers
-        `missing` stand for missing values. Training galaxies are never taken. Raises RunError where the
-        folder is no run or no part is predicted, CatalogueError for
-        tables that cannot be read or have no galaxy in common.
+        `missing` stand for missing values. Training galaxies are never taken. `weights` is the SHA-256 of the
+        weights that predicted what is to be corrected; galaxies of other weights are refused. Raises RunError
+        where the folder is no run, no part is predicted, or the weights differ, CatalogueError for tables
+        that cannot be read or have no galaxy in common.
         """
         data, tree = self.data, tree or self.tree()
         parts = (parts,) if isinstance(parts, str) else parts
@@ -357,7 +359,16 @@ class RunFolder(Folder):
             manner = f" from {views} views of each, as the catalogue is" if views > 1 else ""
             raise RunError(f"{self.path}: its {' and '.join(parts)} galaxies are not predicted yet{manner}")
         tables = [self._predicted(path, views, tree) for path in paths]
-        predicted = pa.concat_tables(table.replace_schema_metadata() for table in tables)
+        digests = {weights_of(table) for table in tables}
+        if len(digests) > 1:
+            raise RunError(
+                f"{self.path}: its {' and '.join(parts)} galaxies were predicted by different weights; "
+                f"`{self.evaluate_command(views)}` predicts them anew"
+            )
+        check_weights(self.path, digests.pop(), weights, self.evaluate_command(views))
+        predicted = pa.concat_tables(
+            table.replace_schema_metadata(tables[0].schema.metadata) for table in tables
+        )
         predicted = with_metadata(predicted, {"views": str(views)})
         trained = self.split().assign(galaxy_ids(predicted).tolist()) == TRAIN
         origin = f"{' and '.join(path.stem for path in paths)} galaxies of {self.path}"
@@ -371,7 +382,13 @@ class RunFolder(Folder):
         return with_fractions(table.select([ID]), fractions(table, tree), tree)
 
     def trained_on(self, table: pa.Table, tree: DecisionTree) -> int:
-        """Return how many of a catalogue's galaxies trained the run. Raises RunError, CatalogueError."""
+        """Return how many of a catalogue's galaxies trained the run that predicted it.
+
+        Raises RunError also where the run now has other weights than those that predicted it, CatalogueError.
+        """
+        if weights_of(table) and self.weights.exists():
+            remedy = self.evaluate_command(views_of(table))
+            check_weights(self.path, digest_of(self.weights), weights_of(table), remedy)
         data = self.data.catalogue()
         ids = galaxy_ids(data)[labelled(data, tree)]
         return int(ids_among(table, ids[self.split().assign(ids.tolist()) == TRAIN]).sum())

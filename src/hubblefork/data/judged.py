@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from hubblefork.data.catalogue import (
     read_catalogue,
     rows_of,
 )
-from hubblefork.errors import CatalogueError
+from hubblefork.errors import CatalogueError, RunError
 from hubblefork.zoo import DecisionTree
 
 
@@ -30,7 +30,8 @@ class JudgedGalaxies:
     `ids` (galaxy,); `predicted`, `volunteers`: joint fractions (galaxy, answer), NaN where nobody was asked.
     `columns` are the other columns of the table of the votes and `rows` (galaxy,) the places in it, -1 and
     null for a galaxy that it does not have. `views`: how many views of each galaxy the predictions are the
-    mean of. `origin` names the galaxies.
+    mean of. `weights`: the SHA-256 of the weights that predicted, empty where the predictions do not say it.
+    `origin` names the galaxies.
     """
 
     ids: NDArray
@@ -40,12 +41,19 @@ class JudgedGalaxies:
     origin: str
     rows: NDArray[np.int64]
     views: int = 1
+    weights: str = ""
 
     def chosen(self, which: NDArray) -> JudgedGalaxies:
         """Return some of the galaxies, by a mask (galaxy,) or by their places."""
         rows = np.flatnonzero(which) if which.dtype == bool else which
-        arrays = self.ids[rows], self.predicted[rows], self.volunteers[rows]
-        return JudgedGalaxies(*arrays, self.columns.take(rows), self.origin, self.rows[rows], self.views)
+        return replace(
+            self,
+            ids=self.ids[rows],
+            predicted=self.predicted[rows],
+            volunteers=self.volunteers[rows],
+            columns=self.columns.take(rows),
+            rows=self.rows[rows],
+        )
 
     def labelled(self) -> NDArray[np.bool_]:
         """Say of each galaxy whether it has any votes, shape (galaxy,)."""
@@ -58,14 +66,23 @@ class JudgedGalaxies:
 
 
 def judged_in_catalogue(
-    catalogue: Path, tree: DecisionTree, labels: Path, *, missing: Collection[float] = ()
+    catalogue: Path, tree: DecisionTree, labels: Path, *, missing: Collection[float] = (), like: pa.Table
 ) -> JudgedGalaxies:
     """Return the galaxies of a catalogue of predictions that have labels in a table.
 
-    The numbers `missing` stand for missing values in both.
-    Whether the network trained on them is for the caller to know. Raises CatalogueError.
+    The numbers `missing` stand for missing values in both. `like` is the catalogue to be corrected. Whether
+    the network trained on the galaxies is for the caller to know. Raises RunError where other weights
+    predicted `like`, CatalogueError, also where `like` was predicted from another number of views.
     """
     predicted = read_catalogue(catalogue, missing=missing)
+    if weights_of(predicted) and weights_of(like):
+        check_weights(catalogue, weights_of(predicted), weights_of(like), "predict it anew")
+    views = [views_of(table) for table in (predicted, like) if "views" in metadata_of(table)]
+    if len(set(views)) > 1:
+        raise CatalogueError(
+            f"{catalogue} is predicted from --views {views[0]}, the catalogue to be corrected from --views "
+            f"{views[1]}; predict one of them anew"
+        )
     votes = read_catalogue(labels, missing=missing)
     return joined(predicted, votes, tree, f"galaxies of {catalogue} labelled in {labels}", where=labels)
 
@@ -92,9 +109,9 @@ def joined(
     volunteers = np.full((len(ids), len(tree.columns)), np.nan)
     volunteers[rows >= 0] = joint[rows[rows >= 0]]
     others = columns.take(pa.array(rows, mask=rows < 0))
-    galaxies = JudgedGalaxies(
-        ids, fractions(predicted, tree), volunteers, others, origin, rows, views_of(predicted)
-    )
+    views, weights = views_of(predicted), weights_of(predicted)
+    joint = fractions(predicted, tree)
+    galaxies = JudgedGalaxies(ids, joint, volunteers, others, origin, rows, views, weights)
     if unlabelled:
         return galaxies
     if not galaxies.labelled().any():
@@ -111,3 +128,23 @@ def views_of(table: pa.Table) -> int:
     if not views.isdecimal() or int(views) < 1:
         raise CatalogueError(f'the catalogue\'s metadata say views = "{views}": a number, at least 1')
     return int(views)
+
+
+def weights_of(table: pa.Table) -> str:
+    """Return the SHA-256 of the weights that predicted a catalogue; empty where it does not say."""
+    return metadata_of(table).get("weights", "")
+
+
+def check_weights(place: Path, judged: str, predicted: str, remedy: str) -> None:
+    """Raise RunError unless the galaxies judged at `place` are of the weights that predicted a catalogue.
+
+    Both are SHA-256; an empty one for the catalogue leaves it unsaid, and nothing is compared. `remedy` is
+    the command that judges the galaxies anew.
+    """
+    if predicted and not judged:
+        raise RunError(f"{place} does not say which weights predicted its galaxies: `{remedy}` first")
+    if predicted and judged != predicted:
+        raise RunError(
+            f"{place} has other weights ({judged[:12]}…) than those that predicted the catalogue "
+            f"({predicted[:12]}…): name the run that predicted it, evaluated, or predict anew"
+        )

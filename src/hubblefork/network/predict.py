@@ -420,6 +420,7 @@ def signed(table: pa.Table, members: Sequence[Weights], places: Sequence[Place],
         table,
         {
             "run": " ".join(str(place) for place in places),
+            "weights": " ".join(member.digest for member in members),
             "recipe": weights.recipe.name,
             "tree": weights.tree.name,
             "views": str(views),

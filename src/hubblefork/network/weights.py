@@ -7,7 +7,6 @@ trained; `base.safetensors` beside it holds the rest.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
 from hubblefork.errors import DownloadError, RunError
-from hubblefork.io import disk_error, replacing
+from hubblefork.io import digest_of, disk_error, replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
 from hubblefork.network.architectures.encoder import HUB, Encoder
 from hubblefork.network.model import VoteFractions
@@ -102,12 +101,6 @@ def read_recipe(run: Path) -> Recipe:
     """Return the recipe of a run folder. Raises RunError, RecipeError."""
     folder = RunFolder(run)
     return parse_recipe(folder.recipe_text(), origin=str(folder.recipe_file))
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _opened(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -113,7 +113,7 @@ def _corrected(page: Page, contents: Contents, samples: Mapping[str, JudgedGalax
     evaluate, tree, rng = contents.run.evaluate_command(), contents.tree, np.random.default_rng(SEED)
     if not samples:
         raise Missing("There are no predictions to count mergers in.", evaluate)
-    judged = {name: _calibration_galaxies(contents, galaxies.views) for name, galaxies in samples.items()}
+    judged = {name: _calibration_galaxies(contents, galaxies) for name, galaxies in samples.items()}
     tables = {
         name: with_fractions(pa.table({ID: galaxies.ids}), galaxies.predicted, tree)
         for name, galaxies in samples.items()
@@ -147,11 +147,11 @@ def _corrected(page: Page, contents: Contents, samples: Mapping[str, JudgedGalax
     }
 
 
-def _calibration_galaxies(contents: Contents, views: int) -> JudgedGalaxies | Unavailable:
+def _calibration_galaxies(contents: Contents, sample: JudgedGalaxies) -> JudgedGalaxies | Unavailable:
     try:
-        return contents.run.judged(views=views, tree=contents.tree)
+        return contents.run.judged(views=sample.views, tree=contents.tree, weights=sample.weights)
     except HubbleforkError as error:
-        return Unavailable(f"no calibration galaxies: {error}", contents.run.evaluate_command(views))
+        return Unavailable(f"no calibration galaxies: {error}", contents.run.evaluate_command(sample.views))
 
 
 def _estimators(

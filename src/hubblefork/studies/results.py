@@ -29,12 +29,12 @@ from hubblefork.data.folders import VIEWING, DataFolder, RunFolder
 from hubblefork.data.split import Split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import RunError
-from hubblefork.io import Progress, silent, write_text
+from hubblefork.io import Progress, digest_of, silent, write_text
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.predict import predict_rows
 from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import Recipe
-from hubblefork.network.weights import digest_of, load_weights, read_recipe
+from hubblefork.network.weights import load_weights, read_recipe
 from hubblefork.stats import metrics
 from hubblefork.studies.study import Key, Study, Training, labelled_catalogue
 from hubblefork.zoo import DecisionTree
