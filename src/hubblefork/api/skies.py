@@ -158,7 +158,7 @@ def run_demo(
     data = ingest(sky, out / "data", split=split, progress=progress)
     train(data.path, "lab-cnn", run, settings=[*settings, f"seed={seed}"], progress=progress)
     evaluation = evaluate(run, progress=progress)
-    write_predictions(run, [sky / "images_test_rev1.zip"], predictions, progress=progress)
+    write_predictions(run, [sky / "images_test_rev1.zip"], predictions, overwrite=True, progress=progress)
     predicted, true = matched(read_catalogue(predictions), read_catalogue(sky / "truth.parquet"))
     tree = load_tree()
     counted, voted = (count_above(tree, fractions(table, tree)) for table in (predicted, true))

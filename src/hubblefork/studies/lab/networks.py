@@ -242,7 +242,7 @@ class Lab:
         note = path.with_suffix(".toml")
         before = tomllib.loads(note.read_text(encoding="utf-8")) if note.exists() else None
         if not path.exists() or before != origin:
-            predict(network.run.path, images.path, path, **self._predicting)
+            predict(network.run.path, images.path, path, overwrite=True, **self._predicting)
             write_text(note, tomli_w.dumps(origin))
         return self._judged(path, with_labels=False)
 
