@@ -168,3 +168,16 @@ def test_a_closed_pipe_is_silent(monkeypatch, capsys):
     os.close(read)
     assert output_of(monkeypatch, os.fdopen(write, "w"), "info", "tree") == 1
     assert not capsys.readouterr().err
+
+
+def test_brackets_in_a_tree_are_drawn():
+    from io import StringIO
+
+    from rich.console import Console
+
+    from hubblefork.cli.tables import drawn_tree
+    from hubblefork.zoo import plain_columns
+
+    console = Console(file=StringIO(), width=100)
+    console.print(drawn_tree(plain_columns(["ring[red]"])))
+    assert console.file.getvalue().count("ring[red]") >= 2

@@ -290,3 +290,12 @@ def test_mistakes_name_what_is_near(place):
         mergers(folder / "predictions.parquet", "--where", "spirl > 0.5")
     with pytest.raises(CatalogueError, match='no column "redshift"'):
         mergers(folder / "predictions.parquet", "--bins", "redshift")
+
+
+def test_debiased_values_that_are_no_fractions_are_refused(place):
+    folder, _ = place
+    table = read_catalogue(folder / "bare.parquet")
+    debiased = pa.array([-99.0, *([0.5] * (len(table) - 1))])
+    write_catalogue(table.append_column("merger_debiased", debiased), folder / "debiased.parquet")
+    with pytest.raises(CatalogueError, match=r"merger_debiased is -99; .* --missing -99"):
+        mergers(folder / "debiased.parquet")

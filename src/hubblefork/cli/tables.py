@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.tree import Tree
 
 from hubblefork.data.folders import RunFolder
@@ -30,7 +31,7 @@ Shown = Table | Tree | str
 
 def drawn_tree(tree: DecisionTree) -> Tree:
     """Draw a decision tree: each question once, below the first answers that lead to it."""
-    drawing = Tree(f"[bold]{tree.name}[/]: {tree.source}")
+    drawing = Tree(f"[bold]{escape(tree.name)}[/]: {escape(tree.source)}")
     drawn: set[str] = set()
     for question in tree.questions:
         if question.root:
@@ -42,18 +43,18 @@ def drawn_tree(tree: DecisionTree) -> Tree:
 def _draw_answers(tree: DecisionTree, question: Question, branch: Tree, drawn: set[str]) -> None:
     drawn.add(question.name)
     for name, answers in groupby(question.answers, key=lambda answer: answer.leads_to):
-        texts = " | ".join(f"{answer.name} [dim]{answer.column}[/]" for answer in answers)
+        texts = " | ".join(f"{escape(answer.name)} [dim]{escape(answer.column)}[/]" for answer in answers)
         following = tree.question(name) if name else None
         if following is None:
             branch.add(f"{texts} → end")
         elif following.name in drawn or following.root:
-            branch.add(f"{texts} → [bold]{following.task}[/]")
+            branch.add(f"{texts} → [bold]{escape(following.task)}[/]")
         else:
             _draw_answers(tree, following, branch.add(f"{texts} → {_question_text(following)}"), drawn)
 
 
 def _question_text(question: Question) -> str:
-    return f"[bold]{question.task}[/] [italic]{question.text}[/]"
+    return f"[bold]{escape(question.task)}[/] [italic]{escape(question.text)}[/]"
 
 
 def ingest_lines(summary: IngestSummary, out: Path) -> list[str]:

@@ -78,7 +78,7 @@ def bar(what: str, total: int | None, done: int = 0) -> Iterator[Advance]:
 
     columns = (
         progress.SpinnerColumn(),
-        progress.TextColumn("{task.description:<24}"),
+        progress.TextColumn("{task.description:<24}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),

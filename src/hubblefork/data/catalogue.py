@@ -199,10 +199,11 @@ def fractions_by_answer(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the fractions (galaxy,) of some answers of the tree; else as `fractions`, raising alike."""
     names = columns_of_answers(table.column_names, tree, answers)
-    return {answer: _fractions(table, name) for answer, name in zip(answers, names, strict=True)}
+    return {answer: fractions_in(table, name) for answer, name in zip(answers, names, strict=True)}
 
 
-def _fractions(table: pa.Table, name: str) -> NDArray[np.float64]:
+def fractions_in(table: pa.Table, name: str) -> NDArray[np.float64]:
+    """Return a column of fractions (galaxy,), NaN where null. Raises CatalogueError for other values."""
     values, bad = numbers(table.column(name))
     if bad.all() and len(bad) and not pa.types.is_string(table.schema.field(name).type):
         raise CatalogueError(f"{name} holds {table.schema.field(name).type}, not numbers")

@@ -17,7 +17,7 @@ from astropy import units
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import columns_of, fractions_by_answer
+from hubblefork.data.catalogue import columns_of, fractions_by_answer, fractions_in
 from hubblefork.data.folders import RunFolder, named_run, tree_of
 from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import CatalogueError, HubbleforkError
@@ -388,7 +388,7 @@ def _joint(
     debiased = {name: name + SUFFIX for name in sorted(answers)}
     if not set(debiased.values()) <= set(table.column_names):
         return joint, ()
-    joint |= {name: numbers_of(table, column) for name, column in debiased.items()}
+    joint |= {name: fractions_in(table, column) for name, column in debiased.items()}
     return joint, (f"debiased fractions are used: {', '.join(debiased.values())}",)
 
 
