@@ -169,3 +169,8 @@ def test_unknown_answers_come_with_the_nearest(tree, text, said):
 def test_what_is_no_comparison_of_fractions(tree, text):
     with pytest.raises((CatalogueError, UnknownAnswer)):
         parse_query(text, tree)
+
+
+def test_nothing_after_a_hash_is_lost(tree):
+    with pytest.raises(CatalogueError, match="has a # outside quotes"):
+        parse_query("ring > 0.3 # & merger > 0.3", tree)

@@ -140,6 +140,8 @@ def _without_odd_names(text: str, known: Mapping[str, str]) -> tuple[str, dict[s
 
 
 def _parsed(python: str, text: str) -> ast.expr:
+    if "#" in python:  # Python would read the rest as a comment
+        raise CatalogueError(f'"{text}" has a # outside quotes: all of an expression is read; {EXAMPLE}')
     python = "".join(SIGNS.get(character, character) for character in python).strip()
     try:
         expression = ast.parse(python, mode="eval").body
