@@ -259,7 +259,8 @@ def test_rates_have_units_and_a_warning(place):
 def test_options_that_do_not_go_together(place):
     folder, _ = place
     path = folder / "predictions.parquet"
-    assert mergers(path, "--where", "spiral > 0.5", "--predicted-threshold", 0.2).exit_code == 2
+    with pytest.raises(CatalogueError, match="a threshold for predictions goes with one answer"):
+        mergers(path, "--where", "spiral > 0.5", "--predicted-threshold", 0.2)
     assert mergers(path, "--density", "0.01 Mpc-3").exit_code == 2
     with pytest.raises(CatalogueError, match="a level of 95"):
         mergers(path, "--level", 95)

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shutil
 
 import numpy as np
@@ -199,8 +200,8 @@ def test_finished_runs_of_elsewhere_are_taken_as_they_are(place, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(place / "runs", elsewhere)
     text = (elsewhere / "lab-cnn" / "seed-0" / "run.toml").read_text()
-    other = text.replace(str((place / "data").resolve()), "/on/another/machine")
-    assert other != text
+    other, lines = re.subn(r"(?m)^(data|folder) = .*$", r'\1 = "/on/another/machine"', text)
+    assert lines == 2
     (elsewhere / "lab-cnn" / "seed-0" / "run.toml").write_text(other)
     before = sorted(path for path in elsewhere.rglob("*"))
     run_compare(place / "data", tmp_path / "out", study=study(runs=[elsewhere], only_report=True))

@@ -341,11 +341,10 @@ def mergers(
         float | None, typer.Option(help="Another threshold for predictions. Votes keep --threshold.")
     ] = None,
     where: Annotated[
-        str, typer.Option(help='Count by an expression instead: "spiral > 0.5 & barred > 0.3".')
+        str, typer.Option(help='An expression to count by: "spiral > 0.5 & barred > 0.3".')
     ] = "",
     calibrate_on: Annotated[
-        Path | None,
-        typer.Option(help="A run, or a catalogue of predictions, with labelled galaxies outside training."),
+        Path | None, typer.Option(help="A run or a catalogue of predictions with labelled galaxies.")
     ] = None,
     labels: Annotated[
         Path | None,
@@ -357,9 +356,7 @@ def mergers(
     ] = False,
     weight_column: Annotated[str, typer.Option(help="A column of weights, one a galaxy.")] = "",
     bins: Annotated[str, typer.Option(help="Also in bins: COLUMN, or COLUMN:0.02,0.05,0.1 with edges.")] = "",
-    column: Annotated[
-        str, typer.Option(help="The column with the values of --bins, if named otherwise.")
-    ] = "",
+    column: Annotated[str, typer.Option(help="The column of --bins, if it has another name.")] = "",
     time: Annotated[
         str, typer.Option(help='T_obs for a rate: "0.3", "0.2-0.4" (Gyr), "normal:0.3,0.1", "lotz-gm20".')
     ] = "",
@@ -377,8 +374,6 @@ def mergers(
     """
     from hubblefork.cli.tables import fraction_lines, rate_lines
 
-    if where and predicted_threshold is not None:
-        raise typer.BadParameter("--predicted-threshold goes with --answer, not with --where")
     if density and not time:
         raise typer.BadParameter("--density makes a rate by volume, which needs --time as well")
     result = hf.fraction(
