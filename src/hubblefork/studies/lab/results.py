@@ -391,13 +391,11 @@ def _highest_answers(page: Page, lab: Lab, sides: Mapping[str, NDArray]) -> Valu
         name: dict(zip(lab.tree.columns, count / total, strict=True)) for name, count in counts.items()
     }
     page.table("highest-answers", Table(["highest answer", *sides], rows, numbers))
-    first = int(volunteers.argmax())
-    ever = int(np.count_nonzero(volunteers))
     return {
-        "first": lab.text(first),
-        "first_share": volunteers[first] / total,
+        "first": lab.text(int(volunteers.argmax())),
+        "first_share": volunteers.max() / total,
         "complete": total,
-        "ever": ever,
+        "ever": int(np.count_nonzero(volunteers)),
     }
 
 
