@@ -20,7 +20,7 @@ from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.folders import named_by_views
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
-from hubblefork.network.weights import load_weights
+from hubblefork.network.weights import EMBEDDED, load_weights
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.estimators import Unavailable
 from hubblefork.zoo import load_tree, to_joint
@@ -185,3 +185,12 @@ def test_a_catalogue_of_another_scale_is_not_corrected_by_galaxies_of_trainings(
 def _saved(pixels, path):
     Image.fromarray(pixels).save(path)
     return path
+
+
+def test_weights_that_were_replaced_are_read_again(trained, tmp_path):
+    place = tmp_path / "weights.safetensors"
+    shutil.copy(trained / "weights.safetensors", place)
+    before = hubblefork.load(place).weights
+    assert hubblefork.load(place).weights is before
+    shutil.copy(EMBEDDED, place)
+    assert hubblefork.load(place).weights.digest != before.digest

@@ -28,7 +28,7 @@ from hubblefork.data.catalogue import (
 from hubblefork.data.folders import PACKAGES, RunFolder
 from hubblefork.data.split import Split
 from hubblefork.errors import ImageError, RunError
-from hubblefork.io import Progress, bytes_of, seconds, silent
+from hubblefork.io import Progress, bytes_of, digest_of, seconds, silent
 from hubblefork.network.device import Hardware, best_precision, device_of
 from hubblefork.network.export import export as write_onnx
 from hubblefork.network.export import is_exported
@@ -82,7 +82,8 @@ class Model:
 
 
 @lru_cache(maxsize=4)
-def _loaded(place: Path) -> Model:
+def _loaded(place: Path, digest: str) -> Model:
+    """Return a network that is read once, as long as the file of its weights has this digest."""
     return Model(place)
 
 
@@ -94,9 +95,10 @@ def load(model: Model | Place = "fork") -> Model:
     >>> hf.load("fork").tree.name
     'galaxy_zoo_2'
     """
-    loaded = model if isinstance(model, Model) else _loaded(Path(model))
-    weights_file(loaded.place)
-    return loaded
+    if isinstance(model, Model):
+        return model
+    place = Path(model)
+    return _loaded(place, digest_of(weights_file(place)))
 
 
 def predict(
