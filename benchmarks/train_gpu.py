@@ -50,7 +50,7 @@ from hubblefork.io import write_text
 from hubblefork.mock import write_mock_sky
 from hubblefork.network.augment import central_views, moved_views, random_moves
 from hubblefork.network.batches import GalaxyData, LabelledStamps
-from hubblefork.network.device import Hardware, best_device, wait_for
+from hubblefork.network.device import Hardware, device_of, wait_for
 from hubblefork.network.heads import masked_rmse
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_names
@@ -67,7 +67,7 @@ NAME = "train-gpu"
 
 def main(given: Sequence[str] | None = None) -> None:
     arguments = _arguments(given)
-    device = torch.device(arguments.device) if arguments.device else best_device()
+    device = torch.device(arguments.device) if arguments.device else device_of()
     arguments.ways = [way for way in arguments.ways if device.type == "cuda" or "graph" not in way]
     arguments.precisions = [one for one in arguments.precisions if device.type == "cuda" or one != "tf32"]
     with tempfile.TemporaryDirectory() as scratch:

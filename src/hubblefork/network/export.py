@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -108,15 +109,16 @@ def _write(model: nn.Module, cutouts: Tensor, path: Path, metadata: dict[str, st
             f"exporting needs onnx, onnxscript and onnxruntime ({error}): pip install 'hubblefork[onnx]'"
         ) from error
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        model,
-        (cutouts,),
-        dynamo=True,
-        input_names=["cutouts"],
-        output_names=["fractions"],
-        dynamic_shapes=({0: torch.export.Dim("galaxy")},),
-        verbose=False,
-    )
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of PyTorch about itself
+        program = torch.onnx.export(
+            model,
+            (cutouts,),
+            dynamo=True,
+            input_names=["cutouts"],
+            output_names=["fractions"],
+            dynamic_shapes=({0: torch.export.Dim("galaxy")},),
+            verbose=False,
+        )
     assert program is not None
     proto = program.model_proto
     onnx.helper.set_model_props(proto, metadata)
