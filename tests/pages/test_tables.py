@@ -1,7 +1,9 @@
+import io
 import json
 from datetime import date
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain
@@ -66,3 +68,14 @@ def test_plain_numbers_are_json():
     }
     assert plain(1 / 3) == 0.333333
     assert plain({"day": date(2026, 1, 2)}) == {"day": "2026-01-02"}
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_a_narrow_terminal_keeps_words_whole(width):
+    rows = [["recalibrated, quantile mapping", "0.9513 to 1.0000"], ["count", "0.1000 to 0.2000"]]
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(Table(["estimator", "95% interval"], rows), crop=False)
+    shown = console.export_text()
+    assert "…" not in shown
+    for word in ["recalibrated,", "quantile", "mapping", "0.9513", "1.0000", "estimator", "interval"]:
+        assert word in shown

@@ -95,7 +95,7 @@ def show(*things: Any) -> None:
 
     console = Console()
     for thing in things:
-        console.print(thing, markup=not isinstance(thing, str))
+        console.print(thing, markup=not isinstance(thing, str), crop=False)
 
 
 def warn(*lines: str) -> None:

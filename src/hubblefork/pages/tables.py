@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rich.table
@@ -68,8 +68,10 @@ class Table:
 
     def __rich__(self) -> rich.table.Table:
         table = rich.table.Table(title=escape(self.title) or None, caption=escape(self.caption) or None)
-        for place, name in enumerate(self.header):
-            table.add_column(escape(name), justify="right" if place else "left")
+        for place, (name, *cells) in enumerate(zip(self.header, *self.rows, strict=True)):
+            longest = max(map(len, " ".join([name, *cells]).split()), default=1)
+            justify: Literal["left", "right"] = "right" if place else "left"
+            table.add_column(escape(name), justify=justify, min_width=longest)
         for row in self.rows:
             table.add_row(*(escape(cell) for cell in row))
         return table
