@@ -48,6 +48,9 @@ def test_weights_survive_writing(tree, quick, tmp_path):
     views = torch.rand(3, 3, 32, 32)
     assert torch.equal(read.network(views), network(views))
     assert (read.recipe, read.epoch, read.tree) == (quick, 7, tree)
+    other = tmp_path / "other"
+    other.touch()
+    assert (tmp_path / "weights.safetensors").stat().st_mode == other.stat().st_mode
 
 
 def test_a_pickle_is_never_loaded(tmp_path):

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
 from hubblefork.errors import DownloadError, RunError
-from hubblefork.io import digest_of, disk_error, replacing
+from hubblefork.io import digest_of, replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
 from hubblefork.network.architectures.encoder import HUB, Encoder
 from hubblefork.network.model import VoteFractions
@@ -197,10 +197,7 @@ def _write_base(path: Path, tensors: Mapping[str, Tensor]) -> str:
 def _save(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        try:
-            save_file(whole, temporary, metadata=header)
-        except SafetensorError as error:  # it wraps the disk's refusal in text
-            raise disk_error(path, OSError(_shortened(error))) from error
+        temporary.write_bytes(save(whole, metadata=header))  # save_file lets nobody else read the file
 
 
 # Starting weights
