@@ -534,3 +534,10 @@ def test_metadata_and_text_that_are_no_utf8_do_not_stop_a_catalogue(tmp_path: Pa
     pa.parquet.write_table(pa.table({"galaxy_id": texts}), tmp_path / "a.parquet")
     with pytest.raises(CatalogueError, match=r"a\.parquet: not a readable .*UTF8"):
         read_catalogue(tmp_path / "a.parquet")
+
+
+def test_integers_are_read_without_a_detour_through_text(tmp_path, monkeypatch):
+    """A hundred million ids are sorted, not spelled."""
+    pa.parquet.write_table(pa.table({"galaxy_id": [3, 1, 2]}), tmp_path / "c.parquet")
+    monkeypatch.setattr("hubblefork.data.catalogue.ids_of", lambda _: pytest.fail("it spells them"))
+    assert read_catalogue(tmp_path / "c.parquet").column("galaxy_id").to_pylist() == [3, 1, 2]
