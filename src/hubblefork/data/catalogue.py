@@ -33,13 +33,13 @@ from hubblefork.data.columns import (
     without,
 )
 from hubblefork.data.formats import WRITERS, read_rows
+from hubblefork.data.shards import FOLDER, CatalogueFolder, is_catalogue_folder, notes_of, run_seen_from
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError
 from hubblefork.io import placed, relative, replacing
 from hubblefork.zoo import DecisionTree
 
-SOURCE, FOLDER = "source", "folder"
-ESCAPED = "backslashreplace"
+SOURCE = "source"
 IMAGES = "images"
 """The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
 
@@ -74,6 +74,8 @@ def naming(path: Path | None) -> Iterator[None]:
 
 def read_head(path: Path) -> pa.Table:
     """Read a catalogue's columns and metadata without a row, of Parquet at once. Raises CatalogueError."""
+    if is_catalogue_folder(path):
+        return _placed(CatalogueFolder(path).head(), path)
     try:
         return _placed(pa.parquet.read_schema(path).empty_table(), path)
     except (pa.ArrowException, OSError):
@@ -85,24 +87,24 @@ def portable(table: pa.Table, path: Path) -> pa.Table:
 
     `read_catalogue` finds them again where both were moved together, and where only one was.
     """
-    folder, run = path.parent, metadata_of(table).get("run", "")
-    notes = {"run": relative(Path(run), folder)} if run and Path(run).exists() else {}
+    folder = path.parent
+    notes = run_seen_from(metadata_of(table), folder)
     if SOURCE in table.column_names:
         table = _with_sources(table, lambda source: relative(Path(source), folder))
-        notes |= {FOLDER: ""}
-    return with_metadata(table, {**notes, FOLDER: str(folder.resolve())}) if notes else table
+        notes |= {FOLDER: str(folder.resolve())}
+    return with_metadata(table, notes) if notes else table
 
 
 def _placed(table: pa.Table, path: Path) -> pa.Table:
     """Return a catalogue that was read from `path` with its run and its sources where they are now."""
-    metadata = metadata_of(table)
+    metadata, folder = metadata_of(table), path if path.is_dir() else path.parent
     if FOLDER not in metadata:
         return table
     then = metadata.pop(FOLDER)
     if SOURCE in table.column_names:
-        table = _with_sources(table, lambda source: str(placed(source, path.parent, then)))
+        table = _with_sources(table, lambda source: str(placed(source, folder, then)))
     if "run" in metadata:
-        metadata["run"] = str(placed(metadata["run"], path.parent, then))
+        metadata["run"] = str(placed(metadata["run"], folder, then))
     return table.replace_schema_metadata(metadata)
 
 
@@ -320,5 +322,4 @@ def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
 
 def metadata_of(table: pa.Table) -> dict[str, str]:
     """Return the schema metadata as text."""
-    entries = (table.schema.metadata or {}).items()
-    return {key.decode(errors=ESCAPED): value.decode(errors=ESCAPED) for key, value in entries}
+    return notes_of(table.schema)

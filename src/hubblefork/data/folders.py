@@ -38,11 +38,12 @@ from hubblefork.data.catalogue import (
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, read_rejects
 from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, weights_of
+from hubblefork.data.shards import QUESTIONS, TREE
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import Fields, digest_of, placed, read_json, read_toml, relative, write_text
-from hubblefork.zoo import DecisionTree, load_tree, read_tree, tree_names, write_tree
+from hubblefork.zoo import DecisionTree, load_tree, parse_tree, read_tree, tree_names, write_tree
 from hubblefork.zoo.tree import DEFAULT
 
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")
@@ -403,12 +404,14 @@ def named_run(table: pa.Table) -> Path:
 
 
 def tree_of(table: pa.Table) -> DecisionTree:
-    """Return the tree of a catalogue, by its name or from the run that it names; else Galaxy Zoo 2's.
+    """Return the tree that a catalogue holds or names, or that of its run; else Galaxy Zoo 2's.
 
     Raises CatalogueError for another tree whose run is not there.
     """
     metadata = metadata_of(table)
-    name, run = metadata.get("tree", DEFAULT), Path(metadata.get("run", ""))
+    name, run = metadata.get(TREE, DEFAULT), Path(metadata.get("run", ""))
+    if QUESTIONS in metadata:
+        return parse_tree(metadata[QUESTIONS], "the catalogue")
     if name in tree_names():
         return load_tree(name)
     if "run" not in metadata or read_tree(run).name != name:

@@ -27,6 +27,7 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from hubblefork.data.columns import chosen, is_id, unique
+from hubblefork.data.shards import CatalogueFolder, is_catalogue_folder
 from hubblefork.data.text import Opener, Rows, read_text
 from hubblefork.errors import CatalogueError
 
@@ -77,6 +78,9 @@ def read_rows(path: Path, only: Collection[str] | None = None) -> Rows:
 
 
 def _read(path: Path, only: Collection[str] | None) -> Rows:
+    if is_catalogue_folder(path):
+        table = CatalogueFolder(path).read(only)
+        return Rows(table, range(1, len(table) + 1))
     opener, kind, member = _content(path)
     if kind not in READERS and kind != "text":
         raise CatalogueError(f"{path}: this is a {kind}; save the table as .csv")
