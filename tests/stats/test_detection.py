@@ -29,7 +29,7 @@ from hubblefork.stats.detection import (
     quantile,
     rogan_gladen,
 )
-from hubblefork.stats.estimators import Estimate, Unavailable, counted
+from hubblefork.stats.estimators import Estimate, Sums, Unavailable, counted
 from hubblefork.stats.prevalence import fraction
 
 GOOD = Confusion(positives=60, true_positives=45, negatives=940, false_positives=19)
@@ -152,7 +152,7 @@ def test_the_corrected_interval_covers_and_that_of_the_count_does_not():
     for _ in range(surveys):
         measured = Confusion(80, int(rng.binomial(80, 0.77)), 1300, int(rng.binomial(1300, 0.003)))
         count = int(rng.binomial(2000, fraction * 0.77 + (1 - fraction) * 0.003))
-        plain = counted(np.arange(2000) < count, level=0.68)
+        plain = counted(Sums.of(np.arange(2000) < count), level=0.68)
         for name, one in (
             ("bayesian", bayesian(count, 2000, measured, level=0.68)),
             ("rogan_gladen", rogan_gladen(count, 2000, measured, level=0.68)),
@@ -177,6 +177,10 @@ def test_what_cannot_be_corrected(method):
 THRESHOLD = 0.3
 
 
+def summed_up(score, known, weights=None):
+    return Sums.of(score >= THRESHOLD, score, weights, known)
+
+
 def shrunken(galaxies, rng):
     """Votes, and predictions that are their means given what a network sees: less extreme."""
     seen = rng.beta(0.3, 6, galaxies)
@@ -190,7 +194,7 @@ def test_the_isotonic_value_is_scikit_learns():
     known[:20] = known[20:40]  # ties with other truths
     truth = votes >= THRESHOLD
     expected = fitted_chance(known, truth).predict(score).mean()
-    found = isotonic(score, known, truth, rng=rng, resamples=20)
+    found = isotonic(summed_up(score, known), known, truth, rng=rng, resamples=20)
     assert found.value == pytest.approx(expected, abs=1e-12)
     assert found.low <= found.value <= found.high
 
@@ -200,7 +204,7 @@ def test_quantile_mapping_is_scikit_learns_transformers():
     (score, _), (known, votes) = shrunken(4000, rng), shrunken(4000, rng)
     ranks = QuantileTransformer(n_quantiles=4000).fit(known[:, None]).transform(score[:, None])
     mapped = QuantileTransformer(n_quantiles=4000).fit(votes[:, None]).inverse_transform(ranks)
-    found = quantile(score, known, votes >= THRESHOLD, rng=rng, resamples=10)
+    found = quantile(summed_up(score, known), known, votes >= THRESHOLD, rng=rng, resamples=10)
     assert found.value == pytest.approx(np.mean(mapped >= THRESHOLD), abs=2 / 4000)
 
 
@@ -218,8 +222,9 @@ def test_recalibrated_counts_are_unbiased_where_the_count_is_not():
     for _ in range(120):
         (score, _), (known, votes) = shrunken(1000, rng), shrunken(1000, rng)
         for name, method in (("isotonic", isotonic), ("quantile", quantile)):
-            found[name].append(method(score, known, votes >= THRESHOLD, rng=rng, resamples=1).value)
-        found["count"].append(counted(score >= THRESHOLD).value)
+            one = method(summed_up(score, known), known, votes >= THRESHOLD, rng=rng, resamples=1)
+            found[name].append(one.value)
+        found["count"].append(counted(Sums.of(score >= THRESHOLD)).value)
     for name, values in found.items():
         away = abs(np.mean(values) - expected) / (np.std(values) / np.sqrt(len(values)))
         assert (away > 5) == (name == "count"), name
@@ -231,7 +236,7 @@ def test_the_bootstrap_covers():
     inside = 0
     for _ in range(100):
         (score, _), (known, votes) = shrunken(400, rng), shrunken(400, rng)
-        one = isotonic(score, known, votes >= THRESHOLD, rng=rng, level=0.68, resamples=40)
+        one = isotonic(summed_up(score, known), known, votes >= THRESHOLD, rng=rng, level=0.68, resamples=40)
         inside += one.low <= expected <= one.high
     assert abs(inside / 100 - 0.68) < 3 * np.sqrt(0.68 * 0.32 / 100)
 
@@ -242,7 +247,7 @@ def test_groups_are_drawn_as_their_galaxies_would_be(weighted):
     rng = np.random.default_rng(6)
     score, known = rng.random(300), rng.random(4)
     weights = rng.choice([0.0, 0.5, 2.0], 300) if weighted else None
-    groups = _grouped(score, known, weights)
+    groups = _grouped(summed_up(score, known, weights), known)
     drawn = np.array([groups.drawn(rng) for _ in range(4000)])
     each = np.ones(300) if weights is None else weights
     place = np.searchsorted(np.sort(known), score, side="right")
@@ -257,9 +262,8 @@ def test_groups_are_drawn_as_their_galaxies_would_be(weighted):
 
 def test_a_score_on_a_calibration_galaxys_own_reaches_the_mapped_threshold():
     known = np.array([0.1, 0.2, 0.3, 0.4])
-    found = quantile(
-        np.array([0.3, 0.3, 0.29, 0.9]), known, known >= 0.3, rng=np.random.default_rng(0), resamples=1
-    )
+    sums = summed_up(np.array([0.3, 0.3, 0.29, 0.9]), known)
+    found = quantile(sums, known, known >= 0.3, rng=np.random.default_rng(0), resamples=1)
     assert found.value == 0.75
 
 
@@ -269,15 +273,22 @@ def test_weights_count_galaxies_several_times(method):
     (score, _), (known, votes) = shrunken(50, rng), shrunken(400, rng)
     weights = rng.integers(0, 4, 50).astype(float)
     truth = votes >= THRESHOLD
-    weighted = method(score, known, truth, rng=rng, weights=weights, resamples=5)
-    repeated = method(np.repeat(score, weights.astype(int)), known, truth, rng=rng, resamples=5)
+    weighted = method(summed_up(score, known, weights), known, truth, rng=rng, resamples=5)
+    each = summed_up(np.repeat(score, weights.astype(int)), known)
+    repeated = method(each, known, truth, rng=rng, resamples=5)
     assert weighted.value == pytest.approx(repeated.value)
 
 
 @pytest.mark.parametrize("method", [isotonic, quantile])
 def test_nothing_to_calibrate_on(method):
     with pytest.raises(CatalogueError, match="0 true ones among 5"):
-        method(np.ones(3), np.linspace(0, 1, 5), np.zeros(5, bool), rng=np.random.default_rng(0))
+        known = np.linspace(0, 1, 5)
+        method(summed_up(np.ones(3), known), known, np.zeros(5, bool), rng=np.random.default_rng(0))
+
+
+def test_a_sample_summed_up_at_other_galaxies_is_refused():
+    with pytest.raises(CatalogueError, match="scores of other calibration galaxies"):
+        quantile(Sums.of(np.ones(3), np.ones(3)), np.ones(2), np.ones(2, bool), rng=np.random.default_rng(0))
 
 
 @pytest.fixture

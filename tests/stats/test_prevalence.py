@@ -8,14 +8,22 @@ import pyarrow as pa
 import pytest
 import tomli_w
 
-from hubblefork.data.catalogue import fractions, with_fractions, with_metadata, write_catalogue
+from hubblefork.data.catalogue import (
+    Pieces,
+    fractions,
+    ids_among,
+    with_fractions,
+    with_metadata,
+    write_catalogue,
+)
 from hubblefork.data.folders import VIEWING, RunFolder, check_viewing, named_run
 from hubblefork.data.judged import judged_in_catalogue, views_of
+from hubblefork.data.shards import CatalogueFolder, shard_table
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimate, Unavailable
-from hubblefork.stats.prevalence import Sample, estimate_all, fraction, quoted, sweep
+from hubblefork.stats.estimators import Estimate, Sums, Unavailable
+from hubblefork.stats.prevalence import estimate_all, fraction, quoted, sweep
 from hubblefork.stats.query import Bins, parse_bins
 from hubblefork.zoo import to_joint
 
@@ -54,10 +62,10 @@ def test_everything_is_there_or_said_to_be_missing(rng):
     truth = rng.random(500) < 0.2
     score = np.where(truth, 0.4, 0.1) + rng.normal(0, 0.08, 500)
     known = Calibration(score >= 0.3, truth, score)
-    whole = estimate_all(Sample(score >= 0.3, score), known, rng=rng, resamples=10)
+    whole = estimate_all(Sums.of(score >= 0.3, score, known=score), known, rng=rng, resamples=10)
     assert all(isinstance(one, Estimate) for one in whole.values())
     assert quoted(whole) == "corrected"
-    bare = estimate_all(Sample(score >= 0.3), NO_CALIBRATION, rng=rng)
+    bare = estimate_all(Sums.of(score >= 0.3), NO_CALIBRATION, rng=rng)
     assert quoted(bare) == "count"
     assert set(bare) == set(whole)
     for name in ("corrected", "bayesian", "rogan_gladen", "isotonic", "quantile"):
@@ -68,15 +76,17 @@ def test_everything_is_there_or_said_to_be_missing(rng):
 def test_calibration_galaxies_that_tell_nothing(rng):
     none, some = np.zeros(40, bool), np.arange(40) < 4
     blind = Calibration(none, some, np.linspace(0, 0.2, 40))
-    found = estimate_all(Sample(np.ones(3, bool), np.ones(3)), blind, rng=rng, resamples=5)
+    sums = Sums.of(np.ones(3, bool), np.ones(3), known=blind.score)
+    found = estimate_all(sums, blind, rng=rng, resamples=5)
     assert "of 4 true calibration galaxies 0 are counted" in found["corrected"].reason
     assert isinstance(found["isotonic"], Estimate)
-    found = estimate_all(Sample(some, np.ones(40)), Calibration(some, none, np.ones(40)), rng=rng)
+    ones = np.ones(40)
+    found = estimate_all(Sums.of(some, ones, known=ones), Calibration(some, none, ones), rng=rng)
     assert "none of the 40 calibration galaxies" in found["isotonic"].reason
     with pytest.raises(CatalogueError, match="no galaxies are left"):
-        Sample(np.zeros(0, bool))
+        estimate_all(Sums.of(np.zeros(0, bool)), NO_CALIBRATION, rng=rng)
     with pytest.raises(CatalogueError, match="differ in length"):
-        Sample(some, np.ones(3))
+        Sums.of(some, np.ones(3))
 
 
 def test_a_run_hands_over_its_labelled_galaxies_off_training(tree, sky):
@@ -115,7 +125,7 @@ def test_a_catalogue_with_labels_is_as_good(tree, sky, tmp_path):
     few = judged_in_catalogue(tmp_path / "all.parquet", tree, tmp_path / "few.csv", like=guesses)
     assert few.ids.tolist() == list(range(1895, 1900))
     np.testing.assert_allclose(few.volunteers, votes[:5])
-    with pytest.raises(CatalogueError, match="labels of none of the 900"):
+    with pytest.raises(CatalogueError, match="labels of none of the galaxies of"):
         write_catalogue(table.slice(5), tmp_path / "others.csv")
         judged_in_catalogue(tmp_path / "all.parquet", tree, tmp_path / "others.csv", like=guesses)
 
@@ -200,9 +210,9 @@ def test_galaxies_of_the_catalogue_do_not_calibrate_it(tree, sky, rng):
     held = RunFolder(folder / "run").judged(tree=tree)
     test = guesses.filter(parts == "test")
     found = fraction(test, judged=held, rng=rng)
-    labelled_validation = len(held.apart_from(test).ids)
+    labelled_validation = np.count_nonzero(~ids_among(test, held.ids))
     assert len(found.calibration.truth) == labelled_validation < len(held.ids)
-    assert len(held.apart_from(pa.table({"galaxy_id": held.ids})).ids) == len(held.ids)
+    assert len(fraction(guesses, judged=held, rng=rng).calibration.truth) == len(held.ids)
 
 
 def test_debiased_columns_are_used_and_said(tree, sky, rng):
@@ -233,6 +243,30 @@ def test_bins_count_every_galaxy_once(tree, sky, rng):
     assert whole.as_json()["bins"][1]["galaxies"] == found[1].galaxies
     empty = fraction(guesses, judged=held, bins=Bins("z", "z", (0.5, 0.6)), resamples=5, rng=rng)
     assert empty.bins == {(0.5, 0.6): None}
+
+
+@pytest.mark.parametrize("weights", ["", "z"])
+def test_a_folder_of_shards_gives_what_its_table_gives(tree, sky, tmp_path, weights):
+    """Also for galaxies without a fraction and without a place in a bin; at most 100 galaxies at a time."""
+    folder, guesses, labels, _ = sky
+    gone = np.arange(GALAXIES) % 50 == 3
+    merger = pa.array(guesses["merger"].to_numpy(), pa.float32(), mask=gone)
+    guesses = guesses.set_column(guesses.column_names.index("merger"), "merger", merger)
+    shards = CatalogueFolder(tmp_path / "catalogue")
+    for number, start in enumerate(range(0, GALAXIES, 180)):
+        shards.write_shard(f"{number}", shard_table(guesses.slice(start, 180), tree))
+    shards.finish()
+    how = {"bins": "z:0.01,0.05,0.08", "weights": weights, "tree": tree, "resamples": 5}
+    held = judged_in_catalogue(shards.path, tree, folder / "data" / "catalogue.parquet", like=guesses)
+    assert len(held.ids) == np.count_nonzero(~np.isnan(labels).all(axis=1))
+    held = RunFolder(folder / "run").judged(tree=tree)
+    streamed, whole = (fraction(one, judged=held, **how) for one in (Pieces(shards.path), guesses))
+    for part, other in [(streamed, whole), *zip(streamed.bins.values(), whole.bins.values(), strict=True)]:
+        assert (part.galaxies, part.left_out) == (other.galaxies, other.left_out)
+        for name, estimate in other.estimates.items():
+            assert part.estimates[name].value == pytest.approx(estimate.value, abs=1e-6), name
+    assert streamed.left_out == gone.sum() and len(streamed.bins) == 2
+    assert streamed.warnings() == whole.warnings() != []
 
 
 def test_edges_are_half_open_but_for_the_last():

@@ -11,7 +11,7 @@ import pyarrow as pa
 from astropy.table import Table
 
 from hubblefork.api.judging import confusions_beside
-from hubblefork.data.catalogue import metadata_of, naming, read_catalogue, read_head
+from hubblefork.data.catalogue import Catalogue, is_catalogue, metadata_of, naming, open_catalogue, read_head
 from hubblefork.data.columns import without
 from hubblefork.data.folders import RunFolder, check_viewing, evaluate_command, named_run, tree_of
 from hubblefork.data.formats import arrow_table
@@ -46,14 +46,14 @@ def fraction(
 ) -> Fraction:
     """Estimate which fraction of a catalogue's galaxies meets a query, corrected for what a network misses.
 
-    `catalogue` is a file, or a table with joint fractions. `query` is "merger >= 0.3", an answer with its
-    threshold, or any expression of answers ("spiral > 0.5 & barred > 0.3"); `threshold` is another one for
-    predictions, where votes keep the query's. Corrections rest on labelled galaxies outside the training set:
-    those of the catalogue's run, of `calibrate_on` (a run, or a catalogue with `labels`), or the numbers
-    beside the weights. `bins` ("redshift:0.02,0.05,0.1") repeats the estimate in bins of that column, or of
-    `column`. Returned are `.value`, `.low`, `.high` (from 0 to 1, at the confidence `level`), `.table` (every
-    estimator), `.bins` and `.rate(t_obs)`. The numbers `missing` (-99) stand for missing values in all
-    tables. Raises CatalogueError, UnknownAnswer, RunError.
+    `catalogue` is a file, a folder of shards (read in pieces, never held), or a table with joint fractions.
+    `query` is "merger >= 0.3", an answer with its threshold, or any expression of answers ("spiral > 0.5 &
+    barred > 0.3"); `threshold` is another one for predictions, where votes keep the query's. Corrections rest
+    on labelled galaxies outside the training set: those of the catalogue's run, of `calibrate_on` (a run, or
+    a catalogue with `labels`), or the numbers beside the weights. `bins` ("redshift:0.02,0.05,0.1") repeats
+    the estimate in bins of that column, or of `column`. Returned are `.value`, `.low`, `.high` (from 0 to 1,
+    at the confidence `level`), `.table` (every estimator), `.bins` and `.rate(t_obs)`. The numbers `missing`
+    (-99) stand for missing values in all tables. Raises CatalogueError, UnknownAnswer, RunError.
     Source: Rogan & Gladen 1978; Lang & Reiczigel 2014 for the interval.
 
     >>> 0 <= hf.fraction("predictions.parquet", "merger >= 0.3").value <= 1
@@ -69,14 +69,15 @@ def fraction(
     if threshold is not None and truth.answer is None:
         raise CatalogueError("a threshold for predictions goes with one answer, not with an expression")
     counted = truth if threshold is None else at_least(tree, str(truth.answer), threshold)
+    galaxies: Catalogue = table
     if not isinstance(catalogue, Table):
         others = [name for name in (weights, column or bins.partition(":")[0]) if name]
         columns = columns_to_read(table, tree, counted, truth=truth, clean=clean, others=others)
-        table = read_catalogue(Path(catalogue), columns, missing=missing)
+        galaxies = open_catalogue(Path(catalogue), columns, missing=missing)
     judged = calibration_galaxies(table, tree, calibrate_on, labels, missing)
     with naming(None if isinstance(catalogue, Table) else Path(catalogue)):
         result = prevalence.fraction(
-            table,
+            galaxies,
             counted,
             judged,
             truth=truth,
@@ -122,7 +123,7 @@ def calibration_galaxies(
     CatalogueError, RunError.
     """
     place = None if labels is None else Path(labels)
-    if calibrate_on is not None and Path(calibrate_on).is_file():
+    if calibrate_on is not None and is_catalogue(Path(calibrate_on)):
         if place is None:
             raise CatalogueError("a catalogue to calibrate on needs the labels of its galaxies (--labels)")
         return judged_in_catalogue(Path(calibrate_on), tree, place, missing=missing, like=table)

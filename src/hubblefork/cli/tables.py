@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.markup import escape
 from rich.tree import Tree
 
@@ -277,8 +276,8 @@ def _remarks(estimates: Mapping[str, Estimate | Unavailable]) -> Iterable[str]:
 
 def _origin(fraction: Fraction) -> Iterable[str]:
     """Say what was counted, what true means, and on which galaxies the corrections rest."""
-    count = int(np.count_nonzero(fraction.sample.counts))
-    yield f"counted: {count} of {fraction.galaxies} galaxies have a predicted {fraction.criterion.text}"
+    counted, galaxies = fraction.sums.counted, fraction.galaxies
+    yield f"counted: {counted} of {galaxies} galaxies have a predicted {fraction.criterion.text}"
     if fraction.clean:
         yield "sample: only galaxies that were well asked (Willett et al. 2013, table 3, 20 votes)"
     if fraction.left_out:
@@ -302,7 +301,7 @@ def _bins(fraction: Fraction) -> Table:
     columns: list[Column] = [
         (fraction.binned_by, "", ""),
         ("galaxies", lambda part: part.galaxies if part else 0, ","),
-        ("counted", lambda part: part and np.count_nonzero(part.sample.counts), ","),
+        ("counted", lambda part: part and part.sums.counted, ","),
         ("default", "value", ".4f"),
         ("interval", lambda part: part and _interval(part.estimate), ".4f"),
         ("estimator", lambda part: part and LABELS[part.estimator], ""),

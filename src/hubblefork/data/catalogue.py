@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +82,49 @@ def read_head(path: Path) -> pa.Table:
         return _placed(pa.parquet.read_schema(path).empty_table(), path)
     except (pa.ArrowException, OSError):
         return read_catalogue(path).slice(length=0)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A catalogue in a folder that is read a piece at a time, as often as needed, so that it is never held.
+
+    The numbers `missing` stand for missing values. Ids are not looked at; `hubblefork catalogue check` does.
+    """
+
+    path: Path
+    missing: Collection[float] = ()
+
+    @cached_property
+    def head(self) -> pa.Table:
+        """The columns and the metadata, without a row. Raises CatalogueError."""
+        return read_head(self.path)
+
+    def read(self, only: Collection[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the ids and those columns, at most some hundred thousand galaxies at a time."""
+        return (without(piece, self.missing) for piece in CatalogueFolder(self.path).batches(only))
+
+
+Catalogue: TypeAlias = pa.Table | Pieces
+
+
+def head_of(catalogue: Catalogue) -> pa.Table:
+    """Return a table with the columns and the metadata of a catalogue; it need not have its rows."""
+    return catalogue.head if isinstance(catalogue, Pieces) else catalogue
+
+
+def pieces_of(catalogue: Catalogue, only: Collection[str] | None) -> Iterator[pa.Table]:
+    """Yield a catalogue in pieces with its ids and those columns (None: all); a table is one, as it is."""
+    return catalogue.read(only) if isinstance(catalogue, Pieces) else iter([catalogue])
+
+
+def is_catalogue(path: Path) -> bool:
+    """Whether a path is that of a table or of a catalogue in shards, and not a folder of another kind."""
+    return path.is_file() or is_catalogue_folder(path)
+
+
+def open_catalogue(path: Path, only: Collection[str] | None, *, missing: Collection[float] = ()) -> Catalogue:
+    """Return a folder in pieces, another catalogue with its ids and those columns. Raises CatalogueError."""
+    return Pieces(path, missing) if is_catalogue_folder(path) else read_catalogue(path, only, missing=missing)
 
 
 def portable(table: pa.Table, path: Path) -> pa.Table:
@@ -270,7 +315,7 @@ def id_column(ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> pa.Array | pa.
     return integers if integers.cast(pa.string()).equals(column) else column
 
 
-def rows_of(ids: NDArray, others: NDArray) -> NDArray[np.int64]:
+def rows_of(ids: NDArray, others: NDArray | pa.ChunkedArray) -> NDArray[np.int64]:
     """Return where each id stands among others, shape (galaxy,); -1 where it does not.
 
     The one rule of ids: integers and text meet where the text is the integer as it is written, so 7 is "7"
@@ -283,8 +328,10 @@ def rows_of(ids: NDArray, others: NDArray) -> NDArray[np.int64]:
     return rows.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _as_ids(ids: NDArray) -> pa.Array:
+def _as_ids(ids: NDArray | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Return ids as 64-bit integers or as text."""
+    if isinstance(ids, pa.ChunkedArray):
+        return ids
     kind = np.asarray(ids).dtype.kind
     if kind in "iu":
         return pa.array(ids, pa.int64())
@@ -293,9 +340,12 @@ def _as_ids(ids: NDArray) -> pa.Array:
     raise CatalogueError(f"{ID} is {np.asarray(ids).dtype}: galaxies are joined by 64-bit integers or text")
 
 
-def ids_among(table: pa.Table, ids: NDArray) -> NDArray[np.bool_]:
+def ids_among(catalogue: Catalogue, ids: NDArray) -> NDArray[np.bool_]:
     """Say of each of some ids whether a catalogue has it, by the rule of `rows_of`; shape (galaxy,)."""
-    return rows_of(ids, galaxy_ids(table)) >= 0
+    found = np.zeros(len(ids), dtype=bool)
+    for piece in pieces_of(catalogue, []):
+        found |= rows_of(ids, piece.column(ID)) >= 0
+    return found
 
 
 def matched(left: pa.Table, right: pa.Table) -> tuple[pa.Table, pa.Table]:

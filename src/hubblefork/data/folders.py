@@ -26,8 +26,10 @@ from hubblefork import __version__
 from hubblefork.data.catalogue import (
     ID,
     IMAGES,
+    Catalogue,
     fractions,
     galaxy_ids,
+    head_of,
     ids_among,
     labelled,
     metadata_of,
@@ -382,17 +384,18 @@ class RunFolder(Folder):
         check_viewing(table, str(path), self.evaluate_command(views))
         return with_fractions(table.select([ID]), fractions(table, tree), tree)
 
-    def trained_on(self, table: pa.Table, tree: DecisionTree) -> int:
+    def trained_on(self, catalogue: Catalogue, tree: DecisionTree) -> int:
         """Return how many of a catalogue's galaxies trained the run that predicted it.
 
         Raises RunError also where the run now has other weights than those that predicted it, CatalogueError.
         """
-        if weights_of(table) and self.weights.exists():
-            remedy = self.evaluate_command(views_of(table))
-            check_weights(self.path, digest_of(self.weights), weights_of(table), remedy)
+        head = head_of(catalogue)
+        if weights_of(head) and self.weights.exists():
+            remedy = self.evaluate_command(views_of(head))
+            check_weights(self.path, digest_of(self.weights), weights_of(head), remedy)
         data = self.data.catalogue()
         ids = galaxy_ids(data)[labelled(data, tree)]
-        return int(ids_among(table, ids[self.split().assign(ids.tolist()) == TRAIN]).sum())
+        return int(ids_among(catalogue, ids[self.split().assign(ids.tolist()) == TRAIN]).sum())
 
 
 def named_run(table: pa.Table) -> Path:

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from hubblefork.data.catalogue import (
     fractions,
     galaxy_ids,
+    head_of,
     ids_among,
     metadata_of,
     naming,
+    open_catalogue,
+    pieces_of,
     read_catalogue,
     rows_of,
 )
@@ -59,10 +62,12 @@ class JudgedGalaxies:
         """Say of each galaxy whether it has any votes, shape (galaxy,)."""
         return np.any(~np.isnan(self.volunteers), axis=1)
 
-    def apart_from(self, table: pa.Table) -> JudgedGalaxies:
-        """Return those that a catalogue does not have; all of them where none would be left."""
-        apart = ~ids_among(table, self.ids)
-        return self.chosen(apart) if apart.any() else self
+    def apart_from(self, catalogue: NDArray[np.bool_]) -> JudgedGalaxies:
+        """Return those that a catalogue does not have; all of them where none would be left.
+
+        `catalogue` (galaxy,) says which it has, as `ids_among` tells.
+        """
+        return self if catalogue.all() else self.chosen(~catalogue)
 
 
 def judged_in_catalogue(
@@ -74,17 +79,21 @@ def judged_in_catalogue(
     the network trained on the galaxies is for the caller to know. Raises RunError where other weights
     predicted `like`, CatalogueError, also where `like` was predicted from another number of views.
     """
-    predicted = read_catalogue(catalogue, missing=missing)
-    if weights_of(predicted) and weights_of(like):
-        check_weights(catalogue, weights_of(predicted), weights_of(like), "predict it anew")
-    views = [views_of(table) for table in (predicted, like) if "views" in metadata_of(table)]
+    opened = open_catalogue(catalogue, None, missing=missing)
+    head = head_of(opened)
+    if weights_of(head) and weights_of(like):
+        check_weights(catalogue, weights_of(head), weights_of(like), "predict it anew")
+    views = [views_of(table) for table in (head, like) if "views" in metadata_of(table)]
     if len(set(views)) > 1:
         raise CatalogueError(
             f"{catalogue} is predicted from --views {views[0]}, the catalogue to be corrected from --views "
             f"{views[1]}; predict one of them anew"
         )
     votes = read_catalogue(labels, missing=missing)
-    return joined(predicted, votes, tree, f"galaxies of {catalogue} labelled in {labels}", where=labels)
+    pieces = pieces_of(opened, None)
+    predicted = [piece.filter(pa.array(ids_among(votes, galaxy_ids(piece)))) for piece in pieces]
+    origin = f"galaxies of {catalogue} labelled in {labels}"
+    return joined(pa.concat_tables(predicted), votes, tree, origin, where=labels)
 
 
 def joined(
@@ -115,7 +124,7 @@ def joined(
     if unlabelled:
         return galaxies
     if not galaxies.labelled().any():
-        raise CatalogueError(f"{where or 'the table'} has labels of none of the {len(ids)} {origin}")
+        raise CatalogueError(f"{where or 'the table'} has labels of none of the {origin}")
     return galaxies.chosen(galaxies.labelled())
 
 

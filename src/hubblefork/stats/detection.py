@@ -30,7 +30,7 @@ from hubblefork.data.folders import VIEWING
 from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import CatalogueError
 from hubblefork.stats.conformal import EXACT, Calibrated
-from hubblefork.stats.estimators import LEVEL, Estimate, Unavailable
+from hubblefork.stats.estimators import LEVEL, Estimate, Sums, Unavailable
 from hubblefork.stats.query import Criterion
 from hubblefork.zoo import DecisionTree
 
@@ -306,18 +306,16 @@ def mapped_threshold(score: NDArray, truth: NDArray) -> float:
     return float(np.sort(score)[-true]) if true else np.inf
 
 
-def isotonic(
-    score: NDArray, known_score: NDArray, truth: NDArray, *, weights: NDArray | None = None, **options: Any
-) -> Estimate:
+def isotonic(sums: Sums, known_score: NDArray, truth: NDArray, **options: Any) -> Estimate:
     """Return the mean over the sample of the fitted chance that a galaxy is a true one.
 
-    `score` are predicted fractions (galaxy,), with `weights` if any; `known_score` and `truth` are those of
-    the calibration galaxies. The interval is a bootstrap over both (percentiles); its `options` are `rng`,
+    `known_score` and `truth` (galaxy,) are those of the calibration galaxies, at whose scores the sample was
+    summed up. The interval is a bootstrap over both (percentiles); its `options` are `rng`,
     `level` and `resamples`. Raises CatalogueError without galaxies or without true calibration galaxies.
     """
     order = np.lexsort((~truth, known_score))  # true ones first: a tie is pooled
     known, true = known_score[order], truth[order].astype(float)
-    groups = _grouped(score, known, weights)
+    groups = _grouped(sums, known)
 
     def corrected(times: NDArray, known_times: NDArray) -> float:
         drawn = known_times > 0
@@ -328,11 +326,9 @@ def isotonic(
     return _bootstrap(corrected, groups, truth, method, **options)
 
 
-def quantile(
-    score: NDArray, known_score: NDArray, truth: NDArray, *, weights: NDArray | None = None, **options: Any
-) -> Estimate:
+def quantile(sums: Sums, known_score: NDArray, truth: NDArray, **options: Any) -> Estimate:
     """Return the share of the sample at or above `mapped_threshold`; else as `isotonic`."""
-    groups = _grouped(score, known_score, weights)
+    groups = _grouped(sums, known_score)
 
     def corrected(times: NDArray, known_times: NDArray) -> float:
         drawn = np.repeat(np.arange(len(known_times)), known_times.astype(int))
@@ -370,17 +366,13 @@ class _Groups:
         return scale * rng.standard_gamma(self.weight / scale)
 
 
-def _grouped(score: NDArray, known: NDArray, weights: NDArray | None) -> _Groups:
-    edges = np.concatenate([[-np.inf], np.unique(known), [np.inf]])
-
-    def summed(values: NDArray | None) -> NDArray[np.float64]:
-        return np.histogram(score, edges, weights=values)[0].astype(float)
-
-    weight = summed(weights)
-    squares = weight if weights is None else summed(weights**2)
-    there = weight > 0
-    total = summed(score if weights is None else weights * score)
-    return _Groups(edges[:-1][there], total[there] / weight[there], weight[there], squares[there])
+def _grouped(sums: Sums, known: NDArray) -> _Groups:
+    lows = np.concatenate([[-np.inf], np.unique(known)])
+    if sums.groups.shape[1] != len(lows):
+        raise CatalogueError("the sample was summed up at the scores of other calibration galaxies")
+    there = sums.groups[0] > 0
+    weight, squares, total = sums.groups[:, there]
+    return _Groups(lows[there], total / weight, weight, squares)
 
 
 def _bootstrap(

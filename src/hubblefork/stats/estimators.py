@@ -152,59 +152,114 @@ def _around(value: float, low: float, high: float) -> tuple[float, float]:
     return max(0.0, min(float(low), value)), min(1.0, max(float(high), value))
 
 
-def effective_size(weights: NDArray) -> float:
-    """Return how many galaxies of equal weight say as much: (Σw)² / Σw² (Kish 1965).
+@dataclass(frozen=True)
+class Sums:
+    """What estimates need of a sample of galaxies: sums, so that those of two parts of it add up.
 
-    Raises CatalogueError for weights that are negative, missing, infinite or all 0.
+    `galaxies`, of which `counted` count; `moments`: the sums of the weights, of their squares, of those of
+    galaxies that count, of weights times score and of weights times its square (the score is the predicted
+    fraction; NaN without). `groups` (3, group): sums of weights, of their squares, and of weights times
+    score, of the galaxies between neighbouring scores of calibration galaxies.
     """
-    if not len(weights) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise CatalogueError(
-            f"{len(weights)} weights: each must be a finite number, none below 0, and one at least above 0"
+
+    galaxies: int
+    counted: int
+    moments: NDArray[np.float64]
+    groups: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        counts: NDArray,
+        score: NDArray | None = None,
+        weights: NDArray | None = None,
+        known: NDArray | None = None,
+    ) -> Sums:
+        """Sum over galaxies: `counts` is true where one counts, `score` and `weights` (galaxy,) are optional.
+
+        `known` are the scores of the calibration galaxies. Raises CatalogueError for weights that are
+        negative, missing or infinite, and for arrays of different lengths.
+        """
+        lengths = {len(part) for part in (counts, score, weights) if part is not None}
+        if len(lengths) > 1:
+            raise CatalogueError(f"a sample of {sorted(lengths)} galaxies: its columns differ in length")
+        weight = np.ones(len(counts)) if weights is None else weights
+        if not np.isfinite(weight).all() or (weight < 0).any():
+            raise _wrong_weights(len(weight))
+        scored = np.full(len(counts), np.nan) if score is None else score
+        parts = weight, weight**2, weight * counts, weight * scored, weight * scored**2
+        edges = np.unique([] if known is None else known)
+        places = np.searchsorted(edges, scored, side="right")
+        sums = [np.bincount(places, part, len(edges) + 1) for part in (weight, weight**2, weight * scored)]
+        moments = np.array([part.sum() for part in parts])
+        return cls(len(counts), int(np.count_nonzero(counts)), moments, np.stack(sums))
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.galaxies + other.galaxies,
+            self.counted + other.counted,
+            self.moments + other.moments,
+            self.groups + other.groups,
         )
-    return float(weights.sum() ** 2 / (weights**2).sum())
+
+    @property
+    def scored(self) -> bool:
+        """Whether the galaxies have a predicted fraction."""
+        return not np.isnan(self.moments[3])
+
+    @property
+    def size(self) -> float:
+        """How many galaxies of equal weight say as much: (Σw)² / Σw² (Kish 1965).
+
+        Raises CatalogueError for no galaxies, or weights that are all 0.
+        """
+        if not self.galaxies:
+            raise CatalogueError("no galaxies are left to count; give a catalogue or a selection with some")
+        weight, squares = self.moments[:2]
+        if not weight:
+            raise _wrong_weights(self.galaxies)
+        return float(weight**2 / squares)
+
+    @property
+    def count(self) -> float:
+        """The number of galaxies that count; with weights their share times `size` (Korn & Graubard 1998).
+
+        Surv. Methodol. 24, 193.
+        """
+        return float(self.moments[2] * (self.size / self.moments[0]))
 
 
-def effective_count(counts: NDArray, weights: NDArray | None) -> tuple[float, float]:
-    """Return the number of galaxies that count, and of all, as whole numbers or as effective ones.
-
-    `counts` is true or false by galaxy, shape (galaxy,). With weights, the weighted share times the
-    effective size (Korn & Graubard 1998, Surv. Methodol. 24, 193).
-    """
-    if weights is None:
-        return float(np.count_nonzero(counts)), float(len(counts))
-    size = effective_size(weights)
-    return float(weights[counts].sum() / weights.sum()) * size, size
+def _wrong_weights(number: int) -> CatalogueError:
+    return CatalogueError(
+        f"{number} weights: each must be a finite number, none below 0, and one at least above 0"
+    )
 
 
-def counted(
-    counts: NDArray, *, weights: NDArray | None = None, interval: str = INTERVAL, level: float = LEVEL
-) -> Estimate:
+def counted(sums: Sums, *, interval: str = INTERVAL, level: float = LEVEL) -> Estimate:
     """Return the share of galaxies that count, with a binomial interval: nothing is corrected.
 
-    `counts` is true or false by galaxy. With weights the interval is "wilson" or "jeffreys" for the effective
-    number of galaxies. Raises CatalogueError for no galaxies, bad weights or another interval.
+    With weights the interval is "wilson" or "jeffreys" for the effective number of galaxies. Raises
+    CatalogueError for no galaxies, weights that are all 0 or another interval.
     """
-    if not len(counts):
-        raise CatalogueError("a fraction of no galaxies; give a catalogue with at least one")
-    if weights is not None and interval not in ("wilson", "jeffreys"):
+    total = sums.size
+    weighted = sums.moments[1] != sums.galaxies
+    if weighted and interval not in ("wilson", "jeffreys"):
         raise CatalogueError(f'weighted galaxies have a "wilson" or a "jeffreys" interval, not "{interval}"')
-    count, total = effective_count(counts, weights)
-    bounds = binomial_interval(count, total, interval=interval, level=level)
-    note = "" if weights is None else f"weighted; effective number of galaxies {total:.1f}"
-    return Estimate(count / total, *bounds, level, f"share above the threshold, {interval} interval", note)
+    bounds = binomial_interval(sums.count, total, interval=interval, level=level)
+    note = f"weighted; effective number of galaxies {total:.1f}" if weighted else ""
+    method = f"share above the threshold, {interval} interval"
+    return Estimate(sums.count / total, *bounds, level, method, note)
 
 
-def summed(score: NDArray, *, weights: NDArray | None = None, level: float = LEVEL) -> Estimate:
-    """Return the mean of the joint fractions (galaxy,), with a normal interval from their scatter.
+def summed(sums: Sums, *, level: float = LEVEL) -> Estimate:
+    """Return the mean of the joint fractions, with a normal interval from their scatter.
 
     It estimates the mean share of votes, which is another quantity than the share of galaxies above a
-    threshold. Raises CatalogueError for no galaxies or bad weights.
+    threshold. Raises CatalogueError for no galaxies or weights that are all 0.
     """
-    if not len(score):
-        raise CatalogueError("a sum over no galaxies; give a catalogue with at least one")
-    equal = np.ones(len(score)) if weights is None else weights
-    size, value = effective_size(equal), float(np.average(score, weights=equal))
-    scatter = np.average((score - value) ** 2, weights=equal) / max(size - 1, 1)
+    size, weight = sums.size, sums.moments[0]
+    value, square = (sums.moments[3:] / weight).tolist()
+    scatter = max(square - value**2, 0) / max(size - 1, 1)
     half = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(scatter))
     bounds = _around(value, value - half, value + half)
     return Estimate(value, *bounds, level, "mean of the fractions", "mean share of votes: another quantity")

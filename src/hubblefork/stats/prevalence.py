@@ -7,7 +7,7 @@ docs/merger-fraction.md.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,15 @@ from astropy import units
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import columns_of, fractions_by_answer, fractions_in
+from hubblefork.data.catalogue import (
+    Catalogue,
+    columns_of,
+    fractions_by_answer,
+    fractions_in,
+    head_of,
+    ids_among,
+    pieces_of,
+)
 from hubblefork.data.folders import RunFolder, named_run, tree_of
 from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import CatalogueError, HubbleforkError
@@ -29,9 +37,9 @@ from hubblefork.stats.estimators import (
     LEVEL,
     UNCORRECTED,
     Estimate,
+    Sums,
     Unavailable,
     counted,
-    effective_count,
     summed,
 )
 from hubblefork.stats.query import Bins, Criterion, Joint, at_least, numbers_of, parse_bins, parse_query
@@ -53,26 +61,6 @@ Judged = JudgedGalaxies | Confusions | Unavailable
 """Labelled galaxies that the network did not train on, or their numbers alone, or why there are none."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Galaxies of which a fraction is estimated, arrays (galaxy,): `counts` is true where one is counted.
-
-    `score` is the predicted fraction, None for a criterion of several answers. Raises CatalogueError for no
-    galaxies or arrays of different lengths.
-    """
-
-    counts: NDArray[np.bool_]
-    score: NDArray[np.float64] | None = None
-    weights: NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        if not len(self.counts):
-            raise CatalogueError("no galaxies are left to count; give a catalogue or a selection with some")
-        lengths = {len(part) for part in (self.counts, self.score, self.weights) if part is not None}
-        if len(lengths) > 1:
-            raise CatalogueError(f"a sample of {sorted(lengths)} galaxies: its columns differ in length")
-
-
 @dataclass(frozen=True, eq=False)
 class Fraction:
     """The fraction of a catalogue's galaxies that meet a criterion, and how it was estimated.
@@ -80,14 +68,14 @@ class Fraction:
     `value`, `low` and `high` are those of the estimator to be quoted: the corrected count, or the plain count
     where no correction is available. `estimates` has all estimators by name, `table` shows them. A galaxy
     counts when its predictions meet `criterion`, and is true when its votes meet `truth`. `left_out` galaxies
-    lack a fraction or were not asked often enough (`clean`). `bins` has the fraction in each bin (low, high)
-    of the column `binned_by`, None for a bin without galaxies. `notes` are for the reader. `catalogue`,
-    `tree` and `judged` are what it was estimated from.
+    lack a fraction or were not asked often enough (`clean`); `sums` are those of the others. `bins` has the
+    fraction in each bin (low, high) of the column `binned_by`, None for a bin without galaxies. `notes` are
+    for the reader. `catalogue`, `tree` and `judged` are what it was estimated from.
     """
 
     criterion: Criterion
     truth: Criterion
-    sample: Sample
+    sums: Sums
     calibration: Calibration | Unavailable
     estimates: Mapping[str, Estimate | Unavailable]
     level: float
@@ -95,7 +83,7 @@ class Fraction:
     left_out: int
     notes: tuple[str, ...]
     rng: np.random.Generator = field(repr=False)
-    catalogue: pa.Table = field(repr=False)
+    catalogue: Catalogue = field(repr=False)
     tree: DecisionTree = field(repr=False)
     judged: Judged = field(repr=False)
     bins: Mapping[tuple[float, float], Fraction | None] = field(default_factory=dict)
@@ -104,7 +92,7 @@ class Fraction:
     @property
     def galaxies(self) -> int:
         """How many galaxies the sample has."""
-        return len(self.sample.counts)
+        return self.sums.galaxies
 
     @property
     def estimator(self) -> str:
@@ -144,7 +132,7 @@ class Fraction:
             count = int(self.calibration.truth.sum())
             lines.append(f"only {count} true calibration galaxies: the correction is weak")
         try:
-            trained = RunFolder(named_run(self.catalogue)).trained_on(self.catalogue, self.tree)
+            trained = RunFolder(named_run(head_of(self.catalogue))).trained_on(self.catalogue, self.tree)
         except HubbleforkError:
             trained = 0
         if trained:
@@ -153,7 +141,7 @@ class Fraction:
 
     def draws(self, number: int = DRAWS, *, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw fractions (number,) as uncertain as the quoted one; the count's are from its posterior."""
-        count, total = effective_count(self.sample.counts, self.sample.weights)
+        count, total = self.sums.count, self.sums.size
         if self.estimator == DEFAULT and isinstance(self.calibration, Calibration):
             measured = self.calibration.confusion()
             return detection.lang_reiczigel_draws(count, total, measured, number, rng=rng)
@@ -201,7 +189,7 @@ def _numbers(estimate: Estimate) -> dict[str, Any]:
 
 
 def fraction(
-    table: pa.Table,
+    catalogue: Catalogue,
     query: str | Criterion = MERGERS,
     judged: Judged = NO_GALAXIES,
     *,
@@ -217,44 +205,97 @@ def fraction(
 ) -> Fraction:
     """Estimate the fraction of a catalogue's galaxies that meet a query, by every estimator.
 
-    `table` has joint fractions; columns `<answer>_debiased` are used instead where it has them for all
-    answers of the query. `judged` are calibration galaxies; those that the table has itself are not used,
-    unless there are no others. `truth` is the criterion on the votes; the same as `query` unless given. With
-    `clean` only galaxies asked often enough are in the sample (Willett et al. 2013, table 3). `weights` names
-    a column. `bins` ("redshift" or "redshift:0.02,0.05") also gives the fraction in bins of that column, or
-    of `column`; calibration galaxies are binned too where they have the column. Raises UnknownAnswer, and
-    CatalogueError for a wrong query, column or level, or where no galaxy is left.
+    `catalogue` has joint fractions, in a table or in pieces of which one at a time is in memory; columns
+    `<answer>_debiased` are used instead where it has them for all answers of the query. `judged` are
+    calibration galaxies; those that the catalogue has itself are not used, unless there are no others.
+    `truth` is the criterion on the votes; the same as `query` unless given. With `clean` only galaxies asked
+    often enough are in the sample (Willett et al. 2013, table 3). `weights` names a column. `bins`
+    ("redshift" or "redshift:0.02,0.05") also gives the fraction in bins of that column, or of `column`;
+    calibration galaxies are binned too where they have the column. Raises UnknownAnswer, and CatalogueError
+    for a wrong query, column or level, or where no galaxy is left.
     """
     if not 0 < level < 1:
         raise CatalogueError(f"a level of {level}: it lies between 0 and 1, as 0.95")
-    tree, rng = tree or tree_of(table), np.random.default_rng(0) if rng is None else rng
+    head, rng = head_of(catalogue), np.random.default_rng(0) if rng is None else rng
+    tree = tree or tree_of(head)
     criterion = parse_query(query, tree)
     true = criterion if truth is None else parse_query(truth, tree)
-
-    def measured(part: pa.Table, near: Judged) -> Fraction | None:
-        """Return the fraction of a part of the galaxies; None where none is left."""
-        joint, notes = _joint(part, tree, {*criterion.answers, *true.answers}, clean)
-        keep = _usable(tree, joint, criterion, clean)
-        if not keep.any():
-            return None
-        counts, score = criterion.holds(joint)[keep], criterion.score(joint)
-        factors = numbers_of(part, weights)[keep] if weights else None
-        sample = Sample(counts, None if score is None else score[keep], factors)
-        calibration = _calibration(tree, criterion, true, clean, near, part)
-        estimates = estimate_all(sample, calibration, rng=rng, level=level, resamples=resamples)
-        lost = int(np.count_nonzero(~keep))
-        how = level, clean, lost, notes, rng
-        return Fraction(criterion, true, sample, calibration, estimates, *how, part, tree, near)
-
-    whole = measured(table, judged)
-    if whole is None:
+    chosen = parse_bins(bins, catalogue, column) if bins and isinstance(bins, str) else bins or None
+    near = _near(judged, catalogue, chosen)
+    calibrations = [_calibration(tree, criterion, true, clean, one) for one in near]
+    counting = _Counting(tree, criterion, true, clean, weights, chosen)
+    sums, lost = counting.sums(catalogue, calibrations)
+    if not sums[0].galaxies:
         raise CatalogueError(
-            f"none of the {len(table)} galaxies is left: they lack fractions or were not well asked"
+            f"none of the {lost[0]} galaxies is left: they lack fractions or were not well asked"
         )
-    if not bins:
+    notes = counting.notes(head)
+
+    def measured(part: Sums, known: Calibration | Unavailable, left_out: int, galaxies: Judged) -> Fraction:
+        estimates = estimate_all(part, known, rng=rng, level=level, resamples=resamples)
+        how = level, clean, left_out, notes, rng, catalogue, tree, galaxies
+        return Fraction(criterion, true, part, known, estimates, *how)
+
+    fractions = [
+        measured(*part) if part[0].galaxies else None
+        for part in zip(sums, calibrations, lost, near, strict=True)
+    ]
+    whole = fractions[0]
+    assert whole is not None
+    if chosen is None:
         return whole
-    chosen = parse_bins(bins, table, column) if isinstance(bins, str) else bins
-    return replace(whole, bins=_in_bins(table, judged, chosen, measured), binned_by=chosen.name)
+    ends = zip(chosen.edges[:-1], chosen.edges[1:], strict=True)
+    return replace(whole, bins=dict(zip(ends, fractions[1:], strict=True)), binned_by=chosen.name)
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """How galaxies are counted: which are in the sample, which count, with which weights, in which bins."""
+
+    tree: DecisionTree
+    criterion: Criterion
+    truth: Criterion
+    clean: bool
+    weights: str
+    bins: Bins | None
+
+    def sums(
+        self, catalogue: Catalogue, calibrations: Sequence[Calibration | Unavailable]
+    ) -> tuple[list[Sums], list[int]]:
+        """Return the sums of all galaxies and of each bin, and how many galaxies are left out of them."""
+        known = [getattr(calibration, "score", None) for calibration in calibrations]
+        sums, lost = [Sums.of(np.zeros(0, bool), known=one) for one in known], [0] * len(known)
+        others = [name for name in (self.weights, self.bins and self.bins.column) if name]
+        how: Any = {"truth": self.truth, "clean": self.clean, "others": others}
+        columns = columns_to_read(head_of(catalogue), self.tree, self.criterion, **how)
+        for piece in pieces_of(catalogue, columns):
+            joint = _joint(piece, self.tree, self.answers, self.clean)
+            keep = _usable(self.tree, joint, self.criterion, self.clean)
+            holds, score = self.criterion.holds(joint), self.criterion.score(joint)
+            factors = numbers_of(piece, self.weights) if self.weights else None
+            for number, within in enumerate(self._within(piece)):
+                here = within & keep
+                scored, weighted = (None if part is None else part[here] for part in (score, factors))
+                sums[number] += Sums.of(holds[here], scored, weighted, known[number])
+                lost[number] += int(np.count_nonzero(within & ~keep))
+        return sums, lost
+
+    @property
+    def answers(self) -> set[str]:
+        """The answers that either criterion uses."""
+        return {*self.criterion.answers, *self.truth.answers}
+
+    def notes(self, head: pa.Table) -> tuple[str, ...]:
+        """Say which columns are used instead of the fractions, if any."""
+        debiased = _debiased(head, self.answers)
+        return (f"debiased fractions are used: {', '.join(debiased.values())}",) if debiased else ()
+
+    def _within(self, piece: pa.Table) -> Iterator[NDArray[np.bool_]]:
+        """Yield which galaxies are in the sample, and then which are in each bin."""
+        yield np.ones(len(piece), dtype=bool)
+        if self.bins is not None:
+            place = self.bins.place(numbers_of(piece, self.bins.column))
+            yield from (place == number for number in range(len(self.bins.edges) - 1))
 
 
 def columns_to_read(
@@ -281,7 +322,7 @@ def columns_to_read(
 
 
 def sweep(
-    table: pa.Table,
+    catalogue: Catalogue,
     tree: DecisionTree,
     answer: str,
     judged: Judged,
@@ -292,11 +333,12 @@ def sweep(
 ) -> list[Fraction]:
     """Return the fraction at every threshold on one answer, the same threshold on predictions and votes."""
     criteria = [at_least(tree, answer, threshold) for threshold in thresholds]
-    return [fraction(table, one, judged, tree=tree, level=level, resamples=100, rng=rng) for one in criteria]
+    options: Any = {"tree": tree, "level": level, "resamples": 100, "rng": rng}
+    return [fraction(catalogue, one, judged, **options) for one in criteria]
 
 
 def estimate_all(
-    sample: Sample,
+    sums: Sums,
     calibration: Calibration | Unavailable,
     *,
     rng: np.random.Generator,
@@ -305,22 +347,22 @@ def estimate_all(
 ) -> dict[str, Estimate | Unavailable]:
     """Return every estimate of a sample's fraction by the names of `LABELS`, or why it is unavailable.
 
-    `calibration` are the calibration galaxies, or why there are none. `rng` draws the bootstrap.
+    `calibration` are the calibration galaxies, at whose scores the sample was summed up, or why there are
+    none. `rng` draws the bootstrap. Raises CatalogueError for no galaxies, or weights that are all 0.
     """
-    weights, score = sample.weights, sample.score
-    count, total = effective_count(sample.counts, weights)
+    count, total = sums.count, sums.size
     measured = _measured(calibration, count, total)
-    scored = _scored(sample, calibration)
+    scored = _scored(sums, calibration)
     estimates: dict[str, Estimate | Unavailable] = {
         name: measured if isinstance(measured, Unavailable) else correct(count, total, measured, level=level)
         for name, correct in detection.CORRECTIONS.items()
     }
-    options: dict[str, Any] = {"rng": rng, "weights": weights, "level": level, "resamples": resamples}
+    options: dict[str, Any] = {"rng": rng, "level": level, "resamples": resamples}
     for name, recalibrate in detection.RECALIBRATIONS.items():
         estimates[name] = scored if isinstance(scored, Unavailable) else recalibrate(*scored, **options)
-    estimates[UNCORRECTED] = counted(sample.counts, weights=weights, level=level)
-    estimates["count_jeffreys"] = counted(sample.counts, weights=weights, interval="jeffreys", level=level)
-    estimates["sum"] = SEVERAL if score is None else summed(score, weights=weights, level=level)
+    estimates[UNCORRECTED] = counted(sums, level=level)
+    estimates["count_jeffreys"] = counted(sums, interval="jeffreys", level=level)
+    estimates["sum"] = summed(sums, level=level) if sums.scored else SEVERAL
     return estimates
 
 
@@ -344,12 +386,12 @@ def _measured(
 
 
 def _scored(
-    sample: Sample, calibration: Calibration | Unavailable
-) -> tuple[NDArray, NDArray, NDArray] | Unavailable:
-    """Return the predicted fractions of sample and calibration galaxies, and the truth; or why not."""
+    sums: Sums, calibration: Calibration | Unavailable
+) -> tuple[Sums, NDArray, NDArray] | Unavailable:
+    """Return the sample, and predicted fractions and truth of the calibration galaxies; or why not."""
     if isinstance(calibration, Unavailable):
         return calibration
-    if sample.score is None:
+    if not sums.scored:
         return SEVERAL
     if calibration.score is None:
         remedy = "labelled galaxies, not numbers of them (--calibrate-on … --labels …)"
@@ -357,22 +399,20 @@ def _scored(
     if not calibration.truth.any():
         reason = f"none of the {len(calibration.truth)} calibration galaxies is a true one"
         return Unavailable(reason, f"a lower --threshold, or more {LABELLED}")
-    return sample.score, calibration.score, calibration.truth
+    return sums, calibration.score, calibration.truth
 
 
-def _in_bins(
-    table: pa.Table,
-    judged: Judged,
-    bins: Bins,
-    measure: Callable[[pa.Table, Judged], Fraction | None],
-) -> dict[tuple[float, float], Fraction | None]:
-    place = bins.place(numbers_of(table, bins.column))
-    near = [judged] * (len(bins.edges) - 1)
-    if isinstance(judged, JudgedGalaxies) and bins.column in judged.columns.column_names:
-        places = bins.place(numbers_of(judged.columns, bins.column))
-        near = [judged.chosen(places == number) for number in range(len(near))]
-    fractions = [measure(table.filter(place == number), galaxies) for number, galaxies in enumerate(near)]
-    return dict(zip(zip(bins.edges[:-1], bins.edges[1:], strict=True), fractions, strict=True))
+def _near(judged: Judged, catalogue: Catalogue, bins: Bins | None) -> list[Judged]:
+    """Return the calibration galaxies of the whole catalogue and of each bin, those of its own left out."""
+    number = 0 if bins is None else len(bins.edges) - 1
+    if not isinstance(judged, JudgedGalaxies):
+        return [judged] * (number + 1)
+    own = ids_among(catalogue, judged.ids)
+    whole: list[Judged] = [judged.apart_from(own)]
+    if bins is None or bins.column not in judged.columns.column_names:
+        return whole * (number + 1)
+    place = bins.place(numbers_of(judged.columns, bins.column))
+    return whole + [judged.chosen(place == k).apart_from(own[place == k]) for k in range(number)]
 
 
 def _needed(tree: DecisionTree, answers: set[str], clean: bool) -> tuple[str, ...]:
@@ -380,16 +420,16 @@ def _needed(tree: DecisionTree, answers: set[str], clean: bool) -> tuple[str, ..
     return tree.columns if clean else tuple(name for name in tree.columns if name in answers)
 
 
-def _joint(
-    table: pa.Table, tree: DecisionTree, answers: set[str], clean: bool
-) -> tuple[Joint, tuple[str, ...]]:
+def _joint(table: pa.Table, tree: DecisionTree, answers: set[str], clean: bool) -> Joint:
     """Return the fractions that are needed, debiased where the table has all those of the criteria."""
     joint = fractions_by_answer(table, tree, _needed(tree, answers, clean))
+    return joint | {name: fractions_in(table, column) for name, column in _debiased(table, answers).items()}
+
+
+def _debiased(table: pa.Table, answers: set[str]) -> dict[str, str]:
+    """Return the columns of debiased fractions by answer, where the table has those of all answers."""
     debiased = {name: name + SUFFIX for name in sorted(answers)}
-    if not set(debiased.values()) <= set(table.column_names):
-        return joint, ()
-    joint |= {name: fractions_in(table, column) for name, column in debiased.items()}
-    return joint, (f"debiased fractions are used: {', '.join(debiased.values())}",)
+    return debiased if set(debiased.values()) <= set(table.column_names) else {}
 
 
 def _usable(tree: DecisionTree, joint: Joint, criterion: Criterion, clean: bool) -> NDArray[np.bool_]:
@@ -402,7 +442,7 @@ def _usable(tree: DecisionTree, joint: Joint, criterion: Criterion, clean: bool)
 
 
 def _calibration(
-    tree: DecisionTree, criterion: Criterion, truth: Criterion, clean: bool, judged: Judged, table: pa.Table
+    tree: DecisionTree, criterion: Criterion, truth: Criterion, clean: bool, judged: Judged
 ) -> Calibration | Unavailable:
     if isinstance(judged, Unavailable):
         return judged
@@ -411,12 +451,11 @@ def _calibration(
         return Unavailable(reason, LABELLED)
     if isinstance(judged, Confusions):
         return judged.calibration(criterion, truth)
-    apart = judged.apart_from(table)
     predicted, votes = (
-        dict(zip(tree.columns, joint.T, strict=True)) for joint in (apart.predicted, apart.volunteers)
+        dict(zip(tree.columns, joint.T, strict=True)) for joint in (judged.predicted, judged.volunteers)
     )
     keep = _usable(tree, predicted, criterion, clean) & truth.known(votes)
     galaxies = Calibration(
-        criterion.holds(predicted), truth.holds(votes), criterion.score(predicted), apart.origin
+        criterion.holds(predicted), truth.holds(votes), criterion.score(predicted), judged.origin
     )
     return galaxies.chosen(keep)

@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hubblefork.data.catalogue import Catalogue, head_of, pieces_of
 from hubblefork.errors import CatalogueError, UnknownAnswer, did_you_mean
 from hubblefork.zoo import DecisionTree
 
@@ -265,14 +266,17 @@ class Bins:
         return np.where(outside, -1, place)
 
 
-def parse_bins(text: str, table: pa.Table, column: str = "") -> Bins:
+def parse_bins(text: str, catalogue: Catalogue, column: str = "") -> Bins:
     """Read "NAME" or "NAME:0.01,0.05,0.1"; without edges five bins with as many galaxies each.
 
-    The values are those of `column`, or of the column NAME. Raises CatalogueError.
+    The values are those of `column`, or of the column NAME; without edges all of them are in memory. Raises
+    CatalogueError.
     """
     name, _, listed = text.partition(":")
-    values = numbers_of(table, column or name)
+    numbers_of(head_of(catalogue), column or name)
     if not listed:
+        pieces = pieces_of(catalogue, [column or name])
+        values = np.concatenate([numbers_of(piece, column or name) for piece in pieces])
         known = values[~np.isnan(values)]
         if not len(known):
             raise CatalogueError(f'the column "{column or name}" has no values to make bins of')

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimate
-from hubblefork.stats.prevalence import Sample, estimate_all
+from hubblefork.stats.estimators import Estimate, Sums
+from hubblefork.stats.prevalence import estimate_all
 
 FRACTIONS = (0.005, 0.01, 0.03, 0.08, 0.2)
 LEVELS = (0.68, 0.95)
@@ -78,9 +78,9 @@ def recovered(
     columns: dict[str, dict[str, list[Any]]] = {}
     for number in range(realisations):
         rng = np.random.default_rng([seed, round(1e6 * fraction), number])
-        sample, calibration = _drawn(scenario, fraction, rng)
+        sums, calibration = _drawn(scenario, fraction, rng)
         for level in LEVELS:
-            estimates = estimate_all(sample, calibration, rng=rng, level=level, resamples=BOOTSTRAPS)
+            estimates = estimate_all(sums, calibration, rng=rng, level=level, resamples=BOOTSTRAPS)
             for name, result in estimates.items():
                 estimate = result if isinstance(result, Estimate) else None
                 entries = {
@@ -94,14 +94,14 @@ def recovered(
     return columns
 
 
-def _drawn(scenario: Scenario, fraction: float, rng: np.random.Generator) -> tuple[Sample, Calibration]:
+def _drawn(scenario: Scenario, fraction: float, rng: np.random.Generator) -> tuple[Sums, Calibration]:
     calibration_fraction = (
         fraction if scenario.calibration_fraction is None else scenario.calibration_fraction
     )
     there, truth = scenario.pools.drawn(scenario.calibration_galaxies, calibration_fraction, rng)
     here, _ = scenario.pools.drawn(scenario.survey_galaxies, fraction, rng)
-    sample = Sample(here >= scenario.threshold, here)
-    return sample, Calibration(there >= scenario.threshold, truth, there, scenario.name)
+    sums = Sums.of(here >= scenario.threshold, here, known=there)
+    return sums, Calibration(there >= scenario.threshold, truth, there, scenario.name)
 
 
 def summary(fraction: float, columns: dict[str, list[Any]]) -> dict[str, Any]:
@@ -134,8 +134,8 @@ def halved(
         rng = np.random.default_rng([seed, number])
         here, there = np.array_split(rng.permutation(len(score)), 2)
         calibration = Calibration(score[there] >= threshold, truth[there], score[there])
-        sample = Sample(score[here] >= threshold, score[here])
-        for name, estimate in estimate_all(sample, calibration, rng=rng, resamples=1).items():
+        sums = Sums.of(score[here] >= threshold, score[here], known=calibration.score)
+        for name, estimate in estimate_all(sums, calibration, rng=rng, resamples=1).items():
             if isinstance(estimate, Estimate):
                 apart.setdefault(name, []).append(estimate.value - truth[here].mean())
     whole = {name: values for name, values in apart.items() if len(values) == splits}

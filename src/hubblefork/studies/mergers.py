@@ -38,8 +38,8 @@ from hubblefork.pages.fractions import (
 from hubblefork.pages.page import Page
 from hubblefork.pages.tables import Table, decimal
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import LABELS, Unavailable
-from hubblefork.stats.prevalence import Sample, estimate_all
+from hubblefork.stats.estimators import LABELS, Sums, Unavailable
+from hubblefork.stats.prevalence import estimate_all
 from hubblefork.stats.rates import UNCALIBRATED
 from hubblefork.stats.samples import compare
 from hubblefork.studies.injection import LEVELS, Pools, Scenario, halved, run_scenario
@@ -290,9 +290,10 @@ def _survey_cells(sky: Mapping[str, Any]) -> list[str]:
 
 
 def _fractions(sky: Truth, calibration: Calibration) -> dict[str, Any]:
-    sample = Sample(sky.score >= THRESHOLD, sky.score)
-    estimates = estimate_all(sample, calibration, rng=np.random.default_rng(0), resamples=50)
-    here = Calibration(sample.counts, sky.is_merger).confusion()
+    counts = sky.score >= THRESHOLD
+    sums = Sums.of(counts, sky.score, known=calibration.score)
+    estimates = estimate_all(sums, calibration, rng=np.random.default_rng(0), resamples=50)
+    here = Calibration(counts, sky.is_merger).confusion()
     values: dict[str, Any] = {"true": float(sky.is_merger.mean()), "completeness": here.completeness}
     values["false_positive_rate"] = here.false_positive_rate
     for name in ("count", "corrected"):
