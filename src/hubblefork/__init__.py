@@ -14,23 +14,23 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "DecisionTree": "zoo",
-    "Galaxy": "api.results",
+    "Galaxy": "api.galaxy",
     "GalaxyTable": "api.results",
-    "Model": "api.models",
+    "Model": "api.predictions",
     "Recipe": "network.recipe",
     "Split": "data.split",
-    "classify": "api.models",
+    "classify": "api.predictions",
     "evaluate": "api.judging",
-    "export": "api.models",
-    "finetune": "api.models",
+    "export": "api.training",
+    "finetune": "api.training",
     "fraction": "api.fractions",
     "ingest": "api.skies",
-    "load": "api.models",
+    "load": "api.predictions",
     "mock_sky": "api.skies",
-    "predict": "api.models",
+    "predict": "api.predictions",
     "report": "api.skies",
-    "train": "api.models",
-    "tune": "api.models",
+    "train": "api.training",
+    "tune": "api.training",
 }
 __all__ = sorted(_HOMES)
 

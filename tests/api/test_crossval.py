@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tests.network.conftest import QUICK, write_data_folder
 
-from hubblefork.api.judging import crossval, evaluate_baselines
+from hubblefork.api.judging import evaluate_baselines
+from hubblefork.api.training import crossval
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split

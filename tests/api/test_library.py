@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def test_the_library_from_images_to_a_fraction(sky, tmp_path, monkeypatch):
     assert isinstance(catalogue, Table) and len(catalogue) == 15
     assert catalogue.meta["run"] == "runs/a" and catalogue["merger"].description.endswith("merger")
     again = hf.predict(hf.load(run), str(sky / "images_test_rev1.zip"))
-    np.testing.assert_allclose(again["smooth"], catalogue["smooth"], atol=1e-6)
+    np.testing.assert_allclose(again["smooth"], catalogue["smooth"], atol=2e-3)  # a catalogue's may be bf16
+    assert (Path("runs/a") / "weights.onnx").exists()
     merger = hf.fraction("catalogue.parquet", "merger >= 0.3")
     assert merger.low <= merger.value <= merger.high
     assert hf.fraction(catalogue, "merger >= 0.3").value == merger.value
@@ -95,7 +97,7 @@ def test_what_is_no_image_is_named(tmp_path):
         hf.fraction(tmp_path / "none.parquet")
 
 
-@pytest.mark.parametrize("module", ["api.models", "api.skies", "api.fractions"])
+@pytest.mark.parametrize("module", ["api.predictions", "api.training", "api.skies", "api.fractions"])
 def test_the_examples_of_the_docstrings_run(module, sky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sky").symlink_to(sky)

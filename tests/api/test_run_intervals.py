@@ -8,7 +8,8 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
-from hubblefork.api.judging import adding_bounds, confusions_beside, evaluate, intervals_of
+from hubblefork.api.intervals import adding_bounds, intervals_of
+from hubblefork.api.judging import confusions_beside, evaluate
 from hubblefork.cli import app
 from hubblefork.cli.tables import evaluation_tables
 from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue

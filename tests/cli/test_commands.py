@@ -129,7 +129,7 @@ def test_recipes_are_listed_with_both_counts():
 
 def test_info_names_versions_and_device():
     shown = run("info").stdout
-    for word in ("hubblefork", "torch", "device", "precision", "threads"):
+    for word in ("hubblefork", "torch", "device", "precision", "cores", "predicts by"):
         assert word in shown
 
 

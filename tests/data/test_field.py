@@ -31,10 +31,10 @@ def test_a_field_is_a_number_above_zero():
 
 
 def test_only_images_of_another_scale_are_said():
-    sides = np.array([424, 424, 848, 100], np.int32)
+    sides = {424: 2, 848: 1, 100: 1}
     (remark,) = scale_remarks(sides, 424, 318, 192, None)
     assert remark.startswith("2 of 4 images have another size than the 424 pixels")
-    assert not scale_remarks(sides, 0, 318, 192, None) and not scale_remarks(sides[:2], 424, 318, 192, None)
+    assert not scale_remarks(sides, 0, 318, 192, None) and not scale_remarks({424: 2}, 424, 318, 192, None)
     (remark,) = scale_remarks(sides, 424, 318, 192, Field(1, 424, enlarge=True))
     assert remark.startswith("1 of 4 images were enlarged")
 

@@ -10,10 +10,11 @@ from hubblefork.data.folders import RunFolder
 from hubblefork.errors import RecipeError, RunError
 from hubblefork.network import adapters
 from hubblefork.network.model import VoteFractions, count_parameters
-from hubblefork.network.predictor import Predictor
+from hubblefork.network.predictor import TorchNetwork
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, merge, write_weights
+from hubblefork.prediction.predictor import Predictor
 
 SETTINGS = [
     "architecture=encoder:resnet10t",
@@ -85,11 +86,11 @@ def test_merged_they_predict_the_same_without_peft(tree, tmp_path, monkeypatch):
     write_weights(tmp_path, network, recipe, tree, epoch=3)
     merged = merge(tmp_path, tmp_path / "merged.safetensors")
     stamps = (torch.rand(5, 32, 32, 3) * 255).to(torch.uint8).numpy()
-    expected = Predictor(load_weights(tmp_path), device="cpu")(stamps)
+    expected = Predictor(TorchNetwork(load_weights(tmp_path), device="cpu"))(stamps)
     monkeypatch.setattr(adapters, "_peft", lambda: pytest.fail("PEFT is not needed"))
     found = load_weights(merged)
     assert (found.recipe.adapter_rank, found.epoch) == (0, 3)
-    assert abs(Predictor(found, device="cpu")(stamps) - expected).max() < 1e-4
+    assert abs(Predictor(TorchNetwork(found, device="cpu"))(stamps) - expected).max() < 1e-4
 
 
 def test_adapters_without_their_base_are_refused(adapted, tmp_path):

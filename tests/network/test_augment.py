@@ -6,15 +6,19 @@ import torch
 from PIL import Image
 
 from hubblefork.data.folders import VIEWING
+from hubblefork.data.views import even_moves, views_of
 from hubblefork.network.augment import (
     Augmentation,
     central_views,
-    even_moves,
     even_views,
     moved_views,
     random_moves,
     still_views,
 )
+
+
+def torch_moves(views, stamp, size, first_angle=0.0):
+    return torch.from_numpy(even_moves(views, stamp, size, first_angle)).float()
 
 
 def sky(size=96):
@@ -125,7 +129,7 @@ def test_a_chance_of_one_is_what_it_was_before_there_were_chances():
 
 def test_even_moves_are_turns_around_the_circle_and_their_mirror_images():
     pixels = stamps(1)
-    seen = [moved_views(pixels, pixels.shape[1], move[None]) for move in even_moves(8, 1, 1)]
+    seen = [moved_views(pixels, pixels.shape[1], move[None]) for move in torch_moves(8, 1, 1)]
     whole = central_views(pixels, pixels.shape[1])
     turned = [torch.rot90(whole, turn, (2, 3)) for turn in range(4)]
     expected = turned + [view.flip(3) for view in turned]
@@ -138,7 +142,7 @@ def test_even_moves_are_turns_around_the_circle_and_their_mirror_images():
 def test_one_even_move_is_the_central_view():
     pixels = stamps(2)
     assert torch.allclose(
-        moved_views(pixels, 64, even_moves(1, 96, 64).expand(2, 2, 3)), central_views(pixels, 64), atol=1e-5
+        moved_views(pixels, 64, torch_moves(1, 96, 64).expand(2, 2, 3)), central_views(pixels, 64), atol=1e-5
     )
 
 
@@ -170,7 +174,7 @@ def test_a_galaxy_is_judged_as_smooth_as_it_was_trained_on():
 def test_views_to_judge_by_begin_with_the_first_angle():
     by = Augmentation(rotation=180.0)
     views = list(even_views(stamps(1), 64, 16, by))
-    moves = even_moves(16, 96, 64, by.first_angle)
+    moves = torch_moves(16, 96, 64, by.first_angle)
     assert len(views) == 16
     for view, move in zip(views, moves, strict=True):
         assert torch.equal(view, moved_views(stamps(1), 64, move[None]))
@@ -182,7 +186,18 @@ def test_views_to_judge_by_begin_with_the_first_angle():
 def test_a_change_of_the_views_raises_their_number():
     """Whoever changes what is seen at prediction raises VIEWING, and writes the new numbers here."""
     first = Augmentation(rotation=180.0, zoom=1.3).first_angle
-    seen = torch.cat([even_moves(views, 96, 64, first)[:, 0, :2] for views in (1, 4)])
+    seen = torch.cat([torch_moves(views, 96, 64, first)[:, 0, :2] for views in (1, 4)])
     one = x, y = 0.65386, -0.13006
     assert VIEWING == "2"
     assert torch.allclose(seen, torch.tensor([one, one, [-x, y], [-x, -y], [x, -y]]), atol=1e-5)
+
+
+@pytest.mark.parametrize("rotation", [0.0, 180.0])
+@pytest.mark.parametrize("views", [1, 4])
+@pytest.mark.parametrize("side", [96, 95, 66])
+def test_views_without_pytorch_are_the_same(side, views, rotation):
+    by = Augmentation(rotation=rotation)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+    ours = views_of(pixels, 64, views, by.first_angle).reshape(2, views, 3, 64, 64)
+    theirs = torch.stack(list(even_views(torch.from_numpy(pixels), 64, views, by)), dim=1).numpy()
+    assert np.abs(ours - theirs).max() < 1e-4

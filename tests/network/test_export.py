@@ -10,14 +10,16 @@ import torch
 import hubblefork
 from hubblefork.data.field import Field
 from hubblefork.data.images import StampSpec, resample, taps
+from hubblefork.data.trained import EMBEDDED
 from hubblefork.errors import RunError, StampError
 from hubblefork.network import export as room
-from hubblefork.network.export import CutoutsToFractions, export, is_exported
+from hubblefork.network.export import CutoutsToFractions, export, is_exported, write_network
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.predict import predictions
-from hubblefork.network.predictor import Predictor
+from hubblefork.network.predictor import TorchNetwork
 from hubblefork.network.recipe import load_recipe
-from hubblefork.network.weights import EMBEDDED, load_weights, write_weights
+from hubblefork.network.weights import load_weights, write_weights
+from hubblefork.prediction.loop import predictions
+from hubblefork.prediction.predictor import Predictor
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SIDE = 71
@@ -88,7 +90,8 @@ def test_a_network_that_was_turned_is_shown_what_predict_shows_it(tree, tmp_path
     single = replace(weights, recipe=replace(weights.recipe, precision="32"))
     unturned = replace(single, recipe=replace(single.recipe, rotation=0.0))
     near, far = (
-        np.abs(fractions - Predictor(shown, device="cpu")(stamps)).max() for shown in (single, unturned)
+        np.abs(fractions - Predictor(TorchNetwork(shown, device="cpu"))(stamps)).max()
+        for shown in (single, unturned)
     )
     assert near < min(1e-3, 0.1 * far)
 
@@ -111,11 +114,13 @@ def test_only_an_exported_file_is_replaced(exported, run, tmp_path):
 
 
 def test_a_file_that_strays_is_not_written(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "_write", lambda model, images, path, _: path.write_bytes(b"ONNX"))
-    monkeypatch.setattr(room, "_difference", lambda path, images, expected: 0.1)
+    monkeypatch.setattr(room, "TOLERANCE", -1)
+    before = sorted(run.iterdir())
     with pytest.raises(RunError, match="not written"):
         export(run, tmp_path / "stray.onnx", side=SIDE)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(RunError, match="not written"):
+        write_network(run)
+    assert not list(tmp_path.iterdir()) and sorted(run.iterdir()) == before
 
 
 def test_cutouts_smaller_than_the_crop_are_refused(run, tmp_path):
@@ -126,12 +131,13 @@ def test_cutouts_smaller_than_the_crop_are_refused(run, tmp_path):
 def test_cutouts_of_another_pixel_scale(tree, tmp_path):
     weights = load_weights(untrained(tmp_path, tree, "precision=32"))
     weights = replace(weights, image_side=80)
+    network = TorchNetwork(weights, device="cpu")
     model = CutoutsToFractions(weights, 100, Field(0.9, 80)).eval()
     images = np.random.default_rng(1).integers(0, 256, (3, 100, 100, 3)).astype(np.uint8)
     with torch.inference_mode():
         fractions = model(torch.from_numpy(images)).numpy()
     near, far = (
-        np.abs(next(predictions(Predictor(weights, device="cpu", field=field), images)).fractions - fractions)
+        np.abs(next(predictions(Predictor(network, field=field), images)).fractions - fractions)
         for field in (0.9, None)
     )
     assert near.max() < 0.1 * far.max()

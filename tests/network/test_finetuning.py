@@ -21,11 +21,11 @@ from hubblefork.io import alone_in
 from hubblefork.network import finetuning
 from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.predict import predict
 from hubblefork.network.recipe import override
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, read_recipe, save_weights
 from hubblefork.pages import write_report
+from hubblefork.prediction.output import predict
 from hubblefork.zoo import parse_tree, plain_columns, read_tree, violations
 
 from .conftest import blob

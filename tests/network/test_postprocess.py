@@ -16,10 +16,11 @@ from hubblefork.data.stamps import prepare
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.postprocess import centre, folded
-from hubblefork.network.predictor import Predictor
+from hubblefork.network.predictor import TorchNetwork
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights
+from hubblefork.prediction.predictor import Predictor
 from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder
@@ -79,7 +80,7 @@ def residual(run, data, tree):
     weights = load_weights(run)
     rows = labelled_rows(table, tree, split)[TRAIN]
     rows = rows[rows % 2 == 0]
-    found = Predictor(weights, device="cpu")(prepare(data, weights.recipe.stamps).pixels[rows])
+    found = Predictor(TorchNetwork(weights, device="cpu"))(prepare(data, weights.recipe.stamps).pixels[rows])
     return float(np.mean(found[:, 0] - fractions(table, tree)[rows, 0])), len(rows)
 
 

@@ -26,10 +26,10 @@ from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import BusyError, CatalogueError, DiskError, RunError
 from hubblefork.io import alone_in
 from hubblefork.network.device import Hardware
-from hubblefork.network.predict import predict_part
 from hubblefork.network.recipe import load_recipe, recipe_text
 from hubblefork.network.training import EpochErrors, optimisation, schedule_factor, train
 from hubblefork.network.weights import load_weights, read_recipe
+from hubblefork.prediction.runs import predict_part
 from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder

@@ -149,7 +149,8 @@ def run_demo(
     """
     from hubblefork.api.fractions import fraction
     from hubblefork.api.judging import evaluate
-    from hubblefork.api.models import train, write_predictions
+    from hubblefork.api.predictions import write_predictions
+    from hubblefork.api.training import train
 
     sky, run, predictions = out / "sky", out / "runs" / "lab-cnn", out / "predictions.parquet"
     if not (sky / "truth.parquet").exists():

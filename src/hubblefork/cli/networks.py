@@ -61,8 +61,7 @@ def train(
 
     Example: hubblefork train data/ --recipe lab-cnn --out runs/lab-cnn --set epochs=20
     """
-    from hubblefork.api import models
-    from hubblefork.api.judging import crossval
+    from hubblefork.api import training
     from hubblefork.cli.tables import folds_table, trained_text
     from hubblefork.network.training import is_first
 
@@ -70,8 +69,8 @@ def train(
     if folds is not None:
         if (devices, nodes) != (1, 1):
             raise typer.BadParameter("--folds trains on one device: leave out --devices and --nodes")
-        hardware, chosen = models.hardware(device, memory), models.recipe_of(recipe, changes)
-        crossed = crossval(
+        hardware, chosen = training.hardware(device, memory), training.recipe_of(recipe, changes)
+        crossed = training.crossval(
             data, chosen, out, folds=folds, salt=salt, weights=weights, hardware=hardware, progress=bar
         )
         show(folds_table(crossed))
@@ -199,12 +198,13 @@ def classify(
 
     Example: hubblefork classify my_galaxy.jpg
     """
-    from hubblefork.api import models
-    from hubblefork.cli.tables import written_text
+    from hubblefork.api import predictions
 
     model = run or "fork"
     if out is not None:
-        made = models.write_predictions(
+        from hubblefork.cli.tables import written_text
+
+        made = predictions.write_predictions(
             model,
             images,
             out,
@@ -221,16 +221,16 @@ def classify(
         typer.echo(written_text(out, made.galaxies, len(made.rejects)))
         warn(*made.remarks)
         return
-    table = models.classify_all(
+    classified = predictions.classify_all(
         images, model, views=views, field=field, enlarge=enlarge, device=device, progress=bar
     )
-    for _, reason in table.rejects:
+    for _, reason in classified.rejects:
         typer.secho(reason, fg="red", err=True)
-    for galaxy in table.galaxies():
+    for galaxy in classified.galaxies:
         typer.echo(f"{galaxy}\n")
-    if table.remark:
-        typer.secho(table.remark, fg="yellow", err=True)
-    if not len(table):
+    for remark in classified.remarks:
+        typer.secho(remark, fg="yellow", err=True)
+    if not classified.galaxies:
         raise typer.Exit(1)
 
 
@@ -255,13 +255,16 @@ def predict(
         float | None, typer.Option(help="Add <answer>_low and _high with this coverage: 0.68, 0.9 or 0.95.")
     ] = None,
     device: Device = "",
+    runtime: Annotated[
+        str, typer.Option(help="onnxruntime, openvino or torch. Default: the fastest that is installed.")
+    ] = "",
 ) -> None:
     """Predict the vote fractions of every image into a catalogue. Called again, it goes on.
 
     Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
     hubblefork predict fork tiles/*.tar --views 16 --out catalogue.parquet
     """
-    from hubblefork.api.models import write_predictions
+    from hubblefork.api.predictions import write_predictions
     from hubblefork.cli.tables import written_text
 
     made = write_predictions(
@@ -276,6 +279,7 @@ def predict(
         enlarge=enlarge,
         overwrite=overwrite,
         device=device,
+        runtime=runtime,
         progress=bar,
     )
     typer.echo(written_text(made.path, made.galaxies, len(made.rejects)))
@@ -405,7 +409,13 @@ def mergers(
 @app.command(rich_help_panel=USE)
 def export(
     model: Model,
-    out: Annotated[Path, typer.Option(help="The file to write: .onnx, or .safetensors (adapters merged).")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write: .onnx, or .safetensors (adapters merged). "
+            "Default: the ONNX file beside the weights, by which they predict without PyTorch."
+        ),
+    ] = None,
     side: Annotated[int, typer.Option(help="For .onnx: side of the cutouts, in pixels.")] = 424,
     half: Annotated[bool, typer.Option("--half", help="For .safetensors: half precision.")] = False,
     field: Field = None,
@@ -420,6 +430,6 @@ def export(
     difference = hf.export(
         model, out, side=side, field=field, enlarge=enlarge, half=half, overwrite=overwrite
     )
-    typer.echo(out)
+    typer.echo(out or f"{model}: written as ONNX beside its weights")
     if difference is not None:
         typer.echo(f"uint8 (galaxy, {side}, {side}, 3) in; at most {difference:.1g} from PyTorch")

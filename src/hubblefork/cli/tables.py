@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.tree import Tree
@@ -15,8 +15,6 @@ from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import IngestSummary
 from hubblefork.data.inputs import rejects_file
 from hubblefork.errors import ExtraMissing
-from hubblefork.network.model import Parameters
-from hubblefork.network.recipe import Recipe
 from hubblefork.pages.tables import Column, Table
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import LABELS, MERGER, Estimate, Unavailable
@@ -24,6 +22,10 @@ from hubblefork.stats.evaluation import RARE
 from hubblefork.stats.prevalence import Fraction
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED, Rate
 from hubblefork.zoo import DecisionTree, Question
+
+if TYPE_CHECKING:
+    from hubblefork.network.model import Parameters
+    from hubblefork.network.recipe import Recipe
 
 Shown = Table | Tree | str
 

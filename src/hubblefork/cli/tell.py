@@ -55,7 +55,7 @@ def versions(context: typer.Context) -> None:
     Example: hubblefork info
     """
     if context.invoked_subcommand is None:
-        from hubblefork.api.models import versions as list_versions
+        from hubblefork.api.predictions import versions as list_versions
 
         for key, value in list_versions().items():
             typer.echo(f"{key:<12} {value}")

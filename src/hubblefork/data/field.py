@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hubblefork.errors import ImageError
 
@@ -62,30 +60,27 @@ def parse_field(text: str | float) -> float:
 
 
 def scale_remarks(
-    sides: NDArray[np.int32], trained_on: int, crop: int, size: int, field: Field | None
+    sides: Mapping[int, int], trained_on: int, crop: int, size: int, field: Field | None
 ) -> list[str]:
-    """Say of images, by their shorter sides in pixels, which are of another scale than those of training.
+    """Say of images which are of another scale than those of training.
 
-    `trained_on` is the side of the training images, 0 where it is not known; stamps show `crop` pixels of
-    such an image in `size` × `size`.
+    `sides` counts images by their shorter side in pixels. `trained_on` is the side of the training images, 0
+    where it is not known; stamps show `crop` pixels of such an image in `size` × `size`.
     """
-    values, counts = np.unique(sides, return_counts=True)
+    total = sum(sides.values())
     if field is not None:
-        enlarged = sum(n for side, n in zip(values, counts, strict=True) if field.crop(crop, side) < size)
+        enlarged = sum(count for side, count in sides.items() if field.crop(crop, side) < size)
         return [
-            f"{enlarged} of {len(sides)} images were enlarged: they are less sharp than the training images, "
+            f"{enlarged} of {total} images were enlarged: they are less sharp than the training images, "
             "so that errors are larger, and intervals and corrections need not hold"
         ] * bool(enlarged)
-    others = [
-        (side, n) for side, n in zip(values.tolist(), counts.tolist(), strict=True) if side != trained_on
-    ]
+    others = sorted((side, count) for side, count in sides.items() if side != trained_on)
     if not others or not trained_on:
         return []
     listed = ", ".join(f"{side} pixels: {n}" for side, n in others[:5]) + (", …" if len(others) > 5 else "")
-    count = sum(n for _, n in others)
     return [
-        f"{count} of {len(sides)} images have another size than the {trained_on} pixels of the training "
-        f"images ({listed}). They were taken to have the same pixel scale. If they have not, "
-        "their fractions are wrong: say with --field how much sky an image shows, 1 for as much as a "
-        "training image"
+        f"{sum(count for _, count in others)} of {total} images have another size than the {trained_on} "
+        f"pixels of the training images ({listed}). They were taken to have the same pixel scale. If they "
+        "have not, their fractions are wrong: say with --field how much sky an image shows, 1 for as much as "
+        "a training image"
     ]

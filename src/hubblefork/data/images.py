@@ -18,7 +18,7 @@ import re
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -61,6 +61,7 @@ TOGETHER = 32
 GROUPS_PER_THREAD = 3
 BLANK = 16
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -412,25 +413,37 @@ def each(
     """
 
     def results(group: Sequence[tuple[str, ImageData | MemberError]]) -> list[tuple[str, T | MemberError]]:
-        return [(name, _result(work, source.path, name, data)) for name, data in group]
+        return [(name, result_of(work, source.path, name, data)) for name, data in group]
 
-    threads, members = threads or _cores(), source.stream(names)
-    pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[list[tuple[str, T | MemberError]]]] = deque()
+    for done in in_threads(grouped(source.stream(names), together), results, threads):
+        yield from done
+
+
+def grouped(items: Iterable[A], together: int) -> Iterator[list[A]]:
+    """Yield lists of so many items, the last one shorter."""
+    left = iter(items)
+    return iter(lambda: list(islice(left, together)), [])
+
+
+def in_threads(items: Iterable[A], work: Callable[[A], T], threads: int | None = None) -> Iterator[T]:
+    """Yield the results of `work` in the order of items; for each of `threads` some items are ahead."""
+    threads = threads or cores()
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
     try:
-        for group in iter(lambda: list(islice(members, together)), []):
-            waiting.append(pool.submit(results, group))
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) >= threads * GROUPS_PER_THREAD:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _result(
+def result_of(
     work: Callable[[ImageData], T], source: Path, name: str, data: ImageData | MemberError
 ) -> T | MemberError:
+    """Return the result of `work` on an image, or the error that says why there is none."""
     if isinstance(data, MemberError):
         return data
     try:
@@ -439,5 +452,6 @@ def _result(
         return fault.at(source, name)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

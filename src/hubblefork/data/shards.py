@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,8 +37,10 @@ OF_SHARES = ("sources", "scale")
 """The metadata in which the shares of a catalogue may differ."""
 WHOLE = (1, 1)
 ROWS = 2**17
-REJECTS = re.compile(r"_rejects-.+\.csv")
 SHARD, MANIFEST = re.compile(r"part-.+\.parquet"), re.compile(r"_manifest(-(\d+)-of-(\d+))?\.json")
+OURS = re.compile(
+    r"part-.+\.parquet|_rejects-.+\.csv|_manifest.*\.json|\.(part-|_rejects-|_manifest).+\.partial\.\w+"
+)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 KINDS = {
     **{"share": list, "galaxies": int, "rejects": int, "tree": str},
@@ -90,16 +92,12 @@ class CatalogueFolder:
         Raises DiskError.
         """
         path = self.shard_file(name)
-        refused = self.rejects_file(path)
+        refused = self._rejects_of(path)
         _clear(path, refused)
-        if rejects:
-            members, reasons = zip(*rejects, strict=True)
-            with replacing(refused) as temporary:
-                pa.csv.write_csv(pa.table({"member": list(members), "reason": list(reasons)}), temporary)
-        else:
-            refused.unlink(missing_ok=True)
+        write_refused(refused, rejects)
         notes = notes_of(table.schema)
-        table = table.replace_schema_metadata({**notes, **run_seen_from(notes, self.path)})
+        if FOLDER not in notes:
+            table = table.replace_schema_metadata({**notes, **run_seen_from(notes, self.path)})
         with replacing(path) as temporary:
             pa.parquet.write_table(table, temporary, compression="zstd", row_group_size=ROWS)
         return path
@@ -129,42 +127,60 @@ class CatalogueFolder:
         there is no shard, or where shards have other columns or other metadata than the first; DiskError.
         """
         paths = self.shards() if names is None else sorted(map(self.shard_file, names))
-        manifest = self.manifest_of(share, [self.read_shard(path) for path in paths])
-        manifest["metadata"] |= metadata or {}
-        path = self.manifest_file(share)
-        _clear(path)
-        write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-        return path
-
-    def manifest_of(self, share: Share, shards: Sequence[Shard]) -> dict[str, Any]:
-        """Return what the manifest of a share with these shards says. Raises as `finish` does."""
+        shards = [self.read_shard(path) for path in paths]
         _check_same_columns(shards, self.path)
-        notes = merged([shard.notes for shard in shards], self.path)
-        paths = [shard.path for shard in shards]
-        return {
+        notes = merged([shard.notes for shard in shards], self.path) | dict(metadata or {})
+        tree = parse_tree(notes[QUESTIONS], str(self.path))
+        manifest = {
             "format": FORMAT,
             "share": list(share),
             "galaxies": sum(shard.galaxies for shard in shards),
-            "rejects": sum(count_rejects(self.rejects_file(path)) for path in paths),
-            "tree": notes.get(TREE, ""),
-            "columns": described(shards[0].schema, parse_tree(notes.get(QUESTIONS, ""), str(self.path))),
+            "rejects": sum(len(read_refused(self._rejects_of(path))) for path in paths),
+            "tree": notes[TREE],
+            "columns": described(shards[0].schema, tree),
             "metadata": notes,
             "shards": [
                 {"file": path.name, "galaxies": shard.galaxies, "sha256": digest_of(path)}
                 for path, shard in zip(paths, shards, strict=True)
             ],
         }
+        path = self.manifest_file(share)
+        _clear(path)
+        write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        return path
 
-    def rejects_file(self, shard: Path) -> Path:
-        """Return the list of what was refused of a shard."""
+    def _rejects_of(self, shard: Path) -> Path:
         return self.path / f"_rejects-{shard.stem.removeprefix('part-')}.csv"
+
+    def rejects(self, name: str) -> list[tuple[str, str]]:
+        """Return member and reason of what was refused of a shard. Raises CatalogueError."""
+        return read_refused(self._rejects_of(self.shard_file(name)))
+
+    def galaxies(self, name: str) -> int:
+        """Return the number of galaxies in a shard. Raises CatalogueError."""
+        return self.read_shard(self.shard_file(name)).galaxies
+
+    def foreign(self) -> list[str]:
+        """Return the names of files in the folder that are none of a catalogue."""
+        return [path.name for path in self.path.iterdir() if not OURS.fullmatch(path.name)]
+
+    def remove(self, shard: Path) -> None:
+        """Remove a shard and what was refused of it."""
+        for path in (shard, self._rejects_of(shard)):
+            path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove all files of the catalogue, its manifests first."""
+        files = [path for path in self.path.iterdir() if OURS.fullmatch(path.name)]
+        for path in sorted(files, key=lambda path: not MANIFEST.fullmatch(path.name)):
+            path.unlink(missing_ok=True)
 
     # Reading
 
     def manifests(self) -> list[Fields]:
         """Return the manifests of the complete shares, sorted by share. Raises CatalogueError."""
         found = [path for path in self.path.glob("_manifest*.json") if MANIFEST.fullmatch(path.name)]
-        manifests = [read_manifest(path) for path in found]
+        manifests = [_read_manifest(path) for path in found]
         return sorted(manifests, key=lambda manifest: manifest["share"])
 
     def check_finished(self) -> list[Fields]:
@@ -238,10 +254,11 @@ def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     are added to the metadata. Raises CatalogueError where a column would stand twice.
     """
     joint = np.stack([_floats(table.column(name)) for name in tree.columns], axis=1)
-    names = [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
-    values = np.hstack([to_conditional(tree, joint), reach(tree, joint)])
-    made = dict(zip(names, values.T, strict=True))
-    if ours := [name for name in names if name in tree.columns]:
+    made = {
+        **{f"{name}_conditional": to_conditional(tree, joint)[:, i] for i, name in enumerate(tree.columns)},
+        **{f"{q.name}_reach": reach(tree, joint)[:, i] for i, q in enumerate(tree.questions)},
+    }
+    if ours := [name for name in made if name in tree.columns]:
         raise CatalogueError(f'an answer of {tree.name} is named "{ours[0]}", as a column of the catalogue')
     places = [name for name in POSITION if name in table.column_names]
     columns = {ID: table.column(ID).cast(pa.string())}
@@ -251,17 +268,6 @@ def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     columns |= {name: table.column(name) for name in table.column_names if name not in columns}
     notes = {**notes_of(table.schema), TREE: tree.name, QUESTIONS: tree_text(tree)}
     return pa.table(columns).replace_schema_metadata(notes)
-
-
-def specified(tree: DecisionTree) -> dict[str, pa.DataType]:
-    """Return the columns that a shard has by the specification, in their order, with their types.
-
-    Those of `POSITION` and the ends of intervals (`_low`, `_high`) may be absent.
-    """
-    names = [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
-    names += [f"{name}_{end}" for name in tree.columns for end in ("low", "high")]
-    kinds = {ID: pa.string(), **dict.fromkeys(POSITION, pa.float64())}
-    return kinds | dict.fromkeys([*tree.columns, *names], pa.float32())
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
@@ -308,15 +314,30 @@ def run_seen_from(notes: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {"run": relative(Path(run), folder), FOLDER: str(folder.resolve())}
 
 
-def count_rejects(path: Path) -> int:
-    """Return how many members a file of rejects has; 0 where there is no such file. Raises CatalogueError."""
+def read_refused(path: Path) -> list[tuple[str, str]]:
+    """Return member and reason of what was refused; nothing where there is no such file.
+
+    Raises CatalogueError.
+    """
     if not path.exists():
-        return 0
+        return []
+    text = pa.csv.ConvertOptions(column_types={"member": pa.string(), "reason": pa.string()})
+    parsing = pa.csv.ParseOptions(newlines_in_values=True)
     try:
-        parsing = pa.csv.ParseOptions(newlines_in_values=True)
-        return len(pa.csv.read_csv(path, parse_options=parsing))
-    except pa.ArrowException as error:
+        table = pa.csv.read_csv(path, parse_options=parsing, convert_options=text)
+        return list(zip(*(table.column(name).to_pylist() for name in ("member", "reason")), strict=True))
+    except (pa.ArrowException, KeyError) as error:
         raise CatalogueError(f"{path}: not a readable list of rejects: {error}; predict anew") from error
+
+
+def write_refused(path: Path, rejects: Sequence[tuple[str, str]]) -> None:
+    """Write member and reason of what was refused; no file where there is nothing. Raises DiskError."""
+    if not rejects:
+        path.unlink(missing_ok=True)
+        return
+    members, reasons = zip(*rejects, strict=True)
+    with replacing(path) as temporary:
+        pa.csv.write_csv(pa.table({"member": list(members), "reason": list(reasons)}), temporary)
 
 
 def missing_shares(manifests: Iterable[Mapping]) -> list[int]:
@@ -341,39 +362,21 @@ def merged(entries: Sequence[Mapping[str, str]], folder: Path) -> dict[str, str]
 
     Raises CatalogueError where the parts differ in anything else, marks aside.
     """
-    values = _values(entries)
-    for fault in differences(entries):
-        raise CatalogueError(f"{folder}: its parts differ in {fault}; predict all of it in the same way")
-    sides = [sides_of(notes, folder) for notes in entries if SIDES in notes]
-    if sides:
-        values[SIDES] = [json.dumps(dict(sum(sides, Counter())))]
+    values = {key: list(dict.fromkeys(notes.get(key, "") for notes in entries)) for key in chain(*entries)}
+    values.pop(MARKS, None)
+    sides = [json.loads(notes[SIDES]) for notes in entries if SIDES in notes]
+    if values.pop(SIDES, None):
+        values[SIDES] = [json.dumps(dict(sum(map(Counter, sides), Counter())))]
+    for key, several in values.items():
+        if len(several) > 1 and key not in OF_SHARES:
+            raise CatalogueError(
+                f"{folder}: parts of the catalogue differ in {key}: {several[0][:60]!r} and "
+                f"{several[1][:60]!r}; predict all of it in the same way"
+            )
     return {key: " ".join(filter(None, several)) for key, several in values.items()}
 
 
-def sides_of(notes: Mapping[str, str], place: Path) -> Counter[str]:
-    """Return how many images have each shorter side in pixels. Raises CatalogueError where that is unsaid."""
-    try:
-        sides = Counter({str(int(side)): int(images) for side, images in json.loads(notes[SIDES]).items()})
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise CatalogueError(f"{place}: metadata: {SIDES} are no JSON of numbers: {error}") from error
-    return sides
-
-
-def differences(entries: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """Say in which metadata parts of a catalogue differ that should not."""
-    for key, several in _values(entries).items():
-        if len(several) > 1 and key not in OF_SHARES:
-            yield f"{key}: {several[0][:60]!r} and {several[1][:60]!r}"
-
-
-def _values(entries: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    """Return the different values of each entry but marks and sides, which are of a shard alone."""
-    keys = dict.fromkeys(key for key in chain(*entries) if key not in (MARKS, SIDES))
-    return {key: list(dict.fromkeys(notes.get(key, "") for notes in entries)) for key in keys}
-
-
-def read_manifest(path: Path) -> Fields:
-    """Read a manifest. Raises CatalogueError for one that is not as the specification says."""
+def _read_manifest(path: Path) -> Fields:
     remedy = "copy the catalogue anew, or run the command that made it again"
     manifest = read_json(path, CatalogueError, remedy)
     manifest.check(KINDS)

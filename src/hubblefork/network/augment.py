@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from hubblefork.data.views import even_moves
+
 TILT = 360 / 32
 
 
@@ -58,14 +60,15 @@ def still_views(stamps: Tensor, size: int, by: Augmentation) -> Tensor:
 
 
 def even_views(stamps: Tensor, size: int, views: int, by: Augmentation) -> Iterator[Tensor]:
-    """Yield so many views of all galaxies, rotated as by `even_moves`; shapes as `central_views`.
+    """Yield so many views of all galaxies, rotated as by `data.views.even_moves`; shapes as `central_views`.
 
     If the views change, predictions change: increase `data.folders.VIEWING`.
     """
     if views == 1 and not by.first_angle:
         yield central_views(stamps, size)
         return
-    for move in even_moves(views, stamps.shape[1], size, by.first_angle).to(stamps.device):
+    moves = torch.from_numpy(even_moves(views, stamps.shape[1], size, by.first_angle)).float()
+    for move in moves.to(stamps.device):
         yield moved_views(stamps, size, move.unsqueeze(0))
 
 
@@ -98,18 +101,6 @@ def random_moves(
     )
     shift = torch.stack([uniform() * moved, uniform() * moved], dim=1) * 2 * by.shift / stamp
     return torch.cat([_turned(angle, mirror, scale), shift.unsqueeze(2)], dim=2)
-
-
-def even_moves(views: int, stamp: int, size: int, first_angle: float = 0.0) -> Tensor:
-    """Return affine maps (view, 2, 3) with evenly spaced rotations, every second view mirrored.
-
-    `views` is 1 or even: views / 2 angles, the first is `first_angle` degrees. Maps go from views of `size`
-    pixels to stamps of `stamp` pixels.
-    """
-    numbers = torch.arange(views)
-    angle = math.radians(first_angle) + (numbers // 2) * (2 * math.pi / max(1, views // 2))
-    turned = _turned(angle, torch.where(numbers % 2 == 0, 1.0, -1.0), torch.full((views,), size / stamp))
-    return torch.cat([turned, torch.zeros(views, 2, 1)], dim=2)
 
 
 def _turned(angle: Tensor, mirror: Tensor, scale: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""A trained network as one ONNX file: the cutouts' preprocessing, the network and its head.
+"""A trained network as an ONNX file: for our own prediction from views, or for other programs from cutouts.
 
     session = onnxruntime.InferenceSession("fork.onnx")
     (fractions,) = session.run(None, {"cutouts": cutouts})     # uint8 (galaxy, side, side, 3)
 
-The file's metadata name the answers in their order, the tree, the recipe and the weights' SHA-256. Cutouts
-are resampled as by `data.images.resample`, from full scale; ours are decoded at half scale where that is
-enough, which moves a fraction a little (the tour says by how much).
+The metadata of a file for other programs name the answers in their order, the tree, the recipe and the
+weights' SHA-256. Its cutouts are resampled as by `data.images.resample`, from full scale; ours are decoded at
+half scale where that is enough, which moves a fraction a little (the tour says by how much).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +23,10 @@ from torch import Tensor, nn
 from hubblefork import __version__
 from hubblefork.data.field import Field
 from hubblefork.data.images import Header, ImageFault, crop_of, taps
+from hubblefork.data.trained import FEATURES, FRACTIONS, network_file
 from hubblefork.errors import RunError, StampError
 from hubblefork.io import replacing
 from hubblefork.network.augment import still_views
-from hubblefork.network.predictor import field_of
 from hubblefork.network.recipe import recipe_text
 from hubblefork.network.weights import Weights, load_weights
 
@@ -60,6 +61,42 @@ class CutoutsToFractions(nn.Module):
         return self.network(still_views(stamps, self.input_size, self.augmentation))
 
 
+class ViewsToFractions(nn.Module):
+    """Maps views, float (galaxy, 3, y, x) from 0 to 1, to joint fractions and the last layer's inputs."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        self.network = weights.network
+
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the joint fractions (galaxy, answer) and the features (galaxy, feature)."""
+        features = self.network.features[:-1](views)
+        return self.network.head(self.network.features[-1](features)), features
+
+
+def write_network(run: Path) -> Path:
+    """Write the network of a run as ONNX beside its weights, so that it predicts without PyTorch.
+
+    ONNX Runtime computes the fractions of 1, 3 and 5 random views before the file takes its name. Returns
+    its path. Raises RunError when they differ by more than 1e-4, when the network cannot be written as ONNX,
+    or when the extra `train` is not installed.
+    """
+    weights, path = load_weights(run), network_file(run)
+    model, side = ViewsToFractions(weights).eval(), weights.recipe.input_size
+    views = torch.rand(max(CHECKED), 3, side, side, generator=torch.Generator().manual_seed(0))
+    metadata = weights.trained.as_metadata()
+    with replacing(path) as temporary:
+        try:
+            _write(model, {"views": views}, [FRACTIONS, FEATURES], temporary, metadata)
+        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise RunError(f"{run}: PyTorch cannot write this network as ONNX: {reason}") from error
+        with torch.inference_mode():
+            expected = model(views)[0].numpy()
+        _check(temporary, {"views": views.numpy()}, expected, path)
+    return path
+
+
 def export(
     run: Path, out: Path, *, side: int = 424, field: str | float | None = None, enlarge: bool = False
 ) -> float:
@@ -71,20 +108,15 @@ def export(
     cutouts.
     """
     weights = load_weights(run)
-    shown = field_of(weights, field, enlarge)
+    shown = weights.trained.field_of(field, enlarge)
     model = CutoutsToFractions(weights, side, shown).eval()
     shape = (max(CHECKED), side, side, 3)
     cutouts = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
     with replacing(out) as temporary:
-        _write(model, cutouts, temporary, _metadata(weights, shown))
+        _write(model, {"cutouts": cutouts}, [FRACTIONS], temporary, _metadata(weights, shown))
         with torch.inference_mode():
             expected = model(cutouts).numpy()
-        difference = _difference(temporary, cutouts.numpy(), expected)
-        if not difference <= TOLERANCE:
-            raise RunError(
-                f"{out}: ONNX Runtime's fractions differ from PyTorch's by {difference:.2g}; not written"
-            )
-    return difference
+        return _check(temporary, {"cutouts": cutouts.numpy()}, expected, out)
 
 
 def is_exported(path: Path) -> bool:
@@ -100,40 +132,70 @@ def is_exported(path: Path) -> bool:
         return False
 
 
-def _write(model: nn.Module, cutouts: Tensor, path: Path, metadata: dict[str, str]) -> None:
+def _write(
+    model: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: list[str],
+    path: Path,
+    metadata: dict[str, str],
+) -> None:
     try:
         import onnx
         import onnxscript  # noqa: F401 - torch's exporter needs it and says so less clearly
     except ImportError as error:
         raise RunError(
-            f"exporting needs onnx, onnxscript and onnxruntime ({error}): pip install 'hubblefork[onnx]'"
+            f"exporting needs onnx and onnxscript ({error}): pip install 'hubblefork[train]'"
         ) from error
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of PyTorch about itself
         program = torch.onnx.export(
             model,
-            (cutouts,),
+            tuple(inputs.values()),
             dynamo=True,
-            input_names=["cutouts"],
-            output_names=["fractions"],
+            input_names=list(inputs),
+            output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("galaxy")},),
+            optimize=False,  # it would fold normalisations, as runtimes do, into weights of twice the bytes
             verbose=False,
         )
     assert program is not None
     proto = program.model_proto
+    for described in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer, proto.graph):
+        del described.metadata_props[:]  # where in which file each layer was written
     onnx.helper.set_model_props(proto, metadata)
+    _keep_halves(proto.graph)
     onnx.save_model(proto, path)
 
 
-def _difference(path: Path, cutouts: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference of a file's fractions from those expected, for each checked number."""
+def _keep_halves(graph: Any) -> None:
+    """Store weights that are numbers of half precision as such; they are cast when they are loaded."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if values.dtype == np.float32 and values.ndim > 1 and np.array_equal(halves, values):
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}_half"))
+            graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+
+
+def _check(path: Path, inputs: dict[str, np.ndarray], expected: np.ndarray, out: Path) -> float:
+    """Return the largest difference of a file's fractions from those expected. Raises RunError."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return max(
-        float(np.abs(session.run(None, {"cutouts": cutouts[:galaxies]})[0] - expected[:galaxies]).max())
+    difference = max(
+        float(np.abs(session.run([FRACTIONS], some)[0] - expected[:galaxies]).max())
         for galaxies in CHECKED
+        for some in [{name: values[:galaxies] for name, values in inputs.items()}]
     )
+    if not difference <= TOLERANCE:
+        raise RunError(
+            f"{out}: ONNX Runtime's fractions differ from PyTorch's by {difference:.2g}; not written"
+        )
+    return difference
 
 
 def _metadata(weights: Weights, field: Field | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
+from hubblefork.data.trained import EMBEDDED, PACKAGED, Trained, weights_file
 from hubblefork.errors import DownloadError, RunError
 from hubblefork.io import digest_of, replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
@@ -26,8 +27,6 @@ from hubblefork.network.recipe import Recipe, parse_recipe, recipe_text
 from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_text
 
 BASE = "base.safetensors"
-PACKAGED = Path(__file__).with_name("weights")
-EMBEDDED = PACKAGED / "fork.safetensors"
 RANDOM = "random weights"
 GALAXY_ZOO_SIDE = 424
 
@@ -46,23 +45,23 @@ class Weights:
     digest: str
     image_side: int = 0
 
+    @property
+    def trained(self) -> Trained:
+        """What is known of it without its network."""
+        recipe = self.recipe
+        return Trained(
+            recipe.name,
+            self.tree,
+            recipe.stamps,
+            recipe.input_size,
+            recipe.augmentation.first_angle,
+            recipe.precision,
+            self.image_side,
+            self.digest,
+        )
+
 
 # Reading
-
-
-def weights_file(source: Path) -> Path:
-    """Return the weights of a run folder, or the .safetensors file itself; `fork` are those of the package.
-
-    Raises RunError for none.
-    """
-    path = RunFolder(source).weights if source.is_dir() else source
-    if source == Path("fork") and not source.exists():
-        return EMBEDDED
-    if not path.exists():
-        raise RunError(
-            f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …"
-        )
-    return path
 
 
 def load_weights(source: Path) -> Weights:

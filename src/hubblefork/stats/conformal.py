@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from scipy.optimize import nnls
 
 from hubblefork.data.folders import VIEWING, evaluate_command
 from hubblefork.errors import CatalogueError, RunError
@@ -245,6 +244,8 @@ def score_bounds(scores: NDArray, coverage: float) -> tuple[float, float]:
 
 def _fitted(columns: NDArray, coverages: Sequence[float]) -> AnswerIntervals:
     """Fit one answer; `columns` are predicted, spread and volunteers' fraction, shape (3, galaxy)."""
+    from scipy.optimize import nnls  # a third of a second that reading intervals does not need
+
     predicted, spread, volunteers = columns
     residual = volunteers - predicted
     variance, _ = nnls(_features(predicted, spread), residual**2)

@@ -26,7 +26,6 @@ from hubblefork.data.split import Split, write_split
 from hubblefork.io import Progress, silent
 from hubblefork.mock import write_mock_sky
 from hubblefork.network.device import device_of
-from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.pages.fractions import (
@@ -37,6 +36,8 @@ from hubblefork.pages.fractions import (
 )
 from hubblefork.pages.page import Page
 from hubblefork.pages.tables import Table, decimal
+from hubblefork.prediction.output import predict
+from hubblefork.prediction.runs import predict_part
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import LABELS, Sums, Unavailable
 from hubblefork.stats.prevalence import estimate_all

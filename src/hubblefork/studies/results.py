@@ -31,10 +31,11 @@ from hubblefork.data.stamps import prepare
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, digest_of, silent, write_text
 from hubblefork.network.batches import labelled_rows
-from hubblefork.network.predict import predict_rows
-from hubblefork.network.predictor import Predictor
 from hubblefork.network.recipe import Recipe
-from hubblefork.network.weights import load_weights, read_recipe
+from hubblefork.network.weights import read_recipe
+from hubblefork.prediction.loop import predict_rows
+from hubblefork.prediction.predictor import Predictor
+from hubblefork.prediction.runtimes import open_network
 from hubblefork.stats import metrics
 from hubblefork.studies.study import Key, Study, Training, labelled_catalogue
 from hubblefork.zoo import DecisionTree
@@ -248,9 +249,8 @@ def _predicted(
         places = rows_of(galaxy_ids(ids), galaxy_ids(table))
         if (places >= 0).all():
             return fractions(table, galaxies.tree)[places]
-    weights = load_weights(run.path)
-    predictor = Predictor(weights, device=device, views=views)
-    what = f"predicting with {weights.recipe.name}"
+    network = open_network(run.path, device=device)
+    predictor, what = Predictor(network, views=views), f"predicting with {network.trained.recipe}"
     values = predict_rows(predictor, galaxies.data, rows, what, progress)
     write_catalogue(with_fractions(ids, values, galaxies.tree), path)
     return values.astype(float)
@@ -262,7 +262,7 @@ def predicting_speed(run: Path, data: Path, path: Path, *, device: str = "") -> 
     The first call times it on stamps of a data folder and writes `path`; later calls read it.
     """
     if not path.exists():
-        predictor = Predictor(load_weights(run), device=device)
+        predictor = Predictor(open_network(run, device=device))
         pixels = np.array(prepare(data, read_recipe(run).stamps).pixels[:TIMED])
         predictor(pixels)
         start = time.perf_counter()

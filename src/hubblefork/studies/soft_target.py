@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from hubblefork.api.judging import crossval
+from hubblefork.api.training import crossval
 from hubblefork.data.split import TRAIN
 from hubblefork.io import Progress, duration, silent, write_text
 from hubblefork.network.device import Hardware

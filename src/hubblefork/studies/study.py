@@ -32,9 +32,9 @@ from hubblefork.errors import CatalogueError, RecipeError, did_you_mean
 from hubblefork.io import Progress, replacing, silent, write_text
 from hubblefork.mock import write_mock_sky
 from hubblefork.network.device import device_of
-from hubblefork.network.predictor import check_views
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.training import train
+from hubblefork.prediction.predictor import check_views
 from hubblefork.zoo import load_tree
 
 TUNING = "tuning"

@@ -23,10 +23,11 @@ from hubblefork.data.judged import JudgedGalaxies, joined
 from hubblefork.data.split import TEST, TRAIN, VALIDATION
 from hubblefork.errors import HubbleforkError, ImageError, RecipeError
 from hubblefork.io import Progress, silent, write_text
-from hubblefork.network.predict import predict, predict_part
 from hubblefork.network.recipe import HEADS, Recipe, load_recipe
 from hubblefork.network.training import MODES
 from hubblefork.network.weights import read_recipe
+from hubblefork.prediction.output import predict
+from hubblefork.prediction.runs import predict_part
 from hubblefork.studies.study import Training, check_addresses, labelled_catalogue, settings_of
 from hubblefork.zoo import load_tree
 

@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 import hubblefork
 from hubblefork.api.fractions import calibration_galaxies
-from hubblefork.api.models import classify_all, predict
-from hubblefork.api.results import Galaxy
+from hubblefork.api.galaxy import Galaxy
+from hubblefork.api.predictions import classify_all, predict
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.folders import named_by_views
+from hubblefork.data.trained import EMBEDDED
 from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
-from hubblefork.network.weights import EMBEDDED, load_weights
+from hubblefork.network.weights import load_weights
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.estimators import Unavailable
 from hubblefork.zoo import load_tree, to_joint
@@ -56,10 +57,10 @@ def test_a_file_that_is_no_image_is_said(trained, tmp_path):
 
 def test_files_folders_and_archives_are_classified_as_predict_does(trained, pictures, data, tree, tmp_path):
     found = classify_all([data / "images.zip", pictures / "7.jpg", pictures], trained, views=2, device="cpu")
-    assert found["galaxy_id"][:3].tolist() == [7, 1000, 1001]
-    assert len(found) == 1 + 240 + 1 and [name for name, _ in found.rejects] == ["7.jpg"]
+    assert [galaxy.galaxy_id for galaxy in found.galaxies[:3]] == ["7", "1000", "1001"]
+    assert len(found.galaxies) == 1 + 240 + 1 and [name for name, _ in found.rejects] == ["7.jpg"]
     predict(trained, data / "images.zip", out=tmp_path / "p.parquet", views=2, device="cpu")
-    values = np.stack([found[name][1:241] for name in tree.columns], axis=1)
+    values = np.stack([galaxy.fractions for galaxy in found.galaxies[1:241]])
     np.testing.assert_allclose(values, fractions(read_catalogue(tmp_path / "p.parquet"), tree), atol=0.01)
 
 

@@ -1,0 +1,62 @@
+"""The conformal intervals that lie beside a run's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from hubblefork.data.catalogue import with_metadata
+from hubblefork.data.folders import RunFolder
+from hubblefork.data.trained import EMBEDDED, weights_file
+from hubblefork.errors import RunError
+from hubblefork.io import digest_of
+from hubblefork.stats.conformal import Calibrated, Intervals
+
+T = TypeVar("T", bound=Calibrated)
+
+
+def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> Intervals:
+    """Read the intervals beside a run's weights (a run folder, or the .safetensors file).
+
+    Raises RunError where there are none, and where they are of other weights, of another number of views
+    of each galaxy or of an earlier way to look at it, or wanted for a mean over several runs.
+    """
+    if others:
+        raise RunError(f"intervals are calibrated for one run, and {1 + len(others)} predict together")
+    return beside(run, Intervals, RunFolder.intervals, views)
+
+
+def beside(run: Path, kind: type[T], place: Callable[[RunFolder, int], Path], views: int) -> T:
+    """Read what is calibrated for a run's weights and so many views; raises as `intervals_of` does."""
+    weights = weights_file(run)
+    path = place(RunFolder(weights.parent), views)
+    if not path.exists() and weights == EMBEDDED:
+        raise RunError("the weights that come along are calibrated for --views 1 and --views 16")
+    return kind.read_for(path, digest_of(weights), views, run)
+
+
+def adding_bounds(
+    run: Path, coverage: float, *, views: int = 1, others: Sequence[Path] = ()
+) -> Callable[[pa.Table], pa.Table]:
+    """Return what adds `<answer>_low` and `<answer>_high` to a catalogue of the run's predictions.
+
+    Raises as `intervals_of` does, and CatalogueError for a coverage that the intervals do not have.
+    """
+    intervals = intervals_of(run, views=views, others=others)
+    intervals.check(coverage)
+
+    def add(table: pa.Table) -> pa.Table:
+        predicted = [table.column(name).cast(pa.float64()).to_numpy() for name in intervals.answers]
+        bounds = intervals.bounds(np.stack(predicted, axis=1), coverage)
+        low, high = (bound.astype(np.float32) for bound in bounds)
+        for column, name in enumerate(intervals.answers):
+            table = table.append_column(f"{name}_low", pa.array(low[:, column]))
+            table = table.append_column(f"{name}_high", pa.array(high[:, column]))
+        how = f"conformal, calibrated on {intervals.origin} of {run}"
+        return with_metadata(table, {"interval_coverage": f"{coverage:g}", "intervals": how})
+
+    return add

@@ -1,0 +1,113 @@
+"""What is known of a trained network without its weights: enough to show it images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubblefork import __version__
+from hubblefork.data.field import Field, parse_field
+from hubblefork.data.folders import RunFolder
+from hubblefork.data.images import StampSpec
+from hubblefork.errors import HubbleforkError, ImageError, RunError
+from hubblefork.zoo import DecisionTree, parse_tree, tree_text
+
+PACKAGED = Path(__file__).parents[1] / "network" / "weights"
+EMBEDDED = PACKAGED / "fork.safetensors"
+FRACTIONS, FEATURES = "fractions", "features"
+"""What a network file puts out: joint fractions, and the inputs of the last layer."""
+ENTRY = "hubblefork"
+"""The key of a network file's metadata that holds all of this as JSON."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network: its recipe's name, tree, stamps and views, and the SHA-256 of its weights.
+
+    Views of `input_size` pixels are cut from stamps, the first rotated by `first_angle` degrees. `precision`
+    is the recipe's. `image_side` is the shorter side of the training images in pixels; 0 where it is unknown
+    or differs.
+    """
+
+    recipe: str
+    tree: DecisionTree
+    stamps: StampSpec
+    input_size: int
+    first_angle: float
+    precision: str
+    image_side: int
+    digest: str
+
+    def as_metadata(self) -> dict[str, str]:
+        """Return it as the metadata of a network file."""
+        entries = {
+            "recipe": self.recipe,
+            "questions": tree_text(self.tree),
+            "crop": self.stamps.crop,
+            "stamp_size": self.stamps.size,
+            "input_size": self.input_size,
+            "first_angle": self.first_angle,
+            "precision": self.precision,
+            "image_side": self.image_side,
+            "weights_sha256": self.digest,
+            "version": __version__,
+        }
+        return {ENTRY: json.dumps(entries)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> Trained:
+        """Return what a network file says of itself. Raises RunError where it says nothing."""
+        try:
+            entries = json.loads(metadata[ENTRY])
+            return cls(
+                str(entries["recipe"]),
+                parse_tree(entries["questions"], origin=str(path)),
+                StampSpec(int(entries["crop"]), int(entries["stamp_size"])),
+                int(entries["input_size"]),
+                float(entries["first_angle"]),
+                str(entries["precision"]),
+                int(entries["image_side"]),
+                str(entries["weights_sha256"]),
+            )
+        except (KeyError, ValueError, TypeError, HubbleforkError) as error:
+            raise RunError(
+                f"{path}: it does not say which stamps and tree it is for ({error}); "
+                "write it with `hubblefork export RUN`"
+            ) from error
+
+    def field_of(self, field: str | float | None, enlarge: bool = False) -> Field | None:
+        """Return the field of images that the network is shown. Raises RunError, ImageError."""
+        if field is None:
+            if enlarge:
+                raise ImageError("enlarging needs to know how much sky an image shows: give --field too")
+            return None
+        share = parse_field(field)
+        if not self.image_side:
+            raise RunError(
+                f"--field {field}: the weights of {self.recipe} do not say how large the training images "
+                "were, or these differed; train again with images of one size, or resample yours to the "
+                "pixel scale of training and leave --field out"
+            )
+        return Field(share, self.image_side, enlarge)
+
+
+def weights_file(source: Path) -> Path:
+    """Return the weights of a run folder, or the file itself; `fork` are those of the package.
+
+    Raises RunError for none.
+    """
+    path = RunFolder(source).weights if source.is_dir() else source
+    if source == Path("fork") and not source.exists():
+        return EMBEDDED
+    if not path.exists():
+        raise RunError(
+            f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …"
+        )
+    return path
+
+
+def network_file(source: Path) -> Path:
+    """Return where the network of some weights lies as ONNX, whether it is there or not. Raises RunError."""
+    return weights_file(source).with_suffix(".onnx")

@@ -1,0 +1,178 @@
+"""Predictions of many images, kept chunk by chunk: whatever stops them, what is finished stays.
+
+A chunk is some consecutive images of a source. It becomes one shard of a `data.shards.CatalogueFolder`, with
+a digest of the names and versions of its images in its metadata. The next call predicts the chunks that are
+not there, those whose images have changed, and those with images that could not be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from hubblefork.data.catalogue import ID, id_column, with_fractions, with_metadata
+from hubblefork.data.shards import MARKS, SIDES, CatalogueFolder
+from hubblefork.errors import CatalogueError
+from hubblefork.prediction.loop import Batch, ImageSet, Reject, repeated_id
+from hubblefork.zoo import DecisionTree
+
+MEMBER = "member"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive images of a source: the name of its shard, their names, a digest of names and versions."""
+
+    name: str
+    images: list[str]
+    marks: str
+
+
+@dataclass
+class ChunkOfResults:
+    """What is predicted of a chunk so far."""
+
+    fractions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    sides: Counter[int] = field(default_factory=Counter)
+    rejects: list[Reject] = field(default_factory=list)
+    unread: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.rejects)
+
+    def table(self, chunk: Chunk, tree: DecisionTree) -> pa.Table:
+        """Return ids, names of images and joint fractions in the order of the chunk."""
+        names = [name for name in chunk.images if name in self.ids]
+        values = [self.fractions[name] for name in names]
+        table = pa.table({ID: pa.array([self.ids[name] for name in names], pa.string())})
+        table = table.append_column(MEMBER, pa.array(names, pa.string()))
+        rows = np.stack(values) if values else np.empty((0, len(tree.columns)), np.float32)
+        marks = "" if self.unread else chunk.marks
+        notes = {MARKS: marks, SIDES: json.dumps({str(side): n for side, n in self.sides.items()})}
+        return with_metadata(with_fractions(table, rows, tree), notes)
+
+
+def chunks_of(source: ImageSet, size: int, how: str) -> list[Chunk]:
+    """Return the chunks of a source, at most `size` images each. `how` says how they are predicted."""
+    key, names = _digest([source.key]), list(source.versions)
+    starts = range(0, len(names), size)
+    return [
+        Chunk(f"{key}-{start:09}", images, _digest([how, *images, *map(source.versions.__getitem__, images)]))
+        for start in starts
+        for images in [names[start : start + size]]
+    ]
+
+
+def _digest(texts: Iterable[str]) -> str:
+    text = "\0".join(texts).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def is_done(folder: CatalogueFolder, chunk: Chunk) -> bool:
+    """Say whether a chunk is predicted, from the same images in the same way."""
+    path = folder.shard_file(chunk.name)
+    try:
+        return path.exists() and folder.read_notes(path).get(MARKS) == chunk.marks
+    except CatalogueError:  # not a shard: it is predicted anew
+        return False
+
+
+def predict_chunks(
+    source: ImageSet,
+    chunks: Sequence[Chunk],
+    folder: CatalogueFolder,
+    shard: Callable[[ChunkOfResults, Chunk], pa.Table],
+) -> None:
+    """Predict chunks of a source; write the shard of each once all its images are there. Raises DiskError."""
+    chunk_of = {name: chunk for chunk in chunks for name in chunk.images}
+    results = {chunk.name: ChunkOfResults() for chunk in chunks}
+    for batch in source.predict(list(chunk_of)):
+        for name in _note(batch, chunk_of, results):
+            chunk = chunk_of[name]
+            if len(results[chunk.name]) == len(chunk.images):
+                done = results.pop(chunk.name)
+                first = source.rejects if chunk.name.endswith("-000000000") else []
+                folder.write_shard(chunk.name, shard(done, chunk), [*first, *done.rejects])
+
+
+def _note(batch: Batch, chunk_of: dict[str, Chunk], results: dict[str, ChunkOfResults]) -> Iterator[str]:
+    """Note the results of a batch by chunk; yield the names of its images."""
+    columns = zip(batch.names, batch.ids, batch.sides, batch.fractions, strict=True)
+    for name, galaxy_id, side, values in columns:
+        result = results[chunk_of[name].name]
+        result.ids[name], result.fractions[name] = galaxy_id, values
+        result.sides[side] += 1
+        yield name
+    for reject in batch.rejects:
+        result = results[chunk_of[reject[0]].name]
+        result.rejects.append(reject)
+        result.unread += reject[0] in batch.unread
+        yield reject[0]
+
+
+def sides_of(folder: CatalogueFolder, names: Sequence[str]) -> Counter[int]:
+    """Count the images of some shards by their shorter side in pixels."""
+    notes = (folder.read_notes(folder.shard_file(name)) for name in names)
+    entries = (json.loads(note[SIDES]).items() for note in notes)
+    return sum((Counter({int(side): n for side, n in noted}) for noted in entries), Counter())
+
+
+def drop_repeated(folder: CatalogueFolder, names: Sequence[str]) -> tuple[int, bool]:
+    """Leave out of some shards the galaxies whose id stands before, and list them among the rejects.
+
+    Of each id eight bytes are in memory. Returns the number of galaxies, and whether all ids are integers.
+    """
+    keys, integers = [np.empty(0, np.uint64)], True
+    for name in names:
+        ids = pa.parquet.read_table(folder.shard_file(name), columns=[ID]).column(ID)
+        integers = integers and pa.types.is_integer(id_column(ids).type)
+        keys.append(np.fromiter(map(_key, ids.to_pylist()), np.uint64, len(ids)))
+    every, stops = np.concatenate(keys), np.cumsum([len(part) for part in keys])
+    order = np.argsort(every, kind="stable")
+    again = np.flatnonzero(every[order][1:] == every[order][:-1]) + 1
+    repeated = np.sort(order[again])
+    if len(repeated):
+        firsts = _first_members(folder, names, set(every[repeated].tolist()))
+        for number, name in enumerate(names):
+            rows = repeated[(repeated >= stops[number]) & (repeated < stops[number + 1])] - stops[number]
+            if len(rows):
+                _drop(folder, name, rows, firsts)
+    return len(every) - len(repeated), integers
+
+
+def _key(galaxy_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(galaxy_id.encode(), digest_size=8).digest(), "little")
+
+
+def _first_members(folder: CatalogueFolder, names: Sequence[str], keys: set[int]) -> dict[int, str]:
+    """Return which image stands first of some ids."""
+    firsts: dict[int, str] = {}
+    for name in names:
+        for galaxy_id, member in _members(pa.parquet.read_table(folder.shard_file(name))):
+            if (key := _key(galaxy_id)) in keys:
+                firsts.setdefault(key, member)
+    return firsts
+
+
+def _members(table: pa.Table) -> Iterator[tuple[str, str]]:
+    member = MEMBER if MEMBER in table.column_names else ID
+    return zip(table.column(ID).to_pylist(), table.column(member).to_pylist(), strict=True)
+
+
+def _drop(folder: CatalogueFolder, name: str, rows: NDArray[np.intp], firsts: dict[int, str]) -> None:
+    table = pa.parquet.read_table(folder.shard_file(name))
+    kept = np.ones(len(table), dtype=bool)
+    kept[rows] = False
+    dropped = list(_members(table.take(rows)))
+    rejects = [(member, repeated_id(galaxy_id, firsts[_key(galaxy_id)])) for galaxy_id, member in dropped]
+    folder.write_shard(name, table.filter(pa.array(kept)), [*folder.rejects(name), *rejects])

@@ -1,0 +1,305 @@
+"""The loop from images to joint fractions, a batch at a time.
+
+for batch in predictions(Predictor(open_network(Path("fork")), views=16), "tiles/"):
+    batch.ids, batch.fractions            # ids (galaxy,), fractions float32 (galaxy, answer)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork import __version__
+from hubblefork.data.archives import (
+    SUFFIXES,
+    ImageData,
+    MemberError,
+    Source,
+    galaxy_id_of,
+    is_image_file,
+    open_files,
+    open_memory,
+    open_source,
+)
+from hubblefork.data.catalogue import galaxy_ids, with_metadata
+from hubblefork.data.folders import VIEWING, DataFolder
+from hubblefork.data.images import check_not_blank, grouped, in_threads, result_of, shorter_side, stamp
+from hubblefork.data.stamps import prepare
+from hubblefork.errors import ImageError
+from hubblefork.io import Progress, silent
+from hubblefork.prediction.predictor import Predictor
+
+LONGEST_ORIGIN = 1000
+UNREAD = "cannot be read"
+
+Place = str | PathLike[str]
+Images = Place | Sequence[Place] | bytes | NDArray[np.uint8]
+Reject = tuple[str, str]
+
+
+class Batch(NamedTuple):
+    """Predicted images: names, ids and shorter sides in pixels (galaxy,), fractions (galaxy, answer).
+
+    Of other images name and reason; `unread` are the names of those that may be readable another time.
+    """
+
+    names: list[str]
+    ids: list[str]
+    sides: list[int]
+    fractions: NDArray[np.float32]
+    rejects: list[Reject]
+    unread: list[str]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one source: its `key`, the version of each image by its name, what else is in it.
+
+    `predict` predicts some of them by name, in their order.
+    """
+
+    key: str
+    versions: Mapping[str, str]
+    rejects: list[Reject]
+    predict: Callable[[list[str]], Iterator[Batch]]
+
+
+def predictions(
+    predictor: Predictor, images: Images, *, what: str = "predicting", progress: Progress = silent
+) -> Iterator[Batch]:
+    """Predict images a batch at a time, in their order (image files before folders and archives).
+
+    `images` is an image file, a folder, an archive or a data folder, a list of files, folders and archives,
+    one encoded image (bytes), or an array uint8 (galaxy, y, x, 3), whose ids are the numbers of its rows.
+    What a source holds beside usable images are rejects of its first batch, as are images whose id an
+    earlier one has. JPEGs are decoded at half scale where that is enough for a stamp, which moves a fraction
+    a little from that of an array. Raises ImageError where a source cannot be opened or has no images.
+    """
+    names: dict[str, str] = {}
+    for opened in image_sets(predictor, images, what=what, progress=progress):
+        with opened as source:
+            if source.rejects:
+                yield _batch(predictor, Path(), [])._replace(rejects=source.rejects)
+            for batch in source.predict(list(source.versions)):
+                yield _each_once(batch, names)
+
+
+def _each_once(batch: Batch, names: dict[str, str]) -> Batch:
+    """Return a batch without the images whose id an earlier image has; `names` maps each id to its image."""
+    kept, rejects = [], list(batch.rejects)
+    for row, (name, galaxy_id) in enumerate(zip(batch.names, batch.ids, strict=True)):
+        if galaxy_id in names:
+            rejects.append((name, repeated_id(galaxy_id, names[galaxy_id])))
+        else:
+            names[galaxy_id] = name
+            kept.append(row)
+    members, ids = ([values[row] for row in kept] for values in (batch.names, batch.ids))
+    sides = [batch.sides[row] for row in kept]
+    return Batch(members, ids, sides, batch.fractions[kept], rejects, batch.unread)
+
+
+def repeated_id(galaxy_id: str, kept: str) -> str:
+    """Return the reason why an image is left out: an earlier one has its id."""
+    return f"galaxy_id {galaxy_id} stands more than once; kept is {kept}"
+
+
+def predict_rows(
+    predictor: Predictor, data: Path, rows: NDArray[np.intp], what: str, progress: Progress = silent
+) -> NDArray[np.float32]:
+    """Predict the galaxies in some rows of a data folder's catalogue: (galaxy, answer)."""
+    return np.concatenate([batch.fractions for batch in _of_rows(predictor, data, rows, what, progress)])
+
+
+# Sources
+
+
+def image_sets(
+    predictor: Predictor, images: Images, *, what: str = "predicting", progress: Progress = silent
+) -> list[AbstractContextManager[ImageSet]]:
+    """Return the sources of images, to be opened one after the other; as `predictions` raises."""
+    if data := data_folder(images):
+        return [nullcontext(_rows_of_folder(predictor, data, what, progress))]
+    return [_Opened(source, partial(_of_source, predictor, what, progress)) for source in _opened(images)]
+
+
+class _Opened(AbstractContextManager[ImageSet]):
+    """An archive, folder or list of files that is opened as a set of images."""
+
+    def __init__(
+        self,
+        source: AbstractContextManager[Source],
+        predict: Callable[[Source, list[str]], Iterator[Batch]],
+    ) -> None:
+        self.source, self.predict = source, predict
+
+    def __enter__(self) -> ImageSet:
+        source = self.source.__enter__()
+        rejects = [(defect.member, str(defect)) for defect in (*source.defects, *source.left_out)]
+        if not source.versions:
+            self.source.__exit__(None, None, None)
+            first = f"; of {len(rejects)} other files the first: {rejects[0][1]}" if rejects else ""
+            raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
+        return ImageSet(source.key, source.versions, rejects, partial(self.predict, source))
+
+    def __exit__(self, *error: object) -> None:
+        self.source.__exit__(*error)  # type: ignore[arg-type]
+
+
+def data_folder(images: Images) -> Path | None:
+    """Return the data folder that is to be predicted, None for other images.
+
+    Raises ImageError for a data folder among other images.
+    """
+    places = places_of(images)
+    data = [place for place in places if DataFolder(place).exists()]
+    if data and len(places) > 1:
+        raise ImageError(f"{data[0]} is a data folder: it is predicted by itself, without other sources")
+    return data[0] if data else None
+
+
+def places_of(images: Images) -> list[Path]:
+    """Return the paths of images; none of images in memory. Raises ImageError for an empty list."""
+    if isinstance(images, bytes | np.ndarray):
+        return []
+    places = [images] if isinstance(images, str | PathLike) else images
+    if not places:
+        raise ImageError("no image, archive or folder of images was named: name at least one")
+    return [Path(place) for place in places]
+
+
+def _opened(images: Images) -> list[AbstractContextManager[Source]]:
+    """Return image files as one source, and each folder and archive as another."""
+    if isinstance(images, bytes | np.ndarray):
+        return [nullcontext(open_memory(images))]
+    places = places_of(images)
+    files = [place for place in places if is_image_file(place)]
+    first = [nullcontext(open_files(files))] if files else []
+    return [*first, *(open_source(place) for place in places if place not in files)]
+
+
+def _of_source(
+    predictor: Predictor, what: str, progress: Progress, source: Source, names: list[str]
+) -> Iterator[Batch]:
+    """Predict some images of a source; threads read, decode and compute groups of them."""
+    groups = grouped(source.stream(names), predictor.galaxies)
+    total = len(source.versions)
+    with progress(f"{what} {source.path.name}", total, total - len(names)) as advance:
+        for batch in in_threads(groups, partial(_batch, predictor, source.path)):
+            yield batch
+            advance(len(batch.names) + len(batch.rejects))
+
+
+def _rows_of_folder(predictor: Predictor, data: Path, what: str, progress: Progress) -> ImageSet:
+    folder = DataFolder(data)
+    rows = {str(name): row for row, name in enumerate(galaxy_ids(folder.catalogue(only=[])).tolist())}
+
+    def predicted(names: list[str]) -> Iterator[Batch]:
+        return _of_rows(predictor, data, np.array([rows[name] for name in names]), what, progress)
+
+    return ImageSet(folder.digest(), dict.fromkeys(rows, ""), [], predicted)
+
+
+def _of_rows(
+    predictor: Predictor, data: Path, rows: NDArray[np.intp], what: str, progress: Progress
+) -> Iterator[Batch]:
+    if predictor.field is not None:
+        raise ImageError(
+            f"{data}: --field is for images, and this is a data folder: name the images themselves"
+        )
+    folder = DataFolder(data)
+    ids, sides = galaxy_ids(folder.catalogue(only=[])).astype(str), folder.image_sides()
+    pixels = prepare(data, predictor.stamps, progress=progress).pixels
+
+    def predicted(group: Sequence[np.intp]) -> Batch:
+        names = ids[group].tolist()
+        return Batch(names, names, sides[group].tolist(), predictor(pixels[group]), [], [])
+
+    with progress(what, len(rows)) as advance:
+        for batch in in_threads(grouped(rows, predictor.galaxies), predicted):
+            yield batch
+            advance(len(batch.names))
+
+
+def _batch(predictor: Predictor, place: Path, images: Sequence[tuple[str, ImageData | MemberError]]) -> Batch:
+    """Predict some images of a place."""
+
+    def prepared(data: ImageData) -> tuple[NDArray[np.uint8], int]:
+        pixels = stamp(data, predictor.stamps, predictor.field)
+        check_not_blank(pixels)
+        return pixels, shorter_side(data)
+
+    results = [(name, result_of(prepared, place, name, data)) for name, data in images]
+    faults = [(name, result) for name, result in results if isinstance(result, MemberError)]
+    usable = [(name, *result) for name, result in results if not isinstance(result, MemberError)]
+    rejects = [(name, str(fault)) for name, fault in faults]
+    unread = [name for name, fault in faults if fault.reason == UNREAD]
+    if not usable:
+        return Batch([], [], [], np.empty((0, predictor.width), np.float32), rejects, unread)
+    names, pixels, sides = map(list, zip(*usable, strict=True))
+    ids = [galaxy_id_of(name) for name in names]
+    return Batch(names, ids, sides, predictor(np.stack(pixels)), rejects, unread)
+
+
+# What is said of predictions
+
+
+def signed(table: pa.Table, predictor: Predictor, places: Sequence[Place]) -> pa.Table:
+    """Return a catalogue with metadata that say which networks predicted it, and how."""
+    members = [network.trained for network in predictor.networks]
+    return with_metadata(
+        table,
+        {
+            "run": " ".join(str(place) for place in places),
+            "weights": " ".join(member.digest for member in members),
+            "recipe": members[0].recipe,
+            "tree": predictor.tree.name,
+            "stamps": str(predictor.stamps),
+            "views": str(predictor.views),
+            "viewing": VIEWING,
+            "quantity": "joint_fraction",
+            "runtime": predictor.runtime,
+            "version": __version__,
+        },
+    )
+
+
+def scale_of(predictor: Predictor, sides: Counter[int]) -> dict[str, str]:
+    """Return what a catalogue's metadata say of the scale of its images, which `sides` counts."""
+    remarks = predictor.remarks(sides)
+    field = {"field": "" if predictor.field is None else str(predictor.field)}
+    return {**field, "scale": " ".join(remarks)} if remarks else field
+
+
+def origin_of(images: Images) -> str:
+    """Return the paths of images; their digest where they are many, or in memory."""
+    paths = " ".join(map(str, places_of(images))) or digest_in_memory(images)
+    if len(paths) <= LONGEST_ORIGIN:
+        return paths
+    return hashlib.sha256(paths.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def digest_in_memory(images: Images) -> str:
+    """Return the SHA-256 of images in memory; nothing of files, which their names and times tell apart."""
+    if not isinstance(images, bytes | np.ndarray):
+        return ""
+    content = images if isinstance(images, bytes) else np.ascontiguousarray(images).data
+    return hashlib.sha256(content).hexdigest()
+
+
+def none_readable(images: Images, rejects: Sequence[Reject]) -> ImageError:
+    """Return the error for images of which none could be used."""
+    source = next(map(str, places_of(images)), "images in memory")
+    return ImageError(
+        f"{source}: none of its {len(rejects)} images could be read; the first: {rejects[0][1]}"
+    )

@@ -1,0 +1,78 @@
+"""Networks that predict together, and the scale at which they are shown images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.data.field import scale_remarks
+from hubblefork.errors import RunError
+from hubblefork.prediction.runtimes import Network
+
+
+class Predictor:
+    """Trained networks: stamps uint8 (galaxy, y, x, band) to joint fractions (galaxy, answer).
+
+    The fractions are the mean over all networks and over `views` of each galaxy: rotations around the
+    circle, every other one mirrored. A network that was trained on turned galaxies only is shown them turned.
+    `field` is how much sky an image shows, in units of a training image (see `data.field`), None where its
+    pixels are as large as those of a training image; `enlarge` allows images with fewer pixels than a stamp.
+    Raises RunError for networks that need other stamps or answer another tree than the first, for a number
+    of views that is neither 1 nor even, and for a field where the size of the training images is not known;
+    ImageError for a field that is none.
+    """
+
+    def __init__(
+        self, *networks: Network, views: int = 1, field: str | float | None = None, enlarge: bool = False
+    ) -> None:
+        check_views(views)
+        _check_members(networks)
+        first = networks[0].trained
+        self.field = first.field_of(field, enlarge)
+        self.networks, self.views, self.tree, self.stamps = networks, views, first.tree, first.stamps
+        self.image_side, self.width = first.image_side, len(first.tree.columns)
+
+    @property
+    def calls(self) -> int:
+        """How many calls at once are best."""
+        return max(network.calls for network in self.networks)
+
+    @property
+    def galaxies(self) -> int:
+        """How many galaxies are best in a call."""
+        return max(1, max(network.together for network in self.networks) // self.views)
+
+    @property
+    def runtime(self) -> str:
+        """What computes the networks, on what, and how precisely."""
+        return "; ".join(dict.fromkeys(network.runtime for network in self.networks))
+
+    def remarks(self, sides: Mapping[int, int]) -> list[str]:
+        """Say which images were seen at another scale; `sides` counts them by shorter side in pixels."""
+        return scale_remarks(sides, self.image_side, self.stamps.crop, self.stamps.size, self.field)
+
+    def __call__(self, stamps: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the joint fractions (galaxy, answer) of one batch of stamps."""
+        mean: NDArray[np.float32] = np.mean(
+            [network(stamps, self.views) for network in self.networks], axis=0
+        )
+        return mean
+
+
+def check_views(views: int) -> None:
+    """Raise RunError for a number of views that is neither 1 nor even."""
+    if views < 1 or (views > 1 and views % 2):
+        raise RunError(f"views = {views}: 1, or an even number (half of them are mirrored), such as 16")
+
+
+def _check_members(networks: Sequence[Network]) -> None:
+    first, *others = (network.trained for network in networks)
+    for other in others:
+        if other.stamps != first.stamps or other.tree != first.tree:
+            raise RunError(
+                f"networks that predict together must see the same stamps and answer the same tree: "
+                f"{other.recipe} has {other.stamps} and {other.tree.name}, "
+                f"{first.recipe} {first.stamps} and {first.tree.name}"
+            )

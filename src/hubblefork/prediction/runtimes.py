@@ -1,0 +1,171 @@
+"""What computes a network: ONNX Runtime, OpenVINO or PyTorch, behind one protocol.
+
+`train` leaves a network as ONNX beside its weights. OpenVINO computes it in bf16 where the processor has such
+instructions, otherwise in single precision, and ONNX Runtime always in single precision. Each call runs on
+one core; several calls at once use several cores, which is faster than one call on all (docs/log.md).
+PyTorch computes on GPUs, and what has not been written as ONNX.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.data.images import cores
+from hubblefork.data.trained import FEATURES, FRACTIONS, Trained, network_file, weights_file
+from hubblefork.data.views import views_of
+from hubblefork.errors import ExtraMissing, RunError
+from hubblefork.io import digest_of
+
+RUNTIMES = ("onnxruntime", "openvino", "torch")
+TOGETHER = 16
+
+
+class Network(Protocol):
+    """A trained network that is ready to compute: `calls` at once, best with `together` views in each.
+
+    `runtime` says what computes it, on what, and how precisely.
+    """
+
+    trained: Trained
+    runtime: str
+    calls: int
+    together: int
+
+    def __call__(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+        """Return the mean over views of what stamps (galaxy, y, x, 3) get: (galaxy, answer or feature)."""
+        ...
+
+
+class _OnBatches:
+    """A network of a file, computed in batches of `TOGETHER` views."""
+
+    calls, together = 0, TOGETHER
+
+    def __init__(self, trained: Trained, output: str, runtime: str) -> None:
+        self.trained, self.output, self.runtime, self.calls = trained, output, runtime, cores()
+
+    def __call__(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+        images = views_of(stamps, self.trained.input_size, views, self.trained.first_angle)
+        batches = [
+            self._values(images[start : start + TOGETHER]) for start in range(0, len(images), TOGETHER)
+        ]
+        values: NDArray[np.float32] = np.concatenate(batches)
+        return values.reshape(len(stamps), views, -1).mean(axis=1)
+
+    def _values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+class OnnxRuntime(_OnBatches):
+    """A network of an ONNX file on the CPU, in single precision. Raises RunError for another file."""
+
+    def __init__(self, path: Path, output: str = FRACTIONS) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of its own family, which has no public base
+            raise RunError(f"{path}: no network that ONNX Runtime can compute: {error}") from error
+        trained = Trained.from_metadata(self.session.get_modelmeta().custom_metadata_map, path)
+        super().__init__(trained, output, f"ONNX Runtime {onnxruntime.__version__}, CPU, fp32")
+
+    def _values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self.session.run([self.output], {"views": images})[0]
+        return values
+
+
+class OpenVino(_OnBatches):
+    """The same by OpenVINO, in bf16 where the processor and the recipe have it."""
+
+    def __init__(self, path: Path, output: str = FRACTIONS) -> None:
+        import openvino
+
+        trained = OnnxRuntime(path).trained
+        core, threads = openvino.Core(), cores()
+        half = trained.precision in ("auto", "bf16") and "BF16" in core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        )
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+            "NUM_STREAMS": str(threads),
+            "INFERENCE_NUM_THREADS": str(threads),
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        self.model = core.compile_model(core.read_model(path), "CPU", settings)
+        self.requests = threading.local()
+        version = openvino.__version__.split("-")[0]
+        super().__init__(trained, output, f"OpenVINO {version}, CPU, {'bf16' if half else 'fp32'}")
+
+    def _values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not hasattr(self.requests, "mine"):
+            self.requests.mine = self.model.create_infer_request()
+        self.requests.mine.infer([images])
+        return self.requests.mine.get_tensor(self.output).data.copy()
+
+
+def open_network(
+    place: Path, *, device: str = "", runtime: str = "", features: bool = False, few: bool = False
+) -> Network:
+    """Return the network of a run folder, a weights file or `fork`, by the fastest runtime for a device.
+
+    `device` is "cpu", "cuda", "cuda:1" or "mps", empty for the fastest that is there. With `features` the
+    network gives the inputs of its last layer. For `few` galaxies the runtime is taken that starts soonest.
+    Raises RunError, and ExtraMissing for a network that needs PyTorch where it is not installed.
+    """
+    if runtime not in ("", *RUNTIMES):
+        raise RunError(f'there is no runtime "{runtime}": choose one of {", ".join(RUNTIMES)}')
+    output, why = FEATURES if features else FRACTIONS, why_not_onnx(place)
+    on_cpu = device.lower() == "cpu" or (not device and not _has_accelerator())
+    if runtime in ("onnxruntime", "openvino") and why:
+        raise RunError(
+            f"{place}: {runtime} cannot compute it: {why}; write it with `hubblefork export {place}`"
+        )
+    if runtime == "torch" or why or (not runtime and not on_cpu):
+        return _by_torch(place, device, features, why)
+    fast = not few and _is_x86() and find_spec("openvino") is not None
+    kind = OpenVino if runtime == "openvino" or (not runtime and fast) else OnnxRuntime
+    return kind(network_file(place), output)
+
+
+def why_not_onnx(place: Path) -> str:
+    """Return why a network cannot be computed without PyTorch; nothing where it can. Raises RunError."""
+    path, digest = network_file(place), digest_of(weights_file(place))
+    if not path.exists():
+        return f"there is no {path.name} beside its weights"
+    try:
+        same = OnnxRuntime(path).trained.digest == digest
+    except RunError as error:
+        return str(error)
+    return "" if same else f"{path.name} is of other weights"
+
+
+def _by_torch(place: Path, device: str, features: bool, why: str) -> Network:
+    if find_spec("torch") is None:
+        raise ExtraMissing(
+            f"{place}: {why or 'this device'} needs PyTorch, which is not installed: "
+            "pip install 'hubblefork[train]', or write the network as ONNX where it is: hubblefork export RUN"
+        )
+    from hubblefork.network.predictor import TorchNetwork
+    from hubblefork.network.weights import load_weights
+
+    return TorchNetwork(load_weights(place), device=device, features=features)
+
+
+def _has_accelerator() -> bool:
+    """Say whether PyTorch is installed and may have a GPU here; PyTorch itself takes seconds to ask."""
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return find_spec("torch") is not None and (apple or Path("/proc/driver/nvidia").exists())
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")

@@ -1,0 +1,140 @@
+"""Each runtime gives PyTorch's fractions; predicting and classifying never load PyTorch."""
+
+import io
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hubblefork.data.images import StampSpec, stamp
+from hubblefork.data.trained import EMBEDDED, Trained, network_file
+from hubblefork.errors import RunError
+from hubblefork.network.export import write_network
+from hubblefork.network.predictor import TorchNetwork
+from hubblefork.network.weights import load_weights
+from hubblefork.prediction.runtimes import OnnxRuntime, OpenVino, open_network, why_not_onnx
+
+BF16_RMS = 5e-3
+"""bf16 has 8 bits: single fractions move by some hundredths, the RMSE on labelled galaxies by 0.0001."""
+
+
+def stamps_like_galaxies(galaxies, spec):
+    y, x = np.mgrid[: spec.size, : spec.size] - spec.size / 2
+    rng = np.random.default_rng(3)
+    made = []
+    for _ in range(galaxies):
+        flat, turn = rng.uniform(0.3, 1), rng.uniform(0, np.pi)
+        a, b = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+        light = 200 * np.exp(-np.hypot(a, b / flat) / rng.uniform(8, 20))
+        made.append(np.stack([light, 0.8 * light, 0.6 * light], axis=2) + rng.uniform(0, 12, (*y.shape, 3)))
+    return np.clip(made, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """The embedded network in single precision by PyTorch."""
+    network = TorchNetwork(load_weights(EMBEDDED), device="cpu")
+    network.precision = "32-true"
+    return network
+
+
+@pytest.mark.parametrize("views", [1, 4])
+def test_the_embedded_network_is_the_same_by_onnx_runtime(exact, views):
+    ours = OnnxRuntime(network_file(EMBEDDED))
+    assert ours.trained == exact.trained and "ONNX Runtime" in ours.runtime
+    stamps = stamps_like_galaxies(20, exact.trained.stamps)
+    assert np.abs(ours(stamps, views) - exact(stamps, views)).max() < 1e-4
+
+
+def test_the_embedded_network_is_the_same_by_openvino(exact):
+    pytest.importorskip("openvino")
+    ours, stamps = OpenVino(network_file(EMBEDDED)), stamps_like_galaxies(20, exact.trained.stamps)
+    difference = ours(stamps, 1) - exact(stamps, 1)
+    limit = BF16_RMS if "bf16" in ours.runtime else 1e-4
+    assert np.sqrt(np.mean(difference**2)) < limit
+
+
+def test_real_galaxies_have_the_same_fractions(exact, kaggle):
+    with zipfile.ZipFile(kaggle / "images_test_rev1.zip") as archive:
+        names = [name for name in archive.namelist() if name.endswith(".jpg")][:40]
+        stamps = np.stack([stamp(archive.read(name), exact.trained.stamps) for name in names])
+    assert np.abs(OnnxRuntime(network_file(EMBEDDED))(stamps, 1) - exact(stamps, 1)).max() < 1e-4
+
+
+def test_a_run_has_features_and_fractions_by_every_runtime(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert why_not_onnx(run) == "there is no weights.onnx beside its weights"
+    with pytest.raises(RunError, match="onnxruntime cannot compute it: there is no weights"):
+        open_network(run, runtime="onnxruntime")
+    write_network(run)
+    assert not why_not_onnx(run)
+    stamps = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    for features in (False, True):
+        torch = open_network(run, device="cpu", runtime="torch", features=features)
+        torch.precision = "32-true"
+        network = open_network(run, device="cpu", features=features, few=True)
+        assert isinstance(network, OnnxRuntime)
+        np.testing.assert_allclose(network(stamps, 2), torch(stamps, 2), atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_of_other_weights_is_not_taken(trained, untrained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.copy(untrained / "weights.safetensors", run)
+    write_network(run)
+    shutil.copy(trained / "weights.safetensors", run)
+    assert why_not_onnx(run) == "weights.onnx is of other weights"
+    assert isinstance(open_network(run, device="cpu"), TorchNetwork)
+
+
+def test_a_damaged_file_is_not_taken(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "weights.onnx").write_bytes(b"no network")
+    assert "no network that ONNX Runtime can compute" in why_not_onnx(run)
+    with pytest.raises(RunError, match="does not say which stamps"):
+        Trained.from_metadata({}, run / "weights.onnx")
+    with pytest.raises(RunError, match='no runtime "abacus"'):
+        open_network(run, runtime="abacus")
+
+
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Fewer(PathFinder):
+    @classmethod
+    def find_spec(cls, name, *places):
+        absent = name.partition(".")[0] in ("torch", "lightning", "timm", "galsim", "openvino")
+        return None if absent else PathFinder.find_spec(name, *places)
+
+sys.meta_path = [Fewer if finder is PathFinder else finder for finder in sys.meta_path]
+from hubblefork.cli import main
+sys.argv[1:] = {}
+main()
+"""
+
+
+def test_predicting_classifying_and_counting_need_no_pytorch(tmp_path):
+    spec = StampSpec(424, 424)
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for number, pixels in enumerate(stamps_like_galaxies(3, spec)):
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "JPEG")
+            archive.writestr(f"{number}.jpg", file.getvalue())
+    (tmp_path / "one.jpg").write_bytes(file.getvalue())
+    for command, expected in (
+        (["classify", str(tmp_path / "one.jpg")], "Is the galaxy simply smooth"),
+        (
+            ["predict", "fork", str(tmp_path / "images.zip"), "--out", str(tmp_path / "c.parquet")],
+            "3 galaxies",
+        ),
+        (["mergers", str(tmp_path / "c.parquet")], "merger"),
+        (["info"], "ONNX Runtime"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT.format(command)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 and expected in done.stdout, (command, done.stdout, done.stderr)
