@@ -41,7 +41,8 @@ def test_help_loads_nothing_heavy():
 def test_the_commands_are_a_dozen_and_a_few():
     assert set(COMMANDS) == {
         *("fetch", "ingest", "split", "mock", "train", "tune", "finetune"),
-        *("classify", "predict", "evaluate", "mergers", "export", "report", "study", "demo", "info"),
+        *("classify", "predict", "evaluate", "mergers", "catalogue", "export"),
+        *("report", "study", "demo", "info"),
     }
     assert all(command.rich_help_panel in ("Data", "Learn", "Use", "Tell") for command in COMMANDS.values())
 

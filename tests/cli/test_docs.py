@@ -15,7 +15,7 @@ from hubblefork.data.catalogue import galaxy_ids, read_catalogue
 from hubblefork.mock import write_mock_sky
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/tour.md", "docs/finetuning.md")
+DOCUMENTS = ("README.md", "docs/tour.md", "docs/finetuning.md", "docs/catalogue.md")
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 TOUR = TEXTS["docs/tour.md"]
 # run, with smaller settings, in tests/studies

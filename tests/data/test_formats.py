@@ -238,7 +238,7 @@ def test_control_characters_never_make_a_votable_that_cannot_be_read(tmp_path):
     table = table.slice(0, 1).replace_schema_metadata({"run": "a\x07b"})
     for suffix in (".vot", ".fits"):
         write_catalogue(table, tmp_path / f"a{suffix}")
-        assert read_catalogue(tmp_path / f"a{suffix}").schema.metadata == {b"run": rb"a\x07b"}
+        assert read_catalogue(tmp_path / f"a{suffix}").schema.metadata == {b"run": b"a\x07b"}
 
 
 # Files broken at random

@@ -203,7 +203,7 @@ def test_shares_are_read_as_one_catalogue(folder: CatalogueFolder) -> None:
 
 def test_shards_of_other_weights_are_no_catalogue(folder: CatalogueFolder, tree: DecisionTree) -> None:
     folder.write_shard("c", shard(tree, [5], weights="cd34"))
-    with pytest.raises(CatalogueError, match="differ in weights: 'ab12' and 'cd34'"):
+    with pytest.raises(CatalogueError, match="its parts differ in weights: 'ab12' and 'cd34'"):
         folder.finish()
 
 

@@ -37,16 +37,16 @@ from hubblefork.data.catalogue import (
     with_fractions,
     with_metadata,
 )
+from hubblefork.data.formats import noted_tree
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, read_rejects
 from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, weights_of
-from hubblefork.data.shards import QUESTIONS, TREE
+from hubblefork.data.shards import TREE
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import Fields, digest_of, placed, read_json, read_toml, relative, write_text
-from hubblefork.zoo import DecisionTree, load_tree, parse_tree, read_tree, tree_names, write_tree
-from hubblefork.zoo.tree import DEFAULT
+from hubblefork.zoo import DecisionTree, read_tree, write_tree
 
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")
 KINDS = {"data": str, "folder": str, "catalogue": str, "finished": bool, "remarks": list, "best": dict}
@@ -412,11 +412,9 @@ def tree_of(table: pa.Table) -> DecisionTree:
     Raises CatalogueError for another tree whose run is not there.
     """
     metadata = metadata_of(table)
-    name, run = metadata.get(TREE, DEFAULT), Path(metadata.get("run", ""))
-    if QUESTIONS in metadata:
-        return parse_tree(metadata[QUESTIONS], "the catalogue")
-    if name in tree_names():
-        return load_tree(name)
+    if tree := noted_tree(metadata):
+        return tree
+    name, run = metadata[TREE], Path(metadata.get("run", ""))
     if "run" not in metadata or read_tree(run).name != name:
         raise CatalogueError(
             f'the catalogue is of the tree "{name}", which its run should hold; {run} does not: predict anew'

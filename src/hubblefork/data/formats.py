@@ -10,11 +10,13 @@ import codecs
 import errno
 import gzip
 import io
+import json
 import lzma
 import re
 import warnings
 import zipfile
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,10 +29,15 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from hubblefork.data.columns import chosen, is_id, unique
-from hubblefork.data.shards import CatalogueFolder, is_catalogue_folder
+from hubblefork.data.shards import QUESTIONS, TREE, CatalogueFolder, described, is_catalogue_folder, notes_of
 from hubblefork.data.text import Opener, Rows, read_text
 from hubblefork.errors import CatalogueError
+from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_names
+from hubblefork.zoo.tree import DEFAULT
 
+LONGEST_KEYWORD = 8
+OF_COLUMN = re.compile(r"(TCOMM|TUCD)\d+")
+NOT_IN_XML_ATTRIBUTE = re.compile(r"[\x00-\x1f]")
 NOT_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f]"
 UNPRINTABLE = re.compile(r"[^ -~]")
 BEGINNINGS = {
@@ -149,7 +156,10 @@ def _read_feather(source: Any, only: Collection[str] | None) -> pa.Table:
 def _read_fits(source: Any, only: Collection[str] | None) -> pa.Table:
     from astropy.table import Table
 
-    return _plain(arrow_table(Table.read(source, format="fits")), only)
+    table = Table.read(source, format="fits")
+    notes = {key: value for key, value in table.meta.items() if not OF_COLUMN.fullmatch(key)}
+    table.meta = {key: _as_it_was(value) for key, value in notes.items()}
+    return _plain(arrow_table(table), only)
 
 
 def _read_ecsv(source: Any, only: Collection[str] | None) -> pa.Table:
@@ -166,7 +176,7 @@ def _read_vot(source: Any, only: Collection[str] | None) -> pa.Table:
     first = document.get_first_table()
     by_name = any(is_id(column.name or "") for column in first.fields)
     table = first.to_table(use_names_over_ids=by_name)
-    table.meta = {info.name: info.value for info in document.infos}
+    table.meta = {info.name: _as_it_was(info.value) for info in document.infos}
     return _plain(arrow_table(table), only)
 
 
@@ -223,13 +233,24 @@ def _write_csv(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None
 
 
 def _write_fits(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
-    """Write a FITS table. Headers hold printable ASCII only: other characters of the metadata are escaped."""
+    """Write a FITS table. Headers hold one line of printable ASCII: other metadata are written as JSON.
+
+    TCOMMn describes a column, and TUCDn is its UCD, as STIL of TOPCAT writes them.
+    """
+    from astropy.io.fits import table_to_hdu
+
     fits = astropy_table(table)
     fits.convert_unicode_to_bytestring()
-    for key, value in metadata.items():
-        fits.meta[key] = UNPRINTABLE.sub(_escaped, value.encode("ascii", "backslashreplace").decode())
+    for key, text in metadata.items():
+        long = "HIERARCH " if len(key) > LONGEST_KEYWORD else ""
+        fits.meta[f"{long}{key}"] = _on_one_line(text, UNPRINTABLE)
+    hdu = table_to_hdu(fits)
+    for number, entry in enumerate(_described(table).values(), start=1):
+        for key, text in (("TCOMM", entry["description"]), ("TUCD", entry["ucd"])):
+            if text:
+                hdu.header[f"{key}{number}"] = UNPRINTABLE.sub("?", text)
     try:
-        fits.write(path, format="fits", overwrite=True)
+        hdu.writeto(path, overwrite=True)
     except OSError as error:
         if error.errno is None:  # numpy reports a disk that took only a part without saying why
             raise OSError(errno.ENOSPC, str(error)) from error
@@ -237,7 +258,7 @@ def _write_fits(table: pa.Table, metadata: Mapping[str, str], path: Path) -> Non
 
 
 def _write_vot(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
-    """Write a VOTable. XML holds no control characters: those of metadata are escaped, of cells refused."""
+    """Write a VOTable. XML holds no control characters: metadata become JSON, cells are refused."""
     from astropy.io import votable
     from astropy.io.votable.tree import Info
 
@@ -252,13 +273,22 @@ def _write_vot(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None
                     f"{name} is {cell!r} in row {rows[0] + 1}, with a control character; write .parquet"
                 )
     document = votable.from_table(astropy_table(table))
-    infos = {key: re.sub(NOT_XML, _escaped, value) for key, value in metadata.items()}
-    document.infos.extend(Info(name=key, value=value) for key, value in infos.items())
+    infos = {key: _on_one_line(text, NOT_IN_XML_ATTRIBUTE) for key, text in metadata.items()}
+    document.infos.extend(Info(name=key, value=text) for key, text in infos.items())
     document.to_xml(str(path))
 
 
-def _escaped(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
+def _on_one_line(text: str, unfit: re.Pattern[str]) -> str:
+    """Return a text of the metadata, as JSON where the format does not have all its characters."""
+    return json.dumps(text) if unfit.search(text) or text.startswith('"') else text
+
+
+def _as_it_was(text: Any) -> Any:
+    """Undo `_on_one_line`."""
+    if isinstance(text, str) and text.startswith('"'):
+        with suppress(ValueError):
+            return json.loads(text)
+    return text
 
 
 WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str], Path], None]] = {
@@ -271,10 +301,30 @@ WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str], Path], None]] = {
 
 
 def astropy_table(table: pa.Table) -> Any:
-    """Return a catalogue as a table of astropy, without its metadata."""
+    """Return a catalogue as a table of astropy: units, descriptions and UCDs on its columns, no metadata."""
     from astropy.table import Table
 
-    return Table({name: _astropy_column(table.column(name)) for name in table.column_names})
+    result = Table({name: _astropy_column(table.column(name)) for name in table.column_names})
+    for name, entry in _described(table).items():
+        column = result[name]
+        column.unit, column.description = entry["unit"] or None, entry["description"] or None
+        column.meta |= {"ucd": entry["ucd"]} if entry["ucd"] else {}
+    return result
+
+
+def _described(table: pa.Table) -> dict[str, dict[str, str]]:
+    return described(table.schema, noted_tree(notes_of(table.schema)))
+
+
+def noted_tree(notes: Mapping[str, str]) -> DecisionTree | None:
+    """Return the tree that metadata hold, or that of hubblefork which they name (Galaxy Zoo 2's, where none).
+
+    None for another tree, which the run of the catalogue has. Raises TreeError.
+    """
+    if QUESTIONS in notes:
+        return parse_tree(notes[QUESTIONS], "the catalogue")
+    name = notes.get(TREE, DEFAULT)
+    return load_tree(name) if name in tree_names() else None
 
 
 def _astropy_column(column: pa.ChunkedArray) -> Any:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,7 @@ OF_SHARES = ("sources", "scale")
 """The metadata in which the shares of a catalogue may differ."""
 WHOLE = (1, 1)
 ROWS = 2**17
+REJECTS = re.compile(r"_rejects-.+\.csv")
 SHARD, MANIFEST = re.compile(r"part-.+\.parquet"), re.compile(r"_manifest(-(\d+)-of-(\d+))?\.json")
 OURS = re.compile(
     r"part-.+\.parquet|_rejects-.+\.csv|_manifest.*\.json|\.(part-|_rejects-|_manifest).+\.partial\.\w+"
@@ -92,7 +93,7 @@ class CatalogueFolder:
         Raises DiskError.
         """
         path = self.shard_file(name)
-        refused = self._rejects_of(path)
+        refused = self.rejects_file(path)
         _clear(path, refused)
         write_refused(refused, rejects)
         notes = notes_of(table.schema)
@@ -127,34 +128,39 @@ class CatalogueFolder:
         there is no shard, or where shards have other columns or other metadata than the first; DiskError.
         """
         paths = self.shards() if names is None else sorted(map(self.shard_file, names))
-        shards = [self.read_shard(path) for path in paths]
+        manifest = self.manifest_of(share, [self.read_shard(path) for path in paths])
+        manifest["metadata"] |= metadata or {}
+        path = self.manifest_file(share)
+        _clear(path)
+        write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        return path
+
+    def manifest_of(self, share: Share, shards: Sequence[Shard]) -> dict[str, Any]:
+        """Return what the manifest of a share with these shards says. Raises as `finish` does."""
         _check_same_columns(shards, self.path)
-        notes = merged([shard.notes for shard in shards], self.path) | dict(metadata or {})
-        tree = parse_tree(notes[QUESTIONS], str(self.path))
-        manifest = {
+        notes = merged([shard.notes for shard in shards], self.path)
+        paths = [shard.path for shard in shards]
+        return {
             "format": FORMAT,
             "share": list(share),
             "galaxies": sum(shard.galaxies for shard in shards),
-            "rejects": sum(len(read_refused(self._rejects_of(path))) for path in paths),
-            "tree": notes[TREE],
-            "columns": described(shards[0].schema, tree),
+            "rejects": sum(len(read_refused(self.rejects_file(path))) for path in paths),
+            "tree": notes.get(TREE, ""),
+            "columns": described(shards[0].schema, parse_tree(notes.get(QUESTIONS, ""), str(self.path))),
             "metadata": notes,
             "shards": [
                 {"file": path.name, "galaxies": shard.galaxies, "sha256": digest_of(path)}
                 for path, shard in zip(paths, shards, strict=True)
             ],
         }
-        path = self.manifest_file(share)
-        _clear(path)
-        write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-        return path
 
-    def _rejects_of(self, shard: Path) -> Path:
+    def rejects_file(self, shard: Path) -> Path:
+        """Return the list of what was refused of a shard."""
         return self.path / f"_rejects-{shard.stem.removeprefix('part-')}.csv"
 
     def rejects(self, name: str) -> list[tuple[str, str]]:
         """Return member and reason of what was refused of a shard. Raises CatalogueError."""
-        return read_refused(self._rejects_of(self.shard_file(name)))
+        return read_refused(self.rejects_file(self.shard_file(name)))
 
     def galaxies(self, name: str) -> int:
         """Return the number of galaxies in a shard. Raises CatalogueError."""
@@ -166,7 +172,7 @@ class CatalogueFolder:
 
     def remove(self, shard: Path) -> None:
         """Remove a shard and what was refused of it."""
-        for path in (shard, self._rejects_of(shard)):
+        for path in (shard, self.rejects_file(shard)):
             path.unlink(missing_ok=True)
 
     def clear(self) -> None:
@@ -180,7 +186,7 @@ class CatalogueFolder:
     def manifests(self) -> list[Fields]:
         """Return the manifests of the complete shares, sorted by share. Raises CatalogueError."""
         found = [path for path in self.path.glob("_manifest*.json") if MANIFEST.fullmatch(path.name)]
-        manifests = [_read_manifest(path) for path in found]
+        manifests = [read_manifest(path) for path in found]
         return sorted(manifests, key=lambda manifest: manifest["share"])
 
     def check_finished(self) -> list[Fields]:
@@ -254,11 +260,10 @@ def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     are added to the metadata. Raises CatalogueError where a column would stand twice.
     """
     joint = np.stack([_floats(table.column(name)) for name in tree.columns], axis=1)
-    made = {
-        **{f"{name}_conditional": to_conditional(tree, joint)[:, i] for i, name in enumerate(tree.columns)},
-        **{f"{q.name}_reach": reach(tree, joint)[:, i] for i, q in enumerate(tree.questions)},
-    }
-    if ours := [name for name in made if name in tree.columns]:
+    names = [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
+    values = np.hstack([to_conditional(tree, joint), reach(tree, joint)])
+    made = dict(zip(names, values.T, strict=True))
+    if ours := [name for name in names if name in tree.columns]:
         raise CatalogueError(f'an answer of {tree.name} is named "{ours[0]}", as a column of the catalogue')
     places = [name for name in POSITION if name in table.column_names]
     columns = {ID: table.column(ID).cast(pa.string())}
@@ -270,16 +275,30 @@ def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     return pa.table(columns).replace_schema_metadata(notes)
 
 
+def specified(tree: DecisionTree) -> dict[str, pa.DataType]:
+    """Return the columns that a shard has by the specification, in their order, with their types.
+
+    Those of `POSITION` and the ends of intervals (`_low`, `_high`) may be absent.
+    """
+    names = [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
+    names += [f"{name}_{end}" for name in tree.columns for end in ("low", "high")]
+    kinds = {ID: pa.string(), **dict.fromkeys(POSITION, pa.float64())}
+    return kinds | dict.fromkeys([*tree.columns, *names], pa.float32())
+
+
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
     return column.cast(pa.float64()).to_numpy()
 
 
-def described(schema: pa.Schema, tree: DecisionTree) -> dict[str, dict[str, str]]:
-    """Return type, unit, description and UCD (UCD1+ of the IVOA) of each column of a catalogue."""
+def described(schema: pa.Schema, tree: DecisionTree | None) -> dict[str, dict[str, str]]:
+    """Return type, unit, description and UCD (UCD1+ of the IVOA) of each column of a catalogue.
+
+    Without its tree only ids and positions are described; others have empty texts.
+    """
     texts = {ID: ("", "name of the galaxy", "meta.id;meta.main")}
     texts["ra"] = ("deg", "right ascension (ICRS)", "pos.eq.ra;meta.main")
     texts["dec"] = ("deg", "declination (ICRS)", "pos.eq.dec;meta.main")
-    for question in tree.questions:
+    for question in tree.questions if tree else ():
         asked = f"fraction of volunteers who are asked: {question.text}"
         texts[f"{question.name}_reach"] = ("", asked, "stat.probability")
         for answer in question.answers:
@@ -362,21 +381,39 @@ def merged(entries: Sequence[Mapping[str, str]], folder: Path) -> dict[str, str]
 
     Raises CatalogueError where the parts differ in anything else, marks aside.
     """
-    values = {key: list(dict.fromkeys(notes.get(key, "") for notes in entries)) for key in chain(*entries)}
-    values.pop(MARKS, None)
-    sides = [json.loads(notes[SIDES]) for notes in entries if SIDES in notes]
-    if values.pop(SIDES, None):
-        values[SIDES] = [json.dumps(dict(sum(map(Counter, sides), Counter())))]
-    for key, several in values.items():
-        if len(several) > 1 and key not in OF_SHARES:
-            raise CatalogueError(
-                f"{folder}: parts of the catalogue differ in {key}: {several[0][:60]!r} and "
-                f"{several[1][:60]!r}; predict all of it in the same way"
-            )
+    values = _values(entries)
+    for fault in differences(entries):
+        raise CatalogueError(f"{folder}: its parts differ in {fault}; predict all of it in the same way")
+    sides = [sides_of(notes, folder) for notes in entries if SIDES in notes]
+    if sides:
+        values[SIDES] = [json.dumps(dict(sum(sides, Counter())))]
     return {key: " ".join(filter(None, several)) for key, several in values.items()}
 
 
-def _read_manifest(path: Path) -> Fields:
+def sides_of(notes: Mapping[str, str], place: Path) -> Counter[str]:
+    """Return how many images have each shorter side in pixels. Raises CatalogueError where that is unsaid."""
+    try:
+        sides = Counter({str(int(side)): int(images) for side, images in json.loads(notes[SIDES]).items()})
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise CatalogueError(f"{place}: metadata: {SIDES} are no JSON of numbers: {error}") from error
+    return sides
+
+
+def differences(entries: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Say in which metadata parts of a catalogue differ that should not."""
+    for key, several in _values(entries).items():
+        if len(several) > 1 and key not in OF_SHARES:
+            yield f"{key}: {several[0][:60]!r} and {several[1][:60]!r}"
+
+
+def _values(entries: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return the different values of each entry but marks and sides, which are of a shard alone."""
+    keys = dict.fromkeys(key for key in chain(*entries) if key not in (MARKS, SIDES))
+    return {key: list(dict.fromkeys(notes.get(key, "") for notes in entries)) for key in keys}
+
+
+def read_manifest(path: Path) -> Fields:
+    """Read a manifest. Raises CatalogueError for one that is not as the specification says."""
     remedy = "copy the catalogue anew, or run the command that made it again"
     manifest = read_json(path, CatalogueError, remedy)
     manifest.check(KINDS)
