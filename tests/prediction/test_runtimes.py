@@ -52,7 +52,8 @@ def test_the_embedded_network_is_the_same_by_onnx_runtime(exact, views):
 
 def test_the_embedded_network_is_the_same_by_openvino(exact):
     pytest.importorskip("openvino")
-    ours, stamps = OpenVino(network_file(EMBEDDED)), stamps_like_galaxies(20, exact.trained.stamps)
+    ours = OpenVino(network_file(EMBEDDED), exact.trained)
+    stamps = stamps_like_galaxies(20, exact.trained.stamps)
     difference = ours(stamps, 1) - exact(stamps, 1)
     limit = BF16_RMS if "bf16" in ours.runtime else 1e-4
     assert np.sqrt(np.mean(difference**2)) < limit

@@ -58,7 +58,7 @@ def _resampling(view: int, views: int, side: int, size: int, first_angle: float)
     move = (centre_move(side, size) if plain else even_moves(views, side, size, first_angle))[view]
     places = (2 * np.arange(size) + 1) / size - 1
     y, x = np.meshgrid(places, places, indexing="ij")
-    columns, rows = (axis @ np.stack([x.ravel(), y.ravel(), np.ones(size * size)]) for axis in move)
+    columns, rows = ((right * x + down * y + shift).ravel() for right, down, shift in move)
     corners, weights = zip(*(_neighbours(axis, side) for axis in (rows, columns)), strict=True)
     pixels = corners[0][:, :, None] * side + corners[1][:, None, :]
     shares = weights[0][:, :, None] * weights[1][:, None, :] / 255

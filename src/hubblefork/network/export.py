@@ -14,7 +14,6 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -155,7 +154,6 @@ def _write(
             input_names=list(inputs),
             output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("galaxy")},),
-            optimize=False,  # it would fold normalisations, as runtimes do, into weights of twice the bytes
             verbose=False,
         )
     assert program is not None
@@ -163,22 +161,7 @@ def _write(
     for described in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer, proto.graph):
         del described.metadata_props[:]  # where in which file each layer was written
     onnx.helper.set_model_props(proto, metadata)
-    _keep_halves(proto.graph)
     onnx.save_model(proto, path)
-
-
-def _keep_halves(graph: Any) -> None:
-    """Store weights that are numbers of half precision as such; they are cast when they are loaded."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    for tensor in graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            halves = values.astype(np.float16)
-        if values.dtype == np.float32 and values.ndim > 1 and np.array_equal(halves, values):
-            name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}_half"))
-            graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
 
 
 def _check(path: Path, inputs: dict[str, np.ndarray], expected: np.ndarray, out: Path) -> float:

@@ -87,10 +87,9 @@ class OnnxRuntime(_OnBatches):
 class OpenVino(_OnBatches):
     """The same by OpenVINO, in bf16 where the processor and the recipe have it."""
 
-    def __init__(self, path: Path, output: str = FRACTIONS) -> None:
+    def __init__(self, path: Path, trained: Trained, output: str = FRACTIONS) -> None:
         import openvino
 
-        trained = OnnxRuntime(path).trained
         core, threads = openvino.Core(), cores()
         half = trained.precision in ("auto", "bf16") and "BF16" in core.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
@@ -124,35 +123,41 @@ def open_network(
     """
     if runtime not in ("", *RUNTIMES):
         raise RunError(f'there is no runtime "{runtime}": choose one of {", ".join(RUNTIMES)}')
-    output, why = FEATURES if features else FRACTIONS, why_not_onnx(place)
+    output = FEATURES if features else FRACTIONS
     on_cpu = device.lower() == "cpu" or (not device and not _has_accelerator())
-    if runtime in ("onnxruntime", "openvino") and why:
-        raise RunError(
-            f"{place}: {runtime} cannot compute it: {why}; write it with `hubblefork export {place}`"
-        )
-    if runtime == "torch" or why or (not runtime and not on_cpu):
-        return _by_torch(place, device, features, why)
+    opened = _opened(place, output) if runtime != "torch" else ""
+    if isinstance(opened, str) and runtime in ("onnxruntime", "openvino"):
+        raise RunError(f"{place}: {runtime} cannot compute it: {opened}; run `hubblefork export {place}`")
+    if isinstance(opened, str) or (not runtime and not on_cpu):
+        return _by_torch(place, device, features, opened if isinstance(opened, str) else "")
     fast = not few and _is_x86() and find_spec("openvino") is not None
-    kind = OpenVino if runtime == "openvino" or (not runtime and fast) else OnnxRuntime
-    return kind(network_file(place), output)
+    if runtime == "openvino" or (not runtime and fast):
+        return OpenVino(network_file(place), opened.trained, output)
+    return opened
 
 
 def why_not_onnx(place: Path) -> str:
     """Return why a network cannot be computed without PyTorch; nothing where it can. Raises RunError."""
+    opened = _opened(place)
+    return opened if isinstance(opened, str) else ""
+
+
+def _opened(place: Path, output: str = FRACTIONS) -> OnnxRuntime | str:
+    """Return the network in the file beside some weights, or why there is none. Raises RunError."""
     path, digest = network_file(place), digest_of(weights_file(place))
     if not path.exists():
         return f"there is no {path.name} beside its weights"
     try:
-        same = OnnxRuntime(path).trained.digest == digest
+        network = OnnxRuntime(path, output)
     except RunError as error:
         return str(error)
-    return "" if same else f"{path.name} is of other weights"
+    return network if network.trained.digest == digest else f"{path.name} is of other weights"
 
 
 def _by_torch(place: Path, device: str, features: bool, why: str) -> Network:
     if find_spec("torch") is None:
         raise ExtraMissing(
-            f"{place}: {why or 'this device'} needs PyTorch, which is not installed: "
+            f"{place}: it needs PyTorch, which is not installed{f' ({why})' if why else ''}: "
             "pip install 'hubblefork[train]', or write the network as ONNX where it is: hubblefork export RUN"
         )
     from hubblefork.network.predictor import TorchNetwork
