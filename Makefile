@@ -42,7 +42,7 @@ format: .venv/installed-dev
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[train,mock,openvino]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from hubblefork import errors
-from hubblefork.errors import did_you_mean
+from hubblefork.errors import ExtraMissing, did_you_mean, extras
 
 LINE = re.compile(r"^ {4}(?P<bars>(?:│ {3}| {4})*)(?P<branch>[├└]── )?(?P<name>[A-Z]\w+)", re.MULTILINE)
 
@@ -48,3 +48,11 @@ def test_the_nearest_known_name_is_suggested_or_none() -> None:
     assert did_you_mean("spirl", ["smooth", "spiral"]) == ' (did you mean "spiral"?)'
     assert did_you_mean("xyzzy", ["smooth", "spiral"]) == ""
     assert did_you_mean("spiral", []) == ""
+
+
+def test_a_package_of_an_extra_is_named_with_its_extra():
+    said = r"a mock sky needs the package galsim.*hubblefork\[mock\]"
+    with pytest.raises(ExtraMissing, match=said), extras("a mock sky"):
+        raise ModuleNotFoundError("No module named 'galsim.des'", name="galsim.des")
+    with pytest.raises(ModuleNotFoundError), extras():
+        raise ModuleNotFoundError("No module named 'ours'", name="ours")

@@ -10,6 +10,8 @@ Every name below is imported when it is first used.
 from importlib import import_module
 from typing import Any
 
+from hubblefork.errors import extras
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -39,7 +41,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is asked for: PyTorch takes seconds."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    with extras(f"hubblefork.{name}"):
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

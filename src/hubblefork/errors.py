@@ -19,8 +19,19 @@ Every message says what happened, with which value, what is allowed and what to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+EXTRAS = {
+    **dict.fromkeys(("torch", "lightning", "timm", "safetensors", "onnx", "onnxscript"), "train"),
+    "galsim": "mock",
+    "openvino": "openvino",
+    "optuna": "tune",
+    "peft": "lora",
+    "ray": "ray",
+}
+"""Packages that not every user needs, and the extra that installs each."""
 
 
 class HubbleforkError(Exception):
@@ -83,3 +94,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ' (did you mean "…"?)' with the nearest of the known names, or an empty string."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+@contextmanager
+def extras(what: str = "this") -> Iterator[None]:
+    """Turn the lack of a package of an extra into an ExtraMissing that says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise ExtraMissing(
+            f"{what} needs the package {package}, which is not installed: "
+            f"pip install 'hubblefork[{EXTRAS[package]}]'"
+        ) from error

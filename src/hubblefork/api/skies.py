@@ -15,7 +15,7 @@ from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, matched, 
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest as read_inputs
 from hubblefork.data.split import SPLITS, Split, write_split
-from hubblefork.errors import CatalogueError
+from hubblefork.errors import CatalogueError, extras
 from hubblefork.io import Progress, silent
 from hubblefork.pages import write_report
 from hubblefork.stats.estimators import Count, count_above
@@ -91,7 +91,8 @@ def mock_sky(
     >>> hf.mock_sky("sky/", galaxies=60, seed=1).name
     'sky'
     """
-    from hubblefork.mock import write_mock_sky
+    with extras("a mock sky"):
+        from hubblefork.mock import write_mock_sky
 
     write_mock_sky(Path(folder), galaxies=galaxies, seed=seed, progress=progress, **sky)
     return Path(folder)

@@ -12,7 +12,7 @@ import typer
 
 from hubblefork import __version__
 from hubblefork.cli import catalogue, data, networks, tell, terminal
-from hubblefork.errors import HubbleforkError
+from hubblefork.errors import HubbleforkError, extras
 from hubblefork.io import REFUSALS
 
 app = typer.Typer(
@@ -35,7 +35,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         try:
-            app()
+            with extras("this command"):
+                app()
         finally:
             sys.stdout.flush()
     except OSError as error:

@@ -13,10 +13,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hubblefork.errors import ExtraMissing, RecipeError
+from hubblefork.errors import RecipeError, extras
 from hubblefork.network.architectures.encoder import Encoder
 
-PEFT_MISSING = "adapters need the package peft, which is not installed: pip install 'hubblefork[lora]'"
 MARK, BASE = "lora_", ".base_layer"
 
 
@@ -69,8 +68,6 @@ def _takes_adapter(layer: nn.Module) -> bool:
 
 
 def _peft() -> Any:
-    try:
+    with extras("an adapter_rank above 0"):
         import peft
-    except ImportError as error:
-        raise ExtraMissing(PEFT_MISSING) from error
     return peft

@@ -23,7 +23,7 @@ from hubblefork import __version__
 from hubblefork.data.field import Field
 from hubblefork.data.images import Header, ImageFault, crop_of, taps
 from hubblefork.data.trained import FEATURES, FRACTIONS, network_file
-from hubblefork.errors import RunError, StampError
+from hubblefork.errors import RunError, StampError, extras
 from hubblefork.io import replacing
 from hubblefork.network.augment import still_views
 from hubblefork.network.recipe import recipe_text
@@ -120,11 +120,9 @@ def export(
 
 def is_exported(path: Path) -> bool:
     """Say whether a file is an ONNX file that hubblefork wrote."""
-    try:
+    with extras("exporting"):
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    except ImportError:
-        return False
     try:
         return any(entry.key == "weights_sha256" for entry in onnx.load(path).metadata_props)
     except (DecodeError, OSError):
@@ -138,13 +136,9 @@ def _write(
     path: Path,
     metadata: dict[str, str],
 ) -> None:
-    try:
+    with extras("exporting"):
         import onnx
         import onnxscript  # noqa: F401 - torch's exporter needs it and says so less clearly
-    except ImportError as error:
-        raise RunError(
-            f"exporting needs onnx and onnxscript ({error}): pip install 'hubblefork[train]'"
-        ) from error
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of PyTorch about itself
         program = torch.onnx.export(

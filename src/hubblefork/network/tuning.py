@@ -30,7 +30,7 @@ from lightning.pytorch.callbacks import Callback
 
 from hubblefork.data.catalogue import fractions, galaxy_ids
 from hubblefork.data.folders import DataFolder, RunFolder
-from hubblefork.errors import DivergedError, ExtraMissing, RecipeError, RunError
+from hubblefork.errors import DivergedError, RecipeError, RunError, extras
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.architectures import ENCODER
 from hubblefork.network.architectures.encoder import fetch_encoder
@@ -52,7 +52,6 @@ from hubblefork.network.training import train
 if TYPE_CHECKING:
     import optuna
 
-OPTUNA_MISSING = "tuning needs the package optuna, which is not installed: pip install 'hubblefork[tune]'"
 HEARTBEAT, GRACE = 15, 60  # seconds
 RETRIES = 5
 OTHER_WORKER_CREATES = ("UNIQUE constraint", "duplicate key", "already exists", "database is locked")
@@ -252,10 +251,8 @@ def _quiet_optuna() -> Iterator[Any]:
 
     Raises ExtraMissing; RunError for a storage that cannot be read or written.
     """
-    try:
+    with extras("tuning"):
         import optuna
-    except ImportError as error:
-        raise ExtraMissing(OPTUNA_MISSING) from error
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with warnings.catch_warnings():

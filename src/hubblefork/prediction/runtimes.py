@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hubblefork.data.images import cores
 from hubblefork.data.trained import FEATURES, FRACTIONS, Trained, network_file, weights_file
 from hubblefork.data.views import views_of
-from hubblefork.errors import ExtraMissing, RunError
+from hubblefork.errors import RunError, extras
 from hubblefork.io import digest_of
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")
@@ -155,13 +155,9 @@ def _opened(place: Path, output: str = FRACTIONS) -> OnnxRuntime | str:
 
 
 def _by_torch(place: Path, device: str, features: bool, why: str) -> Network:
-    if find_spec("torch") is None:
-        raise ExtraMissing(
-            f"{place}: it needs PyTorch, which is not installed{f' ({why})' if why else ''}: "
-            "pip install 'hubblefork[train]', or write the network as ONNX where it is: hubblefork export RUN"
-        )
-    from hubblefork.network.predictor import TorchNetwork
-    from hubblefork.network.weights import load_weights
+    with extras(f"{place}, {why}: to predict with it" if why else "this device"):
+        from hubblefork.network.predictor import TorchNetwork
+        from hubblefork.network.weights import load_weights
 
     return TorchNetwork(load_weights(place), device=device, features=features)
 
