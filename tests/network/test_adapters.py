@@ -114,7 +114,7 @@ def test_without_peft_the_command_to_install_it_is_named(tree, monkeypatch):
 
     def missing(name, *args, **kwargs):
         if name == "peft":
-            raise ImportError("no peft")
+            raise ModuleNotFoundError("no peft", name="peft")
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)

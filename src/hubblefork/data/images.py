@@ -304,9 +304,11 @@ def check_not_blank(pixels: NDArray[np.uint8]) -> None:
     There the mean of the bands differs by at least 84 grey levels in each of 12,646 real galaxies.
     """
     size = len(pixels)
-    centre = pixels[size // 4 : size - size // 4, size // 4 : size - size // 4].mean(axis=2)
-    if centre.max() - centre.min() < BLANK:
-        value = f"brightness {centre.min():.0f} to {centre.max():.0f} of 255 at its centre"
+    centre = pixels[size // 4 : size - size // 4, size // 4 : size - size // 4]
+    total = sum((centre[:, :, band].astype(np.uint16) for band in range(BANDS)), start=np.uint16(0))
+    low, high = int(total.min()) / BANDS, int(total.max()) / BANDS
+    if high - low < BLANK:
+        value = f"brightness {low:.0f} to {high:.0f} of 255 at its centre"
         raise ImageFault("blank", value, "no galaxy is seen in it: leave it out or fetch it again")
 
 
