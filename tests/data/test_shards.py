@@ -242,5 +242,7 @@ def test_a_folder_of_images_is_no_catalogue(folder: CatalogueFolder, tmp_path: P
     (tmp_path / "images" / "part-1.jpg").write_bytes(b"")
     assert is_catalogue_folder(folder.path)
     assert not is_catalogue_folder(tmp_path / "images")
+    with pytest.raises(CatalogueError, match="images: this folder has no shards of a catalogue"):
+        read_head(tmp_path / "images")
     with pytest.raises(CatalogueError, match="a catalogue has at least one shard"):
         CatalogueFolder(tmp_path / "images").finish()

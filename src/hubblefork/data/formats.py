@@ -77,6 +77,8 @@ def read_rows(path: Path, only: Collection[str] | None = None) -> Rows:
         raise
     except FileNotFoundError as error:
         raise CatalogueError(f"{path}: there is no such table") from error
+    except IsADirectoryError as error:
+        raise CatalogueError(f"{path}: this folder has no shards of a catalogue (part-….parquet)") from error
     except Exception as error:  # parsers of other formats raise anything on a broken file
         why = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise CatalogueError(

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.dataset
 import pyarrow.parquet
 
 from hubblefork.data.columns import ID, chosen
@@ -220,29 +219,24 @@ class CatalogueFolder:
     def head(self) -> pa.Table:
         """Return columns and metadata of a finished catalogue, without a row. Raises CatalogueError."""
         notes = merged([manifest["metadata"] for manifest in self.check_finished()], self.path)
-        return self._dataset().schema.empty_table().replace_schema_metadata(notes)
+        return self.read_shard(self.shards()[0]).schema.empty_table().replace_schema_metadata(notes)
 
     def batches(self, only: Collection[str] | None = None, rows: int = ROWS) -> Iterator[pa.Table]:
         """Yield ids and columns of a finished catalogue, at most `rows` galaxies at a time; as `head` raises.
 
-        Two pieces and what is read ahead of them are in memory, whatever the size of the catalogue.
+        One piece is in memory, whatever the size of the catalogue.
         """
-        notes = self.head().schema.metadata
-        columns = chosen(self._dataset().schema.names, only)
-        pieces = self._dataset().to_batches(
-            columns=columns, batch_size=rows, batch_readahead=1, fragment_readahead=1
-        )
-        for piece in pieces:
-            yield pa.Table.from_batches([piece]).replace_schema_metadata(notes)
+        head = self.head()
+        columns = chosen(head.column_names, only)
+        for path in self.shards():
+            with pa.parquet.ParquetFile(path) as file:
+                for piece in file.iter_batches(rows, columns=columns):
+                    yield pa.Table.from_batches([piece]).replace_schema_metadata(head.schema.metadata)
 
     def read(self, only: Collection[str] | None = None) -> pa.Table:
         """Return a finished catalogue; with `only`, the ids and those columns. Raises CatalogueError."""
-        head, data = self.head(), self._dataset()
-        table = data.to_table(columns=chosen(data.schema.names, only))
-        return table.replace_schema_metadata(head.schema.metadata)
-
-    def _dataset(self) -> pa.dataset.Dataset:
-        return pa.dataset.dataset([str(path) for path in self.shards()], format="parquet")
+        head = self.head()
+        return pa.concat_tables([head.select(chosen(head.column_names, only)), *self.batches(only)])
 
 
 def is_catalogue_folder(path: Path) -> bool:
