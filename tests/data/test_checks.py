@@ -67,7 +67,7 @@ def test_a_catalogue_as_specified_has_no_faults(folder: CatalogueFolder) -> None
     (folder.path / ".DS_Store").touch()
     checked = check_folder(folder.path)
     assert (checked.faults, checked.notes) == ([], [])
-    assert str(checked) == f"{folder.path}: 5 galaxies in 2 shards, 1 rejects; no faults"
+    assert str(checked) == f"{folder.path}: galaxies 5, shards 2, rejects 1, faults 0"
 
 
 def test_shares_are_one_catalogue(folder: CatalogueFolder) -> None:

@@ -14,6 +14,7 @@ import pytest
 from astropy.io.votable.ucd import check_ucd
 
 from hubblefork.data.catalogue import metadata_of, read_catalogue, read_head, with_fractions, with_metadata
+from hubblefork.data.checks import check_folder
 from hubblefork.data.folders import tree_of
 from hubblefork.data.shards import CatalogueFolder, described, is_catalogue_folder, shard_table
 from hubblefork.errors import CatalogueError, DiskError
@@ -29,7 +30,7 @@ def joint_fractions(tree: DecisionTree, galaxies: int, seed: int = 0) -> np.ndar
 
 def shard(tree: DecisionTree, ids: list, seed: int = 0, **notes: str) -> pa.Table:
     table = with_fractions(pa.table({"galaxy_id": ids}), joint_fractions(tree, len(ids), seed), tree)
-    return shard_table(with_metadata(table, {"views": "1", "weights": "ab12", **notes}), tree)
+    return shard_table(with_metadata(table, {"views": "1", "digest": "ab12", **notes}), tree)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_folder_reads_as_a_catalogue(folder: CatalogueFolder, tree: DecisionTr
     assert table.schema.field("galaxy_id").type == pa.int64()
     assert table.column_names == ["galaxy_id", "smooth", "spiral"]
     for notes in (metadata_of(table), metadata_of(read_head(folder.path))):
-        assert (notes["weights"], notes["scale"], notes["questions"]) == (
+        assert (notes["digest"], notes["scale"], notes["questions"]) == (
             "ab12",
             "small images",
             tree_text(tree),
@@ -201,9 +202,17 @@ def test_shares_are_read_as_one_catalogue(folder: CatalogueFolder) -> None:
     assert json.loads(metadata_of(table)["sides"]) == {"424": 3, "120": 1}
 
 
+def test_a_share_may_be_empty(folder: CatalogueFolder) -> None:
+    folder.finish((1, 2))
+    manifest = json.loads(folder.finish((2, 2), names=[], metadata={"scale": "small"}).read_text())
+    assert (manifest["galaxies"], manifest["columns"], manifest["shards"]) == (0, {}, [])
+    assert read_catalogue(folder.path, only=[])["galaxy_id"].to_pylist() == [1, 2, 3, 4]
+    assert check_folder(folder.path).faults == []
+
+
 def test_shards_of_other_weights_are_no_catalogue(folder: CatalogueFolder, tree: DecisionTree) -> None:
-    folder.write_shard("c", shard(tree, [5], weights="cd34"))
-    with pytest.raises(CatalogueError, match="its parts differ in weights: 'ab12' and 'cd34'"):
+    folder.write_shard("c", shard(tree, [5], digest="cd34"))
+    with pytest.raises(CatalogueError, match="its parts differ in digest: 'ab12' and 'cd34'"):
         folder.finish()
 
 

@@ -72,8 +72,9 @@ class Checked:
             self.faults.append(_within(self.path, error))
 
     def __str__(self) -> str:
-        counts = f"{self.galaxies:,} galaxies in {self.shards:,} shards, {self.rejects:,} rejects"
-        return f"{self.path}: {counts}; {len(self.faults) or 'no'} fault{'s' * (len(self.faults) != 1)}"
+        amounts = {"galaxies": self.galaxies, "shards": self.shards, "rejects": self.rejects}
+        counts = ", ".join(f"{what} {number:,}" for what, number in amounts.items())
+        return f"{self.path}: {counts}, faults {len(self.faults):,}"
 
 
 def check_folder(path: Path, *, progress: Progress = silent) -> Checked:

@@ -124,7 +124,8 @@ class CatalogueFolder:
         """Write the manifest of a share: its shards are complete. `names` are its shards, None for all there.
 
         `metadata` is added to what the metadata of the shards have in common. Raises CatalogueError where
-        there is no shard, or where shards have other columns or other metadata than the first; DiskError.
+        there is no shard (a share may have none), or where shards have other columns or metadata than the
+        first; DiskError.
         """
         paths = self.shards() if names is None else sorted(map(self.shard_file, names))
         manifest = self.manifest_of(share, [self.read_shard(path) for path in paths])
@@ -136,7 +137,7 @@ class CatalogueFolder:
 
     def manifest_of(self, share: Share, shards: Sequence[Shard]) -> dict[str, Any]:
         """Return what the manifest of a share with these shards says. Raises as `finish` does."""
-        _check_same_columns(shards, self.path)
+        _check_same_columns(shards, self.path, at_least=int(share == WHOLE))
         notes = merged([shard.notes for shard in shards], self.path)
         paths = [shard.path for shard in shards]
         return {
@@ -145,7 +146,9 @@ class CatalogueFolder:
             "galaxies": sum(shard.galaxies for shard in shards),
             "rejects": sum(len(read_refused(self.rejects_file(path))) for path in paths),
             "tree": notes.get(TREE, ""),
-            "columns": described(shards[0].schema, parse_tree(notes.get(QUESTIONS, ""), str(self.path))),
+            "columns": described(shards[0].schema, parse_tree(notes.get(QUESTIONS, ""), str(self.path)))
+            if shards
+            else {},
             "metadata": notes,
             "shards": [
                 {"file": path.name, "galaxies": shard.galaxies, "sha256": digest_of(path)}
@@ -218,8 +221,12 @@ class CatalogueFolder:
 
     def head(self) -> pa.Table:
         """Return columns and metadata of a finished catalogue, without a row. Raises CatalogueError."""
-        notes = merged([manifest["metadata"] for manifest in self.check_finished()], self.path)
-        return self.read_shard(self.shards()[0]).schema.empty_table().replace_schema_metadata(notes)
+        notes = [manifest["metadata"] for manifest in self.check_finished() if manifest["shards"]]
+        return (
+            self.read_shard(self.shards()[0])
+            .schema.empty_table()
+            .replace_schema_metadata(merged(notes, self.path))
+        )
 
     def batches(self, only: Collection[str] | None = None, rows: int = ROWS) -> Iterator[pa.Table]:
         """Yield ids and columns of a finished catalogue, at most `rows` galaxies at a time; as `head` raises.
@@ -359,9 +366,9 @@ def missing_shares(manifests: Iterable[Mapping]) -> list[int]:
     return sorted(set(range(1, max(of for _, of in there) + 1)) - {number for number, _ in there})
 
 
-def _check_same_columns(shards: Sequence[Shard], folder: Path) -> None:
-    """Raise CatalogueError where there is no shard, or one with other columns than the first."""
-    if not shards:
+def _check_same_columns(shards: Sequence[Shard], folder: Path, *, at_least: int) -> None:
+    """Raise CatalogueError where there are too few shards, or one with other columns than the first."""
+    if len(shards) < at_least:
         raise CatalogueError(f"{folder}: a catalogue has at least one shard, and there is none")
     for shard in shards[1:]:
         if not shard.schema.equals(shards[0].schema):
