@@ -68,6 +68,26 @@ def test_ids_that_are_text_stay_text(tree: DecisionTree, tmp_path: Path) -> None
     assert Table.read(tmp_path / "a.fits")["galaxy_id"].tolist() == ["1", "007", "3"]
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.vot", "a"])
+def test_the_run_is_found_from_the_new_place(folder: CatalogueFolder, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    first, then = (tmp_path / place for place in ("one/first", f"far/away/{name}"))
+    noted = with_metadata(pa.parquet.read_table(folder.shard_file("a")), {"run": str(tmp_path / "run")})
+    CatalogueFolder(first).write_shard("a", noted)
+    CatalogueFolder(first).finish()
+    convert(first, then)
+    for path in (first, then):
+        assert metadata_of(read_catalogue(path))["run"] == str(tmp_path / "run")
+
+
+def test_a_catalogue_without_galaxies_is_written(folder: CatalogueFolder, tmp_path: Path) -> None:
+    empty = pa.parquet.read_table(folder.shard_file("a")).slice(0, 0)
+    CatalogueFolder(tmp_path / "empty").write_shard("a", empty)
+    CatalogueFolder(tmp_path / "empty").finish()
+    convert(tmp_path / "empty", tmp_path / "a.parquet")
+    assert pa.parquet.read_schema(tmp_path / "a.parquet").names == empty.column_names
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_a_votable_is_valid_with_units_and_ucds(tree: DecisionTree, tmp_path: Path, own: bool) -> None:
     tree = plain_columns(["ring", "bar"]) if own else tree

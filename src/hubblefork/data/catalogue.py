@@ -101,7 +101,8 @@ class Pieces:
 
     def read(self, only: Collection[str] | None = None) -> Iterator[pa.Table]:
         """Yield the ids and those columns, at most some hundred thousand galaxies at a time."""
-        return (without(piece, self.missing) for piece in CatalogueFolder(self.path).batches(only))
+        for piece in CatalogueFolder(self.path).batches(only):
+            yield without(piece.replace_schema_metadata(self.head.schema.metadata), self.missing)
 
 
 Catalogue: TypeAlias = pa.Table | Pieces

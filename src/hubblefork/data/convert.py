@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,7 +59,8 @@ def _with_plain_ids(catalogue: Catalogue) -> Iterator[pa.Table]:
     """Yield a catalogue in pieces whose ids are integers where all of them are."""
     ids = (id_column(piece.column(ID)).type for piece in pieces_of(catalogue, []))
     kind = pa.int64() if all(map(pa.types.is_integer, ids)) else pa.string()
-    for piece in pieces_of(catalogue, None):
+    pieces = pieces_of(catalogue, None)
+    for piece in chain([next(pieces, head_of(catalogue))], pieces):
         yield piece.set_column(0, ID, piece.column(ID).cast(kind))
 
 
