@@ -3,7 +3,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow test-gpu benchmark-gpu record check count format
+.PHONY: demo test test-slow test-gpu benchmark benchmark-gpu record check count format
 
 demo: .venv/installed  ## the whole job on a mock sky
 	$(BIN)/hubblefork demo --out demo
@@ -16,6 +16,16 @@ test-slow: .venv/installed-dev  ## tests that take minutes
 
 test-gpu: .venv/installed-dev  ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+KAGGLE ?=
+ROUNDS ?= 3
+KEPT = --record $(or $(RECORD),benchmark)
+benchmark: .venv/installed  ## all that need no GPU, as one table: make benchmark KAGGLE=files/ ZOOBOT=python KERAS=python
+	$(BIN)/python benchmarks/stages.py $(KAGGLE) $(KEPT)
+	$(BIN)/python benchmarks/stamps.py $(KAGGLE) --rounds $(ROUNDS) $(KEPT)
+	$(BIN)/python benchmarks/train_lab_cnn.py --rounds $(ROUNDS) $(KERAS:%=--keras-python %) $(KEPT)
+	$(BIN)/python benchmarks/predict.py $(KAGGLE) --rounds $(ROUNDS) $(ZOOBOT:%=--zoobot-python %) \
+		$(KERAS:%=--keras-python %) $(KEPT)
 
 benchmark-gpu: .venv/installed  ## images/s of training beside the device's peak; RECORD=FOLDER keeps the table
 	$(BIN)/python benchmarks/train_gpu.py $(if $(RECORD),--record $(RECORD))

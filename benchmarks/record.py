@@ -17,11 +17,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
-import platform
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -41,6 +38,7 @@ from hubblefork.network.device import Hardware, precision_of
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_text
 from hubblefork.network.training import train
 from hubblefork.studies.study import check_addresses, settings_of
+from measure import commit, processor
 
 TARGET = 0.119  # what lab-cnn just reaches on real galaxies (records/2026-11-22-speed-run-2-cores)
 CATALOGUE = ("catalogue.parquet", "split.toml", "judge_on.txt", "tree.toml")
@@ -114,13 +112,8 @@ def hardware(where: torch.device) -> str:
     """Return the cores or the device in words."""
     if where.type == "cuda":
         return torch.cuda.get_device_name(where)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else platform.processor() or platform.machine()
     device = "" if where.type == "cpu" else f", {where.type}"
-    return f"{model}, {cores} cores, {torch.get_num_threads()} threads{device}"
+    return f"{processor()}, {torch.get_num_threads()} threads{device}"
 
 
 def read_times(record: Path) -> list[Time]:
@@ -140,7 +133,7 @@ def _once(planned: Time, recipe: Recipe, asked: argparse.Namespace) -> None:
         return
     with tempfile.TemporaryDirectory(dir=asked.out) as folder:
         run = Path(folder) / "run"
-        done = replace(_timed(planned, recipe, asked, run), commit=_commit())
+        done = replace(_timed(planned, recipe, asked, run), commit=commit())
         kind = RunFolder(run).notes()["device"]["kind"]
         stem = f"{planned.recipe}-{planned.begins}-{kind}-seed{planned.seed}"
         write_text(asked.record / f"metrics-{stem}.csv", (run / "metrics.csv").read_text(encoding="utf-8"))
@@ -181,14 +174,6 @@ def _without_stamps(data: Path, beside: Path) -> Path:
         if (data / name).exists():
             shutil.copy(data / name, fresh)
     return fresh
-
-
-def _commit() -> str:
-    """Return the commit of this file, with a plus for changes that are in none; empty outside of git."""
-    here = Path(__file__).parent
-    words = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=7"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 def _write_times(record: Path, times: Sequence[Time]) -> None:

@@ -1,70 +1,65 @@
-"""Every stage of the main job as a whole process: seconds, galaxies per second, peak memory.
+"""Every stage of the main job as a whole process: seconds and peak memory.
 
-    python benchmarks/stages.py KAGGLE_DIR [--out FOLDER] [--epochs 1]
+    python benchmarks/stages.py [KAGGLE] [--epochs 1] [--rounds 1] [--record FOLDER]
 
-KAGGLE_DIR holds Kaggle's files, or those of `hubblefork mock`. Start-up of Python and its libraries
-is counted in, since a person waits for it too.
+KAGGLE is a folder of Kaggle's files; without it a mock sky is made. Start-up of Python and its libraries is
+counted in, since a person waits for it too.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from measure import Round, kaggle_files, keep, run
 
-def main() -> None:
-    arguments = _arguments()
-    folder = Path(tempfile.mkdtemp(dir=arguments.out))
-    data, run = folder / "data", folder / "run"
-    test = arguments.kaggle / "images_test_rev1.zip"
-    settings = [f"--set=epochs={arguments.epochs}"]
-    stages = [
-        ("ingest", ["ingest", arguments.kaggle, "--out", data]),
-        ("split", ["split", data, "--test", "20", "--validation", "10"]),
-        ("train", ["train", data, "--recipe", "lab-cnn", "--out", run, *settings]),
-        ("evaluate", ["evaluate", run]),
-        ("predict", ["predict", run, test, "--out", folder / "predictions.parquet"]),
-        ("mergers", ["mergers", folder / "predictions.parquet"]),
-        ("report", ["report", run, "--predictions", folder / "predictions.parquet"]),
-    ]
-    print(f"{os.cpu_count()} cores, {arguments.kaggle.name}")
-    print(f"{'stage':<10}{'seconds':>9}{'peak MB':>9}")
-    for name, command in stages:
-        seconds, memory = _measured([str(part) for part in command])
-        print(f"{name:<10}{seconds:>9.1f}{memory:>9.0f}", flush=True)
-    shutil.rmtree(folder)
+TEST = "images_test_rev1.zip"
 
 
-def _measured(command: list[str]) -> tuple[float, float]:
-    """Return seconds and peak resident megabytes of one command, by the system's own accounts."""
-    program = (
-        "import subprocess, sys, resource; code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL,"
-        "stderr=subprocess.DEVNULL).returncode;"
-        "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    started = time.perf_counter()
-    wrapped = [sys.executable, "-c", program, sys.executable, "-m", "hubblefork", *command]
-    code, peak = subprocess.run(wrapped, capture_output=True, text=True, check=True).stdout.split()
-    if code != "0":
-        raise SystemExit(f"{' '.join(command)} ended with {code}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return time.perf_counter() - started, int(peak) * unit / 2**20
+def main(words: Sequence[str] | None = None) -> None:
+    arguments = _arguments(words)
+    with tempfile.TemporaryDirectory(dir=arguments.out) as place:
+        files = kaggle_files(arguments.kaggle, Path(place), galaxies=1000)
+        rounds = []
+        for _ in range(arguments.rounds):
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                rounds.append(one_round(files, Path(folder), arguments.set))
+    keep("stages", rounds, arguments.record)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("kaggle", type=Path)
+def one_round(files: Path, folder: Path, settings: list[str]) -> Round:
+    data, training, catalogue = folder / "data", folder / "run", folder / "predictions.parquet"
+    changes = [word for setting in settings for word in ("--set", setting)]
+    stages = {
+        "ingest": ["ingest", files, "--out", data],
+        "split": ["split", data, "--test", "20", "--validation", "10"],
+        "train": ["train", data, "--recipe", "lab-cnn", "--out", training, *changes],
+        "evaluate": ["evaluate", training],
+        "predict": ["predict", training, files / TEST, "--out", catalogue],
+        "mergers": ["mergers", catalogue],
+        "report": ["report", training, "--predictions", catalogue],
+    }
+    found: Round = {}
+    for name, stage in stages.items():
+        done = run([sys.executable, "-m", "hubblefork", *stage])
+        found[name, "s"], found[name, "GB at most"] = done.seconds, done.memory
+    return found
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("kaggle", nargs="?", type=Path, help="a folder of Kaggle's files")
     parser.add_argument("--out", type=Path, help="where to work; a temporary folder without it")
-    parser.add_argument("--epochs", type=int, default=1)
-    return parser.parse_args()
+    parser.add_argument(
+        "--set", nargs="+", default=["epochs=1"], metavar="key=value", help="for the training"
+    )
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--record", type=Path, help="folder for the table and its JSON")
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """Stamps beside the lab's way (Pillow: open, crop, resize), from the archive on disk to the store on disk.
 
-    python benchmarks/stamps.py images_training_rev1.zip --crop 212 --size 64
+    python benchmarks/stamps.py [KAGGLE] [--crop 212] [--size 64] [--rounds 3] [--record FOLDER]
 
-Without an archive a mock sky is made. Each measurement runs in a process of its own, so that none
-inherits another's heap, and the ways take turns; ratios are medians over turns. Both ways read the
-archive member by member and write a stamps.npy; ours is `hubblefork.data.stamps.prepare` with
-its checkpoints and its flushing to the disk, of which the lab's way has none. "bound" reads the
-archive and decodes what ours decodes, no more. Beside the wall clock stands the time of the
-processor, which other load on the machine moves less.
+KAGGLE is a folder of Kaggle's files, or an archive; without it a mock sky is made. Each measurement runs in a
+process of its own, so that none inherits another's heap, and the ways take turns. Both ways read the archive
+member by member and write a stamps.npy; ours is `hubblefork.data.stamps.prepare` with its checkpoints and its
+flushing to the disk, of which the lab's way has none. "bound" reads the archive and decodes what ours
+decodes, no more. Beside the wall clock stands the time of the processor, which other load on the machine
+moves less.
 
-The allocator counts: "kept" raises glibc's mmap and trim thresholds, so that the large buffers of
-one image are kept for the next and not given back to the system.
+The allocator counts: `--allocators kept` raises glibc's mmap and trim thresholds, so that the large buffers
+of one image are kept for the next and not given back to the system.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ import json
 import os
 import resource
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,97 +37,84 @@ from hubblefork.data.archives import is_image
 from hubblefork.data.images import StampSpec, decode_jpeg, taps
 from hubblefork.data.ingest import ingest
 from hubblefork.data.stamps import prepare
-from hubblefork.mock import write_mock_sky
 from hubblefork.zoo import load_tree
+from measure import Round, images_of, kaggle_files, keep, run
 
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 ALLOCATORS = {"default": {}, "kept": KEPT}
 CORES = os.cpu_count() or 1
 MEASUREMENTS = (("lab", 1), ("ours", 1), ("bound", 1), ("lab", CORES), ("ours", CORES))
+UNITS = {"rate": "images/s", "cpu": "µs of the processor", "memory": "GB at most"}
 MEASURED = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
-def main() -> None:
-    arguments = parsed()
+def main(words: Sequence[str] | None = None) -> None:
+    arguments = parsed(words)
     if arguments.way:
         print(json.dumps(measured(arguments)))
         return
-    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
-        folder = Path(scratch)
-        arguments.archive = arguments.archive or mock_archive(folder, arguments.galaxies)
+    with tempfile.TemporaryDirectory(dir=arguments.out) as place:
+        folder = Path(place)
+        arguments.kaggle = images_of(kaggle_files(arguments.kaggle, folder, galaxies=1000))
         arguments.data = folder / "data"
-        ingest([arguments.archive], arguments.data, tree=load_tree("galaxy_zoo_2"))
-        report(taking_turns(arguments), arguments)
-        report_difference(arguments)
+        ingest([arguments.kaggle], arguments.data, tree=load_tree("galaxy_zoo_2"))
+        rounds = [one_round(arguments) for _ in range(arguments.rounds)]
+        difference = difference_in_grey_levels(arguments)
+    keep("stamps", [{**found, **difference} for found in rounds], arguments.record)
 
 
-def parsed() -> argparse.Namespace:
+def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("archive", nargs="?", type=Path, help="a zip of images; default: a mock sky")
+    parser.add_argument("kaggle", nargs="?", type=Path, help="a folder of Kaggle's files, or an archive")
     parser.add_argument("--crop", type=int, default=212)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--galaxies", type=int, default=1000, help="of the mock sky")
-    parser.add_argument("--scratch", type=Path, help="folder for temporary files; default: the system's")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--allocators", nargs="+", choices=list(ALLOCATORS), default=["default"])
+    parser.add_argument("--out", type=Path, help="where to work; a temporary folder without it")
+    parser.add_argument("--record", type=Path, help="folder for the table and its JSON")
     parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
-def mock_archive(folder: Path, galaxies: int) -> Path:
-    write_mock_sky(folder / "mock", galaxies=galaxies, seed=1, test_galaxies=1)
-    return folder / "mock" / "images_training_rev1.zip"
+def one_round(arguments: argparse.Namespace) -> Round:
+    found: Round = {}
+    for allocator in arguments.allocators:
+        kept = "" if allocator == "default" else ", memory kept"
+        done = {
+            (way, threads): of_way(way, threads, ALLOCATORS[allocator], arguments)
+            for way, threads in MEASUREMENTS
+        }
+        for (way, threads), numbers in done.items():
+            what = f"{way}, threads: {threads}{kept}"
+            for key, unit in UNITS.items():
+                found[what, unit] = numbers[key]
+        pairs = [(("lab", 1), ("ours", 1)), (("lab", CORES), ("ours", CORES)), (("bound", 1), ("ours", 1))]
+        for slow, fast in pairs:
+            what = f"ours / {slow[0]}, threads: {slow[1]}{kept}"
+            found[what, "times"] = done[fast]["rate"] / done[slow]["rate"]
+            found[what, "times, of the processor"] = done[slow]["cpu"] / done[fast]["cpu"]
+    return found
 
 
-def taking_turns(arguments: argparse.Namespace) -> dict[tuple[str, str, int], list[dict[str, float]]]:
-    results: dict[tuple[str, str, int], list[dict[str, float]]] = {}
-    for _ in range(arguments.turns):
-        for allocator in ALLOCATORS:
-            for way, threads in MEASUREMENTS:
-                done = run(way, threads, ALLOCATORS[allocator], arguments)
-                results.setdefault((allocator, way, threads), []).append(done)
-    return results
-
-
-def run(way: str, threads: int, environment: dict, arguments: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, str(arguments.archive), "--way", way, "--threads", str(threads)]
+def of_way(way: str, threads: int, environment: dict, arguments: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, __file__, arguments.kaggle, "--way", way, "--threads", threads]
     for name in ("crop", "size", "data"):
-        command += [f"--{name}", str(getattr(arguments, name))]
-    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
+        command += [f"--{name}", getattr(arguments, name)]
+    done = run(command, environment=environment)
+    return {**done.found, "memory": done.memory}
 
 
-def report(results: dict, arguments: argparse.Namespace) -> None:
-    print(f"crop {arguments.crop}, size {arguments.size}, {CORES} cores, medians of {arguments.turns} turns")
-    print(f"{'allocator':10}{'way':>6}{'threads':>9}{'images/s':>10}{'CPU µs/image':>14}{'peak MB':>9}")
-    for (allocator, way, threads), runs in results.items():
-        median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-        numbers = f"{median['rate']:10.0f}{median['cpu']:14.0f}{median['memory']:9.0f}"
-        print(f"{allocator:10}{way:>6}{threads:9}{numbers}")
-    for allocator in ALLOCATORS:
-        for threads in (1, CORES):
-            pairs = results[allocator, "lab", threads], results[allocator, "ours", threads]
-            print(f"{allocator}, {threads} threads: ours / lab's way = {ratios(*pairs)}")
-        pairs = results[allocator, "bound", 1], results[allocator, "ours", 1]
-        print(f"{allocator}, 1 thread: ours / bound = {ratios(*pairs)}")
-
-
-def ratios(slow: list[dict[str, float]], fast: list[dict[str, float]]) -> str:
-    wall = statistics.median(b["rate"] / a["rate"] for a, b in zip(slow, fast, strict=True))
-    cpu = statistics.median(a["cpu"] / b["cpu"] for a, b in zip(slow, fast, strict=True))
-    return f"{wall:.2f} by the clock, {cpu:.2f} by the processor's time"
-
-
-def report_difference(arguments: argparse.Namespace) -> None:
+def difference_in_grey_levels(arguments: argparse.Namespace) -> Round:
     lab = np.load(arguments.data / "lab.npy", mmap_mode="r")
     ours = prepare(arguments.data, StampSpec(arguments.crop, arguments.size)).pixels
     apart = np.abs(lab.astype(np.int16) - ours)
-    print(
-        f"|ours - lab's| over {len(ours)} stamps in grey levels: mean {apart.mean():.3f}, "
-        f"99.9th percentile {np.percentile(apart, 99.9):.0f}, largest {apart.max()}"
-    )
+    return {
+        ("ours - lab", "grey levels, mean"): float(apart.mean()),
+        ("ours - lab", "grey levels, largest"): float(apart.max()),
+    }
 
 
 # One way, measured in a process of its own
@@ -139,10 +125,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, float]:
     Image.preinit()
     shutil.rmtree(arguments.data / "stamps", ignore_errors=True)
     start, before = time.perf_counter(), cpu_seconds()
-    count = WAYS[arguments.way](arguments.archive, arguments.data, spec, arguments.threads)
+    count = WAYS[arguments.way](arguments.kaggle, arguments.data, spec, arguments.threads)
     wall, cpu = time.perf_counter() - start, cpu_seconds() - before
-    memory = max(resource.getrusage(who).ru_maxrss for who in MEASURED) / 1024
-    return {"rate": count / wall, "cpu": cpu / count * 1e6, "memory": memory}
+    return {"rate": count / wall, "cpu": cpu / count * 1e6}
 
 
 def cpu_seconds() -> float:

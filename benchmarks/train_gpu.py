@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -47,7 +46,6 @@ from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import TRAIN, Split, read_split, write_split
 from hubblefork.io import write_text
-from hubblefork.mock import write_mock_sky
 from hubblefork.network.augment import central_views, moved_views, random_moves
 from hubblefork.network.batches import GalaxyData, LabelledStamps
 from hubblefork.network.device import Hardware, device_of, wait_for
@@ -56,6 +54,7 @@ from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, load_recipe, recipe_names
 from hubblefork.network.training import train
 from hubblefork.zoo import load_tree
+from measure import kaggle_files, processor
 
 Step = Callable[[], object]
 Found = dict[str, Any]
@@ -83,14 +82,13 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def mock_data(folder: Path, galaxies: int) -> Path:
-    write_mock_sky(folder / "mock", galaxies=galaxies, seed=1, test_galaxies=1)
-    ingest([folder / "mock"], folder / "data", tree=load_tree())
+    ingest([kaggle_files(None, folder, galaxies)], folder / "data", tree=load_tree())
     write_split(Split(salt="benchmark", test=0, validation=20), folder / "data")
     return folder / "data"
 
 
 def machine(device: torch.device) -> Found:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "device": device.type,
         "name": name,

@@ -3,27 +3,22 @@
 Same architecture, batch, optimiser, loss and galaxies; the two in turn, each in a fresh process, so
 that a machine whose speed drifts treats both alike. Keras reads the same stamps, as uint8 from memory,
 through `tf.data` and converts them in the network's first layer. Reported: galaxies per second of the
-steps after the
-first `--warm-up`, median over the rounds, the ratio round by round, and the share of a step that
-data loading and augmentation take here.
+steps after the first 20, the ratio, and the share of a step that data loading and augmentation take here.
 
-    python benchmarks/train_lab_cnn.py --peer-python KERAS_VENV/bin/python [--data DATA]
+    python benchmarks/train_lab_cnn.py [--keras-python KERAS/bin/python] [--data DATA] [--record FOLDER]
 
-KERAS_VENV is a virtual environment with `pip install tensorflow-cpu==2.21.0 keras==3.15.0`. Without
-`--data` the stamps are random numbers, which train as fast.
+KERAS is a virtual environment with `pip install tensorflow-cpu==2.21.0 keras==3.15.0`; without it
+hubblefork alone is measured. Without `--data` the stamps are random numbers, which train as fast.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,19 +26,18 @@ import numpy as np
 GALAXIES, BATCH, WARM_UP = 4096, 128, 20
 
 
-def main() -> None:
-    arguments = _arguments()
+def main(words: Sequence[str] | None = None) -> None:
+    arguments = _arguments(words)
     if arguments.side:
         print(json.dumps({"hubblefork": ours, "keras": keras}[arguments.side](arguments)))
         return
+    from measure import keep
+
     with tempfile.TemporaryDirectory() as folder:
         stamps = Path(folder) / "stamps.npz"
         np.savez(stamps, **_galaxies(arguments.data))
-        rounds = [
-            {side: _run(side, stamps, arguments) for side in ("hubblefork", "keras")}
-            for _ in range(arguments.rounds)
-        ]
-    _report(rounds)
+        rounds = [_round(stamps, arguments) for _ in range(arguments.rounds)]
+    keep("train lab-cnn", rounds, arguments.record)
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, float]:
@@ -83,7 +77,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, float]:
     trainer.fit(module, train_dataloaders=batches)
     loading = _seconds_a_batch(batches, arguments.steps)
     step = (clock.times[-1] - clock.times[WARM_UP]) / (len(clock.times) - 1 - WARM_UP)
-    return {"galaxies_per_second": BATCH / step, "data_share": loading / step}
+    return {"rate": BATCH / step, "data_share": loading / step}
 
 
 def keras(arguments: argparse.Namespace) -> dict[str, float]:
@@ -91,20 +85,10 @@ def keras(arguments: argparse.Namespace) -> dict[str, float]:
     import keras
     import tensorflow as tf
 
+    from peers import lab_cnn
+
     given = np.load(arguments.stamps)
-    layers = keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((64, 64, 3), dtype="uint8"),
-            layers.Rescaling(1 / 255),
-            layers.Conv2D(32, 3), layers.BatchNormalization(), layers.Activation("relu"),
-            layers.MaxPooling2D(), layers.Dropout(0.2),
-            layers.Conv2D(64, 3), layers.Activation("relu"), layers.MaxPooling2D(), layers.Dropout(0.2),
-            layers.Conv2D(128, 6), layers.Activation("relu"), layers.Dropout(0.2), layers.Flatten(),
-            layers.Dense(128, activation="relu"), layers.Dropout(0.2),
-            layers.Dense(64, activation="relu"), layers.Dropout(0.2), layers.Dense(37, activation="sigmoid"),
-        ]
-    )  # fmt: skip
+    model = lab_cnn(64)
     model.compile(keras.optimizers.Adam(1e-3), loss="mse")
     assert model.count_params() == 1_652_453
     data = tf.data.Dataset.from_tensor_slices(
@@ -120,7 +104,7 @@ def keras(arguments: argparse.Namespace) -> dict[str, float]:
     )
     model.fit(data, steps_per_epoch=arguments.steps + WARM_UP, epochs=1, verbose=0, callbacks=[note])
     step = (times[-1] - times[WARM_UP]) / (len(times) - 1 - WARM_UP)
-    return {"galaxies_per_second": BATCH / step}
+    return {"rate": BATCH / step}
 
 
 def _clock(lightning):
@@ -152,40 +136,36 @@ def _galaxies(data: Path | None) -> dict[str, np.ndarray]:
     return {"stamps": np.array(prepare(data, StampSpec(212, 64)).pixels[:GALAXIES]), "labels": labels}
 
 
-def _run(side: str, stamps: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    python = arguments.peer_python if side == "keras" else sys.executable
-    command = [python, __file__, "--side", side, "--stamps", str(stamps), "--steps", str(arguments.steps)]
-    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=quiet)
-    found = json.loads(done.stdout.splitlines()[-1])
-    print(f"{side:<11} {found['galaxies_per_second']:7.0f} galaxies/s", flush=True)
+def _round(stamps: Path, arguments: argparse.Namespace) -> dict[tuple[str, str], float]:
+    from measure import run
+
+    pythons = {"hubblefork": sys.executable, "keras": arguments.keras_python}
+    words = ["--stamps", stamps, "--steps", arguments.steps, "--recipe", arguments.recipe]
+    done = {
+        side: run([python, __file__, "--side", side, *words], environment={"TF_CPP_MIN_LOG_LEVEL": "3"}).found
+        for side, python in pythons.items()
+        if python
+    }
+    found = {(f"{side} {arguments.recipe}", "galaxies/s"): one["rate"] for side, one in done.items()}
+    found["loading and augmentation", "share of a step"] = done["hubblefork"]["data_share"]
+    if "keras" in done:
+        found["hubblefork / Keras", "times"] = done["hubblefork"]["rate"] / done["keras"]["rate"]
     return found
 
 
-def _report(rounds: list[dict[str, dict[str, float]]]) -> None:
-    ours, peers = ([each[side]["galaxies_per_second"] for each in rounds] for side in ("hubblefork", "keras"))
-    ratios = [one / other for one, other in zip(ours, peers, strict=True)]
-    share = statistics.median(each["hubblefork"]["data_share"] for each in rounds)
-    machine = platform.processor() or platform.machine()
-    print(f"{machine}, {os.cpu_count()} cores, batch {BATCH}, {len(rounds)} rounds")
-    print(f"hubblefork {statistics.median(ours):.0f} galaxies/s")
-    print(f"Keras      {statistics.median(peers):.0f} galaxies/s")
-    print(f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
-    print(f"data loading and augmentation: {share:.1%} of a step")
-
-
-def _arguments() -> argparse.Namespace:
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peer-python", default="", help="python of an environment with Keras")
+    parser.add_argument("--keras-python", help="python of an environment with Keras")
     parser.add_argument("--data", type=Path, help="a data folder; random stamps without it")
     parser.add_argument("--recipe", default="lab-cnn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--record", type=Path, help="folder for the table and its JSON")
     parser.add_argument("--side", choices=["hubblefork", "keras"], help=argparse.SUPPRESS)
     parser.add_argument("--stamps", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,16 @@
 """The speed-run stops at its target, times what it says, goes on where it stopped, and writes its table."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
+import record
 from hubblefork.errors import RecipeError
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "record.py"
 TINY = ["steps_per_epoch=2", "batch_size=8", "epochs=2", "crop=64", "stamp_size=32", "input_size=32"]
 WORDS = [word for setting in TINY for word in ("--set", setting)]
 
 
-@pytest.fixture(scope="module")
-def record():
-    spec = importlib.util.spec_from_file_location("record", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["record"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["record"]
-
-
 @pytest.fixture
-def run(record, data, tmp_path):
+def run(data, tmp_path):
     def speed_run(*words):
         record.main(
             [str(data), "--recipe", "lab-cnn", "--device", "cpu", "--record", str(tmp_path), *WORDS, *words]
@@ -58,7 +44,7 @@ def test_from_images_counts_the_stamps_and_leaves_the_data_alone(run, data):
     assert sorted(data.rglob("*")) == before
 
 
-def test_what_is_there_is_not_run_again_and_more_is_added(run, record, monkeypatch):
+def test_what_is_there_is_not_run_again_and_more_is_added(run, monkeypatch):
     first, _ = run("--target", "0.99", "--seeds", "1")
     trained = []
     timed = record._timed
