@@ -69,8 +69,13 @@ def test_ids_that_are_text_stay_text(tree: DecisionTree, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.vot", "a"])
-def test_the_run_is_found_from_the_new_place(folder: CatalogueFolder, tmp_path: Path, name: str) -> None:
-    (tmp_path / "run").mkdir()
+def test_the_run_is_found_from_the_new_place(
+    folder: CatalogueFolder, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another run lies as seen from the working directory."""
+    for path in (tmp_path / "run", tmp_path / "other" / "run", tmp_path / "other" / "x" / "y"):
+        path.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "other" / "x" / "y")
     first, then = (tmp_path / place for place in ("one/first", f"far/away/{name}"))
     noted = with_metadata(pa.parquet.read_table(folder.shard_file("a")), {"run": str(tmp_path / "run")})
     CatalogueFolder(first).write_shard("a", noted)

@@ -247,7 +247,7 @@ def test_bins_count_every_galaxy_once(tree, sky, rng):
 
 @pytest.mark.parametrize("weights", ["", "z"])
 def test_a_folder_of_shards_gives_what_its_table_gives(tree, sky, tmp_path, weights):
-    """Also for galaxies without a fraction and without a place in a bin; at most 100 galaxies at a time."""
+    """Also for galaxies without a fraction, and for those outside the bins."""
     folder, guesses, labels, _ = sky
     gone = np.arange(GALAXIES) % 50 == 3
     merger = pa.array(guesses["merger"].to_numpy(), pa.float32(), mask=gone)
