@@ -18,8 +18,9 @@ from hubblefork.data.formats import arrow_table
 from hubblefork.data.judged import judged_in_catalogue, views_of, weights_of
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import prevalence
+from hubblefork.stats.counting import columns_to_read
 from hubblefork.stats.estimators import MERGER, Unavailable
-from hubblefork.stats.prevalence import MERGERS, Fraction, Judged, columns_to_read, sweep
+from hubblefork.stats.prevalence import MERGERS, Fraction, Judged, sweep
 from hubblefork.stats.query import at_least, parse_query
 from hubblefork.stats.rates import Rate
 from hubblefork.zoo import DecisionTree
