@@ -76,7 +76,7 @@ def ingest_lines(summary: IngestSummary, out: Path) -> list[str]:
 def written_text(out: Path, galaxies: int, left_out: int) -> str:
     """Say how many galaxies a catalogue has, and how many files were left out of it."""
     return f"{out}: {galaxies} galaxies, {left_out} files left out" + (
-        f", see {rejects_file(out)}" if left_out else ""
+        f", see {out / '_rejects-*.csv' if out.is_dir() else rejects_file(out)}" if left_out else ""
     )
 
 
