@@ -59,6 +59,12 @@ def test_the_embedded_network_is_the_same_by_openvino(exact):
     assert np.sqrt(np.mean(difference**2)) < limit
 
 
+def test_openvinos_first_call_is_over_before_threads_begin(exact):
+    """First calls in two threads at once waited for each other in one of four processes."""
+    pytest.importorskip("openvino")
+    assert OpenVino(network_file(EMBEDDED), exact.trained).requests.mine.latency > 0
+
+
 def test_real_galaxies_have_the_same_fractions(exact, kaggle):
     with zipfile.ZipFile(kaggle / "images_test_rev1.zip") as archive:
         names = [name for name in archive.namelist() if name.endswith(".jpg")][:40]

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.images import cores
+from hubblefork.data.images import BANDS, cores
 from hubblefork.data.trained import FEATURES, FRACTIONS, Trained, network_file, weights_file
 from hubblefork.data.views import views_of
 from hubblefork.errors import RunError, extras
@@ -104,6 +104,8 @@ class OpenVino(_OnBatches):
         self.requests = threading.local()
         version = openvino.__version__.split("-")[0]
         super().__init__(trained, output, f"OpenVINO {version}, CPU, {'bf16' if half else 'fp32'}")
+        # In two threads at once OpenVINO's first calls may wait for each other for ever.
+        self._values(np.zeros((1, BANDS, trained.input_size, trained.input_size), np.float32))
 
     def _values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         if not hasattr(self.requests, "mine"):
