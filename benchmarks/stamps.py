@@ -33,9 +33,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from hubblefork.data.archives import is_image
 from hubblefork.data.images import StampSpec, decode_jpeg, taps
 from hubblefork.data.ingest import ingest
+from hubblefork.data.members import is_image
 from hubblefork.data.stamps import prepare
 from hubblefork.zoo import load_tree
 from measure import Round, images_of, kaggle_files, keep, run

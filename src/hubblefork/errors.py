@@ -29,6 +29,8 @@ EXTRAS = {
     "openvino": "openvino",
     "optuna": "tune",
     "peft": "lora",
+    **dict.fromkeys(("h5py", "zarr"), "arrays"),
+    **dict.fromkeys(("fsspec", "aiohttp", "s3fs", "gcsfs"), "remote"),
     "ray": "ray",
 }
 """Packages that not every user needs, and the extra that installs each."""

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from image_boxes import FORMS, box, box_of, mutated, picture, pictures
 
-from hubblefork.data import archives
-from hubblefork.data.archives import MemberError, galaxy_id_of, open_files, open_source
+from hubblefork.data import members
+from hubblefork.data.members import MemberError, galaxy_id_of
+from hubblefork.data.sources import open_files, open_source
 from hubblefork.errors import ImageError
 
 MEMBERS = {
@@ -96,7 +97,7 @@ def test_a_name_that_points_outside_is_refused_and_nothing_is_written(tmp_path, 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_member_larger_than_allowed_is_refused_unread(tmp_path, form, monkeypatch):
-    monkeypatch.setattr(archives, "LARGEST_MEMBER", 10**6)
+    monkeypatch.setattr(members, "LARGEST_MEMBER", 10**6)
     path = box_of(form, tmp_path, {"0.jpg": bytes(10**6 + 1), **MEMBERS})
     tracemalloc.start()
     bad = refused(path)
@@ -290,7 +291,7 @@ def test_pictures_differ():
 # Everything is used, or named with its reason
 
 OTHERS = {
-    "a/1.fits": b"SIMPLE  =                    T",
+    "a/1.tif": b"SIMPLE  =                    T",
     "a/2.tif": b"II*\x00",
     "a/3.webp": b"RIFF\x24\x00\x00\x00WEBPVP8 ",
     "a/4.GIF": b"GIF89a",

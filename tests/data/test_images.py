@@ -13,8 +13,8 @@ from image_boxes import mutated, picture
 from PIL import Image, ImageStat
 
 from hubblefork.data import images
-from hubblefork.data.archives import open_source
 from hubblefork.data.images import ImageFault, StampSpec, decode_jpeg, inspect, stamp
+from hubblefork.data.sources import open_source
 
 
 def fault(data):

@@ -155,13 +155,13 @@ def test_an_archive_and_a_table_given_by_name(tmp_path, tree, out):
 def test_what_is_no_image_in_any_source_is_named(tmp_path, tree, out):
     first, second = (box(tmp_path / f"{k}.zip", {f"{k}.jpg": picture(k), "README": b"text"}) for k in (1, 2))
     (tmp_path / "all.zip").write_bytes(first.read_bytes() + second.read_bytes())
-    folder = box(tmp_path / "mine", {"3.jpg": picture(3), "sub/4.fits": b"SIMPLE", "sub/x.zip": b"PK"})
+    folder = box(tmp_path / "mine", {"3.jpg": picture(3), "sub/4.tif": b"SIMPLE", "sub/x.zip": b"PK"})
     labels = label_table(folder / "labels.csv", label_lines(tree, [3, 4]))
     ingest([tmp_path / "all.zip", folder], out, tree=tree)
     assert {(reject.member, reject.reason) for reject in read_rejects(out / "rejects.csv")} == {
         ("", "not all of it is listed"),
         ("README", "neither a JPEG nor a PNG"),
-        ("sub/4.fits", "neither a JPEG nor a PNG"),
+        ("sub/4.tif", "neither a JPEG nor a PNG"),
         ("sub/x.zip", "archive within it"),
         ("", "labels of a refused image"),
     }

@@ -22,8 +22,8 @@ from PIL import Image
 
 from hubblefork.data import images as decoder
 from hubblefork.data import stamps as preprocess
-from hubblefork.data.archives import MemberError
 from hubblefork.data.images import StampSpec, stamp, stream
+from hubblefork.data.members import MemberError
 from hubblefork.data.stamps import open_stamps, prepare, stamps_folder
 from hubblefork.errors import BusyError, CatalogueError, DiskError, ImageError, StampError
 from hubblefork.io import alone_in

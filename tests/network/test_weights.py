@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 
 import hubblefork
 from hubblefork.api.intervals import intervals_of
-from hubblefork.data.archives import galaxy_id_of, open_source
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.images import stream
 from hubblefork.data.labels import read_labels
+from hubblefork.data.members import galaxy_id_of
+from hubblefork.data.sources import open_source
 from hubblefork.data.split import Split, read_ids
 from hubblefork.data.trained import EMBEDDED, weights_file
 from hubblefork.errors import DownloadError, RecipeError, RunError

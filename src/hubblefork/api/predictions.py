@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import metadata
 from importlib.util import find_spec
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from hubblefork.data.images import cores
 from hubblefork.data.trained import weights_file
 from hubblefork.errors import ImageError, RunError
 from hubblefork.io import Progress, digest_of, silent
-from hubblefork.prediction.loop import Images, Place, Reject, predictions, scale_of, signed
+from hubblefork.prediction.loop import Images, Place, Reject, places_of, predictions, scale_of, signed
 from hubblefork.prediction.output import Predicted
 from hubblefork.prediction.output import predict as predict_files
 from hubblefork.prediction.predictor import Predictor
@@ -136,7 +135,7 @@ def predict(
     if out is not None:
         made = write_predictions(
             model,
-            _paths(images),
+            _places(images),
             Path(out),
             views=views,
             interval=interval,
@@ -193,15 +192,15 @@ def _bounds(
     return adding_bounds(model.place, interval, views=views, others=[Path(other) for other in others])
 
 
-def _paths(images: Images) -> list[Path]:
+def _places(images: Images) -> list[Path | str]:
     if isinstance(images, np.ndarray | bytes):
         raise ImageError("an array of images is predicted in memory, without a catalogue to write (out)")
-    return [Path(images)] if isinstance(images, str | PathLike) else [Path(image) for image in images]
+    return places_of(images)
 
 
 def write_predictions(
     model: Model | Place,
-    sources: Sequence[Path],
+    sources: Sequence[Place],
     out: Path,
     *,
     views: int = 1,

@@ -14,6 +14,7 @@ import numpy as np
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, matched, read_catalogue
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest as read_inputs
+from hubblefork.data.remote import place_of
 from hubblefork.data.split import SPLITS, Split, write_split
 from hubblefork.errors import CatalogueError, extras
 from hubblefork.io import Progress, silent
@@ -50,7 +51,7 @@ def ingest(
     questions = load_tree(tree) if isinstance(tree, str) else tree
     how: dict[str, Any] = {"labels": [Path(path) for path in labels], "tree": questions, "strict": strict}
     how["missing"] = missing
-    read_inputs([Path(path) for path in paths], Path(out), **how, progress=progress)
+    read_inputs([place_of(path) for path in paths], Path(out), **how, progress=progress)
     if split is not None:
         set_split(out, split)
     return DataFolder(out)

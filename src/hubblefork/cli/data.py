@@ -46,7 +46,7 @@ def fetch(
 @app.command(rich_help_panel=DATA)
 def ingest(
     inputs: Annotated[
-        list[Path], typer.Argument(help="A folder of Kaggle's files, archives or folders of images.")
+        list[str], typer.Argument(help="A folder of Kaggle's files, archives, folders or tables of images.")
     ],
     out: Annotated[Path, typer.Option(help="The data folder to write.")],
     labels: Annotated[
@@ -66,12 +66,13 @@ def ingest(
     """
     from hubblefork.cli.tables import ingest_lines
     from hubblefork.data.ingest import ingest as read
+    from hubblefork.data.remote import place_of
     from hubblefork.data.split import Split, read_ids
     from hubblefork.zoo import load_tree
 
     chosen = Split(salt, test, validation, read_ids(judge_on) if judge_on else None)
     summary = read(
-        inputs,
+        [place_of(place) for place in inputs],
         out,
         labels=labels or [],
         missing=missing or [],

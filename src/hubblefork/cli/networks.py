@@ -181,7 +181,7 @@ def finetune(
 
 @app.command(rich_help_panel=USE)
 def classify(
-    images: Annotated[list[Path], typer.Argument(help="Image files, folders, zips or tars of them.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, folders, zips or tars of them; URLs.")],
     run: Annotated[
         Path | None, typer.Option(help="A run folder or .safetensors file instead of `fork`.")
     ] = None,
@@ -238,7 +238,7 @@ def classify(
 def predict(
     model: Model,
     sources: Annotated[
-        list[Path], typer.Argument(help="Image files, folders, zips or tars of them, or one data folder.")
+        list[str], typer.Argument(help="Images, folders, archives, tables of them, URLs, or one data folder.")
     ],
     out: Annotated[Path, typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot.")],
     kaggle: Annotated[

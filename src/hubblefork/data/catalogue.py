@@ -23,7 +23,6 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import printable
 from hubblefork.data.columns import (
     ID,
     columns_of_answers,
@@ -35,6 +34,7 @@ from hubblefork.data.columns import (
     without,
 )
 from hubblefork.data.formats import WRITERS, read_rows
+from hubblefork.data.members import printable
 from hubblefork.data.shards import FOLDER, CatalogueFolder, is_catalogue_folder, notes_of, run_seen_from
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError

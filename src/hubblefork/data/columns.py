@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import galaxy_id_of, is_image
+from hubblefork.data.members import galaxy_id_of, is_image
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree
 from hubblefork.zoo.votes import TOLERANCE

@@ -35,9 +35,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
-from hubblefork.data.archives import REPLACE, ImageData, MemberError, Source, open_source
+from hubblefork.data.cutouts import is_fits, rgb_of
 from hubblefork.data.field import Field
-from hubblefork.errors import ImageError, StampError
+from hubblefork.data.members import ImageData, ImageFault, MemberError, Place, Source
+from hubblefork.data.sources import open_source
+from hubblefork.errors import StampError
 
 MOST_PIXELS = 64 * 2**20
 CENTRE = 10
@@ -63,18 +65,6 @@ BLANK = 16
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-
-class ImageFault(ImageError):
-    """An image that cannot be used, before it is known where it stands: a `reason`, the `value` found."""
-
-    def __init__(self, reason: str, value: str, remedy: str = REPLACE) -> None:
-        self.reason, self.value, self.remedy = reason, value, remedy
-        super().__init__(f"{reason}: {value}; {remedy}")
-
-    def at(self, source: Path, member: str) -> MemberError:
-        """Return the same fault of a member of an archive or folder."""
-        return MemberError(source, member, self.reason, self.value, self.remedy)
 
 
 @dataclass(frozen=True)
@@ -118,10 +108,13 @@ def inspect(data: ImageData) -> Cutout:
     black. Raises ImageFault for an image that is neither a JPEG nor a PNG (whatever its name says), is
     damaged, has 16 bits a band, or more than `MOST_PIXELS` by its header.
     """
-    data = bytes(data)
-    header = _header(data)
-    pixels = _decoded(data, header, rows=header.height, reduced=1)
-    return Cutout(header.width, header.height, _centre_colour(pixels), hashlib.sha256(data).digest())
+    if isinstance(data, bytes):
+        header = _header(data)
+        pixels = _decoded(data, header, rows=header.height, reduced=1)
+    else:
+        pixels = data
+    digest = hashlib.sha256(data if isinstance(data, bytes) else pixels.tobytes()).digest()
+    return Cutout(pixels.shape[1], pixels.shape[0], _centre_colour(pixels), digest)
 
 
 def _centre_colour(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
@@ -388,14 +381,14 @@ def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def stream(
-    source: Path | Source,
+    source: Place | Source,
     spec: StampSpec,
     *,
     names: Collection[str] | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[str, NDArray[np.uint8] | MemberError]]:
     """Yield name and stamp of the images of an archive or folder, which may be open; see `each`."""
-    with open_source(source) if isinstance(source, Path) else nullcontext(source) as opened:
+    with open_source(source) if isinstance(source, Path | str) else nullcontext(source) as opened:
         yield from each(opened, partial(stamp, spec=spec), names=names, threads=threads)
 
 
@@ -443,13 +436,13 @@ def in_threads(items: Iterable[A], work: Callable[[A], T], threads: int | None =
 
 
 def result_of(
-    work: Callable[[ImageData], T], source: Path, name: str, data: ImageData | MemberError
+    work: Callable[[ImageData], T], source: Place, name: str, data: ImageData | MemberError
 ) -> T | MemberError:
     """Return the result of `work` on an image, or the error that says why there is none."""
     if isinstance(data, MemberError):
         return data
     try:
-        return work(data)
+        return work(rgb_of(data) if isinstance(data, bytes) and is_fits(data) else data)
     except ImageFault as fault:
         return fault.at(source, name)
 

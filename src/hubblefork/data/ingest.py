@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from hubblefork.data.archives import SUFFIXES, MemberError, Source, galaxy_id_of, open_source
 from hubblefork.data.catalogue import (
     ID,
     IMAGES,
@@ -32,6 +31,8 @@ from hubblefork.data.catalogue import (
 from hubblefork.data.images import Cutout, each, inspect
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
 from hubblefork.data.labels import REPEATED, Labels, check_names, read_labels
+from hubblefork.data.members import SUFFIXES, MemberError, Place, Source, galaxy_id_of
+from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.zoo import DecisionTree, tree_text
@@ -55,7 +56,7 @@ class IngestSummary:
 
 
 def ingest(
-    inputs: Sequence[Path],
+    inputs: Sequence[Place],
     out: Path,
     *,
     labels: Sequence[Path] = (),
@@ -109,7 +110,7 @@ class _Gathering:
     twins: dict[bytes, str] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     refused_images: dict[str, str] = field(default_factory=dict)
-    labelled_sources: set[Path] = field(default_factory=set)
+    labelled_sources: set[Place] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.refused_labels = {reject.galaxy_id: reject.reason for reject in self.labels.rejects}
@@ -134,8 +135,8 @@ class _Gathering:
         for defect in source.defects:
             self.refuse_image(defect)
         for other in source.left_out:
-            path = source.path / other.member
-            if path == source.path or path not in (*self.inputs.sources, *self.inputs.tables):
+            path = Path(source.path) / other.member
+            if path == Path(source.path) or path not in (*self.inputs.sources, *self.inputs.tables):
                 self.refused_images.setdefault(other.galaxy_id, other.reason)
                 self.rejects.append(reject_of(other))
         if not ids.isdisjoint(self.labels.row_of) or not ids.isdisjoint(self.refused_labels):
@@ -148,7 +149,7 @@ class _Gathering:
             [name for name in names if galaxy_id_of(name) in self.labels.row_of] if only_labelled else names
         )
 
-    def take(self, source: Path, member: str, result: Cutout | MemberError) -> None:
+    def take(self, source: Place, member: str, result: Cutout | MemberError) -> None:
         """Take one image in, or refuse it."""
         galaxy_id = galaxy_id_of(member)
         if isinstance(result, MemberError):
@@ -162,7 +163,7 @@ class _Gathering:
             self.shapes.extend((result.width, result.height))
             self.centres.extend(result.centre)
 
-    def _objection(self, source: Path, galaxy_id: str, cutout: Cutout) -> tuple[str, str] | None:
+    def _objection(self, source: Place, galaxy_id: str, cutout: Cutout) -> tuple[str, str] | None:
         if galaxy_id in self.source_of:
             return "galaxy_id stands twice", f"first in {self.source_of[galaxy_id]}"
         if cutout.digest in self.twins:
@@ -217,7 +218,7 @@ class _Gathering:
         return with_metadata(with_fractions(pa.table(columns), joint, tree), metadata)
 
 
-def _opened(path: Path, stack: ExitStack, gathering: _Gathering) -> list[Source]:
+def _opened(path: Place, stack: ExitStack, gathering: _Gathering) -> list[Source]:
     """Open a source for as long as the stack lasts; none, and a reject, when it cannot be opened."""
     try:
         source = stack.enter_context(open_source(path))
@@ -229,7 +230,7 @@ def _opened(path: Path, stack: ExitStack, gathering: _Gathering) -> list[Source]
     return [source]
 
 
-def _nothing_usable(sources: Sequence[Path], rejects: Sequence[Reject]) -> ImageError:
+def _nothing_usable(sources: Sequence[Place], rejects: Sequence[Reject]) -> ImageError:
     places = {str(source) for source in sources}
     refused = [reject for reject in rejects if reject.source in places]
     counts = ", ".join(f"{count} × {reason}" for reason, count in Counter(r.reason for r in refused).items())

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.csv
 
-from hubblefork.data.archives import ARCHIVE_SUFFIXES, TABLE_SUFFIXES, MemberError, is_image, open_source
+from hubblefork.data.arrays import is_zarr
+from hubblefork.data.members import ARCHIVE_SUFFIXES, TABLE_SUFFIXES, MemberError, Place, is_image
+from hubblefork.data.remote import is_url
+from hubblefork.data.sources import open_source
+from hubblefork.data.tables_of_images import is_table_of_images
 from hubblefork.errors import CatalogueError, ImageError
 
 SOLUTIONS = "solutions"
+T = TypeVar("T")
 BENCHMARKS = ("benchmark", "submission")
 
 
@@ -20,22 +26,24 @@ BENCHMARKS = ("benchmark", "submission")
 class Inputs:
     """Absolute paths: `sources` of images, `tables` of labels, `ignored` files; each once."""
 
-    sources: tuple[Path, ...]
+    sources: tuple[Place, ...]
     tables: tuple[Path, ...]
     ignored: tuple[Path, ...] = ()
 
 
-def find_inputs(paths: Sequence[Path], labels: Sequence[Path] = ()) -> Inputs:
+def find_inputs(paths: Sequence[Place], labels: Sequence[Path] = ()) -> Inputs:
     """Sort the given archives, folders and tables into images and labels.
 
     The images of a folder are its archives and folders named `images_*`, as Kaggle names them; else its other
     archives, and the image files in it. Its labels are its `*solutions*` tables; else the one other table in
     it that is no benchmark or submission. What is neither is ignored.
 
+    A table that holds images, or a list of their files, is a source; so is a URL.
+
     `labels` are taken as they are, and then stand in for that other table. Raises ImageError for a path that
     is not there or when there are no images, CatalogueError where several tables may hold the labels.
     """
-    inputs = [_of_path(path.resolve(), bool(labels)) for path in paths]
+    inputs = [_of_place(path, bool(labels)) for path in paths]
     sources = _each_once(source for each in inputs for source in each.sources)
     if not sources:
         raise ImageError(
@@ -48,9 +56,14 @@ def find_inputs(paths: Sequence[Path], labels: Sequence[Path] = ()) -> Inputs:
     return Inputs(sources, tables, tuple(path for path in ignored if path not in tables))
 
 
-def _of_path(path: Path, has_labels: bool) -> Inputs:
+def _of_place(place: Place, has_labels: bool) -> Inputs:
+    if is_url(place):
+        return Inputs((place,), ())
+    path = Path(place).resolve()
     if not path.exists():
         raise ImageError(f"{path}: there is no such archive or folder; give a zip, tar, tar.gz or a folder")
+    if is_zarr(path):
+        return Inputs((path,), ())
     if path.is_file():
         return Inputs((), (path,)) if _is_table(path) else Inputs((path,), ())
     return _of_folder(path, sorted(path.iterdir()), has_labels)
@@ -91,7 +104,7 @@ def _is_table(entry: Path) -> bool:
     if not entry.is_file() or not entry.name.lower().endswith(TABLE_SUFFIXES):
         return False
     if not _is_archive(entry):
-        return True
+        return not is_table_of_images(entry)
     if entry.name.startswith("images"):
         return False
     try:
@@ -116,7 +129,7 @@ def _stem(name: str) -> str:
     return name[: -len(max(endings, key=len))] if endings else name
 
 
-def _each_once(paths: Iterable[Path]) -> tuple[Path, ...]:
+def _each_once(paths: Iterable[T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(paths))
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import galaxy_id_of, open_source
 from hubblefork.data.catalogue import naming
 from hubblefork.data.columns import (
     ID,
@@ -35,6 +34,8 @@ from hubblefork.data.columns import (
 )
 from hubblefork.data.formats import read_rows
 from hubblefork.data.inputs import Reject, find_inputs
+from hubblefork.data.members import galaxy_id_of
+from hubblefork.data.sources import open_source
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree, plain_columns, violations

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import galsim
 import numpy as np
-from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 from PIL import Image
+
+from hubblefork.data.cutouts import stretched
 
 CUTOUT = 424
 PIXELS_A_PETRO_R90 = 50.0
@@ -180,7 +181,7 @@ def draw_cutout(
     light = scene.bands()
     light += rng.normal(0, NOISE * noise * np.array([1.0, 0.9, 1.1])[:, None, None], light.shape)
     g, r, i = light.astype(np.float32)
-    rgb = make_lupton_rgb(i, r, g, minimum=-0.015, stretch=0.42, Q=3.5)
+    rgb = stretched(i, r, g)
     return np.asarray(Image.fromarray(rgb).resize((CUTOUT, CUTOUT), Image.Resampling.BICUBIC))
 
 

@@ -21,20 +21,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork import __version__
-from hubblefork.data.archives import (
-    SUFFIXES,
-    ImageData,
-    MemberError,
-    Source,
-    galaxy_id_of,
-    is_image_file,
-    open_files,
-    open_memory,
-    open_source,
-)
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
 from hubblefork.data.folders import VIEWING, DataFolder
 from hubblefork.data.images import check_not_blank, grouped, in_threads, result_of, shorter_side, stamp
+from hubblefork.data.members import SUFFIXES, ImageData, MemberError, Source, galaxy_id_of
+from hubblefork.data.remote import place_of
+from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import ImageError
 from hubblefork.io import Progress, silent
@@ -162,20 +154,20 @@ def data_folder(images: Images) -> Path | None:
     Raises ImageError for a data folder among other images.
     """
     places = places_of(images)
-    data = [place for place in places if DataFolder(place).exists()]
+    data = [place for place in places if isinstance(place, Path) and DataFolder(place).exists()]
     if data and len(places) > 1:
         raise ImageError(f"{data[0]} is a data folder: it is predicted by itself, without other sources")
     return data[0] if data else None
 
 
-def places_of(images: Images) -> list[Path]:
-    """Return the paths of images; none of images in memory. Raises ImageError for an empty list."""
+def places_of(images: Images) -> list[Path | str]:
+    """Return the paths and URLs of images; none of images in memory. Raises ImageError for an empty list."""
     if isinstance(images, bytes | np.ndarray):
         return []
     places = [images] if isinstance(images, str | PathLike) else images
     if not places:
         raise ImageError("no image, archive or folder of images was named: name at least one")
-    return [Path(place) for place in places]
+    return [place_of(place) for place in places]
 
 
 def _opened(images: Images) -> list[AbstractContextManager[Source]]:
@@ -183,7 +175,7 @@ def _opened(images: Images) -> list[AbstractContextManager[Source]]:
     if isinstance(images, bytes | np.ndarray):
         return [nullcontext(open_memory(images))]
     places = places_of(images)
-    files = [place for place in places if is_image_file(place)]
+    files = [place for place in places if isinstance(place, Path) and is_image_file(place)]
     first = [nullcontext(open_files(files))] if files else []
     return [*first, *(open_source(place) for place in places if place not in files)]
 
@@ -194,7 +186,7 @@ def _of_source(
     """Predict some images of a source; threads read, decode and compute groups of them."""
     groups = grouped(source.stream(names), predictor.galaxies)
     total = len(source.versions)
-    with progress(f"{what} {source.path.name}", total, total - len(names)) as advance:
+    with progress(f"{what} {Path(source.path).name}", total, total - len(names)) as advance:
         for batch in in_threads(groups, partial(_batch, predictor, source.path)):
             yield batch
             advance(len(batch.names) + len(batch.rejects))
@@ -231,7 +223,9 @@ def _of_rows(
             advance(len(batch.names))
 
 
-def _batch(predictor: Predictor, place: Path, images: Sequence[tuple[str, ImageData | MemberError]]) -> Batch:
+def _batch(
+    predictor: Predictor, place: Path | str, images: Sequence[tuple[str, ImageData | MemberError]]
+) -> Batch:
     """Predict some images of a place."""
 
     def prepared(data: ImageData) -> tuple[NDArray[np.uint8], int]:

@@ -15,11 +15,12 @@ import pyarrow as pa
 import tomli_w
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import galaxy_id_of, open_source
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.images import StampSpec, each, inspect, stream
 from hubblefork.data.judged import JudgedGalaxies, joined
+from hubblefork.data.members import galaxy_id_of
+from hubblefork.data.sources import open_source
 from hubblefork.data.split import TEST, TRAIN, VALIDATION
 from hubblefork.errors import HubbleforkError, ImageError, RecipeError
 from hubblefork.io import Progress, silent, write_text

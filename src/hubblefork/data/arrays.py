@@ -1,0 +1,147 @@
+"""Images as arrays in HDF5 and Zarr: uint8 (galaxy, y, x, 3) or (galaxy, 3, y, x).
+
+They are named by `id` beside them, else by the numbers of their rows, from 0; `ra` and `dec` are degrees. All
+have the length of the array of images. A few images are read at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.data.members import LARGEST_MEMBER, POSITION, UNREADABLE, Entry, ImageData, Place, Source
+from hubblefork.data.remote import OpenFile, is_url
+from hubblefork.data.tables_of_images import ID_COLUMNS, Row, rows_source
+from hubblefork.errors import ImageError, extras
+
+HDF5_START = b"\x89HDF\r\n\x1a\n"
+ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+IMAGE_ARRAYS = ("images", "image")
+AT_A_TIME = 16 * 2**20
+
+
+def is_zarr(place: Place) -> bool:
+    """Say whether a place is a Zarr array or group: on disk by its files, at a URL by its name."""
+    if is_url(place):
+        return str(place).rstrip("/").lower().endswith(".zarr")
+    return any((Path(place) / name).is_file() for name in ZARR_FILES)
+
+
+def open_hdf5(file: OpenFile, stack: ExitStack) -> Source:
+    """Return the images of an open HDF5 file. Raises ImageError, ExtraMissing."""
+    with extras(f"{file.place}"):
+        import h5py
+    try:
+        root = stack.enter_context(h5py.File(file.handle, "r"))
+        arrays = {name: root[name] for name in root if isinstance(root[name], h5py.Dataset)}
+        return _of_arrays(file, arrays)
+    except UNREADABLE as error:
+        raise _unreadable(file.place, error) from error
+
+
+def open_zarr(place: Place) -> Source:
+    """Return the images of a Zarr array or group. Raises ImageError, ExtraMissing."""
+    with extras(f"{place}"):
+        import zarr
+    try:
+        root = zarr.open(str(place), mode="r")
+        arrays = {"images": root} if isinstance(root, zarr.Array) else dict(root.arrays())
+        for name, array in arrays.items():
+            if "pickle" in str(array.metadata):
+                raise ImageError(f"{place}: {name} is stored as pickle, which may hold code; store it anew")
+        version = " ".join(str(array.metadata.to_dict()) for array in arrays.values())
+        if not is_url(place):
+            newest = max((path.stat().st_mtime_ns for path in Path(place).rglob("*")), default=0)
+            version = str(newest)
+        return _of_arrays(OpenFile(place, version, f"{place} {version}", None, Path), arrays)  # type: ignore[arg-type]
+    except ImageError:
+        raise
+    except (*UNREADABLE, TypeError) as error:
+        raise _unreadable(place, error) from error
+
+
+def _unreadable(place: Place, error: Exception) -> ImageError:
+    return ImageError(f"{place}: its arrays cannot be read: {error}; fetch or copy it again")
+
+
+def _of_arrays(file: OpenFile, arrays: dict[str, Any]) -> Source:
+    name = _images(file.place, arrays)
+    images = arrays[name]
+    galaxies = images.shape[0]
+    identifier = next((column for column in ID_COLUMNS if column in arrays), None)
+    for other in (identifier, *POSITION):
+        if other in arrays and arrays[other].shape != (galaxies,):
+            raise ImageError(
+                f"{file.place}: {other} has the shape {arrays[other].shape}, of {galaxies} images "
+                f"in {name}: each image needs one value"
+            )
+    ids = list(map(str, range(galaxies))) if identifier is None else _texts(file.place, arrays[identifier])
+    sky = [_degrees(arrays.get(column), galaxies) for column in POSITION]
+
+    def rows() -> Iterator[Row]:
+        yield from zip(ids, *sky, strict=True)
+
+    def entries() -> Iterator[Entry]:
+        for start, block in _blocks(images):
+            for row, image in enumerate(block, start):
+                yield Entry(ids[row], 0, file.version, partial(_held, image))
+
+    return rows_source(file, rows(), entries)
+
+
+def _images(place: Place, arrays: dict[str, Any]) -> str:
+    """Return the name of the array of images. Raises ImageError where there is none, or more than one."""
+    named = [name for name in IMAGE_ARRAYS if name in arrays and _holds_images(arrays[name])]
+    found = named[:1] or [name for name, array in arrays.items() if _holds_images(array)]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or "none"
+    raise ImageError(
+        f"{place}: {len(found)} arrays of images where one is allowed; its arrays: {there}. Images are uint8 "
+        f"(galaxy, y, x, 3) or (galaxy, 3, y, x) of at most {LARGEST_MEMBER} bytes each, named images"
+    )
+
+
+def _holds_images(array: Any) -> bool:
+    shape = array.shape
+    return (
+        array.dtype == np.uint8
+        and len(shape) == 4
+        and 3 in (shape[3], shape[1])
+        and 0 < shape[1] * shape[2] * shape[3] <= LARGEST_MEMBER
+    )
+
+
+def _blocks(images: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the first row and the pixels (galaxy, y, x, 3) of some images at a time."""
+    size = int(np.prod(images.shape[1:]))
+    most = max(AT_A_TIME // size, 1)
+    chunk = images.chunks[0] if images.chunks else most
+    step = max(most // chunk, 1) * chunk if chunk <= most else most
+    for start in range(0, images.shape[0], step):
+        block = np.asarray(images[start : start + step])
+        yield start, block if block.shape[3] == 3 else block.transpose(0, 2, 3, 1)
+
+
+def _held(image: NDArray[np.uint8], most: int) -> ImageData:
+    return image
+
+
+def _texts(place: Place, array: Any) -> list[str]:
+    """Return ids, which are integers or texts. Raises ImageError."""
+    values = np.asarray(array[:])
+    if values.dtype.kind not in "iuSUOT":
+        raise ImageError(f"{place}: ids are {values.dtype}: integers or texts are allowed")
+    return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values.tolist()]
+
+
+def _degrees(array: Any, galaxies: int) -> list[float | None]:
+    if array is None:
+        return [None] * galaxies
+    return [None if np.isnan(value) else float(value) for value in array[:].tolist()]

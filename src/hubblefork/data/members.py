@@ -1,0 +1,321 @@
+"""The images of a source: their names, versions and bytes, and why others are none.
+
+A name is only ever a key: no path is built from it, so a member named `../../x.jpg` reaches nothing. Every
+member is an image, or one of `defects` and `left_out` with the reason; only the files that operating systems
+leave behind (`__MACOSX`, `._x`, `.DS_Store`, `Thumbs.db`) are passed over in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from posixpath import splitext
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.errors import ImageError, did_you_mean
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+TABLE_SUFFIXES = (".csv", ".parquet", ".zip", ".tsv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zst")
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png"})
+FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fz")
+OTHER_SUFFIXES = frozenset({".tif", ".tiff", ".webp", ".gif", ".bmp"})
+SIDECARS, LARGEST_SIDECAR = (".json", ".cls", ".txt", ".__key__", ".__url__"), 64 * 2**10
+POSITION = ("ra", "dec")
+SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
+HEAD, JPEG_START, PNG_START = 16, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+SYSTEM_FILES, SYSTEM_FOLDER = frozenset({".ds_store", "thumbs.db", "desktop.ini"}), "__MACOSX"
+LARGEST_MEMBER = 64 * 2**20
+UNREADABLE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError, LookupError, OverflowError, MemoryError),
+)
+REPLACE = "replace it with a whole copy or leave it out"
+
+PACKED = (".gz", ".fz")
+KNOWN_SUFFIXES = IMAGE_SUFFIXES | OTHER_SUFFIXES | frozenset(FITS_SUFFIXES)
+
+ImageData = bytes | NDArray[np.uint8]
+Place = Path | str
+Positions = dict[str, tuple[float, float]]
+
+
+class Entry(NamedTuple):
+    """A member: name, size in bytes, a `version` that changes with it, and what reads so many bytes."""
+
+    name: str
+    size: int
+    version: str
+    read: Callable[[int], ImageData]
+
+
+class MemberError(ImageError):
+    """One member of a source that cannot be used: a `reason` in a few words and the `value` found.
+
+    An empty `member` means the source itself, of which the other members remain usable.
+    """
+
+    def __init__(self, source: Place, member: str, reason: str, value: str, remedy: str = REPLACE) -> None:
+        self.source, self.member, self.reason = source, printable(member), reason
+        self.galaxy_id, self.value = printable(galaxy_id_of(member)), printable(value)
+        where = f"{source}: {self.member}" if member else f"{source}"
+        super().__init__(f"{where}: {reason}: {self.value}; {remedy}")
+
+
+class ImageFault(ImageError):
+    """An image that cannot be used, before it is known where it stands: a `reason`, the `value` found."""
+
+    def __init__(self, reason: str, value: str, remedy: str = REPLACE) -> None:
+        self.reason, self.value, self.remedy = reason, value, remedy
+        super().__init__(f"{reason}: {value}; {remedy}")
+
+    def at(self, source: Place, member: str) -> MemberError:
+        """Return the same fault of a member of an archive or folder."""
+        return MemberError(source, member, self.reason, self.value, self.remedy)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of an archive, a folder, files or an array, one after the other; for one thread at a time.
+
+    `defects` are images that cannot be used and damage of the source itself: where a truncated tar ends,
+    which name stands twice (its first member counts). `left_out` are the files that are no images. `versions`
+    maps the names of the images to a text that changes when the image does. `key` tells sources apart, and an
+    archive from one that replaced it. `positions` are right ascension and declination in degrees, of the
+    images for which they are known. `path` is a path or a URL.
+    """
+
+    path: Place
+    defects: tuple[MemberError, ...]
+    left_out: tuple[MemberError, ...]
+    versions: dict[str, str]
+    _entries: Callable[[], Iterable[Entry | MemberError]]
+    key: str = ""
+    positions: Positions = field(default_factory=dict)
+
+    def names(self) -> list[str]:
+        """Return the names of the image members, each once, in archive order (a folder: sorted)."""
+        return list(self.versions)
+
+    def stream(self, names: Collection[str] | None = None) -> Iterator[tuple[str, ImageData | MemberError]]:
+        """Yield the bytes of the named members (default: all) in archive order.
+
+        A member that cannot be read yields the MemberError that says so. Raises ImageError for names that are
+        not there.
+        """
+        left = set(self.versions) if names is None else self._checked(names)
+        why = "it is no longer there"
+        try:
+            for entry in self._entries() if left else ():
+                if isinstance(entry, Entry) and entry.name in left:
+                    left.remove(entry.name)
+                    yield entry.name, _attempt(self.path, entry)
+                if not left:
+                    return
+        except UNREADABLE as error:
+            why = str(error)
+        for name in self.versions:
+            if name in left:
+                yield name, MemberError(self.path, name, "cannot be read", why)
+
+    def _checked(self, names: Collection[str]) -> set[str]:
+        absent = sorted(set(names).difference(self.versions))
+        if absent:
+            near = did_you_mean(absent[0], self.versions) if len(self.versions) < 1000 else ""
+            raise ImageError(
+                f'{self.path}: {len(absent)} images are not in it, the first "{absent[0]}"{near}; '
+                "was the archive or folder changed since `hubblefork ingest`? Ingest it again"
+            )
+        return set(names)
+
+
+def _attempt(path: Place, entry: Entry, most: int = -1) -> ImageData | MemberError:
+    """Return so many bytes of a member, all by default, or the error that says why it cannot be read."""
+    try:
+        return entry.read(most)
+    except MemberError as error:
+        return error
+    except UNREADABLE as error:
+        return MemberError(path, entry.name, "cannot be read", str(error) or type(error).__name__)
+
+
+# Which members are galaxies, and what their ids are
+
+
+def galaxy_id_of(name: str) -> str:
+    """Return the id that a member's name carries: the text of the file's name without the ending of an image.
+
+    "images_training_rev1/100008.jpg" is "100008" and so is "images\\\\100008.jpg" in a zip from Windows;
+    "J0945+11.2" has no such ending and stays.
+    """
+    return stem_of(_parts(name)[-1])
+
+
+def stem_of(name: str) -> str:
+    """Return a name without the ending of an image."""
+    stem, suffix = splitext(name)
+    if suffix.lower() in PACKED and splitext(stem)[1].lower() in FITS_SUFFIXES:
+        return splitext(stem)[0]
+    return stem if suffix.lower() in KNOWN_SUFFIXES else name
+
+
+def is_image(name: str) -> bool:
+    """Say whether a member has the name of an image; files of the system and hidden ones are none."""
+    return is_named_image(name) and not _is_of_system(name) and not is_hidden(name)
+
+
+def printable(name: str) -> str:
+    """Return a name as UTF-8 can write it: bytes that are none (surrogates) as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _parts(name: str) -> list[str]:
+    return re.split(r"[/\\]", name)
+
+
+def is_named_image(name: str) -> bool:
+    """Say whether a name ends as that of an image."""
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES or name.lower().endswith(FITS_SUFFIXES)
+
+
+def _is_of_system(name: str) -> bool:
+    *folders, base = _parts(name)
+    return SYSTEM_FOLDER in folders or base.startswith("._") or base.lower() in (*SYSTEM_FILES, "")
+
+
+def is_hidden(name: str) -> bool:
+    """Say whether a name, or a folder in it, begins with a dot."""
+    return any(part.startswith(".") and part.strip(".") for part in _parts(name))
+
+
+def indexed(path: Place, entries: Callable[[], Iterable[Entry | MemberError]], key: str) -> Source:
+    """List a source: each member is an image, beside one (x.json, x.txt of x.jpg), a defect or left out."""
+    listing = _Listing(path)
+    try:
+        for entry in entries():
+            listing.take(entry)
+    except UNREADABLE as error:
+        after = f"{error} after {len(listing.versions)} images"
+        listing.defects.append(MemberError(path, "", "archive is damaged", after))
+    positions = listing.positions()
+    defects, left_out = tuple(listing.defects), tuple(listing.left_out)
+    return Source(path, defects, left_out, listing.versions, entries, printable(key), positions)
+
+
+@dataclass
+class _Listing:
+    """What a source holds, as its members come; `beside` are names and beginnings of possible sidecars."""
+
+    path: Place
+    versions: dict[str, str] = field(default_factory=dict)
+    defects: list[MemberError] = field(default_factory=list)
+    left_out: list[MemberError] = field(default_factory=list)
+    beside: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def take(self, entry: Entry | MemberError) -> None:
+        if isinstance(entry, MemberError):
+            (self.left_out if entry.member else self.defects).append(entry)
+        elif not _is_of_system(entry.name):
+            other = _other_than_image(self.path, entry)
+            if isinstance(other, bytes):
+                self.beside.append((entry.name, other))
+            elif other:
+                self.left_out.append(other)
+            else:
+                self._take_image(entry)
+
+    def _take_image(self, entry: Entry) -> None:
+        if refusal := _refusal(entry.name, entry.size):
+            self.defects.append(MemberError(self.path, entry.name, *refusal))
+        elif entry.name in self.versions:
+            twice = "name stands twice", entry.name, "the first member counts"
+            self.defects.append(MemberError(self.path, entry.name, *twice))
+        else:
+            self.versions[entry.name] = entry.version
+
+    def positions(self) -> Positions:
+        """Return what sidecars say of positions; an image with an impossible one becomes a defect."""
+        images = {stem_of(name): name for name in self.versions} if self.beside else {}
+        positions: Positions = {}
+        for name, data in self.beside:
+            image = images.get(splitext(name)[0])
+            if image is None:
+                self.left_out.append(_no_image(self.path, name, data))
+            elif name.lower().endswith(".json"):
+                self._place(image, name, data, positions)
+        return positions
+
+    def _place(self, image: str, name: str, data: bytes, positions: Positions) -> None:
+        try:
+            values = json.loads(data)
+            found = [values.get(axis) for axis in POSITION] if isinstance(values, dict) else [None, None]
+            ra, dec = (None if value is None else float(value) for value in found)
+        except (ValueError, TypeError, RecursionError) as error:
+            self.left_out.append(
+                MemberError(self.path, name, "sidecar cannot be read", str(error), "mend it")
+            )
+            return
+        if off := off_the_sky(ra, dec):
+            self.defects.append(MemberError(self.path, image, *off))
+            self.versions.pop(image, None)
+        elif ra is not None and dec is not None:
+            positions[image] = ra, dec
+
+
+def off_the_sky(ra: float | None, dec: float | None) -> tuple[str, str, str] | None:
+    """Return reason, value and remedy where a position is none on the sky, None where it is or is unknown."""
+    if ra is None and dec is None:
+        return None
+    if ra is not None and dec is not None and 0 <= ra <= 360 and -90 <= dec <= 90:
+        return None
+    value = f"ra {ra}, dec {dec}; ra is from 0 to 360, dec from -90 to 90 degrees"
+    return "position is not on the sky", value, "mend it or leave both empty"
+
+
+def _other_than_image(path: Place, entry: Entry) -> MemberError | bytes | None:
+    """Return why a member is no image by its name nor by its first bytes; None where it is one.
+
+    Of what may stand beside an image the beginning is returned.
+    """
+    name = entry.name
+    if is_hidden(name):
+        return MemberError(path, name, "hidden file", name, "rename it if it is a galaxy")
+    if is_named_image(name):
+        return None
+    if name.lower().endswith(ARCHIVE_SUFFIXES):
+        return MemberError(path, name, "archive within it", name, "unpack it or name it by itself")
+    is_sidecar = name.lower().endswith(SIDECARS)
+    head = _attempt(path, entry, LARGEST_SIDECAR if is_sidecar else HEAD)
+    if isinstance(head, MemberError):
+        return head
+    head = bytes(head)
+    if head.startswith((JPEG_START, PNG_START)):
+        return None
+    return head if is_sidecar else _no_image(path, name, head)
+
+
+def _no_image(path: Place, name: str, data: bytes) -> MemberError:
+    begins = f"begins with {data[:HEAD]!r}"
+    return MemberError(path, name, "neither a JPEG nor a PNG", begins, "convert it or leave it out")
+
+
+def _refusal(name: str, size: int) -> tuple[str, str] | None:
+    """Return reason and value when an image must not be read, else None."""
+    parts = _parts(name)
+    if ".." in parts or (len(parts) > 1 and re.fullmatch(r"([A-Za-z]:)?", parts[0])):
+        return "name points outside the archive", name
+    if printable(name) != name:
+        return "name is not valid UTF-8", name
+    if size > LARGEST_MEMBER:
+        return "larger than allowed", f"{size} bytes; at most {LARGEST_MEMBER} are"
+    return None
