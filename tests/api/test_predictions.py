@@ -108,8 +108,8 @@ def test_nothing_readable_is_no_success(trained, tmp_path):
 
 
 def test_nothing_to_classify_is_said(trained, tmp_path):
-    (tmp_path / "1.fits").write_bytes(b"SIMPLE  =")
-    with pytest.raises(ImageError, match=r"there are no images in it.*1\.fits"):
+    (tmp_path / "1.tif").write_bytes(b"SIMPLE  =")
+    with pytest.raises(ImageError, match=r"there are no images in it.*1\.tif"):
         hubblefork.classify(tmp_path, trained)
     with pytest.raises(ImageError, match="there are no images in it"):
         classify_all(np.empty((0, 64, 64, 3), np.uint8), trained)
