@@ -23,6 +23,7 @@ from hubblefork.data.catalogue import id_column, read_catalogue, with_fractions,
 from hubblefork.data.columns import ID
 from hubblefork.data.folders import PACKAGES
 from hubblefork.data.images import cores
+from hubblefork.data.shards import WHOLE, parse_share
 from hubblefork.data.trained import weights_file
 from hubblefork.errors import ImageError, RunError
 from hubblefork.io import Progress, digest_of, silent
@@ -212,11 +213,13 @@ def write_predictions(
     overwrite: bool = False,
     device: str = "",
     runtime: str = "",
+    shard: str = "",
     progress: Progress = silent,
 ) -> Predicted:
     """Predict archives and folders, or one data folder, into a catalogue file, as `predict` does with `out`.
 
-    `kaggle` writes the columns of Kaggle's submissions (GalaxyID, Class1.1 …), without intervals.
+    An `out` without a suffix is a folder (docs/catalogue.md), of which `shard` "3/64" writes the third of 64
+    shares. `kaggle` writes the columns of Kaggle's submissions (GalaxyID, Class1.1 …), without intervals.
     """
     model = load(model)
     return predict_files(
@@ -230,6 +233,7 @@ def write_predictions(
         enlarge=enlarge,
         overwrite=overwrite,
         adding=_bounds(model, interval, views, others),
+        share=parse_share(shard) if shard else WHOLE,
         device=device,
         runtime=runtime,
         progress=progress,

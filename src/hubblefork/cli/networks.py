@@ -240,7 +240,10 @@ def predict(
     sources: Annotated[
         list[str], typer.Argument(help="Images, folders, archives, tables of them, URLs, or one data folder.")
     ],
-    out: Annotated[Path, typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot. Without them a folder."),
+    ],
     kaggle: Annotated[
         bool, typer.Option("--kaggle", help="The columns of Kaggle's submissions: GalaxyID, Class1.1 …")
     ] = False,
@@ -258,11 +261,15 @@ def predict(
     runtime: Annotated[
         str, typer.Option(help="onnxruntime, openvino or torch. Default: the fastest that is installed.")
     ] = "",
+    shard: Annotated[
+        str, typer.Option(help="One share of a folder's catalogue: 3/64 is the third of 64.")
+    ] = "",
 ) -> None:
     """Predict the vote fractions of every image into a catalogue. Called again, it goes on.
 
     Example: hubblefork predict runs/lab-cnn images_test_rev1.zip --out predictions.parquet
     hubblefork predict fork tiles/*.tar --views 16 --out catalogue.parquet
+    hubblefork predict fork tiles/*.tar --shard 3/64 --out catalogue/
     """
     from hubblefork.api.predictions import write_predictions
     from hubblefork.cli.tables import written_text
@@ -280,6 +287,7 @@ def predict(
         overwrite=overwrite,
         device=device,
         runtime=runtime,
+        shard=shard,
         progress=bar,
     )
     typer.echo(written_text(made.path, made.galaxies, len(made.rejects)))
