@@ -214,12 +214,15 @@ def write_predictions(
     device: str = "",
     runtime: str = "",
     shard: str = "",
+    engine: str = "",
+    address: str = "",
     progress: Progress = silent,
 ) -> Predicted:
     """Predict archives and folders, or one data folder, into a catalogue file, as `predict` does with `out`.
 
     An `out` without a suffix is a folder (docs/catalogue.md), of which `shard` "3/64" writes the third of 64
-    shares. `kaggle` writes the columns of Kaggle's submissions (GalaxyID, Class1.1 …), without intervals.
+    shares; with the `engine` "ray" the cluster at `address` writes it (docs/scale.md). `kaggle` writes the
+    columns of Kaggle's submissions (GalaxyID, Class1.1 …), without intervals.
     """
     model = load(model)
     return predict_files(
@@ -234,6 +237,8 @@ def write_predictions(
         overwrite=overwrite,
         adding=_bounds(model, interval, views, others),
         share=parse_share(shard) if shard else WHOLE,
+        engine=engine,
+        address=address,
         device=device,
         runtime=runtime,
         progress=progress,

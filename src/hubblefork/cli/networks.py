@@ -264,6 +264,10 @@ def predict(
     shard: Annotated[
         str, typer.Option(help="One share of a folder's catalogue: 3/64 is the third of 64.")
     ] = "",
+    engine: Annotated[str, typer.Option(help="ray: the workers of a Ray cluster write a folder.")] = "",
+    address: Annotated[
+        str, typer.Option(help="The cluster's address: auto for the running one. Default: start one here.")
+    ] = "",
 ) -> None:
     """Predict the vote fractions of every image into a catalogue. Called again, it goes on.
 
@@ -288,6 +292,8 @@ def predict(
         device=device,
         runtime=runtime,
         shard=shard,
+        engine=engine,
+        address=address,
         progress=bar,
     )
     typer.echo(written_text(made.path, made.galaxies, len(made.rejects)))

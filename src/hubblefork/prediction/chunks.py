@@ -30,11 +30,15 @@ MEMBER = "member"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive images of a source: the name of its shard, their names, a digest of names and versions."""
+    """Consecutive images of a source: the name of its shard, their names, a digest of names and versions.
+
+    `rejects` is what the source holds beside images, listed with its first chunk.
+    """
 
     name: str
     images: list[str]
     marks: str
+    rejects: list[Reject] = field(default_factory=list)
 
 
 @dataclass
@@ -67,9 +71,12 @@ def chunks_of(source: ImageSet, size: int, how: str) -> list[Chunk]:
     key, names = _digest([source.key]), list(source.versions)
     starts = range(0, len(names), size)
     return [
-        Chunk(f"{key}-{start:09}", images, _digest([how, *images, *map(source.versions.__getitem__, images)]))
+        Chunk(
+            f"{key}-{start:09}", images, _digest([how, *images, *versions]), [] if start else source.rejects
+        )
         for start in starts
         for images in [names[start : start + size]]
+        for versions in [map(source.versions.__getitem__, images)]
     ]
 
 
@@ -97,27 +104,26 @@ def predict_chunks(
     chunk_of = {name: chunk for chunk in chunks for name in chunk.images}
     results = {chunk.name: ChunkOfResults() for chunk in chunks}
     for batch in source.predict(list(chunk_of)):
-        for name in _note(batch, chunk_of, results):
+        for name in noted(batch, lambda name: results[chunk_of[name].name]):
             chunk = chunk_of[name]
             if len(results[chunk.name]) == len(chunk.images):
-                done = results.pop(chunk.name)
-                first = source.rejects if chunk.name.endswith("-000000000") else []
-                folder.write_shard(chunk.name, shard(done, chunk), [*first, *done.rejects])
+                whole = results.pop(chunk.name)
+                folder.write_shard(chunk.name, shard(whole, chunk), [*chunk.rejects, *whole.rejects])
 
 
-def _note(batch: Batch, chunk_of: dict[str, Chunk], results: dict[str, ChunkOfResults]) -> Iterator[str]:
-    """Note the results of a batch by chunk; yield the names of its images."""
+def noted(batch: Batch, results_of: Callable[[str], ChunkOfResults]) -> Iterator[str]:
+    """Note the results of a batch where they belong by the names of its images; yield each name."""
     columns = zip(batch.names, batch.ids, batch.sides, batch.fractions, strict=True)
     for name, galaxy_id, side, values in columns:
-        result = results[chunk_of[name].name]
-        result.ids[name], result.fractions[name] = galaxy_id, values
-        result.sides[side] += 1
+        results = results_of(name)
+        results.ids[name], results.fractions[name] = galaxy_id, values
+        results.sides[side] += 1
         yield name
-    for reject in batch.rejects:
-        result = results[chunk_of[reject[0]].name]
-        result.rejects.append(reject)
-        result.unread += reject[0] in batch.unread
-        yield reject[0]
+    for name, reason in batch.rejects:
+        results = results_of(name)
+        results.rejects.append((name, reason))
+        results.unread += name in batch.unread
+        yield name
 
 
 def sides_of(folder: CatalogueFolder, names: Sequence[str]) -> Counter[int]:

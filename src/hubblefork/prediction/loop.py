@@ -22,8 +22,18 @@ from numpy.typing import NDArray
 
 from hubblefork import __version__
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
+from hubblefork.data.field import Field
 from hubblefork.data.folders import VIEWING, DataFolder
-from hubblefork.data.images import check_not_blank, grouped, in_threads, result_of, shorter_side, stamp
+from hubblefork.data.images import (
+    BANDS,
+    StampSpec,
+    check_not_blank,
+    grouped,
+    in_threads,
+    result_of,
+    shorter_side,
+    stamp,
+)
 from hubblefork.data.members import SUFFIXES, ImageData, MemberError, Source, galaxy_id_of
 from hubblefork.data.remote import place_of
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
@@ -79,8 +89,8 @@ def predictions(
     a little from that of an array. Raises ImageError where a source cannot be opened or has no images.
     """
     names: dict[str, str] = {}
-    for opened in image_sets(predictor, images, what=what, progress=progress):
-        with opened as source:
+    for closed in image_sets(predictor, images, what=what, progress=progress):
+        with closed as source:
             if source.rejects:
                 yield _batch(predictor, Path(), [])._replace(rejects=source.rejects)
             for batch in source.predict(list(source.versions)):
@@ -122,7 +132,7 @@ def image_sets(
     """Return the sources of images, to be opened one after the other; as `predictions` raises."""
     if data := data_folder(images):
         return [nullcontext(_rows_of_folder(predictor, data, what, progress))]
-    return [_Opened(source, partial(_of_source, predictor, what, progress)) for source in _opened(images)]
+    return [_Opened(source, partial(_of_source, predictor, what, progress)) for source in opened(images)]
 
 
 class _Opened(AbstractContextManager[ImageSet]):
@@ -170,7 +180,7 @@ def places_of(images: Images) -> list[Path | str]:
     return [place_of(place) for place in places]
 
 
-def _opened(images: Images) -> list[AbstractContextManager[Source]]:
+def opened(images: Images) -> list[AbstractContextManager[Source]]:
     """Return image files as one source, and each folder and archive as another."""
     if isinstance(images, bytes | np.ndarray):
         return [nullcontext(open_memory(images))]
@@ -223,26 +233,48 @@ def _of_rows(
             advance(len(batch.names))
 
 
-def _batch(
-    predictor: Predictor, place: Path | str, images: Sequence[tuple[str, ImageData | MemberError]]
-) -> Batch:
-    """Predict some images of a place."""
+class Prepared(NamedTuple):
+    """Images as stamps (galaxy, y, x, 3), with their names and sides; of others as in `Batch`."""
 
-    def prepared(data: ImageData) -> tuple[NDArray[np.uint8], int]:
-        pixels = stamp(data, predictor.stamps, predictor.field)
+    names: list[str]
+    sides: list[int]
+    stamps: NDArray[np.uint8]
+    rejects: list[Reject]
+    unread: list[str]
+
+
+def prepared(
+    spec: StampSpec,
+    field: Field | None,
+    place: Path | str,
+    images: Sequence[tuple[str, ImageData | MemberError]],
+) -> Prepared:
+    """Return some images of a place as stamps."""
+
+    def stamp_and_side(data: ImageData) -> tuple[NDArray[np.uint8], int]:
+        pixels = stamp(data, spec, field)
         check_not_blank(pixels)
         return pixels, shorter_side(data)
 
-    results = [(name, result_of(prepared, place, name, data)) for name, data in images]
+    results = [(name, result_of(stamp_and_side, place, name, data)) for name, data in images]
     faults = [(name, result) for name, result in results if isinstance(result, MemberError)]
     usable = [(name, *result) for name, result in results if not isinstance(result, MemberError)]
+    pixels = [image[1] for image in usable] or [np.empty((0, spec.size, spec.size, BANDS), np.uint8)]
+    stamps = np.stack(pixels) if usable else pixels[0]
     rejects = [(name, str(fault)) for name, fault in faults]
     unread = [name for name, fault in faults if fault.reason == UNREAD]
-    if not usable:
-        return Batch([], [], [], np.empty((0, predictor.width), np.float32), rejects, unread)
-    names, pixels, sides = map(list, zip(*usable, strict=True))
-    ids = [galaxy_id_of(name) for name in names]
-    return Batch(names, ids, sides, predictor(np.stack(pixels)), rejects, unread)
+    return Prepared([image[0] for image in usable], [image[2] for image in usable], stamps, rejects, unread)
+
+
+def computed(predictor: Predictor, images: Prepared) -> Batch:
+    """Predict stamps."""
+    names, sides, stamps, rejects, unread = images
+    values = predictor(stamps) if names else np.empty((0, predictor.width), np.float32)
+    return Batch(names, [galaxy_id_of(name) for name in names], sides, values, rejects, unread)
+
+
+def _batch(predictor: Predictor, place: Path | str, images: Sequence[tuple[str, ImageData | MemberError]]) -> Batch:
+    return computed(predictor, prepared(predictor.stamps, predictor.field, place, images))
 
 
 # What is said of predictions

@@ -7,12 +7,13 @@ after an interruption, `predict` goes on with what is missing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -47,6 +48,7 @@ from hubblefork.prediction.chunks import (
     predict_chunks,
     sides_of,
 )
+from hubblefork.prediction.cluster import Task, predict_on_ray
 from hubblefork.prediction.loop import (
     VIEWING,
     Images,
@@ -63,8 +65,10 @@ from hubblefork.prediction.runtimes import open_network
 from hubblefork.zoo import DecisionTree
 
 PIECE = 2**17
-CHUNK, SHARD, FEWEST = 1024, 16384, 64
-"""Galaxies in a chunk of a file and of a folder where each has one view, and the fewest with many views."""
+CHUNK, SHARD, SHARD_OF_CLUSTER, FEWEST = 1024, 16384, 2048, 64
+"""Galaxies in a chunk of a file, of a folder and of one that a cluster writes, where each has one view; and
+the fewest with many views."""
+ENGINES = ("", "ray")
 REJECTS_HEADER = b'"member","reason"'
 TOLD_APART = ("weights", "tree", "stamps", "views", "viewing", "field", "interval_coverage", "sources")
 """The metadata by which catalogues of different calls are told apart."""
@@ -96,7 +100,7 @@ class Call:
     images: Images
     kaggle: bool
     adding: Callable[[pa.Table], pa.Table] | None
-    progress: Progress
+    progress: Progress = silent
 
     @property
     def tree(self) -> DecisionTree:
@@ -142,6 +146,8 @@ def predict(
     enlarge: bool = False,
     overwrite: bool = False,
     share: Share = WHOLE,
+    engine: str = "",
+    address: str = "",
     device: str = "",
     runtime: str = "",
     progress: Progress = silent,
@@ -151,11 +157,12 @@ def predict(
     `run` is a run folder or a .safetensors file; with `others` their mean is predicted, and with `views` the
     mean over so many views of each galaxy. The format follows the suffix of `out` (.parquet, .csv, .fits,
     .vot); without one a folder is written as docs/catalogue.md describes. Of it `share` (3, 64) predicts the
-    third of 64 shares. `kaggle` names the columns as Kaggle's submissions do (GalaxyID, Class1.1 …).
-    `adding` is given the catalogue, a piece at a time, and returns it with more columns. Of images with one
-    id the first is kept. Images that cannot be read are listed in `<out>.rejects.csv`. Raises BusyError while
-    another process writes `out`, CatalogueError where it is there and not from such a call, unless
-    `overwrite`; RunError, ImageError, DiskError.
+    third of 64 shares, and with the `engine` "ray" the workers of a cluster write it. `kaggle` names the
+    columns as Kaggle's submissions do (GalaxyID, Class1.1 …). `adding` is given the catalogue, a piece at a
+    time, and returns it with more columns. Of images with one id the first is kept. Images that cannot be
+    read are listed in `<out>.rejects.csv`. Raises BusyError while another process writes `out`,
+    CatalogueError where it is there and not from such a call, unless `overwrite`; RunError, ImageError,
+    DiskError.
     """
     is_folder = not out.suffix or is_catalogue_folder(out)
     if not is_folder:
@@ -166,10 +173,28 @@ def predict(
         raise CatalogueError(f"{out}: Kaggle's submissions are one file: name a .csv file")
     if share != WHOLE and not is_folder:
         raise CatalogueError(f"{out}: shares are written to one folder: leave out {out.suffix}")
-    networks = [open_network(place, device=device, runtime=runtime) for place in (run, *others)]
-    predictor = Predictor(*networks, views=views, field=field, enlarge=enlarge)
-    call = Call(predictor, [run, *others], images, kaggle, adding, progress)
-    return _into_folder(call, out, share, overwrite) if is_folder else _into_file(call, out, overwrite)
+    if engine not in ENGINES or (engine and not is_folder):
+        raise CatalogueError(f'{out}: --engine is "ray" or left out, and writes a folder: name one')
+    runs, how = [run, *others], {"views": views, "field": field, "enlarge": enlarge}
+    opening = partial(_open_call, runs, images, kaggle, adding, device, runtime, how)
+    call = replace(opening(), progress=progress)
+    if not is_folder:
+        return _into_file(call, out, overwrite)
+    cluster = partial(predict_on_ray, opening, CatalogueFolder(out), address=address, progress=progress)
+    return _into_folder(call, out, share, overwrite, cluster if engine else None)
+
+
+def _open_call(
+    runs: Sequence[Path],
+    images: Images,
+    kaggle: bool,
+    adding: Callable[[pa.Table], pa.Table] | None,
+    device: str,
+    runtime: str,
+    how: Mapping[str, Any],
+) -> Call:
+    networks = [open_network(place, device=device, runtime=runtime) for place in runs]
+    return Call(Predictor(*networks, **how), runs, images, kaggle, adding)
 
 
 def _predict_what_is_left(
@@ -178,32 +203,45 @@ def _predict_what_is_left(
     size: int,
     share: Share,
     shard: Callable[[ChunkOfResults, Chunk], pa.Table],
+    cluster: Callable[[list[Task]], None] | None = None,
 ) -> list[str]:
-    """Predict the chunks of a share that are not there; return the names of all its chunks."""
-    number, of = share
-    sources, names, counter = image_sets(call.predictor, call.images, progress=call.progress), [], count()
+    """Predict the chunks of a share that are not there; return the names of all its chunks.
+
+    A share has every so-many-th source, or every so-many-th chunk where there are fewer sources than shares.
+    """
+    (share_number, of), tasks, names, counter = share, list[Task](), list[str](), count()
+    sources = image_sets(call.predictor, call.images, progress=call.progress)
     by_source = len(sources) >= of
-    for opened in sources[number - 1 :: of] if by_source else sources:
-        with opened as source:
+    for number, closed in enumerate(sources):
+        if by_source and number % of != share_number - 1:
+            continue
+        with closed as source:
             chunks = chunks_of(source, size, call.how)
-            mine = [chunk for chunk in chunks if by_source or next(counter) % of == number - 1]
+            mine = [chunk for chunk in chunks if by_source or next(counter) % of == share_number - 1]
             left = [chunk for chunk in mine if not is_done(folder, chunk)]
             if left:
                 folder.manifest_file(share).unlink(missing_ok=True)
-            predict_chunks(source, left, folder, shard)
+            if cluster is None:
+                predict_chunks(source, left, folder, shard)
+            tasks += [Task(number, chunk) for chunk in left]
             names += [chunk.name for chunk in mine]
+    if cluster is not None and tasks:
+        cluster(tasks)
     return names
 
 
 # A folder
 
 
-def _into_folder(call: Call, out: Path, share: Share, overwrite: bool) -> Predicted:
+def _into_folder(
+    call: Call, out: Path, share: Share, overwrite: bool, cluster: Callable[[list[Task]], None] | None
+) -> Predicted:
     folder, number = CatalogueFolder(out), f"_share-{share[0]}-of-{share[1]}"
     with alone_in(out if share == WHOLE else out / number, f"writing {out}"):
         try:
             _check_folder(call, folder, overwrite)
-            names = _predict_what_is_left(call, folder, call.size(SHARD), share, call.shard)
+            size = call.size(SHARD if cluster is None else SHARD_OF_CLUSTER)
+            names = _predict_what_is_left(call, folder, size, share, call.shard, cluster)
             return _finish(call, folder, share, names)
         finally:
             with suppress(OSError):
@@ -223,8 +261,7 @@ def _finish(call: Call, folder: CatalogueFolder, share: Share, names: list[str])
     if not galaxies and share == WHOLE:
         folder.clear()
         raise none_readable(call.images, rejects)
-    if names:
-        folder.finish(share, {"scale": " ".join(remarks)} if remarks else {}, names)
+    folder.finish(share, {"scale": " ".join(remarks)} if remarks else {}, names)
     rejects = [reject for name in names for reject in folder.rejects(name)]
     return Predicted(folder.path, galaxies, rejects, remarks)
 

@@ -9,10 +9,11 @@ PyTorch computes on GPUs, and what has not been written as ONNX.
 from __future__ import annotations
 
 import platform
-import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from queue import Queue
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,13 +85,25 @@ class OnnxRuntime(_OnBatches):
         return values
 
 
+class _Request(NamedTuple):
+    """One of several computations that run at once, with its memory."""
+
+    infer: Callable[[], Any]
+    images: NDArray[np.float32]
+    values: NDArray[np.float32]
+
+
 class OpenVino(_OnBatches):
-    """The same by OpenVINO, in bf16 where the processor and the recipe have it."""
+    """The same by OpenVINO, in bf16 where the processor and the recipe have it.
+
+    Each request has its own memory, and has computed once, before threads use it: two threads that hand over
+    arrays for the first time at the same moment can wait for each other for ever (docs/log.md).
+    """
 
     def __init__(self, path: Path, trained: Trained, output: str = FRACTIONS) -> None:
         import openvino
 
-        core, threads = openvino.Core(), cores()
+        core, threads, side = openvino.Core(), cores(), trained.input_size
         half = trained.precision in ("auto", "bf16") and "BF16" in core.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
         )
@@ -100,18 +113,30 @@ class OpenVino(_OnBatches):
             "INFERENCE_NUM_THREADS": str(threads),
             "ENABLE_CPU_PINNING": "NO",
         }
-        self.model = core.compile_model(core.read_model(path), "CPU", settings)
-        self.requests = threading.local()
+        network = core.read_model(path)
+        network.reshape([TOGETHER, BANDS, side, side])
+        model, self.requests = core.compile_model(network, "CPU", settings), Queue[_Request]()
+        for _ in range(threads):
+            batch = np.zeros((TOGETHER, BANDS, side, side), np.float32)
+            values = np.zeros(tuple(model.output(output).shape), np.float32)
+            request = model.create_infer_request()
+            request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
+            request.set_tensor(output, openvino.Tensor(values, shared_memory=True))
+            request.infer()
+            self.requests.put(_Request(request.infer, batch, values))
         version = openvino.__version__.split("-")[0]
         super().__init__(trained, output, f"OpenVINO {version}, CPU, {'bf16' if half else 'fp32'}")
         # In two threads at once OpenVINO's first calls may wait for each other for ever.
         self._values(np.zeros((1, BANDS, trained.input_size, trained.input_size), np.float32))
 
     def _values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not hasattr(self.requests, "mine"):
-            self.requests.mine = self.model.create_infer_request()
-        self.requests.mine.infer([images])
-        return self.requests.mine.get_tensor(self.output).data.copy()
+        request = self.requests.get()
+        try:
+            request.images[: len(images)] = images
+            request.infer()
+            return request.values[: len(images)].copy()
+        finally:
+            self.requests.put(request)
 
 
 def open_network(

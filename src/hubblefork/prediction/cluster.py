@@ -1,0 +1,111 @@
+"""Chunks predicted by the workers of a Ray cluster: tasks read images, actors compute and write shards.
+
+A worker that is lost is replaced, and what it had not finished is done again; a shard is whole or absent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubblefork.data.images import grouped, in_threads
+from hubblefork.data.shards import CatalogueFolder
+from hubblefork.errors import ImageError, extras
+from hubblefork.io import Progress
+from hubblefork.prediction.chunks import Chunk, ChunkOfResults, noted
+from hubblefork.prediction.loop import Batch, Prepared, computed, data_folder, opened, prepared
+
+TOGETHER = 256
+"""Images that a task decodes in one piece."""
+
+
+@dataclass
+class Task:
+    """A chunk with the number of its source, its images once they are stamps, and whether it is written."""
+
+    source: int
+    chunk: Chunk
+    images: Prepared | None = None
+
+
+def predict_on_ray(
+    opening: Callable[[], Any],
+    folder: CatalogueFolder,
+    tasks: Sequence[Task],
+    *,
+    address: str,
+    progress: Progress,
+) -> None:
+    """Predict chunks and write their shards.
+
+    `opening` makes an `output.Call` in a worker. `address` is that of a running cluster, "auto" for the one
+    of this computer, empty to start one here. Raises ExtraMissing, and what the first failing chunk raises.
+    """
+    with extras("--engine ray"):
+        import ray
+    call = opening()
+    if data_folder(call.images):
+        raise ImageError("a data folder is predicted without Ray: leave out --engine, or name its images")
+    ray.init(
+        address=address or None, log_to_driver=False, ignore_reinit_error=True, logging_level=logging.ERROR
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    cpus, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
+    on = {"num_gpus": 1, "concurrency": gpus} if gpus else {"num_cpus": 1, "concurrency": max(1, cpus)}
+    rows = [{"task": task} for task in tasks]
+    read = partial(_read, images=call.images, spec=call.predictor.stamps, field=call.predictor.field)
+    stamps = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map(read, num_cpus=1)
+    written = stamps.map(_Writer, fn_constructor_args=(opening, folder.path.resolve()), **on)
+    with progress("predicting by Ray", sum(len(task.chunk.images) for task in tasks)) as advance:
+        for row in written.iter_rows():
+            advance(row["images"])
+
+
+def _read(row: dict[str, Task], *, images: Any, spec: Any, field: Any) -> dict[str, Task]:
+    """Return the images of a chunk as stamps."""
+    task = row["task"]
+    with opened(images)[task.source] as source:
+        groups = grouped(source.stream(task.chunk.images), TOGETHER)
+        parts = list(in_threads(groups, partial(prepared, spec, field, source.path), threads=1))
+    whole = Prepared(
+        [name for part in parts for name in part.names],
+        [side for part in parts for side in part.sides],
+        np.concatenate([part.stamps for part in parts]),
+        [reject for part in parts for reject in part.rejects],
+        [name for part in parts for name in part.unread],
+    )
+    return {"task": replace(task, images=whole)}
+
+
+class _Writer:
+    """An actor that computes chunks and writes their shards."""
+
+    def __init__(self, opening: Callable[[], Any], folder: Path) -> None:
+        self.call, self.folder = opening(), CatalogueFolder(folder)
+
+    def __call__(self, row: dict[str, Task]) -> dict[str, int]:
+        """Write the shard of a task; return the number of its images."""
+        chunk, images, results = row["task"].chunk, row["task"].images, ChunkOfResults()
+        assert images is not None
+        together = self.call.predictor.galaxies
+        for start in range(0, len(images.names), together):
+            part = slice(start, start + together)
+            piece = Prepared(images.names[part], images.sides[part], images.stamps[part], [], [])
+            _note(computed(self.call.predictor, piece), results)
+        _note(computed(self.call.predictor, images._replace(names=[], sides=[])), results)
+        self.folder.write_shard(
+            chunk.name, self.call.shard(results, chunk), [*chunk.rejects, *results.rejects]
+        )
+        return {"images": len(chunk.images)}
+
+
+def _note(batch: Batch, results: ChunkOfResults) -> None:
+    for _ in noted(batch, lambda name: results):
+        pass
