@@ -273,7 +273,9 @@ def computed(predictor: Predictor, images: Prepared) -> Batch:
     return Batch(names, [galaxy_id_of(name) for name in names], sides, values, rejects, unread)
 
 
-def _batch(predictor: Predictor, place: Path | str, images: Sequence[tuple[str, ImageData | MemberError]]) -> Batch:
+def _batch(
+    predictor: Predictor, place: Path | str, images: Sequence[tuple[str, ImageData | MemberError]]
+) -> Batch:
     return computed(predictor, prepared(predictor.stamps, predictor.field, place, images))
 
 

@@ -126,8 +126,6 @@ class OpenVino(_OnBatches):
             self.requests.put(_Request(request.infer, batch, values))
         version = openvino.__version__.split("-")[0]
         super().__init__(trained, output, f"OpenVINO {version}, CPU, {'bf16' if half else 'fp32'}")
-        # In two threads at once OpenVINO's first calls may wait for each other for ever.
-        self._values(np.zeros((1, BANDS, trained.input_size, trained.input_size), np.float32))
 
     def _values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         request = self.requests.get()
