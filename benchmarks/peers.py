@@ -3,7 +3,8 @@
     python peers.py zoobot resnet18 FOLDER OUT.csv
     python peers.py keras ARCHIVE CROP SIZE
 
-It prints seconds and galaxies as JSON: of the call alone, imports and the making of the network left out.
+It prints galaxies, seconds and those of the processor as JSON: of the call alone, imports and the making of
+the network left out.
 Weights are random, since only time is compared.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -107,12 +109,19 @@ def lab_cnn(side: int):
     )  # fmt: skip
 
 
+def processor_seconds() -> float:
+    """Return the time of the processor that this process and its children that ended have had."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def main() -> None:
     peer, *words = sys.argv[1:]
     call, galaxies = {"zoobot": zoobot, "keras": keras}[peer](*words)
-    began = time.perf_counter()
+    began, before = time.perf_counter(), processor_seconds()
     call()
-    print(json.dumps({"seconds": time.perf_counter() - began, "galaxies": galaxies}))
+    seconds, busy = time.perf_counter() - began, processor_seconds() - before
+    print(json.dumps({"seconds": seconds, "processor": busy, "galaxies": galaxies}))
 
 
 if __name__ == "__main__":

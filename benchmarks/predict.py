@@ -17,7 +17,8 @@ repeated under other names, in a zip without compression, until there are as man
 
 ZOOBOT and KERAS are virtual environments: `pip install zoobot==2.9.0 lightning torch==2.13.0` (it does not
 tell its needs), `pip install tensorflow-cpu==2.21.0 keras==3.15.0 pillow`. Without one its rows are left out.
-Weights are random, since only time is compared.
+Weights are random, since only time is compared. Other load on the machine moves the rates by the processor's
+time less than those by the clock.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from measure import Round, images_of, kaggle_files, keep, run
 
 HUBBLEFORK = (sys.executable, "-m", "hubblefork", "-q")
 PEERS = Path(__file__).with_name("peers.py")
+PROCESSOR = "galaxies/s of the processor"
 ARCHITECTURES = "resnet18", "convnext_nano"
 STAMPS, COMPUTED = 15_000, 4096
 """At most so many images bound it."""
@@ -66,7 +68,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 **found_of_prediction("fork", archives, folder),
                 **found_of_prediction(str(weights), archives, folder),
                 **bounds(max(archives.items())[1]),
-                **{(name, "galaxies/s"): rate_of(words) for name, words in peers.items()},
+                **rates_of(peers),
                 **first_galaxy(next(one.iterdir())),
             }
             for _ in range(arguments.rounds)
@@ -128,7 +130,7 @@ def found_of_prediction(model: str, archives: dict[int, Path], folder: Path) -> 
         what = f"{Path(model).stem}, {count:,} images"
         found[what, "galaxies/s"] = count / done.seconds
         found[what, "GB at most"] = done.memory
-        found[what, "s of the processor"] = done.processor
+        found[what, PROCESSOR] = count / done.processor
         if done.first is not None:
             found[what, "s to the first chunk"] = done.first
         out.unlink()
@@ -223,26 +225,29 @@ def peer_commands(
     return commands
 
 
-def rate_of(command: list[object]) -> float:
-    found = run(command, environment={"TF_CPP_MIN_LOG_LEVEL": "3"}).found
-    return found["galaxies"] / found["seconds"]
+def rates_of(commands: dict[str, list[object]]) -> Round:
+    made: Round = {}
+    for name, command in commands.items():
+        found = run(command, environment={"TF_CPP_MIN_LOG_LEVEL": "3"}).found
+        made[name, "galaxies/s"] = found["galaxies"] / found["seconds"]
+        made[name, PROCESSOR] = found["galaxies"] / found["processor"]
+    return made
 
 
 def ratios(found: Round, counts: list[int]) -> Round:
-    """Compare each prediction with other programs and with its bounds."""
+    """Compare each prediction with other programs, by the clock and by the processor, and with its bounds."""
     made: Round = {}
     for count in counts:
-        for model in ("fork", "lab-cnn"):
-            what = f"{model}, {count:,} images"
-            rate = found[what, "galaxies/s"]
-            for (other, unit), slower in found.items():
-                if unit == "galaxies/s" and other.startswith(("Zoobot", "Keras")):
-                    made[f"{what} / {other}", "times"] = rate / slower
-        rate = found[f"fork, {count:,} images", "galaxies/s"]
-        alone = [found[f"{half} alone", "galaxies/s"] for half in ("stamps", "network")]
-        made[f"fork, {count:,} images / the slower half alone", "share"] = rate / min(alone)
-        both = found["both in turn", "galaxies/s"]
-        made[f"fork, {count:,} images / both in turn", "share"] = rate / both
+        for what in (f"{model}, {count:,} images" for model in ("fork", "lab-cnn")):
+            for other, unit in found:
+                if other.startswith(("Zoobot", "Keras")):
+                    times = unit.replace("galaxies/s", "times")
+                    made[f"{what} / {other}", times] = found[what, unit] / found[other, unit]
+        what = f"fork, {count:,} images"
+        rate, both = found[what, "galaxies/s"], found["both in turn", "galaxies/s"]
+        slower = min(found[f"{half} alone", "galaxies/s"] for half in ("stamps", "network"))
+        made[f"{what} / the slower half alone", "share"] = rate / slower
+        made[f"{what} / both in turn", "share"] = rate / both
     return made
 
 

@@ -59,7 +59,7 @@ def test_ratios_are_taken_within_a_round_and_kept(archive, tmp_path, monkeypatch
             out = words[words.index("--out") + 1]
             Path(out).touch()
         rate = RATES.get(words[words.index("--side") + 1] if "--side" in words else "", 0)
-        said = json.dumps({"rate": rate, "seconds": 0.2, "galaxies": 2})
+        said = json.dumps({"rate": rate, "seconds": 0.2, "processor": 0.4, "galaxies": 2})
         return Measured(seconds, 1.0, 0.5, said, None)
 
     monkeypatch.setattr(predict, "run", pretended)
@@ -71,6 +71,8 @@ def test_ratios_are_taken_within_a_round_and_kept(archive, tmp_path, monkeypatch
     assert numbers["fork, 4 images", "galaxies/s"] == [2.0, 1.0]
     assert numbers["Zoobot resnet18, 2 images", "galaxies/s"] == [10.0, 10.0]
     assert numbers["fork, 4 images / Zoobot resnet18, 2 images", "times"] == [0.2, 0.1]
+    ratio = "fork, 4 images / Zoobot resnet18, 2 images", "times of the processor"
+    assert numbers[ratio] == [4 / 1 / (2 / 0.4)] * 2
     assert numbers["lab-cnn, 4 images / Keras lab-cnn, 4 images", "times"] == [0.2, 0.1]
     assert numbers["both in turn", "galaxies/s"] == [100.0, 100.0]
     assert numbers["fork, 4 images / the slower half alone", "share"] == pytest.approx([2 / 150, 1 / 150])

@@ -60,7 +60,7 @@ def test_the_embedded_network_is_the_same_by_openvino(exact):
 
 
 def test_openvinos_first_call_is_over_before_threads_begin(exact):
-    """First calls in two threads at once waited for each other in one of four processes."""
+    """First calls in two threads at once waited for each other in three of 18 processes."""
     pytest.importorskip("openvino")
     assert OpenVino(network_file(EMBEDDED), exact.trained).requests.mine.latency > 0
 
