@@ -64,6 +64,16 @@ def test_a_folder_is_as_specified_and_has_the_rows_of_a_file(run, archive, tmp_p
     assert whole.column("smooth_or_features_reach").to_pylist()[0] == 1
 
 
+def test_positions_of_a_list_are_in_the_catalogue(run, tmp_path):
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(blob(0.5))
+    (tmp_path / "list.csv").write_text("id,path,ra,dec\nA,0.jpg,10.5,-3\nB,1.jpg,,\n")
+    predict(run, tmp_path / "list.csv", tmp_path / "cat", device="cpu")
+    table = read_catalogue(tmp_path / "cat", only=["ra", "dec"])
+    assert table.column("ra").to_pylist() == [10.5, None] and table.column("dec").to_pylist() == [-3, None]
+    assert not check_folder(tmp_path / "cat").faults
+
+
 def test_shares_make_one_catalogue_and_what_is_missing_is_said(run, archive, tmp_path, monkeypatch):
     monkeypatch.setattr(output, "SHARD", 70)
     predict(run, archive, tmp_path / "whole", device="cpu")

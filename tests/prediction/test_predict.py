@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from tests.network.conftest import blob
 
-from hubblefork.data import images
+from hubblefork.data import images, threads
 from hubblefork.data.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
 from hubblefork.data.split import read_split
 from hubblefork.data.stamps import prepare
@@ -218,7 +218,7 @@ def test_an_unknown_format_is_refused_before_the_work(trained, data, tmp_path):
 def test_an_interrupted_prediction_goes_on(trained, data, tree, tmp_path, monkeypatch):
     monkeypatch.setattr(Predictor, "galaxies", 50)
     monkeypatch.setattr(output, "CHUNK", 50)
-    monkeypatch.setattr(images, "cores", lambda: 1)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
     calls = []
 
     class Stumbles(Predictor):
@@ -320,7 +320,7 @@ def interrupted(run, images, out, *, after):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Predictor, "galaxies", 2)
         patch.setattr(output, "CHUNK", 2)
-        patch.setattr("hubblefork.data.images.cores", lambda: 1)
+        patch.setattr("hubblefork.data.threads.cores", lambda: 1)
         patch.setattr(output, "Predictor", type("Stumbles", (Predictor,), {"__call__": stumbles}))
         with pytest.raises(KeyboardInterrupt):
             predict(run, images, out, device="cpu")
@@ -427,7 +427,7 @@ def test_only_a_catalogue_of_the_same_call_is_written_again(trained, untrained, 
 def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path, monkeypatch):
     """Of 200 and of 600 images no more than some groups and a batch are in memory."""
     monkeypatch.setattr(Predictor, "galaxies", 10)
-    monkeypatch.setattr(images, "cores", lambda: 1)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
     stamps, alive = [], []
     resample = images.resample
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ from hubblefork.api.intervals import adding_bounds, intervals_of
 from hubblefork.data.catalogue import id_column, read_catalogue, with_fractions, with_metadata
 from hubblefork.data.columns import ID
 from hubblefork.data.folders import PACKAGES
-from hubblefork.data.images import cores
-from hubblefork.data.shards import WHOLE, parse_share
+from hubblefork.data.shards import WHOLE, Share
+from hubblefork.data.threads import cores
 from hubblefork.data.trained import weights_file
-from hubblefork.errors import ImageError, RunError
+from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, digest_of, silent
 from hubblefork.prediction.loop import Images, Place, Reject, places_of, predictions, scale_of, signed
 from hubblefork.prediction.output import Predicted
@@ -236,13 +237,24 @@ def write_predictions(
         enlarge=enlarge,
         overwrite=overwrite,
         adding=_bounds(model, interval, views, others),
-        share=parse_share(shard) if shard else WHOLE,
+        share=_share(shard),
         engine=engine,
         address=address,
         device=device,
         runtime=runtime,
         progress=progress,
     )
+
+
+def _share(text: str) -> Share:
+    """Return a share of a catalogue, "3/64": the third of 64; all of it for no text. Raises CatalogueError."""
+    if not text:
+        return WHOLE
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    share = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= share[0] <= share[1]:
+        raise CatalogueError(f'a share of "{text}": write 3/64 for the third of 64 shares')
+    return share
 
 
 def classify(

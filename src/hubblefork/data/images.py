@@ -13,18 +13,14 @@ runs along whole rows of pixels.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import struct
 import zlib
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from io import BytesIO
-from itertools import islice
 from math import ceil, floor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -39,6 +35,7 @@ from hubblefork.data.cutouts import is_fits, rgb_of
 from hubblefork.data.field import Field
 from hubblefork.data.members import ImageData, ImageFault, MemberError, Place, Source
 from hubblefork.data.sources import open_source
+from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import StampError
 
 MOST_PIXELS = 64 * 2**20
@@ -60,7 +57,6 @@ UNWRITTEN = 255
 LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 SUPPORT = 2
 TOGETHER = 32
-GROUPS_PER_THREAD = 3
 BLANK = 16
 
 A = TypeVar("A")
@@ -414,27 +410,6 @@ def each(
         yield from done
 
 
-def grouped(items: Iterable[A], together: int) -> Iterator[list[A]]:
-    """Yield lists of so many items, the last one shorter."""
-    left = iter(items)
-    return iter(lambda: list(islice(left, together)), [])
-
-
-def in_threads(items: Iterable[A], work: Callable[[A], T], threads: int | None = None) -> Iterator[T]:
-    """Yield the results of `work` in the order of items; for each of `threads` some items are ahead."""
-    threads = threads or cores()
-    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= threads * GROUPS_PER_THREAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def result_of(
     work: Callable[[ImageData], T], source: Place, name: str, data: ImageData | MemberError
 ) -> T | MemberError:
@@ -445,8 +420,3 @@ def result_of(
         return work(rgb_of(data) if isinstance(data, bytes) and is_fits(data) else data)
     except ImageFault as fault:
         return fault.at(source, name)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

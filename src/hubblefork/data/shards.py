@@ -50,15 +50,6 @@ ENTRY = {"file", "galaxies", "sha256"}
 Share = tuple[int, int]
 
 
-def parse_share(text: str) -> Share:
-    """Return a share of a catalogue, "3/64": the third of 64. Raises CatalogueError for another text."""
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
-    share = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= share[0] <= share[1]:
-        raise CatalogueError(f'a share of "{text}": write 3/64 for the third of 64 shares')
-    return share
-
-
 class Shard(NamedTuple):
     """What the end of a shard's file says: its number of galaxies, its columns, its metadata as text."""
 

@@ -20,7 +20,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, id_column, with_fractions, with_metadata
-from hubblefork.data.shards import MARKS, SIDES, CatalogueFolder
+from hubblefork.data.shards import MARKS, POSITION, SIDES, CatalogueFolder
 from hubblefork.errors import CatalogueError
 from hubblefork.prediction.loop import Batch, ImageSet, Reject, repeated_id
 from hubblefork.zoo import DecisionTree
@@ -32,13 +32,15 @@ MEMBER = "member"
 class Chunk:
     """Consecutive images of a source: the name of its shard, their names, a digest of names and versions.
 
-    `rejects` is what the source holds beside images, listed with its first chunk.
+    `rejects` is what the source holds beside images, listed with its first chunk. `positions` are (ra, dec)
+    in degrees by name, where known.
     """
 
     name: str
     images: list[str]
     marks: str
     rejects: list[Reject] = field(default_factory=list)
+    positions: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,6 +62,9 @@ class ChunkOfResults:
         values = [self.fractions[name] for name in names]
         table = pa.table({ID: pa.array([self.ids[name] for name in names], pa.string())})
         table = table.append_column(MEMBER, pa.array(names, pa.string()))
+        for axis, name in enumerate(POSITION):
+            degrees = [chunk.positions.get(image, (None, None))[axis] for image in names]
+            table = table.append_column(name, pa.array(degrees, pa.float64()))
         rows = np.stack(values) if values else np.empty((0, len(tree.columns)), np.float32)
         marks = "" if self.unread else chunk.marks
         notes = {MARKS: marks, SIDES: json.dumps({str(side): n for side, n in self.sides.items()})}
@@ -69,14 +74,16 @@ class ChunkOfResults:
 def chunks_of(source: ImageSet, size: int, how: str) -> list[Chunk]:
     """Return the chunks of a source, at most `size` images each. `how` says how they are predicted."""
     key, names = _digest([source.key]), list(source.versions)
-    starts = range(0, len(names), size)
     return [
         Chunk(
-            f"{key}-{start:09}", images, _digest([how, *images, *versions]), [] if start else source.rejects
+            f"{key}-{start:09}",
+            images,
+            _digest([how, *images, *map(source.versions.__getitem__, images)]),
+            [] if start else source.rejects,
+            {name: source.positions[name] for name in images if name in source.positions},
         )
-        for start in starts
+        for start in range(0, len(names), size)
         for images in [names[start : start + size]]
-        for versions in [map(source.versions.__getitem__, images)]
     ]
 
 

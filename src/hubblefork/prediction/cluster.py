@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hubblefork.data.images import grouped, in_threads
 from hubblefork.data.shards import CatalogueFolder
+from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import ImageError, extras
 from hubblefork.io import Progress
 from hubblefork.prediction.chunks import Chunk, ChunkOfResults, noted

@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -24,20 +24,12 @@ from hubblefork import __version__
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
 from hubblefork.data.field import Field
 from hubblefork.data.folders import VIEWING, DataFolder
-from hubblefork.data.images import (
-    BANDS,
-    StampSpec,
-    check_not_blank,
-    grouped,
-    in_threads,
-    result_of,
-    shorter_side,
-    stamp,
-)
+from hubblefork.data.images import BANDS, StampSpec, check_not_blank, result_of, shorter_side, stamp
 from hubblefork.data.members import SUFFIXES, ImageData, MemberError, Source, galaxy_id_of
 from hubblefork.data.remote import place_of
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
+from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import ImageError
 from hubblefork.io import Progress, silent
 from hubblefork.prediction.predictor import Predictor
@@ -68,13 +60,14 @@ class Batch(NamedTuple):
 class ImageSet:
     """The images of one source: its `key`, the version of each image by its name, what else is in it.
 
-    `predict` predicts some of them by name, in their order.
+    `predict` predicts some of them by name, in their order. `positions` are (ra, dec) in degrees by name.
     """
 
     key: str
     versions: Mapping[str, str]
     rejects: list[Reject]
     predict: Callable[[list[str]], Iterator[Batch]]
+    positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def predictions(
@@ -152,7 +145,8 @@ class _Opened(AbstractContextManager[ImageSet]):
             self.source.__exit__(None, None, None)
             first = f"; of {len(rejects)} other files the first: {rejects[0][1]}" if rejects else ""
             raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
-        return ImageSet(source.key, source.versions, rejects, partial(self.predict, source))
+        predict = partial(self.predict, source)
+        return ImageSet(source.key, source.versions, rejects, predict, source.positions)
 
     def __exit__(self, *error: object) -> None:
         self.source.__exit__(*error)  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.inputs import rejects_file
 from hubblefork.data.shards import (
+    POSITION,
     WHOLE,
     CatalogueFolder,
     Share,
@@ -295,7 +296,7 @@ def _check_folder(call: Call, folder: CatalogueFolder, overwrite: bool) -> None:
 def _into_file(call: Call, out: Path, overwrite: bool) -> Predicted:
     with alone_with(out) as parts:
         if not overwrite:
-            empty = ChunkOfResults().table(Chunk("", [], ""), call.tree).drop_columns([MEMBER])
+            empty = ChunkOfResults().table(Chunk("", [], ""), call.tree).drop_columns([MEMBER, *POSITION])
             _check_replaceable(out, call.finished(empty.replace_schema_metadata(None), Counter()))
         shard = partial(ChunkOfResults.table, tree=call.tree)
         names = _predict_what_is_left(call, parts, call.size(CHUNK), WHOLE, shard)
@@ -315,7 +316,7 @@ def _pieces(parts: CatalogueFolder, names: Sequence[str], integers: bool) -> Ite
     """Yield ids and fractions of some shards, some hundred thousand galaxies at a time."""
     waiting: list[pa.Table] = []
     for last, name in enumerate(names, start=1 - len(names)):
-        table = pa.parquet.read_table(parts.shard_file(name)).drop_columns([MEMBER])
+        table = pa.parquet.read_table(parts.shard_file(name)).drop_columns([MEMBER, *POSITION])
         ids = id_column(table.column(ID)) if integers else table.column(ID)
         waiting.append(table.set_column(0, ID, ids).replace_schema_metadata(None))
         if sum(map(len, waiting)) >= PIECE or not last:

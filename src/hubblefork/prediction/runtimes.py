@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.images import BANDS, cores
+from hubblefork.data.images import BANDS
+from hubblefork.data.threads import cores
 from hubblefork.data.trained import FEATURES, FRACTIONS, Trained, network_file, weights_file
 from hubblefork.data.views import views_of
 from hubblefork.errors import RunError, extras
