@@ -22,6 +22,7 @@ from PIL import Image
 
 from hubblefork.data import images as decoder
 from hubblefork.data import stamps as preprocess
+from hubblefork.data import threads
 from hubblefork.data.images import StampSpec, stamp, stream
 from hubblefork.data.members import MemberError
 from hubblefork.data.stamps import open_stamps, prepare, stamps_folder
@@ -279,7 +280,7 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
     for _ in range(200):
         next(made)
     made.close()
-    assert next(read) < 200 + decoder.TOGETHER * (2 * decoder.GROUPS_PER_THREAD + 2)
+    assert next(read) < 200 + decoder.TOGETHER * (2 * threads.AHEAD + 2)
 
 
 # The stamps of a catalogue
@@ -486,6 +487,7 @@ import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 from hubblefork.data import stamps as preprocess
+from hubblefork.data import threads
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 what, moment, nth, data = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])

@@ -446,7 +446,7 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path, monke
         noise = np.random.default_rng(0).integers(0, 256, (number, 64, 64, 3), np.uint8)
         predict(trained, noise, tmp_path / f"{number}.parquet", device="cpu")
         peaks.append(max(alive))
-    assert max(peaks) <= images.TOGETHER * (images.GROUPS_PER_THREAD + 2)
+    assert max(peaks) <= images.TOGETHER * (threads.AHEAD + 2)
 
 
 def galaxy(side, roundness=0.3):

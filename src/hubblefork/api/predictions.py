@@ -247,7 +247,7 @@ def write_predictions(
 
 
 def _share(text: str) -> Share:
-    """Return a share of a catalogue, "3/64": the third of 64; all of it for no text. Raises CatalogueError."""
+    """Return a share of a catalogue, "3/64": the third of 64; all for no text. Raises CatalogueError."""
     if not text:
         return WHOLE
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
