@@ -22,10 +22,10 @@ from PIL import Image
 
 from hubblefork.data import images as decoder
 from hubblefork.data import stamps as preprocess
-from hubblefork.data import threads
 from hubblefork.data.images import StampSpec, stamp, stream
 from hubblefork.data.members import MemberError
 from hubblefork.data.stamps import open_stamps, prepare, stamps_folder
+from hubblefork.data.threads import AHEAD
 from hubblefork.errors import BusyError, CatalogueError, DiskError, ImageError, StampError
 from hubblefork.io import alone_in
 
@@ -280,7 +280,7 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
     for _ in range(200):
         next(made)
     made.close()
-    assert next(read) < 200 + decoder.TOGETHER * (2 * threads.AHEAD + 2)
+    assert next(read) < 200 + decoder.TOGETHER * (2 * AHEAD + 2)
 
 
 # The stamps of a catalogue
@@ -487,7 +487,7 @@ import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 from hubblefork.data import stamps as preprocess
-from hubblefork.data import threads
+from hubblefork.data.threads import AHEAD
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 what, moment, nth, data = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])

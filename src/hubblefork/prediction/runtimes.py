@@ -118,13 +118,10 @@ class OpenVino(_OnBatches):
         network.reshape([TOGETHER, BANDS, side, side])
         model, self.requests = core.compile_model(network, "CPU", settings), Queue[_Request]()
         for _ in range(threads):
-            batch = np.zeros((TOGETHER, BANDS, side, side), np.float32)
-            values = np.zeros(tuple(model.output(output).shape), np.float32)
             request = model.create_infer_request()
-            request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
-            request.set_tensor(output, openvino.Tensor(values, shared_memory=True))
             request.infer()
-            self.requests.put(_Request(request.infer, batch, values))
+            memory = request.get_input_tensor().data, request.get_tensor(output).data
+            self.requests.put(_Request(request.infer, *memory))
         version = openvino.__version__.split("-")[0]
         super().__init__(trained, output, f"OpenVINO {version}, CPU, {'bf16' if half else 'fp32'}")
 
