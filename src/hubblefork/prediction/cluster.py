@@ -52,20 +52,23 @@ def predict_on_ray(
     call = opening()
     if data_folder(call.images):
         raise ImageError("a data folder is predicted without Ray: leave out --engine, or name its images")
-    ray.init(
-        address=address or None, log_to_driver=False, ignore_reinit_error=True, logging_level=logging.ERROR
-    )
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    cpus, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
-    on = {"num_gpus": 1, "concurrency": gpus} if gpus else {"num_cpus": 1, "concurrency": max(1, cpus)}
-    rows = [{"task": task} for task in tasks]
     read = partial(_read, images=call.images, spec=call.predictor.stamps, field=call.predictor.field)
-    stamps = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map(read, num_cpus=1)
-    written = stamps.map(_Writer, fn_constructor_args=(opening, folder.path.resolve()), **on)
-    with progress("predicting by Ray", sum(len(task.chunk.images) for task in tasks)) as advance:
-        for row in written.iter_rows():
-            advance(row["images"])
+    logging.disable(logging.WARNING)  # its plans and actors, at each call
+    try:
+        ray.init(address=address or None, log_to_driver=False, ignore_reinit_error=True)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        cpus, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
+        workers = min(len(tasks), gpus or max(1, cpus))
+        on = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+        stamps = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+        written = stamps.map(read, num_cpus=1).map(
+            _Writer, fn_constructor_args=(opening, folder.path.resolve()), concurrency=workers, **on
+        )
+        with progress("predicting by Ray", sum(len(task.chunk.images) for task in tasks)) as advance:
+            for row in written.iter_rows():
+                advance(row["images"])
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _read(row: dict[str, Task], *, images: Any, spec: Any, field: Any) -> dict[str, Task]:
