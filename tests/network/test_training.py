@@ -26,8 +26,9 @@ from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import BusyError, CatalogueError, DiskError, RunError
 from hubblefork.io import alone_in
 from hubblefork.network.device import Hardware
+from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import load_recipe, recipe_text
-from hubblefork.network.training import EpochErrors, optimisation, schedule_factor, train
+from hubblefork.network.training import EpochErrors, VoteFractionsModule, optimisation, schedule_factor, train
 from hubblefork.network.weights import load_weights, read_recipe
 from hubblefork.prediction.runs import predict_part
 from hubblefork.zoo import load_tree
@@ -315,6 +316,28 @@ def test_the_optimiser_is_the_recipes(name, kind):
     optimiser = optimisation(network(), recipe(f"optimiser={name}", "learning_rate=0.02"), STEPS)
     assert type(optimiser) is kind
     assert optimiser.param_groups[0]["lr"] == 0.02
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_step_of_the_optimiser_is_one_kernel(name):
+    assert optimisation(network(), recipe(f"optimiser={name}"), STEPS).defaults["fused"] is True
+
+
+@pytest.mark.parametrize("architecture", ["lab-cnn", "vgg7"])
+def test_training_pools_before_relu_with_the_same_gradients(tree, architecture):
+    asked = recipe(f"architecture={architecture}")
+    torch.manual_seed(0)
+    whole = VoteFractions(asked, tree)
+    pooled = VoteFractionsModule(asked, tree, steps=STEPS).network
+    pooled.load_state_dict(whole.state_dict())
+    views, found = torch.rand(4, 3, asked.input_size, asked.input_size), []
+    for one in (whole, pooled):
+        torch.manual_seed(1)
+        loss = one(views).square().sum()
+        loss.backward()
+        found.append([loss, *(parameter.grad for parameter in one.parameters())])
+    assert [type(layer) for layer in pooled.features] != [type(layer) for layer in whole.features]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
 
 
 def test_sgd_has_nesterovs_momentum():
