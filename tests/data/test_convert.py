@@ -162,6 +162,7 @@ def test_hats_without_its_package_says_what_to_install(
         convert(folder.path, tmp_path / "a.hats")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("single", [False, True])
 def test_hats_is_cross_matched_by_lsdb(folder: CatalogueFolder, tmp_path: Path, single: bool) -> None:
     pytest.importorskip("hats_import", reason="hats-import is not installed: pip install 'hubblefork[hats]'")
