@@ -3,6 +3,8 @@
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -15,7 +17,7 @@ from hubblefork.data.catalogue import galaxy_ids, read_catalogue
 from hubblefork.mock import write_mock_sky
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/tour.md", "docs/finetuning.md", "docs/catalogue.md")
+DOCUMENTS = ("README.md", "docs/tour.md", "docs/finetuning.md", "docs/catalogue.md", "docs/scale.md")
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 TOUR = TEXTS["docs/tour.md"]
 # run, with smaller settings, in tests/studies
@@ -77,7 +79,24 @@ def test_the_documents_have_commands():
     assert len(COMMANDS) >= 35
 
 
-@pytest.mark.parametrize(("name", "command"), COMMANDS)
+@pytest.fixture
+def cluster(command):
+    """A running cluster for the commands that need one."""
+    if "--address" not in command:
+        yield
+        return
+    pytest.importorskip("ray")
+    ray = Path(sys.executable).with_name("ray")
+    subprocess.run([ray, "start", "--head", "--num-cpus", "2", "--include-dashboard", "false"], check=True)
+    yield
+    subprocess.run([ray, "stop", "--force"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [pytest.param(*each, marks=[pytest.mark.slow] * ("--engine ray" in each[1])) for each in COMMANDS],
+)
+@pytest.mark.usefixtures("cluster")
 def test_a_command_of_a_document_runs(places, monkeypatch, name, command):
     monkeypatch.chdir(places[name])
     if "lab-cnn" not in command:  # seconds a network, which tests/network/test_export.py writes
