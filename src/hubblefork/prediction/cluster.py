@@ -6,6 +6,7 @@ A worker that is lost is replaced, and what it had not finished is done again; a
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,7 +53,10 @@ def predict_on_ray(
     call = opening()
     if data_folder(call.images):
         raise ImageError("a data folder is predicted without Ray: leave out --engine, or name its images")
-    read = partial(_read, images=call.images, spec=call.predictor.stamps, field=call.predictor.field)
+    here = Path.cwd()  # paths are those of the command
+    read = partial(
+        _read, here=here, images=call.images, spec=call.predictor.stamps, field=call.predictor.field
+    )
     logging.disable(logging.WARNING)  # its plans and actors, at each call
     try:
         ray.init(address=address or None, log_to_driver=False, ignore_reinit_error=True)
@@ -62,7 +66,7 @@ def predict_on_ray(
         on = {"num_gpus": 1} if gpus else {"num_cpus": 1}
         stamps = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
         written = stamps.map(read, num_cpus=1).map(
-            _Writer, fn_constructor_args=(opening, folder.path.resolve()), concurrency=workers, **on
+            _Writer, fn_constructor_args=(opening, folder.path, here), concurrency=workers, **on
         )
         with progress("predicting by Ray", sum(len(task.chunk.images) for task in tasks)) as advance:
             for row in written.iter_rows():
@@ -71,8 +75,9 @@ def predict_on_ray(
         logging.disable(logging.NOTSET)
 
 
-def _read(row: dict[str, Task], *, images: Any, spec: Any, field: Any) -> dict[str, Task]:
+def _read(row: dict[str, Task], *, here: Path, images: Any, spec: Any, field: Any) -> dict[str, Task]:
     """Return the images of a chunk as stamps."""
+    os.chdir(here)
     task = row["task"]
     with opened(images)[task.source] as source:
         groups = grouped(source.stream(task.chunk.images), TOGETHER)
@@ -90,7 +95,8 @@ def _read(row: dict[str, Task], *, images: Any, spec: Any, field: Any) -> dict[s
 class _Writer:
     """An actor that computes chunks and writes their shards."""
 
-    def __init__(self, opening: Callable[[], Any], folder: Path) -> None:
+    def __init__(self, opening: Callable[[], Any], folder: Path, here: Path) -> None:
+        os.chdir(here)
         self.call, self.folder = opening(), CatalogueFolder(folder)
 
     def __call__(self, row: dict[str, Task]) -> dict[str, int]:
