@@ -193,5 +193,7 @@ def test_weights_that_were_replaced_are_read_again(trained, tmp_path):
     shutil.copy(trained / "weights.safetensors", place)
     before = hubblefork.load(place).weights
     assert hubblefork.load(place).weights is before
+    assert hubblefork.load(place).network(few=True).trained.digest == before.digest
     shutil.copy(EMBEDDED, place)
     assert hubblefork.load(place).weights.digest != before.digest
+    assert hubblefork.load(place).network(few=True).trained.digest != before.digest

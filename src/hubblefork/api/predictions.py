@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hubblefork import __version__
 from hubblefork.api.galaxy import Galaxy, galaxies_of
-from hubblefork.api.intervals import adding_bounds, intervals_of
+from hubblefork.api.intervals import adding_bounds
 from hubblefork.data.catalogue import id_column, read_catalogue, with_fractions, with_metadata
 from hubblefork.data.columns import ID
 from hubblefork.data.folders import PACKAGES
@@ -46,9 +46,10 @@ COVERAGE = 0.9
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network: `place` is "fork", a run folder or a .safetensors file."""
+    """A trained network: `place` is "fork", a run folder or a .safetensors file, of that SHA-256."""
 
     place: Path
+    digest: str = ""
 
     @cached_property
     def weights(self) -> Weights:
@@ -83,7 +84,7 @@ def _opened(model: Model, device: str, runtime: str, few: bool) -> Network:
 @lru_cache(maxsize=4)
 def _loaded(place: Path, digest: str) -> Model:
     """Return a network that is read once, as long as the file of its weights has this digest."""
-    return Model(place)
+    return Model(place, digest)
 
 
 def load(model: Model | Place = "fork") -> Model:
@@ -208,22 +209,13 @@ def write_predictions(
     views: int = 1,
     interval: float | None = None,
     others: Sequence[Place] = (),
-    kaggle: bool = False,
-    field: str | float | None = None,
-    enlarge: bool = False,
-    overwrite: bool = False,
-    device: str = "",
-    runtime: str = "",
     shard: str = "",
-    engine: str = "",
-    address: str = "",
-    progress: Progress = silent,
+    **options: Any,
 ) -> Predicted:
     """Predict archives and folders, or one data folder, into a catalogue file, as `predict` does with `out`.
 
     An `out` without a suffix is a folder (docs/catalogue.md), of which `shard` "3/64" writes the third of 64
-    shares; with the `engine` "ray" the cluster at `address` writes it (docs/scale.md). `kaggle` writes the
-    columns of Kaggle's submissions (GalaxyID, Class1.1 …), without intervals.
+    shares. The other `options` are those of `prediction.output.predict`.
     """
     model = load(model)
     return predict_files(
@@ -232,17 +224,9 @@ def write_predictions(
         out,
         others=[Path(other) for other in others],
         views=views,
-        kaggle=kaggle,
-        field=field,
-        enlarge=enlarge,
-        overwrite=overwrite,
         adding=_bounds(model, interval, views, others),
         share=_share(shard),
-        engine=engine,
-        address=address,
-        device=device,
-        runtime=runtime,
-        progress=progress,
+        **options,
     )
 
 
@@ -306,7 +290,6 @@ def classify_all(
     """
     model, missing, add = load(model), list[str](), None
     try:
-        intervals_of(Path(model.place), views=views)
         add = _bounds(model, COVERAGE, views, [])
     except RunError as error:
         missing = [f"no intervals: {error}"]

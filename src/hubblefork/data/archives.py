@@ -10,7 +10,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
 
-from hubblefork.data.members import UNREADABLE, Entry, MemberError, Place, is_hidden
+from hubblefork.data.members import UNREAD, UNREADABLE, Entry, MemberError, Place, is_hidden
 from hubblefork.errors import ImageError
 
 READ_AHEAD = 128 * 2**10
@@ -128,7 +128,7 @@ def folder_entries(path: Path) -> Iterator[Entry | MemberError]:
             try:
                 status, files = file.stat(), sorted(file.iterdir(), reverse=True)
             except OSError as error:
-                yield MemberError(path, name, "cannot be read", str(error.strerror), "")
+                yield MemberError(path, name, UNREAD, str(error.strerror), "")
                 continue
             if (status.st_dev, status.st_ino) in entered:
                 yield MemberError(

@@ -18,9 +18,9 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hubblefork.data.columns import ID, no_fraction
+from hubblefork.data.members import POSITION, SKY
 from hubblefork.data.shards import (
     OF_SHARES,
-    POSITION,
     QUESTIONS,
     REJECTS,
     SIDES,
@@ -43,9 +43,6 @@ PREDICTED = ("run", "weights", "recipe", "stamps", "views", "runtime", "version"
 """The metadata of predictions: a shard that names weights has all of them."""
 INTERVALS = ("interval_coverage", "intervals")
 TOLERANCE = 1e-3
-MADE = ("_conditional", "_reach")
-"""Columns that follow from the joint fractions; above 1 where those break the tree's sums."""
-LIMITS = {"ra": (0, 360), "dec": (-90, 90)}
 MADE = ("_conditional", "_reach")
 """Columns that follow from the joint fractions; above 1 where those break the tree's sums."""
 AT_ONCE = 2**15
@@ -266,8 +263,8 @@ def _wrong(piece: pa.Table, tree: DecisionTree) -> Iterator[tuple[str, NDArray[n
     values = _floats(piece, specified(tree))
     for name, column in values.items():
         yield f"{name} is NaN, and not null", np.isnan(column) & piece.column(name).is_valid().to_numpy()
-        if name in LIMITS:
-            low, high = LIMITS[name]
+        if name in SKY:
+            low, high = SKY[name]
             yield f"{name} is outside {low} to {high}", (column < low) | (column > high)
         elif not name.endswith(MADE):
             yield f"{name} is outside 0 to 1", no_fraction(column)

@@ -23,8 +23,9 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.folders import tree_of
 from hubblefork.data.formats import WRITERS
-from hubblefork.data.shards import POSITION, ROWS, SIDES, CatalogueFolder, shard_table
-from hubblefork.errors import CatalogueError, ExtraMissing
+from hubblefork.data.members import POSITION
+from hubblefork.data.shards import ROWS, SIDES, CatalogueFolder, shard_table
+from hubblefork.errors import CatalogueError, extras
 from hubblefork.io import Progress, silent
 from hubblefork.zoo import DecisionTree
 
@@ -85,12 +86,10 @@ def _write_folder(catalogue: Catalogue, target: Path, tree: DecisionTree, progre
 def _write_hats(catalogue: Catalogue, target: Path) -> None:
     """Write a HATS catalogue, HEALPix by HEALPix, with `hats-import` in this process."""
     _check_positions(catalogue, target)
-    try:
+    with extras(f"{target}: HATS"):
         from dask.distributed import Client
         from hats_import.catalog import run_import
         from hats_import.catalog.arguments import ImportArguments
-    except ImportError as error:
-        raise ExtraMissing(f"{target}: HATS needs hats-import: pip install 'hubblefork[hats]'") from error
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         if isinstance(catalogue, Pieces):

@@ -31,7 +31,11 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png"})
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fz")
 OTHER_SUFFIXES = frozenset({".tif", ".tiff", ".webp", ".gif", ".bmp"})
 SIDECARS, LARGEST_SIDECAR = (".json", ".cls", ".txt", ".__key__", ".__url__"), 64 * 2**10
-POSITION = ("ra", "dec")
+SKY = {"ra": (0, 360), "dec": (-90, 90)}
+"""Right ascension and declination in degrees: from, to."""
+POSITION = tuple(SKY)
+UNREAD = "cannot be read"
+"""The reason where reading failed, which may go well another time."""
 SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 HEAD, JPEG_START, PNG_START = 16, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 SYSTEM_FILES, SYSTEM_FOLDER = frozenset({".ds_store", "thumbs.db", "desktop.ini"}), "__MACOSX"
@@ -126,7 +130,7 @@ class Source:
             why = str(error)
         for name in self.versions:
             if name in left:
-                yield name, MemberError(self.path, name, "cannot be read", why)
+                yield name, MemberError(self.path, name, UNREAD, why)
 
     def _checked(self, names: Collection[str]) -> set[str]:
         absent = sorted(set(names).difference(self.versions))
@@ -146,7 +150,7 @@ def _attempt(path: Place, entry: Entry, most: int = -1) -> ImageData | MemberErr
     except MemberError as error:
         return error
     except UNREADABLE as error:
-        return MemberError(path, entry.name, "cannot be read", str(error) or type(error).__name__)
+        return MemberError(path, entry.name, UNREAD, str(error) or type(error).__name__)
 
 
 # Which members are galaxies, and what their ids are
@@ -274,9 +278,10 @@ class _Listing:
 
 def off_the_sky(ra: float | None, dec: float | None) -> tuple[str, str, str] | None:
     """Return reason, value and remedy where a position is none on the sky, None where it is or is unknown."""
-    if ra is None and dec is None:
-        return None
-    if ra is not None and dec is not None and 0 <= ra <= 360 and -90 <= dec <= 90:
+    pairs = list(zip((ra, dec), SKY.values(), strict=True))
+    if all(value is None for value, _ in pairs) or all(
+        value is not None and low <= value <= high for value, (low, high) in pairs
+    ):
         return None
     value = f"ra {ra}, dec {dec}; ra is from 0 to 360, dec from -90 to 90 degrees"
     return "position is not on the sky", value, "mend it or leave both empty"

@@ -24,22 +24,22 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from hubblefork.data.columns import ID, chosen
+from hubblefork.data.members import POSITION
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Fields, digest_of, read_json, relative, replacing, write_text
 from hubblefork.zoo import DecisionTree, parse_tree, reach, to_conditional, tree_text
 
 FORMAT = "hubblefork catalogue 1"
-POSITION = ("ra", "dec")
 TREE, QUESTIONS, FOLDER = "tree", "questions", "folder"
 MARKS, SIDES = "marks", "sides"
 OF_SHARES = ("sources", "scale")
 """The metadata in which the shares of a catalogue may differ."""
 WHOLE = (1, 1)
 ROWS = 2**17
-REJECTS = re.compile(r"_rejects-.+\.csv")
-SHARD, MANIFEST = re.compile(r"part-.+\.parquet"), re.compile(r"_manifest(-(\d+)-of-(\d+))?\.json")
+SHARD, REJECTS = re.compile(r"part-.+\.parquet"), re.compile(r"_rejects-.+\.csv")
+MANIFEST = re.compile(r"_manifest(-(\d+)-of-(\d+))?\.json")
 OURS = re.compile(
-    r"part-.+\.parquet|_rejects-.+\.csv|_manifest.*\.json|\.(part-|_rejects-|_manifest).+\.partial\.\w+"
+    rf"{SHARD.pattern}|{REJECTS.pattern}|_manifest.*\.json|\.(part-|_rejects-|_manifest).+\.partial\.\w+"
 )
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 KINDS = {
@@ -261,7 +261,7 @@ def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     are added to the metadata. Raises CatalogueError where a column would stand twice.
     """
     joint = np.stack([_floats(table.column(name)) for name in tree.columns], axis=1)
-    names = [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
+    names = _made(tree)
     values = np.hstack([to_conditional(tree, joint), reach(tree, joint)])
     made = dict(zip(names, values.T, strict=True))
     if ours := [name for name in names if name in tree.columns]:
@@ -281,10 +281,14 @@ def specified(tree: DecisionTree) -> dict[str, pa.DataType]:
 
     Those of `POSITION` and the ends of intervals (`_low`, `_high`) may be absent.
     """
-    names = [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
-    names += [f"{name}_{end}" for name in tree.columns for end in ("low", "high")]
+    ends = [f"{name}_{end}" for name in tree.columns for end in ("low", "high")]
     kinds = {ID: pa.string(), **dict.fromkeys(POSITION, pa.float64())}
-    return kinds | dict.fromkeys([*tree.columns, *names], pa.float32())
+    return kinds | dict.fromkeys([*tree.columns, *_made(tree), *ends], pa.float32())
+
+
+def _made(tree: DecisionTree) -> list[str]:
+    """Return the columns that follow from the joint fractions."""
+    return [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
@@ -391,10 +395,10 @@ def merged(entries: Sequence[Mapping[str, str]], folder: Path) -> dict[str, str]
     return {key: " ".join(filter(None, several)) for key, several in values.items()}
 
 
-def sides_of(notes: Mapping[str, str], place: Path) -> Counter[str]:
+def sides_of(notes: Mapping[str, str], place: Path) -> Counter[int]:
     """Return how many images have each shorter side in pixels. Raises CatalogueError where that is unsaid."""
     try:
-        sides = Counter({str(int(side)): int(images) for side, images in json.loads(notes[SIDES]).items()})
+        sides = Counter({int(side): int(images) for side, images in json.loads(notes[SIDES]).items()})
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise CatalogueError(f"{place}: metadata: {SIDES} are no JSON of numbers: {error}") from error
     return sides

@@ -23,6 +23,7 @@ from hubblefork.data.archives import version_of
 from hubblefork.data.members import (
     LARGEST_MEMBER,
     POSITION,
+    UNREAD,
     UNREADABLE,
     Entry,
     MemberError,
@@ -223,7 +224,7 @@ def _read_listed(source: Place, name: str, place: Place, most: int) -> bytes:
     try:
         data = read_place(place, most if most >= 0 else LARGEST_MEMBER + 1)
     except ImageError as error:
-        raise MemberError(source, name, "cannot be read", str(error)) from error
+        raise MemberError(source, name, UNREAD, str(error)) from error
     if len(data) > LARGEST_MEMBER:
         raise MemberError(source, name, "larger than allowed", f"at most {LARGEST_MEMBER} bytes are")
     return data

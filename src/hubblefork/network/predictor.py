@@ -20,8 +20,6 @@ BATCH_ON_GPU = 512
 class TorchNetwork:
     """A network on a device, one call at a time; a `prediction.runtimes.Network`."""
 
-    calls = 1
-
     def __init__(self, weights: Weights, *, device: str = "", features: bool = False) -> None:
         keep_freed_memory()
         self.trained, self.recipe, self.features = weights.trained, weights.recipe, features

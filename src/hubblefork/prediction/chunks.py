@@ -20,7 +20,8 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, id_column, with_fractions, with_metadata
-from hubblefork.data.shards import MARKS, POSITION, SIDES, CatalogueFolder
+from hubblefork.data.members import POSITION
+from hubblefork.data.shards import MARKS, SIDES, CatalogueFolder, sides_of
 from hubblefork.errors import CatalogueError
 from hubblefork.prediction.loop import Batch, ImageSet, Reject, repeated_id
 from hubblefork.zoo import DecisionTree
@@ -67,7 +68,7 @@ class ChunkOfResults:
             table = table.append_column(name, pa.array(degrees, pa.float64()))
         rows = np.stack(values) if values else np.empty((0, len(tree.columns)), np.float32)
         marks = "" if self.unread else chunk.marks
-        notes = {MARKS: marks, SIDES: json.dumps({str(side): n for side, n in self.sides.items()})}
+        notes = {MARKS: marks, SIDES: json.dumps(self.sides)}
         return with_metadata(with_fractions(table, rows, tree), notes)
 
 
@@ -111,14 +112,14 @@ def predict_chunks(
     chunk_of = {name: chunk for chunk in chunks for name in chunk.images}
     results = {chunk.name: ChunkOfResults() for chunk in chunks}
     for batch in source.predict(list(chunk_of)):
-        for name in noted(batch, lambda name: results[chunk_of[name].name]):
+        for name in _noted(batch, lambda name: results[chunk_of[name].name]):
             chunk = chunk_of[name]
             if len(results[chunk.name]) == len(chunk.images):
                 whole = results.pop(chunk.name)
                 folder.write_shard(chunk.name, shard(whole, chunk), [*chunk.rejects, *whole.rejects])
 
 
-def noted(batch: Batch, results_of: Callable[[str], ChunkOfResults]) -> Iterator[str]:
+def _noted(batch: Batch, results_of: Callable[[str], ChunkOfResults]) -> Iterator[str]:
     """Note the results of a batch where they belong by the names of its images; yield each name."""
     columns = zip(batch.names, batch.ids, batch.sides, batch.fractions, strict=True)
     for name, galaxy_id, side, values in columns:
@@ -133,11 +134,10 @@ def noted(batch: Batch, results_of: Callable[[str], ChunkOfResults]) -> Iterator
         yield name
 
 
-def sides_of(folder: CatalogueFolder, names: Sequence[str]) -> Counter[int]:
+def sides_of_all(folder: CatalogueFolder, names: Sequence[str]) -> Counter[int]:
     """Count the images of some shards by their shorter side in pixels."""
-    notes = (folder.read_notes(folder.shard_file(name)) for name in names)
-    entries = (json.loads(note[SIDES]).items() for note in notes)
-    return sum((Counter({int(side): n for side, n in noted}) for noted in entries), Counter())
+    paths = map(folder.shard_file, names)
+    return sum((sides_of(folder.read_notes(path), path) for path in paths), Counter())
 
 
 def drop_repeated(folder: CatalogueFolder, names: Sequence[str]) -> tuple[int, bool]:
@@ -145,47 +145,30 @@ def drop_repeated(folder: CatalogueFolder, names: Sequence[str]) -> tuple[int, b
 
     Of each id eight bytes are in memory. Returns the number of galaxies, and whether all ids are integers.
     """
-    keys, integers = [np.empty(0, np.uint64)], True
+    hashes, integers = [np.empty(0, np.int64)], True
     for name in names:
         ids = pa.parquet.read_table(folder.shard_file(name), columns=[ID]).column(ID)
         integers = integers and pa.types.is_integer(id_column(ids).type)
-        keys.append(np.fromiter(map(_key, ids.to_pylist()), np.uint64, len(ids)))
-    every, stops = np.concatenate(keys), np.cumsum([len(part) for part in keys])
-    order = np.argsort(every, kind="stable")
-    again = np.flatnonzero(every[order][1:] == every[order][:-1]) + 1
-    repeated = np.sort(order[again])
-    if len(repeated):
-        firsts = _first_members(folder, names, set(every[repeated].tolist()))
-        for number, name in enumerate(names):
-            rows = repeated[(repeated >= stops[number]) & (repeated < stops[number + 1])] - stops[number]
-            if len(rows):
-                _drop(folder, name, rows, firsts)
-    return len(every) - len(repeated), integers
+        hashes.append(np.fromiter(map(hash, ids.to_pylist()), np.int64, len(ids)))
+    every = np.sort(np.concatenate(hashes))
+    twice, dropped = set(every[1:][every[1:] == every[:-1]].tolist()), 0
+    kept: dict[str, str] = {}
+    for name in names if twice else ():
+        dropped += _drop(folder, name, twice, kept)
+    return len(every) - dropped, integers
 
 
-def _key(galaxy_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(galaxy_id.encode(), digest_size=8).digest(), "little")
-
-
-def _first_members(folder: CatalogueFolder, names: Sequence[str], keys: set[int]) -> dict[int, str]:
-    """Return which image stands first of some ids."""
-    firsts: dict[int, str] = {}
-    for name in names:
-        for galaxy_id, member in _members(pa.parquet.read_table(folder.shard_file(name))):
-            if (key := _key(galaxy_id)) in keys:
-                firsts.setdefault(key, member)
-    return firsts
-
-
-def _members(table: pa.Table) -> Iterator[tuple[str, str]]:
-    member = MEMBER if MEMBER in table.column_names else ID
-    return zip(table.column(ID).to_pylist(), table.column(member).to_pylist(), strict=True)
-
-
-def _drop(folder: CatalogueFolder, name: str, rows: NDArray[np.intp], firsts: dict[int, str]) -> None:
+def _drop(folder: CatalogueFolder, name: str, twice: set[int], kept: dict[str, str]) -> int:
+    """Leave out of a shard the ids that are `kept` already, with their images; note those of `twice`."""
     table = pa.parquet.read_table(folder.shard_file(name))
-    kept = np.ones(len(table), dtype=bool)
-    kept[rows] = False
-    dropped = list(_members(table.take(rows)))
-    rejects = [(member, repeated_id(galaxy_id, firsts[_key(galaxy_id)])) for galaxy_id, member in dropped]
-    folder.write_shard(name, table.filter(pa.array(kept)), [*folder.rejects(name), *rejects])
+    members = table.column(MEMBER if MEMBER in table.column_names else ID).to_pylist()
+    stays, rejects = np.ones(len(table), dtype=bool), list[Reject]()
+    for row, (galaxy_id, member) in enumerate(zip(table.column(ID).to_pylist(), members, strict=True)):
+        if galaxy_id in kept:
+            stays[row] = False
+            rejects.append((member, repeated_id(galaxy_id, kept[galaxy_id])))
+        elif hash(galaxy_id) in twice:
+            kept[galaxy_id] = member
+    if rejects:
+        folder.write_shard(name, table.filter(pa.array(stays)), [*folder.rejects(name), *rejects])
+    return len(rejects)

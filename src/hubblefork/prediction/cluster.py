@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,8 @@ import numpy as np
 from hubblefork.data.shards import CatalogueFolder
 from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import ImageError, extras
-from hubblefork.io import Progress
-from hubblefork.prediction.chunks import Chunk, ChunkOfResults, noted
-from hubblefork.prediction.loop import Batch, Prepared, computed, data_folder, opened, prepared
+from hubblefork.prediction.chunks import Chunk, predict_chunks
+from hubblefork.prediction.loop import Batch, ImageSet, Prepared, computed, data_folder, opened, prepared
 
 TOGETHER = 256
 """Images that a task decodes in one piece."""
@@ -36,21 +35,21 @@ class Task:
 
 
 def predict_on_ray(
+    call: Any,
     opening: Callable[[], Any],
     folder: CatalogueFolder,
     tasks: Sequence[Task],
     *,
     address: str,
-    progress: Progress,
 ) -> None:
     """Predict chunks and write their shards.
 
-    `opening` makes an `output.Call` in a worker. `address` is that of a running cluster, "auto" for the one
-    of this computer, empty to start one here. Raises ExtraMissing, and what the first failing chunk raises.
+    `opening` makes in a worker what `call` is here: an `output.Call`. `address` is that of a running
+    cluster, "auto" for the one of this computer, empty to start one here. Raises ExtraMissing, and what the
+    first failing chunk raises.
     """
     with extras("--engine ray"):
         import ray
-    call = opening()
     if data_folder(call.images):
         raise ImageError("a data folder is predicted without Ray: leave out --engine, or name its images")
     here = Path.cwd()  # paths are those of the command
@@ -68,7 +67,7 @@ def predict_on_ray(
         written = stamps.map(read, num_cpus=1).map(
             _Writer, fn_constructor_args=(opening, folder.path, here), concurrency=workers, **on
         )
-        with progress("predicting by Ray", sum(len(task.chunk.images) for task in tasks)) as advance:
+        with call.progress("predicting by Ray", sum(len(task.chunk.images) for task in tasks)) as advance:
             for row in written.iter_rows():
                 advance(row["images"])
     finally:
@@ -101,20 +100,17 @@ class _Writer:
 
     def __call__(self, row: dict[str, Task]) -> dict[str, int]:
         """Write the shard of a task; return the number of its images."""
-        chunk, images, results = row["task"].chunk, row["task"].images, ChunkOfResults()
+        chunk, images = row["task"].chunk, row["task"].images
         assert images is not None
-        together = self.call.predictor.galaxies
-        for start in range(0, len(images.names), together):
-            part = slice(start, start + together)
-            piece = Prepared(images.names[part], images.sides[part], images.stamps[part], [], [])
-            _note(computed(self.call.predictor, piece), results)
-        _note(computed(self.call.predictor, images._replace(names=[], sides=[])), results)
-        self.folder.write_shard(
-            chunk.name, self.call.shard(results, chunk), [*chunk.rejects, *results.rejects]
-        )
+        stamps = ImageSet("", {}, [], lambda _: self._batches(images))
+        predict_chunks(stamps, [chunk], self.folder, self.call.shard)
         return {"images": len(chunk.images)}
 
-
-def _note(batch: Batch, results: ChunkOfResults) -> None:
-    for _ in noted(batch, lambda name: results):
-        pass
+    def _batches(self, images: Prepared) -> Iterator[Batch]:
+        predictor = self.call.predictor
+        for start in range(0, len(images.names), predictor.galaxies):
+            part = slice(start, start + predictor.galaxies)
+            yield computed(
+                predictor, Prepared(images.names[part], images.sides[part], images.stamps[part], [], [])
+            )
+        yield computed(predictor, images._replace(names=[], sides=[]))

@@ -1,7 +1,9 @@
 """The loop from images to joint fractions, a batch at a time.
 
-for batch in predictions(Predictor(open_network(Path("fork")), views=16), "tiles/"):
-    batch.ids, batch.fractions            # ids (galaxy,), fractions float32 (galaxy, answer)
+Every image is decoded and computed here, whoever asks:
+
+    for batch in predictions(Predictor(open_network(Path("fork")), views=16), "tiles/"):
+        batch.ids, batch.fractions            # ids (galaxy,), fractions float32 (galaxy, answer)
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -21,11 +23,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork import __version__
+from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
 from hubblefork.data.field import Field
 from hubblefork.data.folders import VIEWING, DataFolder
 from hubblefork.data.images import BANDS, StampSpec, check_not_blank, result_of, shorter_side, stamp
-from hubblefork.data.members import SUFFIXES, ImageData, MemberError, Source, galaxy_id_of
+from hubblefork.data.members import SUFFIXES, UNREAD, ImageData, MemberError, Source, galaxy_id_of
 from hubblefork.data.remote import place_of
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
@@ -35,7 +38,6 @@ from hubblefork.io import Progress, silent
 from hubblefork.prediction.predictor import Predictor
 
 LONGEST_ORIGIN = 1000
-UNREAD = "cannot be read"
 
 Place = str | PathLike[str]
 Images = Place | Sequence[Place] | bytes | NDArray[np.uint8]
@@ -125,31 +127,20 @@ def image_sets(
     """Return the sources of images, to be opened one after the other; as `predictions` raises."""
     if data := data_folder(images):
         return [nullcontext(_rows_of_folder(predictor, data, what, progress))]
-    return [_Opened(source, partial(_of_source, predictor, what, progress)) for source in opened(images)]
+    return [_image_set(source, partial(_of_source, predictor, what, progress)) for source in opened(images)]
 
 
-class _Opened(AbstractContextManager[ImageSet]):
-    """An archive, folder or list of files that is opened as a set of images."""
-
-    def __init__(
-        self,
-        source: AbstractContextManager[Source],
-        predict: Callable[[Source, list[str]], Iterator[Batch]],
-    ) -> None:
-        self.source, self.predict = source, predict
-
-    def __enter__(self) -> ImageSet:
-        source = self.source.__enter__()
+@contextmanager
+def _image_set(
+    closed: AbstractContextManager[Source], predict: Callable[[Source, list[str]], Iterator[Batch]]
+) -> Iterator[ImageSet]:
+    """Open an archive, a folder or a list of files. Raises ImageError where there are no images in it."""
+    with closed as source:
         rejects = [(defect.member, str(defect)) for defect in (*source.defects, *source.left_out)]
         if not source.versions:
-            self.source.__exit__(None, None, None)
             first = f"; of {len(rejects)} other files the first: {rejects[0][1]}" if rejects else ""
             raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
-        predict = partial(self.predict, source)
-        return ImageSet(source.key, source.versions, rejects, predict, source.positions)
-
-    def __exit__(self, *error: object) -> None:
-        self.source.__exit__(*error)  # type: ignore[arg-type]
+        yield ImageSet(source.key, source.versions, rejects, partial(predict, source), source.positions)
 
 
 def data_folder(images: Images) -> Path | None:
@@ -203,7 +194,8 @@ def _rows_of_folder(predictor: Predictor, data: Path, what: str, progress: Progr
     def predicted(names: list[str]) -> Iterator[Batch]:
         return _of_rows(predictor, data, np.array([rows[name] for name in names]), what, progress)
 
-    return ImageSet(folder.digest(), dict.fromkeys(rows, ""), [], predicted)
+    catalogue = folder.catalogue_file.resolve()
+    return ImageSet(f"{catalogue} {version_of(catalogue)}", dict.fromkeys(rows, ""), [], predicted)
 
 
 def _of_rows(
@@ -253,8 +245,8 @@ def prepared(
     results = [(name, result_of(stamp_and_side, place, name, data)) for name, data in images]
     faults = [(name, result) for name, result in results if isinstance(result, MemberError)]
     usable = [(name, *result) for name, result in results if not isinstance(result, MemberError)]
-    pixels = [image[1] for image in usable] or [np.empty((0, spec.size, spec.size, BANDS), np.uint8)]
-    stamps = np.stack(pixels) if usable else pixels[0]
+    pixels = np.array([image[1] for image in usable], np.uint8)
+    stamps = pixels.reshape(len(usable), spec.size, spec.size, BANDS)
     rejects = [(name, str(fault)) for name, fault in faults]
     unread = [name for name, fault in faults if fault.reason == UNREAD]
     return Prepared([image[0] for image in usable], [image[2] for image in usable], stamps, rejects, unread)

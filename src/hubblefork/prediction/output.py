@@ -28,8 +28,8 @@ from hubblefork.data.catalogue import (
     write_pieces,
 )
 from hubblefork.data.inputs import rejects_file
+from hubblefork.data.members import POSITION
 from hubblefork.data.shards import (
-    POSITION,
     WHOLE,
     CatalogueFolder,
     Share,
@@ -47,7 +47,7 @@ from hubblefork.prediction.chunks import (
     drop_repeated,
     is_done,
     predict_chunks,
-    sides_of,
+    sides_of_all,
 )
 from hubblefork.prediction.cluster import Task, predict_on_ray
 from hubblefork.prediction.loop import (
@@ -181,7 +181,7 @@ def predict(
     call = replace(opening(), progress=progress)
     if not is_folder:
         return _into_file(call, out, overwrite)
-    cluster = partial(predict_on_ray, opening, CatalogueFolder(out), address=address, progress=progress)
+    cluster = partial(predict_on_ray, call, opening, CatalogueFolder(out), address=address)
     return _into_folder(call, out, share, overwrite, cluster if engine else None)
 
 
@@ -254,16 +254,15 @@ def _finish(call: Call, folder: CatalogueFolder, share: Share, names: list[str])
     if share == WHOLE:
         for path in set(folder.shards()) - set(map(folder.shard_file, names)):
             folder.remove(path)
-    remarks = call.predictor.remarks(sides_of(folder, names))
+    finished = folder.manifest_file(share).exists()
+    galaxies = sum(map(folder.galaxies, names)) if finished else drop_repeated(folder, names)[0]
     rejects = [reject for name in names for reject in folder.rejects(name)]
-    if folder.manifest_file(share).exists():
-        return Predicted(folder.path, sum(map(folder.galaxies, names)), rejects, remarks)
-    galaxies, _ = drop_repeated(folder, names)
     if not galaxies and share == WHOLE:
         folder.clear()
         raise none_readable(call.images, rejects)
-    folder.finish(share, {"scale": " ".join(remarks)} if remarks else {}, names)
-    rejects = [reject for name in names for reject in folder.rejects(name)]
+    remarks = call.predictor.remarks(sides_of_all(folder, names))
+    if not finished:
+        folder.finish(share, {"scale": " ".join(remarks)} if remarks else {}, names)
     return Predicted(folder.path, galaxies, rejects, remarks)
 
 
@@ -305,7 +304,7 @@ def _into_file(call: Call, out: Path, overwrite: bool) -> Predicted:
         if not galaxies:
             parts.clear()
             raise none_readable(call.images, rejects)
-        sides = sides_of(parts, names)
+        sides = sides_of_all(parts, names)
         pieces = _pieces(parts, names, integers)
         write_pieces((call.finished(piece, sides) for piece in pieces), out)
         write_refused(rejects_file(out), rejects)

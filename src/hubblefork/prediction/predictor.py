@@ -35,11 +35,6 @@ class Predictor:
         self.image_side, self.width = first.image_side, len(first.tree.columns)
 
     @property
-    def calls(self) -> int:
-        """How many calls at once are best."""
-        return max(network.calls for network in self.networks)
-
-    @property
     def galaxies(self) -> int:
         """How many galaxies are best in a call."""
         return max(1, max(network.together for network in self.networks) // self.views)

@@ -30,14 +30,13 @@ TOGETHER = 16
 
 
 class Network(Protocol):
-    """A trained network that is ready to compute: `calls` at once, best with `together` views in each.
+    """A trained network that is ready to compute, best `together` views at once.
 
     `runtime` says what computes it, on what, and how precisely.
     """
 
     trained: Trained
     runtime: str
-    calls: int
     together: int
 
     def __call__(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
@@ -48,10 +47,10 @@ class Network(Protocol):
 class _OnBatches:
     """A network of a file, computed in batches of `TOGETHER` views."""
 
-    calls, together = 0, TOGETHER
+    together = TOGETHER
 
     def __init__(self, trained: Trained, output: str, runtime: str) -> None:
-        self.trained, self.output, self.runtime, self.calls = trained, output, runtime, cores()
+        self.trained, self.output, self.runtime = trained, output, runtime
 
     def __call__(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
         images = views_of(stamps, self.trained.input_size, views, self.trained.first_angle)
@@ -148,11 +147,13 @@ def open_network(
         raise RunError(f'there is no runtime "{runtime}": choose one of {", ".join(RUNTIMES)}')
     output = FEATURES if features else FRACTIONS
     on_cpu = device.lower() == "cpu" or (not device and not _has_accelerator())
-    opened = _opened(place, output) if runtime != "torch" else ""
-    if isinstance(opened, str) and runtime in ("onnxruntime", "openvino"):
+    if runtime == "torch" or (not runtime and not on_cpu):
+        return _by_torch(place, device, features, "")
+    opened = _opened(place, output)
+    if isinstance(opened, str) and runtime:
         raise RunError(f"{place}: {runtime} cannot compute it: {opened}; run `hubblefork export {place}`")
-    if isinstance(opened, str) or (not runtime and not on_cpu):
-        return _by_torch(place, device, features, opened if isinstance(opened, str) else "")
+    if isinstance(opened, str):
+        return _by_torch(place, device, features, opened)
     fast = not few and _is_x86() and find_spec("openvino") is not None
     if runtime == "openvino" or (not runtime and fast):
         return OpenVino(network_file(place), opened.trained, output)
