@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from hubblefork.data.threads import cores
 from hubblefork.io import write_text
 
 Round = dict[tuple[str, str], float]
@@ -136,11 +137,10 @@ def images_of(place: Path) -> Path:
 
 def processor() -> str:
     """Return the processor and the cores that this process may use, in words."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     told = Path("/proc/cpuinfo")
     lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0] if models else platform.processor() or platform.machine()}, {cores} cores"
+    return f"{models[0] if models else platform.processor() or platform.machine()}, {cores()} cores"
 
 
 def commit() -> str:

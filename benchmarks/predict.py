@@ -192,11 +192,10 @@ def network_alone(arguments: argparse.Namespace) -> float:
         first = list(source.versions)[:COMPUTED]
         stamps = [pixels for _, pixels in stream(source, predictor.stamps, names=first)]
     batches = [np.stack(group) for group in grouped(stamps, predictor.galaxies)]
-    warm = islice(cycle(batches), 2 * predictor.calls)
-    for _ in in_threads(warm, predictor, predictor.calls):
+    for _ in in_threads(islice(cycle(batches), 2 * cores()), predictor):
         pass
     began = time.perf_counter()
-    done = sum(map(len, in_threads(batches, predictor, predictor.calls)))
+    done = sum(map(len, in_threads(batches, predictor)))
     return done / (time.perf_counter() - began)
 
 
