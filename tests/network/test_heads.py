@@ -103,7 +103,7 @@ def test_a_plain_column_has_a_sigmoid_also_below_another_answer(tree):
     joint = build_head("tree", mixed)(given)
     assert torch.equal(joint[:, :37], build_head("tree", tree)(scores()))
     assert torch.equal(joint[:, 37:], torch.sigmoid(given[:, 37:]))
-    hidden = DecisionTree("below", (replace(ring, answers=(replace(ring.answers[0], leads_to="bar"),)),
+    hidden = DecisionTree("below", (replace(ring, answers=(replace(ring.answers[0], leads_to=("bar",)),)),
                                     replace(plain_columns(["bar"]).questions[0], root=False)))  # fmt: skip
     joint = build_head("tree", hidden)(given[:, :2])
     assert torch.allclose(joint[:, 1], torch.sigmoid(given[:, 0]) * torch.sigmoid(given[:, 1]))

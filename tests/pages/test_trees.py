@@ -12,7 +12,7 @@ from hubblefork.zoo import Answer, DecisionTree, Question
 def longest_way(tree, number):
     """The definition itself: the longest chain of answers that ends at a question."""
     name = tree.questions[number].name
-    above = {tree.question_of[c] for c, answer in enumerate(tree.answers) if answer.leads_to == name}
+    above = {tree.question_of[c] for c, answer in enumerate(tree.answers) if name in answer.leads_to}
     return max((longest_way(tree, question) + 1 for question in above), default=0)
 
 
@@ -69,9 +69,9 @@ def test_edges_join_into_one_where_all_answers_go_the_same_way():
     tree = DecisionTree(
         "small",
         (
-            question("first", ("second", "second"), root=True),
-            question("second", ("third", None)),
-            question("third", (None, None)),
+            question("first", (("second",), ("second",)), root=True),
+            question("second", (("third",), ())),
+            question("third", ((), ())),
         ),
     )
     figure, _ = decision_tree(tree)

@@ -1,11 +1,13 @@
 """The decision tree: Galaxy Zoo 2's is the paper's, any tree is checked when built."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from random_trees import decision_trees
 
 from hubblefork.errors import TreeError, UnknownAnswer
@@ -95,9 +97,12 @@ TABLE_2 = [
 ]
 
 
-def binary(name: str, yes: str | None = None, no: str | None = None, *, root: bool = False) -> Question:
-    answers = Answer(f"{name}_yes", "yes", f"{name}.1", yes), Answer(f"{name}_no", "no", f"{name}.2", no)
-    return Question(name, f"{name}?", answers, root=root)
+def binary(name: str, yes: str = "", no: str = "", *, root: bool = False, multiple: bool = False) -> Question:
+    answers = tuple(
+        Answer(f"{name}_{text}", text, f"{name}.{place}", tuple(to.split()))
+        for place, (text, to) in enumerate([("yes", yes), ("no", no)], 1)
+    )
+    return Question(name, f"{name}?", answers, root=root, multiple=multiple)
 
 
 def complaint(*questions: Question) -> str:
@@ -113,7 +118,10 @@ def test_galaxy_zoo_2_is_table_2_of_willett_2013(tree: DecisionTree) -> None:
             question.task,
             question.text,
             [
-                (f"{answer.column.removeprefix('Class')} {answer.text}", task.get(answer.leads_to or "", ""))
+                (
+                    f"{answer.column.removeprefix('Class')} {answer.text}",
+                    " ".join(task[name] for name in answer.leads_to),
+                )
                 for answer in question.answers
             ],
         )
@@ -154,7 +162,7 @@ def test_a_question_is_asked_after_all_that_lead_to_it(tree: DecisionTree) -> No
     for question, parents in enumerate(tree.parents):
         assert bool(parents) != tree.questions[question].root
         for parent in parents:
-            assert tree.answers[parent].leads_to == tree.questions[question].name
+            assert tree.questions[question].name in tree.answers[parent].leads_to
             assert turn[tree.question_of[parent]] < turn[question]
 
 
@@ -173,8 +181,9 @@ def test_a_tree_written_as_toml_reads_back_equal(tree: DecisionTree) -> None:
             "name": question.name,
             "text": question.text,
             "root": question.root,
+            "multiple": question.multiple,
             "answers": [
-                {key: value for key, value in vars(answer).items() if value is not None}
+                {key: value for key, value in vars(answer).items() if value != ()}
                 for answer in question.answers
             ],
         }
@@ -232,7 +241,47 @@ def test_a_question_below_two_roots_could_be_asked_twice() -> None:
     message = complaint(
         binary("disk", yes="arms", root=True), binary("odd", yes="arms", root=True), binary("arms")
     )
-    assert "question 'arms' lies below several roots: disk, odd" in message
+    assert "question 'arms' follows 'disk_yes' and 'odd_yes', and a volunteer may give both" in message
+
+
+def questions_of_a_volunteer(tree: DecisionTree, choose: Callable[[int], int]) -> list[int]:
+    """Walk down the tree, choosing at random; return the questions, each as often as it is asked."""
+    asked, waiting = list[int](), [n for n, q in enumerate(tree.questions) if q.root]
+    number = {question.name: place for place, question in enumerate(tree.questions)}
+    while waiting:
+        question = waiting.pop()
+        asked.append(question)
+        columns = range(*tree.slices[question].indices(len(tree.columns)))
+        chosen = [columns[choose(len(columns))]]
+        if tree.questions[question].multiple:
+            chosen = [column for column in columns if choose(2)]
+        for name in (name for column in chosen for name in tree.answers[column].leads_to):
+            if not tree.question(name).root:
+                waiting.append(number[name])
+    return asked
+
+
+@given(decision_trees(), st.randoms(use_true_random=False))
+def test_no_volunteer_is_asked_a_question_twice(tree: DecisionTree, random) -> None:
+    for _ in range(30):
+        asked = questions_of_a_volunteer(tree, random.randrange)
+        assert len(asked) == len(set(asked))
+
+
+def test_a_question_may_follow_answers_of_several_questions_if_a_volunteer_gives_only_one_of_them() -> None:
+    shape = binary("disk", yes="bar merging", no="round", root=True)
+    DecisionTree("sketch", (shape, binary("bar"), binary("round", yes="merging"), binary("merging")))
+    message = complaint(shape, binary("bar", no="merging"), binary("round"), binary("merging"))
+    assert "question 'merging' follows 'disk_yes' and 'bar_no', and a volunteer may give both" in message
+
+
+def test_what_follows_checkboxes_stands_beside_them() -> None:
+    shape = binary("disk", yes="features bar", root=True)
+    tree = DecisionTree("sketch", (shape, binary("features", multiple=True), binary("bar")))
+    assert [tree.questions[n].exclusive for n in range(3)] == [True, False, True]
+    assert parse_tree(tree_text(tree), "text") == tree
+    message = complaint(shape, binary("features", yes="bar", multiple=True), binary("bar"))
+    assert "answer 'features_yes' leads to 'bar', but several answers may be given to 'features'" in message
 
 
 def test_a_question_without_answers_and_a_tree_without_questions_are_refused() -> None:

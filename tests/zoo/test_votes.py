@@ -15,6 +15,7 @@ from hubblefork.zoo import (
     Answer,
     DecisionTree,
     Question,
+    excesses,
     plain_columns,
     reach,
     to_conditional,
@@ -68,7 +69,7 @@ def test_conditional_fractions_of_questions_nobody_reaches_do_not_matter(tree, s
     assert_array_equal(to_joint(tree, conditional), joint)
 
 
-@given(decision_trees(), SEEDS, st.data())
+@given(decision_trees(checkboxes=False), SEEDS, st.data())
 def test_a_perturbed_answer_breaks_the_stated_constraints_by_the_stated_excess(tree, seed, data) -> None:
     joint = to_joint(tree, random_conditional(tree, 3, seed))
     row = data.draw(st.integers(0, 2))
@@ -104,11 +105,27 @@ def test_a_question_with_some_answers_missing_is_named_with_their_number(tree, s
 
 def test_a_plain_column_may_have_any_share_but_no_more_than_there_is() -> None:
     ring, bar = plain_columns(["ring", "bar"]).questions
-    tree = DecisionTree("sketch", (replace(ring, answers=(replace(ring.answers[0], leads_to="bar"),)),
+    tree = DecisionTree("sketch", (replace(ring, answers=(replace(ring.answers[0], leads_to=("bar",)),)),
                                    replace(bar, root=False)))  # fmt: skip
     joint = np.array([[0.4, 0.1], [0.4, 0.4], [1.0, np.nan], [np.nan, 0.5], [0.4, 0.7], [1.2, 0.1]])
     found = [(v.row, v.constraint, round(v.excess, 6)) for v in violations(tree, joint)]
     assert found == [(4, "sum of bar ≤ ring", 0.3), (5, "0 ≤ ring ≤ 1", 0.2), (5, "sum of ring ≤ 1", 0.2)]
+
+
+def test_each_checkbox_may_be_ticked_by_all_who_were_asked_and_by_no_more() -> None:
+    yes, no = Answer("disk", "disk", "disk", ("features",)), Answer("smooth", "smooth", "smooth")
+    features = tuple(Answer(name, name, name) for name in ("ring", "dust"))
+    tree = DecisionTree("sketch", (Question("shape", "Shape?", (yes, no), root=True),
+                                   Question("features", "Which?", features, multiple=True)))  # fmt: skip
+    conditional = np.array([[0.5, 0.5, 1.0, 0.8], [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, np.nan, np.nan]])
+    joint = to_joint(tree, conditional)
+    assert_allclose(joint, [[0.5, 0.5, 0.5, 0.4], [1, 0, 0, 0], [0, 1, 0, 0]])
+    assert violations(tree, joint) == []
+    joint[0, 2] = 0.7
+    (broken,) = violations(tree, joint)
+    assert (broken.row, broken.constraint) == (0, "each of features ≤ disk")
+    assert broken.excess == pytest.approx(0.2)
+    assert_allclose(excesses(tree, joint), [[0, 0.2], [0, 0], [0, 0]], atol=1e-12)
 
 
 @given(decision_trees(), SEEDS, st.data())
@@ -265,9 +282,9 @@ def test_the_gate_of_a_question_is_an_answer_given_as_often_as_it_is_reached(tre
 def test_an_answer_that_stands_alone_does_not_stand_for_all_that_were_asked() -> None:
     """Of those who said "disk" some are asked about a ring, and only those who see one about its colour."""
     questions = (
-        Question("start", "", (Answer("galaxy", "", "0", "shape"), Answer("star", "", "1")), root=True),
-        Question("shape", "", (Answer("disk", "", "2", "ring"), Answer("smooth", "", "3", "colour"))),
-        Question("ring", "", (Answer("ringed", "", "4", "colour"),)),
+        Question("start", "", (Answer("galaxy", "", "0", ("shape",)), Answer("star", "", "1")), root=True),
+        Question("shape", "", (Answer("disk", "", "2", ("ring",)), Answer("smooth", "", "3", ("colour",)))),
+        Question("ring", "", (Answer("ringed", "", "4", ("colour",)),)),
         Question("colour", "", (Answer("blue", "", "5"), Answer("red", "", "6"))),
     )
     tree = DecisionTree("alone", questions)

@@ -65,9 +65,9 @@ class Galaxy:
         for answer in question.answers:
             label = f"{'  ' * depth}  {answer.name}"
             yield f"{label:<38} {self._number(answer.name)} {'█' * round(BAR * self[answer.name])}".rstrip()
-        for name in dict.fromkeys(answer.leads_to for answer in question.answers):
-            following = self.tree.question(name) if name else None
-            if following is not None and not following.root:
+        for name in dict.fromkeys(name for answer in question.answers for name in answer.leads_to):
+            following = self.tree.question(name)
+            if not following.root:
                 yield from self._drawn(following, asked, drawn, depth=depth + 1)
 
     def _number(self, answer: str) -> str:

@@ -43,19 +43,24 @@ def drawn_tree(tree: DecisionTree) -> Tree:
 
 def _draw_answers(tree: DecisionTree, question: Question, branch: Tree, drawn: set[str]) -> None:
     drawn.add(question.name)
-    for name, answers in groupby(question.answers, key=lambda answer: answer.leads_to):
+    for names, answers in groupby(question.answers, key=lambda answer: answer.leads_to):
         texts = " | ".join(f"{escape(answer.name)} [dim]{escape(answer.column)}[/]" for answer in answers)
-        following = tree.question(name) if name else None
-        if following is None:
-            branch.add(f"{texts} → end")
-        elif following.name in drawn or following.root:
-            branch.add(f"{texts} → [bold]{escape(following.task)}[/]")
-        else:
-            _draw_answers(tree, following, branch.add(f"{texts} → {_question_text(following)}"), drawn)
+        following = [tree.question(name) for name in names]
+        drawn_already = [q for q in following if q.name in drawn or q.root]
+        ends = " ".join(f"[bold]{escape(q.task or q.name)}[/]" for q in drawn_already) or "end" * (not names)
+        rest = [q for q in following if q not in drawn_already]
+        if len(rest) == 1 and not ends:
+            _draw_answers(tree, rest[0], branch.add(f"{texts} → {_question_text(rest[0])}"), drawn)
+            continue
+        below = branch.add(f"{texts} → {ends}".removesuffix(" → "))
+        for question_below in rest:
+            if question_below.name not in drawn:
+                _draw_answers(tree, question_below, below.add(_question_text(question_below)), drawn)
 
 
 def _question_text(question: Question) -> str:
-    return f"[bold]{escape(question.task)}[/] [italic]{escape(question.text)}[/]"
+    several = " [dim](several answers may be given)[/]" if question.multiple else ""
+    return f"[bold]{escape(question.task)}[/] [italic]{escape(question.text)}[/]{several}"
 
 
 def ingest_lines(summary: IngestSummary, out: Path) -> list[str]:

@@ -37,7 +37,7 @@ from hubblefork.data.shards import (
 )
 from hubblefork.errors import CatalogueError, HubbleforkError, TreeError
 from hubblefork.io import Fields, Progress, silent
-from hubblefork.zoo import DecisionTree, parse_tree, reach
+from hubblefork.zoo import DecisionTree, excesses, parse_tree
 
 PREDICTED = ("run", "weights", "recipe", "stamps", "views", "runtime", "version")
 """The metadata of predictions: a shard that names weights has all of them."""
@@ -307,12 +307,7 @@ def _broken(piece: pa.Table, tree: DecisionTree) -> int:
     if not {*tree.columns} <= values.keys():
         return 0
     joint = np.stack([values[name] for name in tree.columns], axis=1)
-    asked, broken = reach(tree, joint), 0
-    for number, answers in enumerate(tree.slices):
-        excess = joint[:, answers].sum(axis=1) - asked[:, number]
-        plain = len(tree.questions[number].answers) == 1
-        broken += int(np.count_nonzero((excess if plain else np.abs(excess)) > TOLERANCE))
-    return broken
+    return int(np.count_nonzero(np.abs(excesses(tree, joint)) > TOLERANCE))
 
 
 def _missing_apart(one: NDArray, other: NDArray) -> NDArray[np.bool_]:

@@ -42,8 +42,8 @@ def vote(
         chances = _chances(_SCORES[name](galaxy, clarity), rng)
         counts[tree.slices[number]] = rng.multinomial(asked[name], chances)
         for answer, count in zip(tree.questions[number].answers, counts[tree.slices[number]], strict=True):
-            if answer.leads_to:
-                asked[answer.leads_to] += int(count)
+            for following in answer.leads_to:
+                asked[following] += int(count)
     votes = np.array([asked[tree.questions[number].name] for number in tree.question_of], dtype=float)
     conditional = np.divide(counts, votes, out=np.full(len(counts), np.nan), where=votes > 0)
     return to_joint(tree, conditional[None])[0], volunteers
@@ -61,8 +61,8 @@ def walking_order(tree: DecisionTree) -> tuple[str, ...]:
     before: dict[str, set[str]] = {question.name: set() for question in tree.questions}
     for question in tree.questions:
         for answer in question.answers:
-            if answer.leads_to:
-                before[answer.leads_to].add(question.name)
+            for following in answer.leads_to:
+                before[following].add(question.name)
     return tuple(TopologicalSorter(before).static_order())
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.functional import logsigmoid
 
-from hubblefork.errors import RecipeError
+from hubblefork.errors import RecipeError, TreeError
 from hubblefork.zoo import DecisionTree
 
 
@@ -64,12 +64,12 @@ class LabHead(nn.Module):
 
     def __init__(self, tree: DecisionTree) -> None:
         super().__init__()
-        self.slices = tree.slices
+        self.tree = tree
         self.gates = [gate for gate, q in zip(tree.gates, tree.questions, strict=True) for _ in q.answers]
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return the re-weighted fractions of the scores."""
-        shares = _within_questions(logsigmoid(scores.float()), self.slices)
+        shares = within_questions(logsigmoid(scores.float()), self.tree)
         ones = torch.ones_like(shares[:, 0])
         return shares * torch.stack([ones if gate is None else shares[:, gate] for gate in self.gates], dim=1)
 
@@ -78,25 +78,26 @@ class TreeHead(nn.Module):
     """Conditional fractions by a softmax within each question, multiplied down the whole path.
 
     The constraints of the tree hold by construction (Dieleman et al. 2015, section 4.4, for any tree, with a
-    softmax instead of a normalised ReLU). The only answer of a question has a sigmoid.
+    softmax instead of a normalised ReLU). Answers that are not exclusive have a sigmoid each.
     """
 
     def __init__(self, tree: DecisionTree) -> None:
         super().__init__()
-        self.slices, self.parents, self.order = tree.slices, tree.parents, tree.asking_order
+        self.tree = tree
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return the joint fractions of the scores."""
-        return self.down(_within_questions(scores.float(), self.slices))
+        return self.down(within_questions(scores.float(), self.tree))
 
     def down(self, shares: Tensor) -> Tensor:
         """Return the joint fractions of conditional ones, both (galaxy, answer)."""
         joint: dict[int, Tensor] = {}
-        for number in self.order:
-            answers = range(*self.slices[number].indices(shares.shape[1]))
-            asked = sum((joint[parent] for parent in self.parents[number]), start=torch.zeros(()))
+        for number in self.tree.asking_order:
+            answers = range(*self.tree.slices[number].indices(shares.shape[1]))
+            parents = self.tree.parents[number]
+            asked = sum((joint[parent] for parent in parents), start=torch.zeros(()))
             for answer in answers:
-                joint[answer] = shares[:, answer] * asked if self.parents[number] else shares[:, answer]
+                joint[answer] = shares[:, answer] * asked if parents else shares[:, answer]
         return torch.stack([joint[answer] for answer in range(shares.shape[1])], dim=1)
 
 
@@ -117,7 +118,7 @@ class DielemanHead(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         """Return the joint fractions of the scores."""
         positive = torch.relu(scores.float())
-        parts = [positive[:, answers] for answers in self.tree_head.slices]
+        parts = [positive[:, answers] for answers in self.tree_head.tree.slices]
         shares = torch.cat([part / (part.sum(dim=1, keepdim=True) + 1e-12) for part in parts], dim=1)
         joint = self.tree_head.down(torch.where(self.steps < self.undivided, positive, shares))
         if self.training:
@@ -128,21 +129,29 @@ class DielemanHead(nn.Module):
 def build_head(name: str, tree: DecisionTree) -> nn.Module:
     """Return the head of that name: "sigmoid", "lab", "tree" or "dieleman".
 
-    Raises RecipeError for "lab" and "dieleman" if a question has one answer: it would be divided by itself.
+    Raises RecipeError for "lab" and "dieleman" if a question has one answer or several may be given: they
+    divide answers by their sum; for "lab" if a question has several independent ways in.
     """
-    alone = [question.name for question in tree.questions if len(question.answers) == 1]
+    alone = [question.name for question in tree.questions if not question.exclusive]
     if alone and name in ("lab", "dieleman"):
         raise RecipeError(
             f'head = "{name}" divides answers by their sum, but {", ".join(alone)} of {tree.name} stand '
             "alone: --set head=sigmoid or head=tree"
         )
+    if name == "lab":
+        try:
+            return LabHead(tree)
+        except TreeError as error:
+            raise RecipeError(f'head = "lab": {error}: --set head=sigmoid or head=tree') from error
     if name == "sigmoid":
         return SigmoidHead()
-    return {"lab": LabHead, "tree": TreeHead, "dieleman": DielemanHead}[name](tree)
+    return {"tree": TreeHead, "dieleman": DielemanHead}[name](tree)
 
 
-def _within_questions(scores: Tensor, slices: tuple[slice, ...]) -> Tensor:
-    parts = [scores[:, answers] for answers in slices]
-    return torch.cat(
-        [torch.softmax(part, dim=1) if part.shape[1] > 1 else torch.sigmoid(part) for part in parts], dim=1
-    )
+def within_questions(scores: Tensor, tree: DecisionTree) -> Tensor:
+    """Return conditional fractions: a softmax of exclusive answers, sigmoids of others; (galaxy, answer)."""
+    parts = [
+        torch.softmax(scores[:, answers], dim=1) if question.exclusive else torch.sigmoid(scores[:, answers])
+        for question, answers in zip(tree.questions, tree.slices, strict=True)
+    ]
+    return torch.cat(parts, dim=1)

@@ -94,7 +94,7 @@ def decision_tree(tree: DecisionTree, *, shares: NDArray | None = None) -> Drawi
         {
             "question": question.name,
             "level": level,
-            "leads_to": {a.name: a.leads_to for a in question.answers},
+            "leads_to": {a.name: list(a.leads_to) for a in question.answers},
         }
         for question, level in zip(tree.questions, levels, strict=True)
     ]
@@ -115,7 +115,7 @@ def _asked_before(tree: DecisionTree, number: int) -> Mapping[int, list[int]]:
     """Return the questions with an edge to this one, a root too, and which of their answers."""
     before: dict[int, list[int]] = {}
     for column, answer in enumerate(tree.answers):
-        if answer.leads_to == tree.questions[number].name:
+        if tree.questions[number].name in answer.leads_to:
             before.setdefault(tree.question_of[column], []).append(column)
     return before
 

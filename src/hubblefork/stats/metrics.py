@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError
-from hubblefork.zoo import DecisionTree, reach
+from hubblefork.zoo import DecisionTree, excesses, reach
 
 RESAMPLES = 1000
 ASKED = 0.5
@@ -189,12 +189,12 @@ def agreement_terms_per_question(
     """Return who agrees on the highest answer within each question, shape (galaxy, question).
 
     A galaxy counts where the volunteers' reach of the question is at least `asked` and all its answers have
-    votes; none counts for a question with one answer. Raises CatalogueError as `error_terms` does.
+    votes; only questions with exclusive answers count. Raises CatalogueError as `error_terms` does.
     """
     known = _checked(predicted, votes)
     reached = np.nan_to_num(reach(tree, votes), nan=0.0) >= asked
     counts = reached & np.stack([known[:, answers].all(axis=1) for answers in tree.slices], axis=1)
-    counts &= [len(question.answers) > 1 for question in tree.questions]
+    counts &= [question.exclusive for question in tree.questions]
     hits = [np.argmax(predicted[:, a], axis=1) == np.argmax(votes[:, a], axis=1) for a in tree.slices]
     return Terms((counts & np.stack(hits, axis=1)).astype(float), counts.astype(float))
 
@@ -202,15 +202,12 @@ def agreement_terms_per_question(
 def constraint_terms(tree: DecisionTree, predicted: NDArray) -> Terms:
     """Return by how much predictions break each question's constraints, shape (galaxy, question).
 
-    A question is broken by |Σ its answers - its reach|, both predicted (one with a single answer only by
-    more than its reach), plus what its answers lie outside [0, 1]. Questions with missing predictions are
-    left out.
+    A question is broken by its excess over its reach (`zoo.excesses`), both predicted, plus what its answers
+    lie outside [0, 1]. Questions with missing predictions are left out.
     """
     outside = np.abs(predicted - np.clip(predicted, 0, 1))
-    sums = np.stack([predicted[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
     beyond = np.stack([outside[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
-    excess, alone = sums - reach(tree, predicted), [len(question.answers) == 1 for question in tree.questions]
-    broken = np.where(alone, np.maximum(excess, 0), np.abs(excess)) + beyond
+    broken = np.abs(excesses(tree, predicted)) + beyond
     known = ~np.isnan(broken)
     return Terms(np.where(known, broken, 0.0), known.astype(float))
 

@@ -1,11 +1,13 @@
 """The decision tree of a Galaxy Zoo project, held as data.
 
-A tree is questions with answers; an answer leads to the next question or ends the
+A tree is questions with answers; an answer leads to the next questions, one or several, or ends the
 classification. The edge lives on the answer, so several answers may lead to one question.
 `DecisionTree.columns` is the only order of the answers anywhere in hubblefork.
 
-A question may have one answer only: a plain column, "is it a ring?", a share by itself whose "no" is written
-down nowhere, so that nothing sums to one. `plain_columns` makes a tree of such questions.
+The fractions of a question sum to one, except in two kinds of question. Of a `multiple` question
+(checkboxes) a volunteer may choose several answers; they lead nowhere, and what is asked afterwards stands
+beside the question, on the answer that led to it. A question may also have one answer only: a plain column,
+"is it a ring?", a share by itself whose "no" is written down nowhere. `plain_columns` makes a tree of those.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,41 +36,51 @@ TREE = "tree.toml"
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: its name in our columns, its text, its column in the source's files, the next question."""
+    """One answer: its name in our columns, its text, its column in the source's files, the next questions."""
 
     name: str
     text: str
     column: str
-    leads_to: str | None = None
+    leads_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question. A `root` is asked of every galaxy: its reach is 1."""
+    """One question: a `root` is asked of every galaxy; to a `multiple` one several answers may be given."""
 
     name: str
     text: str
     answers: tuple[Answer, ...]
     task: str = ""
     root: bool = False
+    multiple: bool = False
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a volunteer gives exactly one of several answers, so that the vote fractions sum to one."""
+        return len(self.answers) > 1 and not self.multiple
 
 
 @dataclass(frozen=True)
 class DecisionTree:
     """Questions in the order of their columns, checked when built.
 
-    Raises TreeError for a tree without questions, names that are not unique, edges to nowhere,
-    cycles, questions without answers, questions that no path reaches, and questions
-    below two roots: a volunteer could be asked twice, so their reach would be no probability.
+    `suffixes` are what published columns put behind a question, one for each survey ("dr5" in
+    smooth-or-featured-dr5_smooth).
+
+    Raises TreeError for a tree without questions, names that are not unique, edges to nowhere or from an
+    answer of a `multiple` question, cycles, questions without answers, questions that no path reaches, and
+    questions with two ways in that one volunteer can take: the sum of these would be no probability.
     """
 
     name: str
     questions: tuple[Question, ...]
     source: str = ""
+    suffixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         complaints = self._name_complaints() + self._edge_complaints()
-        complaints = complaints or self._order_complaints() or self._root_complaints()
+        complaints = complaints or self._order_complaints() or self._way_complaints()
         if complaints:
             raise TreeError(f"decision tree {self.name!r}: " + "; ".join(complaints))
 
@@ -84,8 +96,8 @@ class DecisionTree:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether all columns are plain: no question has answers to choose from."""
-        return all(len(question.answers) == 1 for question in self.questions)
+        """Whether all columns are plain: no question has one answer to choose from several."""
+        return not any(question.exclusive for question in self.questions)
 
     @cached_property
     def source_columns(self) -> tuple[str, ...]:
@@ -101,9 +113,10 @@ class DecisionTree:
     @cached_property
     def parents(self) -> tuple[tuple[int, ...], ...]:
         """For each question, the columns of the answers that lead to it; none for a root."""
-        ways_in: dict[str | None, list[int]] = {}
+        ways_in: dict[str, list[int]] = {}
         for column, answer in enumerate(self.answers):
-            ways_in.setdefault(answer.leads_to, []).append(column)
+            for name in answer.leads_to:
+                ways_in.setdefault(name, []).append(column)
         return tuple(() if q.root else tuple(ways_in[q.name]) for q in self.questions)
 
     @cached_property
@@ -141,7 +154,8 @@ class DecisionTree:
         for earlier in reversed(self.asking_order):
             answers = set(range(*self.slices[earlier].indices(len(self.answers))))
             gate = gates.get(earlier)
-            if len(ways_in) > 1 and len(answers) > 1 and answers <= ways_in and gate is not None:
+            exclusive = self.questions[earlier].exclusive
+            if len(ways_in) > 1 and exclusive and answers <= ways_in and gate is not None:
                 ways_in = ways_in - answers | {gate}
         if len(ways_in) > 1:
             names = ", ".join(self.columns[way] for way in sorted(ways_in))
@@ -182,36 +196,60 @@ class DecisionTree:
         return twice + empty + ([] if self.questions else ["it has no questions"])
 
     def _edge_complaints(self) -> list[str]:
-        known = {question.name for question in self.questions}
+        names = {question.name for question in self.questions}
+        edges = [
+            (question, answer, to)
+            for question in self.questions
+            for answer in question.answers
+            for to in answer.leads_to
+        ]
         dangling = [
-            f"answer {a.name!r} leads to {a.leads_to!r}, no question{did_you_mean(a.leads_to, known)}"
-            for a in self.answers
-            if a.leads_to is not None and a.leads_to not in known
+            f"answer {answer.name!r} leads to {to!r}, no question{did_you_mean(to, names)}"
+            for _, answer, to in edges
+            if to not in names
         ]
-        asked = {a.leads_to for a in self.answers} | {q.name for q in self.questions if q.root}
-        return dangling + [
-            f"question {name!r} is never asked and is no root" for name in sorted(known - asked)
+        boxes = [
+            f"answer {answer.name!r} leads to {to!r}, but several answers may be given to {question.name!r}: "
+            f"let what leads to {question.name!r} lead to {to!r} too"
+            for question, answer, to in edges
+            if question.multiple
         ]
+        asked = {to for _, _, to in edges} | {q.name for q in self.questions if q.root}
+        never = [f"question {name!r} is never asked and is no root" for name in sorted(names - asked)]
+        return dangling + boxes + never
 
     def _order_complaints(self) -> list[str]:
-        following = {q.name: {a.leads_to for a in q.answers if a.leads_to} for q in self.questions}
+        following = {q.name: set(chain.from_iterable(a.leads_to for a in q.answers)) for q in self.questions}
         try:
             tuple(TopologicalSorter(following).static_order())
         except CycleError as error:
             return ["questions lead back to themselves: " + " → ".join(reversed(error.args[1]))]
         return []
 
-    def _root_complaints(self) -> list[str]:
-        roots: dict[int, set[str]] = {}
-        for number in self.asking_order:
-            question, ways_in = self.questions[number], self.parents[number]
-            above = [roots[self.question_of[way]] for way in ways_in]
-            roots[number] = {question.name} if question.root else set().union(*above)
-        return [
-            f"question {self.questions[number].name!r} lies below several roots: {', '.join(sorted(names))}"
-            for number, names in roots.items()
-            if len(names) > 1
-        ]
+    def _way_complaints(self) -> list[str]:
+        """Name the questions with two ways in that one volunteer can take."""
+        complaints = []
+        for number, ways_in in enumerate(self.parents):
+            both = [pair for pair in combinations(ways_in, 2) if self._go_together(*pair)]
+            if both:
+                first, second = (self.columns[way] for way in both[0])
+                complaints.append(
+                    f"question {self.questions[number].name!r} follows {first!r} and {second!r}, and a "
+                    "volunteer may give both: it could be asked twice"
+                )
+        return complaints
+
+    @cached_property
+    def _order_of(self) -> dict[int, int]:
+        return {question: place for place, question in enumerate(self.asking_order)}
+
+    def _go_together(self, one: int, other: int) -> bool:
+        """Whether a volunteer can give both: the later follows an answer that goes with the earlier."""
+        if self.question_of[one] == self.question_of[other]:
+            return one == other or self.questions[self.question_of[one]].multiple
+        earlier, later = sorted((one, other), key=lambda column: self._order_of[self.question_of[column]])
+        ways_in = self.parents[self.question_of[later]]
+        return not ways_in or any(self._go_together(earlier, way) for way in ways_in)
 
 
 def tree_names() -> tuple[str, ...]:
@@ -239,11 +277,15 @@ def parse_tree(text: str, origin: str) -> DecisionTree:
     try:
         data: dict[str, Any] = tomllib.loads(text)
         questions = tuple(
-            Question(**{**question, "answers": tuple(Answer(**answer) for answer in question["answers"])})
+            Question(**{**question, "answers": tuple(map(_answer, question["answers"]))})
             for question in data.pop("questions")
         )
+        data["suffixes"] = tuple(data.get("suffixes", ()))
         texts = [data.get("name"), *chain.from_iterable(astuple(q)[:2] for q in questions)]
-        texts += [text for q in questions for a in q.answers for text in (a.name, a.text, a.column)]
+        texts += [
+            text for q in questions for a in q.answers for text in (a.name, a.text, a.column, *a.leads_to)
+        ]
+        texts += data["suffixes"]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("names, texts and columns are text")
         return DecisionTree(questions=questions, **data)
@@ -259,11 +301,11 @@ def plain_columns(names: Sequence[str]) -> DecisionTree:
 
 def tree_text(tree: DecisionTree) -> str:
     """Return a tree in full as TOML, as `parse_tree` reads it."""
-    questions = [
-        {**_filled(asdict(question)), "answers": [_filled(asdict(answer)) for answer in question.answers]}
-        for question in tree.questions
-    ]
-    return tomli_w.dumps({"name": tree.name, "source": tree.source, "questions": questions})
+    entries = asdict(tree)
+    for question in entries["questions"]:
+        question["answers"] = [_entries(answer) for answer in question["answers"]]
+    entries["questions"] = [_entries(question) for question in entries["questions"]]
+    return tomli_w.dumps(_entries(entries))
 
 
 def write_tree(tree: DecisionTree, folder: Path) -> None:
@@ -277,9 +319,17 @@ def read_tree(folder: Path) -> DecisionTree:
     return load_tree(str(path)) if path.exists() else load_tree()
 
 
-def _filled(entries: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what TOML has no word for: an answer that leads nowhere."""
-    return {key: value for key, value in entries.items() if value is not None}
+def _entries(of: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a question, an answer or a tree need not say; a single next question is text."""
+    to = of.get("leads_to", ())
+    entries = {**of, "leads_to": to[0] if len(to) == 1 else to}
+    unsaid = {"multiple": False, "leads_to": (), "suffixes": ()}
+    return {key: value for key, value in entries.items() if key not in unsaid or value != unsaid[key]}
+
+
+def _answer(entries: dict[str, Any]) -> Answer:
+    to = entries.get("leads_to", ())
+    return Answer(**{**entries, "leads_to": (to,) if isinstance(to, str) else tuple(to)})
 
 
 def _read_tree_file(path: Path) -> str:

@@ -1,9 +1,10 @@
 """The algebra of vote fractions: conditional ↔ joint, reach, and the constraints they obey.
 
-A *conditional* fraction is the share of an answer among the votes on its question. The *reach*
-of a question is the probability that it is asked. A *joint* fraction is reach × conditional
-fraction: what the columns of Kaggle's files hold (Willett et al. 2013 for the fractions; the
-multiplication down the tree is that of Kaggle's "Galaxy Zoo - The Galaxy Challenge").
+A *conditional* fraction is the share of an answer among the volunteers who were asked its question; those
+of a question sum to one, unless several answers may be given (`Question.exclusive`). The *reach* of a
+question is the probability that it is asked. A *joint* fraction is reach × conditional fraction: what the
+columns of Kaggle's files hold (Willett et al. 2013 for the fractions; the multiplication down the tree is
+that of Kaggle's "Galaxy Zoo - The Galaxy Challenge").
 
 Arrays have shape (galaxy, answer) in the order of `tree.columns`. NaN means that nobody was asked.
 """
@@ -66,9 +67,9 @@ def to_conditional(tree: DecisionTree, joint: NDArray) -> NDArray:
 def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE) -> list[Violation]:
     """Say which constraints of the tree which rows of joint fractions break.
 
-    Each fraction lies in [0, 1]; the answers of a question sum to its reach, a single one to no more; a
-    question has all its answers or none (none: NaN, nobody was asked). Sums over missing parents are not
-    checked.
+    Each fraction lies in [0, 1]; the answers of a question sum to its reach, or each is no more than it where
+    several may be given and where there is a single one; a question has all its answers or none (none: NaN,
+    nobody was asked). Sums over missing parents are not checked.
     """
     outside = np.where(joint > 1 + tolerance, joint - 1, np.where(joint < -tolerance, joint, 0.0))
     found = [
@@ -76,7 +77,7 @@ def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE)
         for row, column in zip(*np.nonzero(outside), strict=True)
     ]
     with np.errstate(invalid="ignore"):
-        expected = reach(tree, joint)
+        excess = excesses(tree, joint)
     for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
         missing = np.isnan(joint[:, answers])
         some = missing.any(axis=1) & ~missing.all(axis=1)
@@ -84,13 +85,29 @@ def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE)
             Violation(int(row), f"all answers of {question.name} or none", float(missing[row].sum()))
             for row in np.flatnonzero(some)
         ]
-        plain = len(question.answers) == 1
-        constraint = f"sum of {question.name} {'≤' if plain else '='} {_parents_text(tree, number)}"
+        kind = "each" if question.multiple else "sum"
+        sign, asked = "=" if question.exclusive else "≤", _parents_text(tree, number)
         with np.errstate(invalid="ignore"):
-            excess = joint[:, answers].sum(axis=1) - expected[:, number]
-            rows = np.flatnonzero((excess if plain else np.abs(excess)) > tolerance)
-        found += [Violation(int(row), constraint, float(excess[row])) for row in rows]
+            rows = np.flatnonzero(np.abs(excess[:, number]) > tolerance)
+        constraint = f"{kind} of {question.name} {sign} {asked}"
+        found += [Violation(int(row), constraint, float(excess[row, number])) for row in rows]
     return sorted(found, key=lambda violation: violation.row)
+
+
+def excesses(tree: DecisionTree, joint: NDArray) -> NDArray:
+    """Return by how much the answers of each question exceed its reach, shape (galaxy, question).
+
+    Joint fractions of shape (galaxy, answer) in. Signed, of the sum, where a volunteer gives exactly one
+    answer; else of the largest answer, and 0 where that is no more than the reach.
+    """
+    asked = reach(tree, joint)
+    columns = []
+    for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
+        if question.exclusive:
+            columns.append(joint[:, answers].sum(axis=1) - asked[:, number])
+        else:
+            columns.append(np.maximum(joint[:, answers].max(axis=1) - asked[:, number], 0))
+    return np.stack(columns, axis=1)
 
 
 def _check_width(tree: DecisionTree, fractions: NDArray) -> None:
