@@ -27,19 +27,19 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=DATA)
 def fetch(
-    survey: Annotated[str, typer.Argument(help="kaggle (needs your Kaggle credentials) or gz2.")],
+    release: Annotated[str, typer.Argument(help="kaggle (needs your Kaggle credentials) or gz2.")],
     out: Annotated[Path, typer.Option(help="The folder for the files.")],
 ) -> None:
-    """Download the images and labels of a survey. Called again, it goes on.
+    """Download the images and labels of a release. Called again, it goes on.
 
     Example: hubblefork fetch gz2 --out gz2/
     """
-    from hubblefork.data.surveys import fetch as download
-    from hubblefork.data.surveys import load_survey
+    from hubblefork.data.releases import fetch as download
+    from hubblefork.data.releases import load_release
 
-    terms = load_survey(survey)
+    terms = load_release(release)
     typer.echo(f"{terms.title}. {terms.terms}\nCite: {'; '.join(terms.citations)}")
-    download(survey, out, progress=bar)
+    download(release, out, progress=bar)
     typer.echo(f"Next: hubblefork ingest {out} --out data/")
 
 
