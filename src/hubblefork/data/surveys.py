@@ -121,10 +121,10 @@ def load_survey(name: str) -> Survey:
             f'there is no survey "{name}"{did_you_mean(name, names)}; there are {", ".join(names)}'
         )
     text = resources.files("hubblefork.data").joinpath("surveys", f"{name}.toml").read_text(encoding="utf-8")
-    entries = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in tomllib.loads(text).items()
-    }
-    return Survey(**{**entries, "name": name, "stretch": stretch_of(entries["stretch"])})
+    entries: dict[str, Any] = tomllib.loads(text)
+    stretch = stretch_of(entries.pop("stretch"))
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()}
+    return Survey(**fields, name=name, stretch=stretch)
 
 
 def stretch_of(entries: Mapping[str, Any]) -> Stretch:
