@@ -123,7 +123,9 @@ def load_survey(name: str) -> Survey:
     text = resources.files("hubblefork.data").joinpath("surveys", f"{name}.toml").read_text(encoding="utf-8")
     entries: dict[str, Any] = tomllib.loads(text)
     stretch = stretch_of(entries.pop("stretch"))
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()}
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()
+    }
     return Survey(**fields, name=name, stretch=stretch)
 
 
