@@ -469,9 +469,10 @@ def test_a_batch_has_a_galaxy_for_each_process(data, quick, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_processes_learn_what_one_does(data, tmp_path):
+@pytest.mark.parametrize("setting", ["frozen_epochs=0", "frozen_epochs=1"])
+def test_two_processes_learn_what_one_does(data, tmp_path, setting):
     """A network without batch normalisation: on a CPU that would see each process's galaxies alone."""
-    recipe = load_recipe("encoder:convnext_atto", SHARED)
+    recipe = load_recipe("encoder:convnext_atto", [*SHARED, setting])
     one = train(data, recipe, tmp_path / "one", device="cpu")
     two = _trained_by_two(data, recipe, tmp_path)
     for alone, shared in zip(RunFolder(one).metrics(), RunFolder(two).metrics(), strict=True):

@@ -147,6 +147,12 @@ def finetune(
     tree: Tree = "",
     columns: Annotated[str, typer.Option(help="The columns to learn: ring,bar. Default: all.")] = "",
     missing: Missing = None,
+    unfreeze: Annotated[
+        str, typer.Option(help="What is trained: all, head, or the head and this number of stages before it.")
+    ] = "all",
+    layer_decay: Annotated[
+        float, typer.Option(help="Each stage has this times the learning rate of the next.")
+    ] = 1.0,
     settings: Settings = None,
     test: Test = 20,
     validation: Validation = 20,
@@ -170,7 +176,7 @@ def finetune(
         tree=tree,
         columns=[name.strip() for name in columns.split(",") if name.strip()],
         missing=missing or [],
-        settings=settings or [],
+        settings=[f"unfreeze={unfreeze}", f"layer_decay={layer_decay}", *(settings or [])],
         test=test,
         validation=validation,
         device=device,

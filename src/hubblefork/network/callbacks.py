@@ -28,7 +28,8 @@ from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.errors import RunError
 from hubblefork.io import replacing
 from hubblefork.network.device import wait_for
-from hubblefork.network.recipe import Recipe
+from hubblefork.network.recipe import HEAD, Recipe
+from hubblefork.network.stages import freeze, frozen_by
 from hubblefork.network.weights import write_weights
 from hubblefork.zoo import DecisionTree
 
@@ -48,6 +49,26 @@ class StatefulCallback(Callback):
         """Restore the state of the checkpoint."""
         for name in self.kept:
             setattr(self, name, state[name])
+
+
+class Frozen(Callback):
+    """Keeps the stages that a recipe does not train, and in its `frozen_epochs` all but the head."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.trained: list[nn.Parameter] = []
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Note what is trained after these epochs."""
+        self.trained = [parameter for parameter in module.network.parameters() if parameter.requires_grad]
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Freeze for the epoch."""
+        only_head = trainer.current_epoch < self.recipe.frozen_epochs
+        frozen = frozen_by(module.network, HEAD if only_head else self.recipe.unfreeze)
+        for parameter in self.trained:
+            parameter.requires_grad_(parameter not in frozen)
+        freeze(module.network, frozen)
 
 
 class Generators(Callback):

@@ -33,6 +33,7 @@ from hubblefork.network.device import Hardware
 from hubblefork.network.heads import build_head
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, override
+from hubblefork.network.stages import frozen_by
 from hubblefork.network.training import train
 from hubblefork.network.weights import Weights, copy_layers, load_weights, save_weights
 from hubblefork.zoo import DecisionTree
@@ -43,7 +44,7 @@ SETTINGS = (  # for a training from learned weights with a few hundred galaxies
     *("pretrained=", "rotation=180", "rotation_probability=1", "flip=0.5", "batch_size=32", "epochs=60"),
     *("steps_per_epoch=0", "max_minutes=0", "monitor=validation_rmse", "patience=15", "min_delta=0"),
     *("optimiser=adamw", "learning_rate=2e-5", "weight_decay=0", "schedule=cosine", "warmup_epochs=0"),
-    *("ema_decay=0", "compile=false"),
+    *("ema_decay=0", "compile=false", "unfreeze=all", "frozen_epochs=0", "layer_decay=1"),
 )
 PENALTY, ITERATIONS, LEAST = 10 / 64, 300, 1e-6
 BATCH = 256
@@ -126,6 +127,7 @@ def recipe_for(weights: Weights, tree: DecisionTree, settings: Sequence[str] = (
     )
     recipe = override(named, [*SETTINGS, f"head={head}", *settings])
     build_head(recipe.head, tree)
+    frozen_by(weights.network, recipe.unfreeze)
     if tree.is_plain and recipe.monitor != "validation_rmse":
         raise RecipeError(
             f"monitor = {recipe.monitor}, but plain columns have no highest answer to agree on; "

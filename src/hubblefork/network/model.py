@@ -103,7 +103,7 @@ def summarise(network: nn.Module, input_size: int) -> list[Layer]:
         kind = module.name if isinstance(module, Encoder) else type(module).__name__
         layers.append(Layer(kind, shown, count_parameters(module)))
 
-    hooks = [module.register_forward_hook(note) for module in _layers(network)]
+    hooks = [module.register_forward_hook(note) for module in layers_of(network)]
     was_training = network.training
     with torch.no_grad():
         network.eval()(torch.zeros(1, 3, input_size, input_size))
@@ -113,9 +113,10 @@ def summarise(network: nn.Module, input_size: int) -> list[Layer]:
     return layers
 
 
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
+def layers_of(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of a network in the order of computation; an encoder of timm is one layer."""
     if isinstance(module, Encoder) or not list(module.children()):
         yield module
     else:
         for child in module.children():
-            yield from _layers(child)
+            yield from layers_of(child)

@@ -39,6 +39,7 @@ from hubblefork.network.architectures import (
 from hubblefork.network.augment import Augmentation
 
 HEADS = ("sigmoid", "lab", "tree")
+ALL, HEAD = "all", "head"
 TEMPLATE = "resnet50"  # the recipe of encoder:NAME, except for the encoder
 OLD_NAMES = {  # of fields, in recipes and weights that earlier versions wrote
     "about": "description",
@@ -64,6 +65,12 @@ def _utf8(text: str) -> str:
     return text
 
 
+def _stages(text: str) -> str:
+    if not re.fullmatch(rf"{ALL}|{HEAD}|[1-9]\d{{0,3}}", text):
+        raise ValueError(f'unfreeze = "{text}": {ALL}, {HEAD}, or how many stages before the head')
+    return text
+
+
 Text = Annotated[str, AfterValidator(_utf8)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 NotNegative = Annotated[int, Field(ge=0, lt=2**31)]
@@ -80,6 +87,10 @@ class Recipe:
     `dropout`, `drop_path` and the hidden layers before the output are in `architectures.NetworkOptions`.
     `pretrained` names the published weights of the encoder (empty: random weights). With an `adapter_rank`
     the encoder's weights are frozen and low-rank adapters are trained.
+
+    What is trained: `unfreeze` is "all", "head" or the number of stages before the head that are trained with
+    it (see `stages.stages_of`); in the first `frozen_epochs` only the head is. The learning rate of each
+    stage is `layer_decay` times that of the next (Howard & Ruder 2018, arXiv:1801.06146).
 
     Stamps: `crop` original pixels become `stamp_size` pixels on disk. The network sees the central
     `input_size` pixels. Augmentation: see `augment.Augmentation`.
@@ -111,6 +122,9 @@ class Recipe:
     hidden_units: Positive = 512
     hidden_dropout: BelowOne = 0.0
     adapter_rank: NotNegative = 0
+    unfreeze: Annotated[str, AfterValidator(_stages)] = ALL
+    frozen_epochs: NotNegative = 0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     rotation: NotNegativeFloat = 0.0
     rotation_probability: Probability = 1.0
     flip: Probability = 0.0
@@ -166,6 +180,12 @@ class Recipe:
             )
         elif not self.warmup_epochs < self.epochs:
             problems.append(f"warmup_epochs = {self.warmup_epochs}, below epochs = {self.epochs}")
+        if not self.frozen_epochs < self.epochs:
+            problems.append(f"frozen_epochs = {self.frozen_epochs}, below epochs = {self.epochs}")
+        if self.frozen_epochs and self.unfreeze == HEAD:
+            problems.append(f"frozen_epochs = {self.frozen_epochs}, but with unfreeze = {HEAD} all are")
+        if self.adapter_rank and self.unfreeze != ALL:
+            problems.append(f"unfreeze = {self.unfreeze}, but adapter_rank freezes the encoder")
         return problems
 
     @property

@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION, Split
 from hubblefork.data.stamps import prepare
-from hubblefork.errors import DivergedError, RunError
+from hubblefork.errors import DivergedError, RecipeError, RunError
 from hubblefork.io import Progress, alone_in, silent
 from hubblefork.network.architectures import ENCODER
 from hubblefork.network.architectures.encoder import fetch_encoder
@@ -40,6 +40,7 @@ from hubblefork.network.callbacks import (
     Checkpoints,
     Deadline,
     EpochLog,
+    Frozen,
     Generators,
     LowerOnPlateau,
     sound_checkpoint,
@@ -48,8 +49,9 @@ from hubblefork.network.device import Hardware, compiled, enough_memory, keep_fr
 from hubblefork.network.heads import masked_rmse, squared_error
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.postprocess import centre_weights
-from hubblefork.network.recipe import Recipe, differences, parse_recipe, recipe_text
-from hubblefork.network.weights import load_start
+from hubblefork.network.recipe import ALL, Recipe, differences, parse_recipe, recipe_text
+from hubblefork.network.stages import frozen_by, stages_of
+from hubblefork.network.weights import RANDOM, load_start
 from hubblefork.zoo import DecisionTree
 
 ONE_CYCLE_START, ONE_CYCLE_END, ONE_CYCLE_RISE = 1 / 25, 1e-4, 0.3
@@ -107,6 +109,11 @@ def _train(
     if is_first():
         new = resumed.checkpoint is None
         start = load_start(module.network, recipe.pretrained, weights) if new else ""
+        if start == RANDOM and recipe.unfreeze != ALL:
+            raise RecipeError(
+                f"unfreeze = {recipe.unfreeze}, but the network begins with {RANDOM}, which would stay so: "
+                f"give --weights FILE or --set pretrained=NAME, or train {ALL}"
+            )
         prepare(galaxies.data, recipe.stamps, progress=progress)
         if new:
             _begin(run, module.network, galaxies, start)
@@ -117,7 +124,7 @@ def _train(
         average = [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
         every = [EpochLog(out), BestWeights(out, recipe, galaxies.tree), LowerOnPlateau(recipe)]
         every += [Deadline(recipe), LambdaCallback(on_train_batch_end=lambda *_: advance(1)), *average]
-        every += [*callbacks, Generators(where), Checkpoints(out)]
+        every += [*callbacks, Frozen(recipe), Generators(where), Checkpoints(out)]
         with _quiet():
             _fit(_trainer(recipe, hardware, every), module, galaxies, resumed.checkpoint)
     if is_first():
@@ -208,7 +215,7 @@ def _trainer(recipe: Recipe, hardware: Hardware, callbacks: list[Callback]) -> l
         accelerator="gpu" if where.type == "cuda" else where.type,
         devices=hardware.devices if where.index is None else [where.index],
         num_nodes=hardware.nodes,
-        strategy="ddp" if several else "auto",
+        strategy=_strategy(recipe) if several else "auto",
         sync_batchnorm=several and where.type == "cuda",
         precision=precision_of(recipe.precision, where).name,
         max_epochs=recipe.epochs,
@@ -220,6 +227,10 @@ def _trainer(recipe: Recipe, hardware: Hardware, callbacks: list[Callback]) -> l
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
     )
+
+
+def _strategy(recipe: Recipe) -> str:
+    return "ddp_find_unused_parameters_true" if recipe.frozen_epochs else "ddp"
 
 
 @contextmanager
@@ -241,6 +252,8 @@ class VoteFractionsModule(lightning.LightningModule):
         super().__init__()
         self.recipe, self.steps = recipe, steps
         self.network = VoteFractions(recipe, tree)
+        for parameter in frozen_by(self.network, recipe.unfreeze):
+            parameter.requires_grad_(False)
         _pool_before_relu(self.network)
         self.errors = {TRAIN: EpochErrors(), VALIDATION: EpochErrors()}
 
@@ -342,25 +355,28 @@ def _half_cosine(begin: float, end: float, fraction: float) -> float:
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> Optimizer:
-    """Return the optimiser. Biases and normalisations have no weight decay."""
+    """Return the optimiser; its first group is the head's. Biases and normalisations have no weight decay."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": trained}]
-    if recipe.weight_decay:
-        matrices = [parameter for parameter in trained if parameter.ndim > 1]
-        others = [parameter for parameter in trained if parameter.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+    depth = {p: depth for depth, stage in enumerate(reversed(stages_of(network))) for p in stage}
+    by_rates: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in trained:
+        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        rates = recipe.learning_rate * recipe.layer_decay ** depth[parameter], decay
+        by_rates.setdefault(rates, []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": by_rates[rate, decay], "lr": rate, "weight_decay": decay}
+        for rate, decay in sorted(by_rates, reverse=True)
+    ]
     if recipe.optimiser == "muon":
-        return _muon(groups, recipe.learning_rate)
+        return _muon(groups, trained, recipe.learning_rate)
     rate, momentum = recipe.learning_rate, recipe.momentum
     if recipe.optimiser == "sgd":
-        return SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+        fused = not recipe.frozen_epochs  # PyTorch's fused SGD fails where some weights have no momentum yet
+        return SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
     return {"adam": Adam, "adamw": AdamW}[recipe.optimiser](groups, lr=rate, weight_decay=0, fused=True)
 
 
-def _muon(groups: list[dict[str, Any]], learning_rate: float) -> Optimizer:
+def _muon(groups: list[dict[str, Any]], trained: list[nn.Parameter], learning_rate: float) -> Optimizer:
     """Return Muon (Jordan 2024, kellerjordan.github.io/posts/muon) for the matrices of the hidden layers.
 
     Its steps have the size of AdamW's (Liu et al. 2025, arXiv:2502.16982, eq. 4), so that learning rates can
@@ -368,7 +384,7 @@ def _muon(groups: list[dict[str, Any]], learning_rate: float) -> Optimizer:
     """
     from timm.optim.muon import Muon  # takes seconds to import
 
-    *hidden, _last = [weight for group in groups for weight in group["params"] if weight.ndim > 1]
+    *hidden, _last = [weight for weight in trained if weight.ndim > 1]
     muon = {id(weight) for weight in hidden if not (weight.ndim == 4 and weight.shape[1] == 1)}
     split = []
     for group in groups:
