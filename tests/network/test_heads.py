@@ -5,11 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import distributed
 
 from hubblefork.errors import RecipeError
-from hubblefork.network.heads import build_head, masked_rmse, rmse_over_processes, squared_error
-from hubblefork.zoo import DecisionTree, plain_columns, to_joint, violations
+from hubblefork.network.heads import (
+    build_head,
+    masked_rmse,
+    rmse_over_processes,
+    squared_error,
+    vote_loss,
+)
+from hubblefork.zoo import Answer, DecisionTree, Question, plain_columns, to_joint, violations
 
 LAB_SLICES = [
     (0, 3),
@@ -215,3 +222,90 @@ def test_the_loss_over_processes_is_the_loss_and_so_is_its_gradient(alone):
     found = rmse_over_processes(*squared_error(predicted, volunteers))
     assert float(found.detach()) == pytest.approx(float(masked_rmse(predicted, volunteers).detach()))
     torch.testing.assert_close(torch.autograd.grad(found, predicted)[0], expected)
+
+
+# Vote counts
+
+SHAPE = Question(
+    "shape", "?", (Answer("disk", "", "0", ("arms", "extras")), Answer("smooth", "", "1")), root=True
+)
+ARMS = Question("arms", "?", (Answer("none", "", "2"), Answer("two", "", "3"), Answer("many", "", "4")))
+EXTRAS = Question("extras", "?", (Answer("ring", "", "5"), Answer("dust", "", "6")), multiple=True)
+BOXES = DecisionTree("sketch", (SHAPE, ARMS, EXTRAS))
+GIVEN = np.array([[7, 3, 2, 4, 1, 6, 0], [0, 5, 0, 0, 0, 0, 0], [40, 2, 0, 38, 2, 40, 11]])
+ASKED = np.array([[10, 7, 7], [5, 0, 0], [42, 40, 40]])
+VOTES = torch.from_numpy(np.hstack([GIVEN, ASKED]))
+
+
+def box_scores(dtype=torch.float64):
+    return torch.randn(3, 10, generator=torch.Generator().manual_seed(2), dtype=dtype)
+
+
+def by_scipy(shares, concentration):
+    """The same sum, one question of one galaxy at a time."""
+    total = 0.0
+    for row in range(3):
+        for number, answers in enumerate(BOXES.slices[:2]):
+            n, k, p = ASKED[row, number], GIVEN[row, answers], shares[row, answers]
+            if concentration is None:
+                total -= stats.multinomial(n, p).logpmf(k)
+            else:
+                total -= stats.dirichlet_multinomial(p * concentration[row, number], n).logpmf(k)
+        for k, p in zip(GIVEN[row, 5:], shares[row, 5:], strict=True):
+            n = ASKED[row, 2]
+            if concentration is None:
+                total -= stats.binom(n, p).logpmf(k)
+            else:
+                kappa = concentration[row, 2]
+                total -= stats.betabinom(n, p * kappa, (1 - p) * kappa).logpmf(k)
+    return total / 3
+
+
+@pytest.mark.parametrize("name", ["tree", "dirichlet"])
+def test_the_vote_loss_is_scipys_probability(name):
+    head, given = build_head(name, BOXES), box_scores()
+    shares = head.shares(given).double()
+    concentration = head.concentration(given).double() if name == "dirichlet" else None
+    expected = by_scipy(shares.numpy(), None if concentration is None else concentration.numpy())
+    assert vote_loss(shares, concentration, VOTES, BOXES).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_gradient_of_the_vote_loss_is_that_of_finite_differences():
+    head, given = build_head("dirichlet", BOXES), box_scores(torch.float32).requires_grad_()
+
+    def loss(values):
+        return vote_loss(head.shares(values), head.concentration(values), VOTES, BOXES)
+
+    loss(given).backward()
+    for row, column in ((0, 0), (0, 3), (1, 1), (2, 6), (0, 7), (2, 9)):
+        step = torch.zeros_like(given)
+        step[row, column] = 0.03
+        with torch.no_grad():
+            slope = (loss(given + step) - loss(given - step)) / 0.06
+        assert given.grad[row, column].item() == pytest.approx(slope.item(), rel=0.02, abs=2e-4)
+
+
+def test_a_question_that_nobody_answered_has_no_gradient():
+    head, given = build_head("dirichlet", BOXES), box_scores(torch.float32).requires_grad_()
+    vote_loss(head.shares(given), head.concentration(given), VOTES, BOXES).backward()
+    assert (given.grad[1, [2, 3, 4, 5, 6, 8, 9]] == 0).all()
+    assert (given.grad[1, [0, 1, 7]] != 0).all()
+
+
+def test_the_dirichlet_head_gives_fractions_that_obey_the_tree_and_concentrations(tree):
+    given = torch.randn(50, 48, generator=torch.Generator().manual_seed(1)) * 3
+    values = build_head("dirichlet", tree)(given)
+    assert values.shape == (50, 48)
+    assert violations(tree, values[:, :37].numpy()) == []
+    assert torch.equal(values[:, :37], build_head("tree", tree)(given[:, :37]))
+    assert ((values[:, 37:] >= 1) & (values[:, 37:] <= 1000)).all()
+
+
+def test_the_lab_head_refuses_a_question_with_independent_ways_in():
+    later = DecisionTree("ways", (
+        replace(SHAPE, answers=(Answer("disk", "", "0", ("arms", "merging")),
+                                Answer("smooth", "", "1", ("round",)))),
+        ARMS, Question("round", "", (Answer("yes", "", "7", ("merging",)), Answer("no", "", "8"))),
+        Question("merging", "", (Answer("merger", "", "9"), Answer("alone", "", "10")))))  # fmt: skip
+    with pytest.raises(RecipeError, match="several independent ways in: disk, yes: --set head=sigmoid"):
+        build_head("lab", later)

@@ -65,7 +65,8 @@ def test_all_complaints_come_at_once_with_the_nearest_name():
     [
         (
             "head=tre",
-            "head = 'tre' should be 'sigmoid', 'lab', 'tree' or 'dieleman' (did you mean \"tree\"?)",
+            "head = 'tre' should be 'sigmoid', 'lab', 'tree', 'dirichlet' or 'dieleman' "
+            '(did you mean "tree"?)',
         ),
         ("monitor=accuracy", "should be 'validation_rmse' or 'validation_agreement'"),
         ("flip=1.5", "flip = 1.5 should be less than or equal to 1"),

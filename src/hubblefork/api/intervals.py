@@ -1,22 +1,27 @@
-"""The conformal intervals that lie beside a run's weights."""
+"""The intervals of a run's predictions: conformal ones, which lie beside its weights, or credible ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import with_metadata
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.trained import EMBEDDED, weights_file
 from hubblefork.errors import RunError
 from hubblefork.io import digest_of
+from hubblefork.prediction.runtimes import open_network
 from hubblefork.stats.conformal import Calibrated, Intervals
+from hubblefork.stats.posterior import credible_bounds
 
 T = TypeVar("T", bound=Calibrated)
+Bounds = Callable[[pa.Table], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 def intervals_of(run: Path, *, views: int = 1, others: Sequence[Path] = ()) -> Intervals:
@@ -44,19 +49,33 @@ def adding_bounds(
 ) -> Callable[[pa.Table], pa.Table]:
     """Return what adds `<answer>_low` and `<answer>_high` to a catalogue of the run's predictions.
 
-    Raises as `intervals_of` does, and CatalogueError for a coverage that the intervals do not have.
+    The intervals are conformal where they were calibrated; else a network with concentrations has credible
+    ones. Raises as `intervals_of` does, and CatalogueError for a coverage that there is not.
     """
-    intervals = intervals_of(run, views=views, others=others)
+    try:
+        intervals = intervals_of(run, views=views, others=others)
+    except RunError:
+        trained = open_network(run).trained
+        tree = trained.tree
+        if others or trained.outputs == len(tree.columns):
+            raise
+        how = "credible: of the fraction itself, by the network's Dirichlet distributions"
+        return partial(_with_bounds, partial(credible_bounds, tree, coverage), tree.columns, coverage, how)
     intervals.check(coverage)
 
-    def add(table: pa.Table) -> pa.Table:
+    def bounds(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         predicted = [table.column(name).cast(pa.float64()).to_numpy() for name in intervals.answers]
-        bounds = intervals.bounds(np.stack(predicted, axis=1), coverage)
-        low, high = (bound.astype(np.float32) for bound in bounds)
-        for column, name in enumerate(intervals.answers):
-            table = table.append_column(f"{name}_low", pa.array(low[:, column]))
-            table = table.append_column(f"{name}_high", pa.array(high[:, column]))
-        how = f"conformal, calibrated on {intervals.origin} of {run}"
-        return with_metadata(table, {"interval_coverage": f"{coverage:g}", "intervals": how})
+        return intervals.bounds(np.stack(predicted, axis=1), coverage)
 
-    return add
+    how = f"conformal, calibrated on {intervals.origin} of {run}"
+    return partial(_with_bounds, bounds, tuple(intervals.answers), coverage, how)
+
+
+def _with_bounds(
+    bounds: Bounds, answers: Sequence[str], coverage: float, how: str, table: pa.Table
+) -> pa.Table:
+    low, high = (bound.astype(np.float32) for bound in bounds(table))
+    for column, name in enumerate(answers):
+        table = table.append_column(f"{name}_low", pa.array(low[:, column]))
+        table = table.append_column(f"{name}_high", pa.array(high[:, column]))
+    return with_metadata(table, {"interval_coverage": f"{coverage:g}", "intervals": how})

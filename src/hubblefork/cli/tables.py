@@ -154,6 +154,13 @@ def evaluation_tables(evaluation: Mapping[str, Any]) -> list[Shown]:
         shown.append(_binary(binary))
     if len(binary) < len(answers):  # of a yes or no intervals say 0, 1 or anything
         shown.append(_intervals(evaluation["intervals"], answers))
+    if "posterior" in evaluation:
+        shown.append(_intervals(evaluation["posterior"], answers))
+    if (well_voted := evaluation.get("well_voted")) and well_voted["rmse"]:
+        shown.append(
+            f"RMSE of the conditional fractions with at least {well_voted['votes']} votes: "
+            f"{well_voted['rmse']['value']:.4f}, {well_voted['labels']:,} of them"
+        )
     return [*shown, *_mergers(evaluation)]
 
 
@@ -211,13 +218,19 @@ def _intervals(judged: Mapping[str, Any], answers: Mapping[str, Any]) -> Shown:
         *((_words(name), f"answers.{name}.found.value", ".3f") for name in RARE if name in answers),
         ("width", "width", ".3f"),
         ("within", "within", ""),
-        ("by chance", "within_by_chance", ".0f"),
     ]
     caption = (
-        f"share of galaxies whose interval holds the volunteers' fraction, calibrated on {judged['origin']}; "
-        f"of {len(answers)} answers, those within {judged['tolerance']:g} of what is stated, and as "
-        "many as would be by chance if that were exact"
+        "share of galaxies whose interval holds the volunteers' fraction, "
+        f"{{}}; of {len(answers)} answers, those within {judged['tolerance']:g} of what is stated"
     )
+    if "origin" in judged:
+        columns.append(("by chance", "within_by_chance", ".0f"))
+        caption = caption.format(f"calibrated on {judged['origin']}")
+        caption += ", and as many as would be by chance if that were exact"
+    else:
+        caption = caption.format(
+            "by the network's concentrations, of fractions that as many volunteers measure"
+        )
     return Table.of(judged["coverages"], columns, caption=caption)
 
 

@@ -39,7 +39,7 @@ from hubblefork.data.shards import FOLDER, CatalogueFolder, is_catalogue_folder,
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError
 from hubblefork.io import placed, relative, replacing
-from hubblefork.zoo import DecisionTree
+from hubblefork.zoo import DecisionTree, VoteCounts
 
 SOURCE = "source"
 IMAGES = "images"
@@ -285,12 +285,43 @@ def columns_of(tree: DecisionTree, answers: Collection[str]) -> list[str]:
 def with_fractions(table: pa.Table, values: NDArray, tree: DecisionTree) -> pa.Table:
     """Return the table with fractions (galaxy, answer) as the tree's columns; NaN becomes null.
 
-    They are kept as precise as they come: a network's in single precision, volunteers' in double.
+    Where the concentration of each question follows the answers, it becomes `<question>_concentration`.
+    Values are kept as precise as they come: a network's in single precision, volunteers' in double.
     """
-    table = table.drop_columns([name for name in tree.columns if name in table.column_names])
-    for name, column in zip(tree.columns, values.T, strict=True):
+    names = tree.columns if values.shape[1] == len(tree.columns) else (*tree.columns, *concentrations(tree))
+    table = table.drop_columns([name for name in names if name in table.column_names])
+    for name, column in zip(names, values.T, strict=True):
         table = table.append_column(name, pa.array(column, mask=np.isnan(column)))
     return table
+
+
+def concentrations(tree: DecisionTree) -> list[str]:
+    """Return the names of the columns of concentrations, one for each question."""
+    return [f"{question.name}_concentration" for question in tree.questions]
+
+
+def with_votes(table: pa.Table, votes: VoteCounts, tree: DecisionTree) -> pa.Table:
+    """Return the table with vote counts: `<answer>_count`, `<question>_total_votes`."""
+    for name, column in zip(_names_of_votes(tree), np.hstack([votes.given, votes.asked]).T, strict=True):
+        table = table.append_column(name, pa.array(column, pa.int32()))
+    return table
+
+
+def votes_of(table: pa.Table, tree: DecisionTree) -> VoteCounts | None:
+    """Return the vote counts of a catalogue; None where it has fractions only. Raises CatalogueError."""
+    names = _names_of_votes(tree)
+    if not set(names) & set(table.column_names):
+        return None
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise CatalogueError(f"{len(missing)} of the columns of vote counts are missing: {missing[0]}, …")
+    counts = np.stack([table.column(name).fill_null(0).to_numpy() for name in names], axis=1)
+    return VoteCounts(*np.split(counts.astype(np.int64), [len(tree.columns)], axis=1))
+
+
+def _names_of_votes(tree: DecisionTree) -> list[str]:
+    questions = [f"{question.name}_total_votes" for question in tree.questions]
+    return [*(f"{name}_count" for name in tree.columns), *questions]
 
 
 def labelled(table: pa.Table, tree: DecisionTree) -> NDArray[np.bool_]:

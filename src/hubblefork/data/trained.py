@@ -28,7 +28,8 @@ class Trained:
 
     Views of `input_size` pixels are cut from stamps, the first rotated by `first_angle` degrees. `precision`
     is the recipe's. `image_side` is the shorter side of the training images in pixels; 0 where it is unknown
-    or differs.
+    or differs. `outputs` is the number of values for a galaxy: one for each answer (0 stands for that), and
+    with concentrations one for each question too.
     """
 
     recipe: str
@@ -39,6 +40,11 @@ class Trained:
     precision: str
     image_side: int
     digest: str
+    outputs: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            object.__setattr__(self, "outputs", len(self.tree.columns))
 
     def as_metadata(self) -> dict[str, str]:
         """Return it as the metadata of a network file."""
@@ -52,6 +58,7 @@ class Trained:
             "precision": self.precision,
             "image_side": self.image_side,
             "weights_sha256": self.digest,
+            "outputs": self.outputs,
             "version": __version__,
         }
         return {ENTRY: json.dumps(entries)}
@@ -70,6 +77,7 @@ class Trained:
                 str(entries["precision"]),
                 int(entries["image_side"]),
                 str(entries["weights_sha256"]),
+                int(entries.get("outputs", 0)),
             )
         except (KeyError, ValueError, TypeError, HubbleforkError) as error:
             raise RunError(

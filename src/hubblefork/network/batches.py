@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubblefork.data.catalogue import fractions, galaxy_ids, labelled
+from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, votes_of
 from hubblefork.data.folders import DataFolder
 from hubblefork.data.split import SPLITS, TRAIN, VALIDATION, Split
 from hubblefork.data.stamps import prepare
@@ -73,7 +73,7 @@ class LabelledStamps:
     """A set of galaxies: the `rows` of `pixels` (any galaxy, y, x, band) uint8, with their labels.
 
     `rows` are on the device of the pixels; `labels` (galaxy, answer), NaN where nobody was asked, on the
-    training device.
+    training device; vote counts may follow (`labels_of`).
     """
 
     pixels: Tensor | Streamed
@@ -186,7 +186,7 @@ class GalaxyData(lightning.LightningDataModule):
         catalogue = DataFolder(data).catalogue()
         self.ids = galaxy_ids(catalogue).astype(str)
         self.rows = labelled_rows(catalogue, tree, split)
-        self.labels = fractions(catalogue, tree).astype(np.float32)
+        self.labels = labels_of(catalogue, tree, votes=recipe.loss == "votes")
         self.parts: dict[str, LabelledStamps] = {}
         for part in (TRAIN, VALIDATION):
             if not len(self.rows[part]):
@@ -256,6 +256,23 @@ class GalaxyData(lightning.LightningDataModule):
             return still_views(stamps, size, augmentation)
 
         return OrderedBatches(stamps, view, self.recipe.batch_size, share)
+
+
+def labels_of(catalogue: pa.Table, tree: DecisionTree, *, votes: bool) -> NDArray[np.float32]:
+    """Return the joint fractions (galaxy, answer); with `votes` those of the counts, followed by these.
+
+    The counts have the shape (galaxy, answer + question): see `heads.vote_loss`. Raises CatalogueError where
+    there are none.
+    """
+    counts = votes_of(catalogue, tree) if votes else None
+    if votes and counts is None:
+        raise CatalogueError(
+            "loss = votes learns from vote counts, and the catalogue has fractions only: ingest a table with "
+            "counts, or choose --set loss=rmse"
+        )
+    if counts is None:
+        return fractions(catalogue, tree).astype(np.float32)
+    return np.hstack([fractions(catalogue, tree), counts.given, counts.asked]).astype(np.float32)
 
 
 def labelled_rows(catalogue: pa.Table, tree: DecisionTree, split: Split) -> dict[str, NDArray[np.intp]]:

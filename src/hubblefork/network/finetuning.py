@@ -200,7 +200,9 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        predicted = network.head(standard @ weight.T + bias)[labelled].clamp(LEAST, 1 - LEAST)
+        predicted = network.head(standard @ weight.T + bias)[:, : labels.shape[1]][labelled].clamp(
+            LEAST, 1 - LEAST
+        )
         entropy = nn.functional.binary_cross_entropy(predicted, labels[labelled], reduction="sum")
         loss = entropy + PENALTY / 2 * layer.in_features * weight.square().sum()
         loss.backward()

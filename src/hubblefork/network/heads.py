@@ -1,7 +1,9 @@
-"""Heads turn scores into joint vote fractions; the loss compares these with the volunteers'.
+"""Heads turn scores into joint vote fractions; losses compare these with the volunteers'.
 
 Scores and fractions have the shape (galaxy, answer), in the order of `tree.columns` (37 in Galaxy Zoo 2). A
-missing label is NaN and is ignored.
+missing label is NaN and is ignored. `DirichletHead` also gives a concentration of each question; they follow
+the answers, (galaxy, answer + question), and so do the vote counts in labels (galaxy, fractions + counts of
+answers + volunteers who answered each question).
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from torch.nn.functional import logsigmoid
 
 from hubblefork.errors import RecipeError, TreeError
 from hubblefork.zoo import DecisionTree
+
+LEAST_SHARE, MOST_CONCENTRATED = 1e-6, 1000.0
 
 
 def squared_error(predicted: Tensor, volunteers: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +48,36 @@ def rmse_over_processes(total: Tensor, labels: Tensor) -> Tensor:
     rmse = (whole[0] / whole[1]).clamp_min(1e-12).sqrt()
     slope = distributed.get_world_size() / (2 * rmse * whole[1])
     return rmse + slope * (total - total.detach())
+
+
+def vote_loss(shares: Tensor, concentration: Tensor | None, votes: Tensor, tree: DecisionTree) -> Tensor:
+    """Return the negative logarithm of the probability of vote counts, the mean over galaxies.
+
+    `shares` (galaxy, answer) are conditional fractions; `votes` (galaxy, answer + question) how often each
+    answer was given and how many volunteers answered each question: none leave no trace. The counts of a
+    question are Dirichlet-multinomial with parameters share × `concentration` (galaxy, question) (Walmsley et
+    al. 2022, MNRAS 509, 3966, eq. 1), or multinomial without a concentration; each count of a question with
+    several answers a volunteer is beta-binomial, or binomial.
+    """
+    given, asked = votes.float().split([len(tree.columns), len(tree.questions)], dim=1)
+    total = torch.zeros(len(votes), device=votes.device)
+    for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
+        n = asked[:, number, None]
+        k, p = given[:, answers], shares[:, answers].float().clamp(LEAST_SHARE, 1 - LEAST_SHARE)
+        if not question.exclusive:  # each answer beside "not this answer": pairs (answer, yes or no)
+            k, p = torch.stack([k, n - k], dim=2), torch.stack([p, 1 - p], dim=2)
+            n = n[:, :, None]
+        possible = torch.lgamma(n + 1).squeeze(-1) - torch.lgamma(k + 1).sum(dim=-1)
+        if concentration is None:
+            likely = (k * p.log()).sum(dim=-1)
+        else:
+            whole = concentration[:, number, None].float()
+            whole = whole[:, :, None] if not question.exclusive else whole
+            alpha = p * whole
+            likely = (torch.lgamma(whole) - torch.lgamma(n + whole)).squeeze(-1)
+            likely = likely + (torch.lgamma(k + alpha) - torch.lgamma(alpha)).sum(dim=-1)
+        total = total - (possible + likely).reshape(len(votes), -1).sum(dim=1)
+    return total.mean()
 
 
 class SigmoidHead(nn.Module):
@@ -87,7 +121,11 @@ class TreeHead(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return the joint fractions of the scores."""
-        return self.down(within_questions(scores.float(), self.tree))
+        return self.down(self.shares(scores))
+
+    def shares(self, scores: Tensor) -> Tensor:
+        """Return the conditional fractions of the scores, (galaxy, answer)."""
+        return within_questions(scores.float(), self.tree)
 
     def down(self, shares: Tensor) -> Tensor:
         """Return the joint fractions of conditional ones, both (galaxy, answer)."""
@@ -99,6 +137,22 @@ class TreeHead(nn.Module):
             for answer in answers:
                 joint[answer] = shares[:, answer] * asked if parents else shares[:, answer]
         return torch.stack([joint[answer] for answer in range(shares.shape[1])], dim=1)
+
+
+class DirichletHead(TreeHead):
+    """The same, and how sure the network is of each question: the concentration of a Dirichlet distribution.
+
+    Scores and results have the shape (galaxy, answer + question). A conditional fraction is the mean of the
+    posterior; share × concentration are its parameters. Concentrations lie between 1 and 1,000.
+    """
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return the joint fractions of the scores, and the concentrations."""
+        return torch.cat([self.down(self.shares(scores)), self.concentration(scores)], dim=1)
+
+    def concentration(self, scores: Tensor) -> Tensor:
+        """Return the concentration of each question, (galaxy, question)."""
+        return MOST_CONCENTRATED ** torch.sigmoid(scores[:, len(self.tree.columns) :].float())
 
 
 class DielemanHead(nn.Module):
@@ -127,7 +181,7 @@ class DielemanHead(nn.Module):
 
 
 def build_head(name: str, tree: DecisionTree) -> nn.Module:
-    """Return the head of that name: "sigmoid", "lab", "tree" or "dieleman".
+    """Return the head of that name: "sigmoid", "lab", "tree", "dirichlet" or "dieleman".
 
     Raises RecipeError for "lab" and "dieleman" if a question has one answer or several may be given: they
     divide answers by their sum; for "lab" if a question has several independent ways in.
@@ -145,7 +199,7 @@ def build_head(name: str, tree: DecisionTree) -> nn.Module:
             raise RecipeError(f'head = "lab": {error}: --set head=sigmoid or head=tree') from error
     if name == "sigmoid":
         return SigmoidHead()
-    return {"tree": TreeHead, "dieleman": DielemanHead}[name](tree)
+    return {"tree": TreeHead, "dirichlet": DirichletHead, "dieleman": DielemanHead}[name](tree)
 
 
 def within_questions(scores: Tensor, tree: DecisionTree) -> Tensor:

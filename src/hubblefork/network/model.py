@@ -17,14 +17,14 @@ from hubblefork.zoo import DecisionTree
 
 
 class VoteFractions(nn.Module):
-    """Maps views of stamps, (galaxy, 3, y, x) floats in [0, 1], to joint fractions (galaxy, answer)."""
+    """Maps views of stamps, (galaxy, 3, y, x) floats in [0, 1], to what the head makes of their scores."""
 
     def __init__(self, recipe: Recipe, tree: DecisionTree) -> None:
         super().__init__()
         self.features = build(
             recipe.architecture,
             input_size=recipe.input_size,
-            outputs=len(tree.columns),
+            outputs=recipe.outputs(tree),
             options=recipe.options,
         )
         if recipe.adapter_rank:
@@ -32,13 +32,13 @@ class VoteFractions(nn.Module):
         self.tree, self.head = tree, build_head(recipe.head, tree)
 
     def forward(self, views: Tensor) -> Tensor:
-        """Return joint fractions in single precision: bf16 would round them to 8 bits."""
+        """Return the head's values in single precision: bf16 would round them to 8 bits."""
         scores = self.scores(views)
         with torch.autocast(scores.device.type, enabled=False):
             return self.head(scores)
 
     def scores(self, views: Tensor) -> Tensor:
-        """Return the scores, (galaxy, answer), in single precision."""
+        """Return the scores, (galaxy, output), in single precision."""
         hidden = self.features[:-1](views)
         with torch.autocast(hidden.device.type, enabled=False):
             return self.features[-1](hidden.float())

@@ -47,9 +47,13 @@ def centre_weights(out: Path, galaxies: GalaxyData) -> dict[str, float]:
     network, precision = weights.network.to(device), precision_of(weights.recipe.precision, device).name
     with torch.no_grad(), autocast(device, precision):
         scores, labels = zip(*[(network.scores(views), truth) for views, truth in batches], strict=True)
-    centre(network, torch.cat(scores), torch.cat(labels))
+    answers = len(weights.tree.columns)
+    centre(network, torch.cat(scores), torch.cat(labels)[:, :answers])
     with torch.no_grad(), autocast(device, precision):
-        errors = [squared_error(network(views), truth) for views, truth in galaxies.validation_batches()]
+        errors = [
+            squared_error(network(views)[:, :answers], truth[:, :answers])
+            for views, truth in galaxies.validation_batches()
+        ]
     write_weights(out, network, weights.recipe, weights.tree, epoch=weights.epoch)
     total, count = (float(sum(terms)) for terms in zip(*errors, strict=True))
     return {"centred_on": sum(map(len, labels)), "centred_rmse": math.sqrt(total / count)}
@@ -58,8 +62,8 @@ def centre_weights(out: Path, galaxies: GalaxyData) -> dict[str, float]:
 def centre(network: VoteFractions, scores: Tensor, labels: Tensor) -> None:
     """Add to the biases of the last layer what makes fractions of its scores fit labels best, in place.
 
-    `scores` and `labels` have shape (galaxy, answer), NaN an unknown label. The squared error is least, with
-    a penalty as for residuals of 0.12 and offsets of 0.1: few galaxies change little.
+    `scores` (galaxy, output) and `labels` (galaxy, answer), NaN an unknown label. The squared error is least,
+    with a penalty as for residuals of 0.12 and offsets of 0.1: few galaxies change little.
     """
     last = network.features[-1]
     assert isinstance(last, nn.Linear)
@@ -68,7 +72,7 @@ def centre(network: VoteFractions, scores: Tensor, labels: Tensor) -> None:
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        error, _ = squared_error(network.head(scores + offsets), labels)
+        error, _ = squared_error(network.head(scores + offsets)[:, : labels.shape[1]], labels)
         loss = error + (RESIDUAL / EXPECTED_OFFSET) ** 2 * offsets.square().sum()
         loss.backward()
         return loss
@@ -90,7 +94,8 @@ def folded(network: Network, input_size: int) -> Network:
     changed, before = copy.deepcopy(network), network(noise)
     for convolution, normalisation in _pairs(changed, noise):
         _fold(convolution, normalisation)
-    return changed if torch.allclose(changed(noise), before, rtol=0, atol=FOLDING_TOLERANCE) else network
+    difference = (changed(noise) - before).abs() / before.abs().clamp_min(1)
+    return changed if bool((difference <= FOLDING_TOLERANCE).all()) else network
 
 
 def _pairs(network: nn.Module, views: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:

@@ -37,6 +37,7 @@ from hubblefork.network.architectures import (
     option_errors,
 )
 from hubblefork.network.augment import Augmentation
+from hubblefork.zoo import DecisionTree
 
 HEADS = ("sigmoid", "lab", "tree")
 ALL, HEAD = "all", "head"
@@ -86,7 +87,9 @@ class Recipe:
     Network: `architecture` is one of `architectures.ARCHITECTURES` or `encoder:NAME` of timm; `width`,
     `dropout`, `drop_path` and the hidden layers before the output are in `architectures.NetworkOptions`.
     `pretrained` names the published weights of the encoder (empty: random weights). With an `adapter_rank`
-    the encoder's weights are frozen and low-rank adapters are trained.
+    the encoder's weights are frozen and low-rank adapters are trained. The `loss` "rmse" compares fractions;
+    "votes" is the probability of vote counts, Dirichlet-multinomial with the `head` "dirichlet" and
+    multinomial with "tree".
 
     What is trained: `unfreeze` is "all", "head" or the number of stages before the head that are trained with
     it (see `stages.stages_of`); in the first `frozen_epochs` only the head is. The learning rate of each
@@ -111,7 +114,8 @@ class Recipe:
     description: Text
     architecture: Annotated[Text, AfterValidator(checked_architecture)]
     pretrained: Text = ""
-    head: Literal["sigmoid", "lab", "tree", "dieleman"] = "sigmoid"
+    head: Literal["sigmoid", "lab", "tree", "dirichlet", "dieleman"] = "sigmoid"
+    loss: Literal["rmse", "votes"] = "rmse"
     crop: Positive = 212
     stamp_size: Positive = 64
     input_size: Positive = 64
@@ -168,30 +172,37 @@ class Recipe:
 
     def _problems(self) -> list[str]:
         """Say which fields contradict each other."""
-        problems = option_errors(self.architecture, self.options, adapters=self.adapter_rank > 0)
-        if self.input_size > self.stamp_size:
-            problems.append(f"input_size = {self.input_size}, at most stamp_size = {self.stamp_size}")
-        if self.shift > self.stamp_size:
-            problems.append(f"shift = {self.shift}, at most stamp_size = {self.stamp_size}")
-        if self.warmup_epochs and self.schedule == "plateau":
-            problems.append(
-                f"warmup_epochs = {self.warmup_epochs}, but the schedule plateau has no warmup; "
-                "cosine and one-cycle have it"
-            )
-        elif not self.warmup_epochs < self.epochs:
-            problems.append(f"warmup_epochs = {self.warmup_epochs}, below epochs = {self.epochs}")
-        if not self.frozen_epochs < self.epochs:
-            problems.append(f"frozen_epochs = {self.frozen_epochs}, below epochs = {self.epochs}")
-        if self.frozen_epochs and self.unfreeze == HEAD:
-            problems.append(f"frozen_epochs = {self.frozen_epochs}, but with unfreeze = {HEAD} all are")
-        if self.adapter_rank and self.unfreeze != ALL:
-            problems.append(f"unfreeze = {self.unfreeze}, but adapter_rank freezes the encoder")
-        return problems
+        votes, plateau = self.loss == "votes", self.schedule == "plateau"
+        contradictions = {
+            f"input_size = {self.input_size}, at most stamp_size = {self.stamp_size}":
+                self.input_size > self.stamp_size,
+            f"shift = {self.shift}, at most stamp_size = {self.stamp_size}": self.shift > self.stamp_size,
+            f"loss = votes, but head = {self.head}; tree and dirichlet give vote probabilities":
+                votes and self.head not in ("tree", "dirichlet"),
+            f"head = dirichlet, but loss = {self.loss} teaches no concentrations; votes does":
+                self.head == "dirichlet" and not votes,
+            f"warmup_epochs = {self.warmup_epochs}, but the schedule plateau has no warmup; "
+            "cosine and one-cycle have it": self.warmup_epochs > 0 and plateau,
+            f"warmup_epochs = {self.warmup_epochs}, below epochs = {self.epochs}":
+                not plateau and self.warmup_epochs >= self.epochs,
+            f"frozen_epochs = {self.frozen_epochs}, below epochs = {self.epochs}":
+                self.frozen_epochs >= self.epochs,
+            f"frozen_epochs = {self.frozen_epochs}, but with unfreeze = {HEAD} all are":
+                self.frozen_epochs > 0 and self.unfreeze == HEAD,
+            f"unfreeze = {self.unfreeze}, but adapter_rank freezes the encoder":
+                self.adapter_rank > 0 and self.unfreeze != ALL,
+        }  # fmt: skip
+        options = option_errors(self.architecture, self.options, adapters=self.adapter_rank > 0)
+        return [*options, *(text for text, is_so in contradictions.items() if is_so)]
 
     @property
     def stamps(self) -> StampSpec:
         """The stamps this recipe needs."""
         return StampSpec(crop=self.crop, size=self.stamp_size)
+
+    def outputs(self, tree: DecisionTree) -> int:
+        """Return the number of outputs: for each answer, and with concentrations for each question."""
+        return len(tree.columns) + (len(tree.questions) if self.head == "dirichlet" else 0)
 
     @property
     def options(self) -> NetworkOptions:

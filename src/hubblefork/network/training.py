@@ -46,7 +46,7 @@ from hubblefork.network.callbacks import (
     sound_checkpoint,
 )
 from hubblefork.network.device import Hardware, compiled, enough_memory, keep_freed_memory, precision_of
-from hubblefork.network.heads import masked_rmse, squared_error
+from hubblefork.network.heads import DirichletHead, TreeHead, masked_rmse, squared_error, vote_loss
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.postprocess import centre_weights
 from hubblefork.network.recipe import ALL, Recipe, differences, parse_recipe, recipe_text
@@ -258,16 +258,22 @@ class VoteFractionsModule(lightning.LightningModule):
         self.errors = {TRAIN: EpochErrors(), VALIDATION: EpochErrors()}
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Return the masked RMSE of a batch."""
-        views, labels = batch
-        predicted = self.network(views)
-        self.errors[TRAIN].add(predicted.detach(), labels)
-        return masked_rmse(predicted, labels)
+        """Return the loss of a batch."""
+        (views, labels), head, answers = batch, self.network.head, len(self.network.tree.columns)
+        if self.recipe.loss == "rmse":
+            predicted = self.network(views)
+            self.errors[TRAIN].add(predicted.detach(), labels)
+            return masked_rmse(predicted, labels)
+        assert isinstance(head, TreeHead)
+        scores = self.network.scores(views)
+        self.errors[TRAIN].add(head(scores.detach())[:, :answers], labels[:, :answers])
+        concentration = head.concentration(scores) if isinstance(head, DirichletHead) else None
+        return vote_loss(head.shares(scores), concentration, labels[:, answers:], head.tree)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Add the errors of a batch."""
-        views, labels = batch
-        self.errors[VALIDATION].add(self.network(views), labels)
+        (views, labels), answers = batch, len(self.network.tree.columns)
+        self.errors[VALIDATION].add(self.network(views)[:, :answers], labels[:, :answers])
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the epoch. Raises DivergedError if the RMSE is not finite."""

@@ -58,6 +58,7 @@ class Weights:
             recipe.precision,
             self.image_side,
             self.digest,
+            recipe.outputs(self.tree),
         )
 
 
@@ -254,9 +255,12 @@ def fetch_published(published: str) -> Path:
 def copy_layers(network: VoteFractions, weights: Weights) -> bool:
     """Load the layers of a trained network into another; return whether the last one is among them.
 
-    It is where both answer the same tree. Raises RunError for networks of other layers.
+    It is where both have the same outputs about the same tree. Raises RunError for networks of other layers.
     """
-    whole = weights.tree == network.tree
+    whole = (
+        weights.tree == network.tree
+        and weights.network.features[-1].weight.shape == network.features[-1].weight.shape
+    )
     layers, trained = (each.features if whole else each.features[:-1] for each in (network, weights.network))
     try:
         layers.load_state_dict(trained.state_dict())

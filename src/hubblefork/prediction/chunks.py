@@ -57,8 +57,8 @@ class ChunkOfResults:
     def __len__(self) -> int:
         return len(self.ids) + len(self.rejects)
 
-    def table(self, chunk: Chunk, tree: DecisionTree) -> pa.Table:
-        """Return ids, names of images and joint fractions in the order of the chunk."""
+    def table(self, chunk: Chunk, tree: DecisionTree, width: int) -> pa.Table:
+        """Return ids, names of images and the `width` values of each in the order of the chunk."""
         names = [name for name in chunk.images if name in self.ids]
         values = [self.fractions[name] for name in names]
         table = pa.table({ID: pa.array([self.ids[name] for name in names], pa.string())})
@@ -66,7 +66,7 @@ class ChunkOfResults:
         for axis, name in enumerate(POSITION):
             degrees = [chunk.positions.get(image, (None, None))[axis] for image in names]
             table = table.append_column(name, pa.array(degrees, pa.float64()))
-        rows = np.stack(values) if values else np.empty((0, len(tree.columns)), np.float32)
+        rows = np.stack(values) if values else np.empty((0, width), np.float32)
         marks = "" if self.unread else chunk.marks
         notes = {MARKS: marks, SIDES: json.dumps(self.sides)}
         return with_metadata(with_fractions(table, rows, tree), notes)

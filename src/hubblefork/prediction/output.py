@@ -124,13 +124,14 @@ class Call:
         table = signed(table, self.predictor, self.runs)
         table = with_metadata(table, {"sources": origin_of(self.images), **scale_of(self.predictor, sides)})
         if self.kaggle:
-            renamed = table.rename_columns(["GalaxyID", *self.tree.source_columns])
+            renamed = table.select([ID, *self.tree.columns])
+            renamed = renamed.rename_columns(["GalaxyID", *self.tree.source_columns])
             return renamed.replace_schema_metadata(table.schema.metadata)
         return self.adding(table) if self.adding else table
 
     def shard(self, results: ChunkOfResults, chunk: Chunk) -> pa.Table:
         """Return the shard of a chunk of a folder."""
-        table = results.table(chunk, self.tree).drop_columns([MEMBER])
+        table = results.table(chunk, self.tree, self.predictor.width).drop_columns([MEMBER])
         return shard_table(self.finished(table, Counter()), self.tree)
 
 
@@ -293,11 +294,11 @@ def _check_folder(call: Call, folder: CatalogueFolder, overwrite: bool) -> None:
 
 
 def _into_file(call: Call, out: Path, overwrite: bool) -> Predicted:
+    shard = partial(ChunkOfResults.table, tree=call.tree, width=call.predictor.width)
     with alone_with(out) as parts:
         if not overwrite:
-            empty = ChunkOfResults().table(Chunk("", [], ""), call.tree).drop_columns([MEMBER, *POSITION])
+            empty = shard(ChunkOfResults(), Chunk("", [], "")).drop_columns([MEMBER, *POSITION])
             _check_replaceable(out, call.finished(empty.replace_schema_metadata(None), Counter()))
-        shard = partial(ChunkOfResults.table, tree=call.tree)
         names = _predict_what_is_left(call, parts, call.size(CHUNK), WHOLE, shard)
         galaxies, integers = drop_repeated(parts, names)
         rejects = [reject for name in names for reject in parts.rejects(name)]

@@ -32,7 +32,7 @@ class Predictor:
         first = networks[0].trained
         self.field = first.field_of(field, enlarge)
         self.networks, self.views, self.tree, self.stamps = networks, views, first.tree, first.stamps
-        self.image_side, self.width = first.image_side, len(first.tree.columns)
+        self.image_side, self.width = first.image_side, first.outputs
 
     @property
     def galaxies(self) -> int:
@@ -65,7 +65,7 @@ def check_views(views: int) -> None:
 def _check_members(networks: Sequence[Network]) -> None:
     first, *others = (network.trained for network in networks)
     for other in others:
-        if other.stamps != first.stamps or other.tree != first.tree:
+        if (other.stamps, other.tree, other.outputs) != (first.stamps, first.tree, first.outputs):
             raise RunError(
                 f"networks that predict together must see the same stamps and answer the same tree: "
                 f"{other.recipe} has {other.stamps} and {other.tree.name}, "

@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom
 
 from hubblefork.data.catalogue import fractions as fractions_of
-from hubblefork.data.catalogue import galaxy_ids, labelled, matched
+from hubblefork.data.catalogue import galaxy_ids, labelled, matched, votes_of
 from hubblefork.data.split import SPLITS, TRAIN, Split
 from hubblefork.errors import CatalogueError
 from hubblefork.io import write_text
 from hubblefork.stats import baselines, metrics
-from hubblefork.stats.conformal import Intervals, fit_intervals
+from hubblefork.stats.conformal import COVERAGES, Intervals, fit_intervals
 from hubblefork.stats.estimators import MERGER, THRESHOLD, Unavailable, count_above
 from hubblefork.stats.metrics import Terms
-from hubblefork.zoo import DecisionTree
+from hubblefork.stats.posterior import concentrations_of, joint_bounds
+from hubblefork.zoo import DecisionTree, VoteCounts, to_conditional
 
 NO_INTERVALS = Unavailable("no intervals were fitted", "fit them on galaxies that are not judged")
 TOLERANCE = 0.02
 HIGH = 0.9
+VOTES = 20
 RARE = ("ring", "lens_or_arc", "merger")
 
 
@@ -57,6 +59,7 @@ def evaluate(
     - `questions`: for each its `rmse`, and `agreement` among galaxies that reach it with `asked_at_least`
     - `constraint_violation`: see `metrics.constraint_violation`
     - `intervals`: the result of `coverage_of`, or `reason` and `remedy` where there are none
+    - `well_voted`, `posterior`: see `Judge.votes_counted`, where the volunteers' table has vote counts
     - `mergers`: `estimators.Count` of `predicted` and `volunteers` of the same galaxies, or None
     - `baselines`: for each `rmse`, `agreement`, and `behind`: its RMSE minus that of the predictions
 
@@ -89,6 +92,7 @@ def evaluate(
         "questions": judge.questions(joint),
         "constraint_violation": metrics.constraint_violation(tree, joint),
         "intervals": judge.intervals(joint, intervals),
+        **judge.votes_counted(joint, concentrations_of(answered, tree), votes_of(asked, tree)),
         "mergers": _mergers(tree, joint, votes, answer=answer, threshold=threshold),
     }
 
@@ -204,12 +208,50 @@ class Judge:
             "origin": intervals.origin,
             "galaxies": intervals.galaxies,
             "tolerance": TOLERANCE,
-            "coverages": [self._coverage(joint, intervals, stated) for stated in intervals.coverages],
+            "coverages": [
+                self._coverage(joint, *intervals.bounds(joint, stated), stated, intervals)
+                for stated in intervals.coverages
+            ],
         }
 
-    def _coverage(self, joint: NDArray, intervals: Intervals, stated: float) -> dict[str, Any]:
+    def votes_counted(
+        self, joint: NDArray, concentration: NDArray | None, counts: VoteCounts | None
+    ) -> dict[str, Any]:
+        """Judge what needs vote counts; nothing without these.
+
+        Keys: `well_voted`, the RMSE of conditional fractions among questions with at least 20 votes, as of GZ
+        Evo (Walmsley et al. 2022, arXiv:2206.11927); and with concentrations `posterior`, as `intervals`, of
+        the fractions that so many volunteers as voted would measure.
+        """
+        if counts is None:
+            return {}
+        enough = counts.asked[:, list(self.tree.question_of)] >= VOTES
+        sides = (
+            np.where(enough, to_conditional(self.tree, values), np.nan) for values in (joint, self.votes)
+        )
+        predicted, given = sides
+        predicted = np.where(np.isnan(given), 0, predicted)
+        well_voted: dict[str, Any] = {
+            "votes": VOTES,
+            "labels": int(np.count_nonzero(~np.isnan(given))),
+            "rmse": None,
+        }
+        if well_voted["labels"]:
+            well_voted["rmse"] = self.estimates(metrics.in_total(metrics.error_terms(predicted, given)))[0]
+        result: dict[str, Any] = {"well_voted": well_voted}
+        if concentration is None:
+            return result
+        bounds = {
+            stated: joint_bounds(self.tree, joint, concentration, stated, volunteers=counts.asked)
+            for stated in COVERAGES
+        }
+        coverages = [self._coverage(joint, *sides, stated) for stated, sides in bounds.items()]
+        return result | {"posterior": {"tolerance": TOLERANCE, "coverages": coverages}}
+
+    def _coverage(
+        self, joint: NDArray, low: NDArray, high: NDArray, stated: float, intervals: Intervals | None = None
+    ) -> dict[str, Any]:
         voted = ~np.isnan(self.votes)
-        low, high = intervals.bounds(joint, stated)
         inside = (low <= self.votes) & (self.votes <= high)
         samples = {
             "found": voted,
@@ -281,17 +323,19 @@ def _widths(low: NDArray, high: NDArray, known: NDArray) -> dict[str, float | No
     return {key: float(values[known].mean()) if known.any() else None for key, values in sides.items()}
 
 
-def _counts(terms: Terms, stated: float, intervals: Intervals) -> dict[str, Any]:
+def _counts(terms: Terms, stated: float, intervals: Intervals | None) -> dict[str, Any]:
     judged = terms.galaxies()
     off = terms.values()[judged > 0] - stated
-    calibrated = np.array([answer.galaxies for answer in intervals.answers.values()])
-    pairs = zip(calibrated[judged > 0].tolist(), judged[judged > 0].tolist(), strict=True)
-    return {
+    counts: dict[str, Any] = {
         "within": int(np.count_nonzero(np.abs(off) <= TOLERANCE)),
         "below": int(np.count_nonzero(off < -TOLERANCE)),
         "above": int(np.count_nonzero(off > TOLERANCE)),
-        "within_by_chance": sum(within_by_chance(stated, *pair) for pair in pairs),
     }
+    if intervals is not None:
+        calibrated = np.array([answer.galaxies for answer in intervals.answers.values()])
+        pairs = zip(calibrated[judged > 0].tolist(), judged[judged > 0].tolist(), strict=True)
+        counts["within_by_chance"] = sum(within_by_chance(stated, *pair) for pair in pairs)
+    return counts
 
 
 def _highest(values: NDArray, known: NDArray) -> NDArray[np.bool_]:

@@ -12,13 +12,14 @@ from hubblefork.zoo.tree import (
     tree_text,
     write_tree,
 )
-from hubblefork.zoo.votes import Violation, excesses, reach, to_conditional, to_joint, violations
+from hubblefork.zoo.votes import Violation, VoteCounts, excesses, reach, to_conditional, to_joint, violations
 
 __all__ = [
     "Answer",
     "DecisionTree",
     "Question",
     "Violation",
+    "VoteCounts",
     "excesses",
     "load_tree",
     "parse_tree",

@@ -31,6 +31,21 @@ class Violation:
     excess: float
 
 
+@dataclass(frozen=True)
+class VoteCounts:
+    """Votes of single galaxies: `given` (galaxy, answer) says how often each answer was given, `asked`
+    (galaxy, question) how many volunteers answered each question; 0 where nobody was asked.
+    """
+
+    given: NDArray[np.int64]
+    asked: NDArray[np.int64]
+
+    def joint(self, tree: DecisionTree) -> NDArray[np.float64]:
+        """Return the joint fractions (galaxy, answer); NaN where a question is reached and unanswered."""
+        asked = self.asked[:, list(tree.question_of)]
+        return to_joint(tree, np.divide(self.given, asked, out=np.full(asked.shape, np.nan), where=asked > 0))
+
+
 def reach(tree: DecisionTree, joint: NDArray) -> NDArray:
     """Return the probability that each question is asked, shape (galaxy, question).
 
