@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from hubblefork import __version__, cli
 from hubblefork.errors import RecipeError
+from hubblefork.zoo import tree_names
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -116,11 +117,25 @@ def test_a_fault_of_ours_is_not_dressed_up(monkeypatch):
 
 
 def test_the_tree_is_drawn_with_every_question_and_answer(tree):
-    drawn = " ".join(run("info", "tree").stdout.split())
+    drawn = " ".join(run("info", "tree", tree.name).stdout.split())
     for question in tree.questions:
         assert question.task in drawn
     for answer in tree.answers:
         assert answer.column in drawn
+
+
+def test_trees_are_listed_and_one_is_drawn_into_a_file(tmp_path):
+    listed = run("info", "tree").stdout
+    assert all(name in listed for name in tree_names())
+    assert run("info", "tree", "gz_rings", "--out", tmp_path / "rings.svg").exit_code == 0
+    assert b"<svg" in (tmp_path / "rings.svg").read_bytes()
+    assert run("info", "tree", "--out", tmp_path / "all.svg").exit_code == 2
+
+
+def test_an_answer_that_opens_several_questions_names_each():
+    drawn = " ".join(re.sub("[│├└─]", " ", run("info", "tree", "gz_decals_5").stdout).split())
+    assert "smooth_or_featured_featured_or_disk → T11 → T2 Could this be a disk" in drawn
+    assert "disk_edge_on_no → T5 Is there any sign" in drawn
 
 
 def test_recipes_are_listed_with_both_counts():
@@ -150,7 +165,7 @@ def output_of(monkeypatch, stream, *arguments):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
-@pytest.mark.parametrize("command", ["info tree", "info recipes", "study lab --help"])
+@pytest.mark.parametrize("command", ["info tree galaxy_zoo_2", "info recipes", "study lab --help"])
 def test_what_an_encoding_does_not_have_is_replaced(monkeypatch, encoding, command):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     assert output_of(monkeypatch, stream, *command.split()) == 0

@@ -2,7 +2,17 @@ import matplotlib as mpl
 import pytest
 
 from hubblefork.errors import DiskError
-from hubblefork.pages.style import SMALL, in_house_style, new_figure, png, save, text_width, wrapped
+from hubblefork.pages.style import (
+    SMALL,
+    in_house_style,
+    new_figure,
+    png,
+    save,
+    save_as,
+    svg,
+    text_width,
+    wrapped,
+)
 
 
 @in_house_style
@@ -20,6 +30,15 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
     assert png(drawing()[0]) == png(drawing()[0])
     assert pdf.read_bytes().startswith(b"%PDF")
     assert b"CreationDate" not in pdf.read_bytes()
+    assert svg(drawing()[0]) == svg(drawing()[0])
+
+
+def test_a_picture_is_of_the_kind_its_name_ends_in(tmp_path):
+    for name, beginning in {"a.PNG": b"\x89PNG", "a.pdf": b"%PDF", "a.svg": b"<?xml"}.items():
+        save_as(drawing()[0], tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(beginning)
+    with pytest.raises(DiskError, match=r'ends in \.png, \.pdf, \.svg, not "\.jpg"'):
+        save_as(drawing()[0], tmp_path / "a.jpg")
 
 
 def test_settings_of_others_stay_as_they_were():

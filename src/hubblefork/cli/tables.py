@@ -21,13 +21,24 @@ from hubblefork.stats.estimators import LABELS, MERGER, Estimate, Unavailable
 from hubblefork.stats.evaluation import RARE
 from hubblefork.stats.prevalence import Fraction
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED, Rate
-from hubblefork.zoo import DecisionTree, Question
+from hubblefork.zoo import Answer, DecisionTree, Question
 
 if TYPE_CHECKING:
     from hubblefork.network.model import Parameters
     from hubblefork.network.recipe import Recipe
 
 Shown = Table | Tree | str
+
+
+def trees_table(trees: Sequence[DecisionTree]) -> Table:
+    """List decision trees."""
+    columns: list[Column] = [
+        ("tree", lambda tree: tree.name, ""),
+        ("questions", lambda tree: len(tree.questions), ""),
+        ("answers", lambda tree: len(tree.answers), ""),
+        ("source", lambda tree: tree.source, ""),
+    ]
+    return Table.of(trees, columns)
 
 
 def drawn_tree(tree: DecisionTree) -> Tree:
@@ -44,23 +55,29 @@ def drawn_tree(tree: DecisionTree) -> Tree:
 def _draw_answers(tree: DecisionTree, question: Question, branch: Tree, drawn: set[str]) -> None:
     drawn.add(question.name)
     for names, answers in groupby(question.answers, key=lambda answer: answer.leads_to):
-        texts = " | ".join(f"{escape(answer.name)} [dim]{escape(answer.column)}[/]" for answer in answers)
+        texts = " | ".join(map(_answer_text, answers))
         following = [tree.question(name) for name in names]
-        drawn_already = [q for q in following if q.name in drawn or q.root]
-        ends = " ".join(f"[bold]{escape(q.task or q.name)}[/]" for q in drawn_already) or "end" * (not names)
-        rest = [q for q in following if q not in drawn_already]
+        elsewhere = [q for q in following if q.name in drawn or q.root]
+        ends = ", ".join(f"[bold]{escape(q.task or q.name)}[/]" for q in elsewhere) or "end" * (not names)
+        rest = [q for q in following if q not in elsewhere]
         if len(rest) == 1 and not ends:
             _draw_answers(tree, rest[0], branch.add(f"{texts} → {_question_text(rest[0])}"), drawn)
             continue
-        below = branch.add(f"{texts} → {ends}".removesuffix(" → "))
+        below = branch.add(f"{texts} → {ends}" if ends else texts)
         for question_below in rest:
             if question_below.name not in drawn:
-                _draw_answers(tree, question_below, below.add(_question_text(question_below)), drawn)
+                _draw_answers(tree, question_below, below.add(f"→ {_question_text(question_below)}"), drawn)
 
 
 def _question_text(question: Question) -> str:
     several = " [dim](several answers may be given)[/]" if question.multiple else ""
-    return f"[bold]{escape(question.task)}[/] [italic]{escape(question.text)}[/]{several}"
+    return f"[bold]{escape(question.task or question.name)}[/] [italic]{escape(question.text)}[/]{several}"
+
+
+def _answer_text(answer: Answer) -> str:
+    """Return an answer's name and its column, unless that is the same but for hyphens."""
+    column = "" if answer.column.replace("-", "_") == answer.name else f" [dim]{escape(answer.column)}[/]"
+    return f"{escape(answer.name)}{column}"
 
 
 def ingest_lines(summary: IngestSummary, out: Path) -> list[str]:

@@ -63,13 +63,30 @@ def versions(context: typer.Context) -> None:
 
 @info.command()
 def tree(
-    name: Annotated[str, typer.Argument(help="A decision tree's name, or a .toml file.")] = "galaxy_zoo_2",
+    name: Annotated[str | None, typer.Argument(help="A decision tree's name, or a .toml file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw it into a file: .svg, .pdf or .png.")] = None,
 ) -> None:
-    """Draw a decision tree."""
-    from hubblefork.cli.tables import drawn_tree
-    from hubblefork.zoo import load_tree
+    """Draw a decision tree; without a name, list those that are there.
 
-    show(drawn_tree(load_tree(name)))
+    Example: hubblefork info tree gz_decals_5 --out gz_decals_5.svg
+    """
+    from hubblefork.cli.tables import drawn_tree, trees_table
+    from hubblefork.zoo import load_tree, tree_names
+
+    if name is None:
+        if out is not None:
+            raise typer.BadParameter("--out needs the name of a tree")
+        show(trees_table([load_tree(name) for name in tree_names()]))
+        return
+    chosen = load_tree(name)
+    if out is not None:
+        from hubblefork.pages.style import save_as
+        from hubblefork.pages.trees import decision_tree
+
+        save_as(decision_tree(chosen)[0], out)
+        typer.echo(out)
+        return
+    show(drawn_tree(chosen))
 
 
 @info.command()

@@ -16,8 +16,9 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
+from hubblefork.errors import DiskError
 from hubblefork.io import replacing
 
 PAGE = 7.1  # inches
@@ -77,6 +78,11 @@ def pdf(figure: Figure, *, dpi: int = DPI) -> bytes:
     return _file(figure, format="pdf", dpi=dpi, metadata={"CreationDate": None})
 
 
+def svg(figure: Figure) -> bytes:
+    """Return the figure as an SVG file's bytes (vector); the same figure gives the same bytes."""
+    return _file(figure, format="svg", metadata={"Date": None})
+
+
 def _file(figure: Figure, **settings: Any) -> bytes:
     buffer = BytesIO()
     with mpl.rc_context(STYLE):
@@ -86,12 +92,20 @@ def _file(figure: Figure, **settings: Any) -> bytes:
 
 def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write `stem`.pdf and `stem`.png, each whole or not at all. Raises DiskError."""
-    files = {stem.with_name(f"{stem.name}.{kind.__name__}"): kind(figure) for kind in (pdf, png)}
-    for path, content in files.items():
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
-    first, second = files
+    first, second = (stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png"))
+    for path in (first, second):
+        save_as(figure, path)
     return first, second
+
+
+def save_as(figure: Figure, path: Path) -> None:
+    """Write the figure whole or not at all, as the path ends: .png, .pdf or .svg. Raises DiskError."""
+    kinds = {".png": png, ".pdf": pdf, ".svg": svg}
+    if path.suffix.lower() not in kinds:
+        raise DiskError(f'{path}: a picture ends in {", ".join(kinds)}, not "{path.suffix}"')
+    content = kinds[path.suffix.lower()](figure)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @functools.cache
@@ -99,8 +113,8 @@ def text_width(text: str, size: float) -> float:
     """Return the width of a line of text in inches, at a font size in points."""
     if not text.strip():
         return 0.0
-    font = FontProperties(family=STYLE["font.family"])
-    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width) / POINTS
+    font = FontProperties(family=STYLE["font.family"], size=size)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / POINTS
 
 
 def wrapped(text: str, width: float, size: float) -> str:

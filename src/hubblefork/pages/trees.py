@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,44 +13,54 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from hubblefork.pages.plots import page_axes, write
 from hubblefork.pages.style import (
     BLUE,
     FAINT,
+    GREEN,
     GREY,
     INK,
     LINE,
     PAGE,
+    PURPLE,
     SMALL,
+    VERMILION,
     Drawing,
     in_house_style,
     new_figure,
+    text_width,
     wrapped,
 )
 from hubblefork.pages.tables import plain
 from hubblefork.zoo import DecisionTree
 
-CELL, LANE, GAP, PAD = 0.72, 0.1, 0.22, 0.05  # inches
+CELL, LANE, GAP, PAD = 0.72, 0.12, 0.22, 0.05  # inches
 BETWEEN, MARGIN = 0.3, 0.03
+ROOM = PAGE - 2 * MARGIN
+WIDEST = ROOM - 4 * LANE  # of a card, which edges may have to pass
 SHADE = "#eef3f8"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
+BOX = "\N{BALLOT BOX}\N{NO-BREAK SPACE}"
 
 
 @dataclass
 class Card:
     """A question, or the lane of an edge that passes by, in inches from the upper left corner of the page.
 
-    `head` and `texts` are the question and its answers, `ways_in` its edges: (card above, offset from its
-    centre).
+    `head` and `texts` are the question and its answers; `ways_in` are its edges: the card above, how far from
+    its centre they leave it, and their colour. `floor` is the lower edge of its row.
     """
 
-    width: float = LANE
+    width: float = 0.0
     head: str = ""
     texts: Sequence[str] = ()
     edge: str = GREY
-    ways_in: list[tuple[Card, float]] = field(default_factory=list)
+    ways_in: list[tuple[Card, float, str]] = field(default_factory=list)
     centre: float = 0.0
     top: float = 0.0
+    floor: float = 0.0
 
     @property
     def head_height(self) -> float:
@@ -63,114 +74,159 @@ class Card:
         return self.head_height + LINE * lines + 3 * PAD if self.texts else 0.0
 
 
+@dataclass(frozen=True)
+class Edge:
+    """The way out of a question by one answer, or by all (None), and the questions it goes to."""
+
+    question: int
+    answer: int | None
+    targets: frozenset[int]
+
+
 @in_house_style
 def decision_tree(tree: DecisionTree, *, shares: NDArray | None = None) -> Drawing:
     """Draw a decision tree; `shares` (answer,) are written under the answers.
 
-    Where all answers of a question lead to the same next one, a single edge leaves the card. Answers
-    without an edge end the classification. Returns the questions with their level and edges.
+    One edge leaves an answer, to all that it opens, and one the card where all answers open the same. Answers
+    without an edge end the classification; a box before them says that several may be given. Returns the
+    questions with their row and edges.
     """
-    levels = question_levels(tree)
-    rows = _cards(tree, levels, shares)
-    top, bottoms = PAD, {}
-    for row in rows:
+    cards = [_card(tree, number, shares) for number in range(len(tree.questions))]
+    edges = _edges(tree)
+    rows = question_rows(tree, edges, [card.width for card in cards])
+    top, drawn = PAD, _with_lanes(tree, edges, rows, cards)
+    for row in drawn:
         _place(row)
-        height = max(card.height for card in row)
+        floor = top + max(card.height for card in row)
         for card in row:
-            card.top, bottoms[id(card)] = top, top + (card.height or height)
-        top += height + BETWEEN
+            card.top, card.floor = top, floor
+        top = floor + BETWEEN
     figure = new_figure(PAGE, top - BETWEEN + PAD, layout=None)
     page = page_axes(figure)
-    for card in (card for row in rows for card in row):
-        for above, offset in card.ways_in:
-            start, end = (above.centre + offset, bottoms[id(above)]), (card.centre, card.top)
-            middle = (start[1] + end[1]) / 2
-            _line(page, [start, (start[0], middle), (end[0], middle), end])
+    for card in (card for row in drawn for card in row):
+        for above, offset, colour in card.ways_in:
+            start = above.centre + offset
+            middle = (above.floor + card.top) / 2
+            points = [(start, above.top + above.height), (start, above.floor), (start, middle)]
+            _line(page, [*points, (card.centre, middle), (card.centre, card.top)], colour)
         if card.texts:
             _draw_card(page, card)
-        else:
-            _line(page, [(card.centre, card.top), (card.centre, bottoms[id(card)])])
+    row_of = {number: place for place, row in enumerate(rows) for number in row}
     questions = [
         {
             "question": question.name,
-            "level": level,
+            "row": row_of[number],
             "leads_to": {a.name: list(a.leads_to) for a in question.answers},
         }
-        for question, level in zip(tree.questions, levels, strict=True)
+        for number, question in enumerate(tree.questions)
     ]
     numbers = None if shares is None else dict(zip(tree.columns, shares, strict=True))
     return figure, plain({"tree": tree.name, "questions": questions, "shares": numbers})
 
 
-def question_levels(tree: DecisionTree) -> list[int]:
-    """Return for each question the longest way to it, in questions: the row it is drawn in."""
-    before = {number: set(_asked_before(tree, number)) for number in range(len(tree.questions))}
-    levels = [0] * len(tree.questions)
-    for number in TopologicalSorter(before).static_order():
-        levels[number] = max((levels[question] + 1 for question in before[number]), default=0)
-    return levels
+def _edges(tree: DecisionTree) -> list[Edge]:
+    """Return the ways out of all questions that go anywhere."""
+    numbers, edges = {question.name: number for number, question in enumerate(tree.questions)}, []
+    for number, question in enumerate(tree.questions):
+        targets = [frozenset(numbers[name] for name in answer.leads_to) for answer in question.answers]
+        shared = frozenset.intersection(*targets)
+        edges += [Edge(number, None, shared)]
+        edges += [Edge(number, place, some - shared) for place, some in enumerate(targets)]
+    return [edge for edge in edges if edge.targets]
 
 
-def _asked_before(tree: DecisionTree, number: int) -> Mapping[int, list[int]]:
-    """Return the questions with an edge to this one, a root too, and which of their answers."""
-    before: dict[int, list[int]] = {}
-    for column, answer in enumerate(tree.answers):
-        if tree.questions[number].name in answer.leads_to:
-            before.setdefault(tree.question_of[column], []).append(column)
-    return before
+def question_rows(tree: DecisionTree, edges: Sequence[Edge], widths: Sequence[float]) -> list[list[int]]:
+    """Return the questions of each row: below all that lead to them, as high as the page is wide enough.
 
+    Those with the most questions below them come first, then those that have waited longest.
+    """
+    before = [{e.question for e in edges if number in e.targets} for number in range(len(widths))]
+    order = tuple(TopologicalSorter(dict(enumerate(before))).static_order())
+    below = [0] * len(widths)
+    for number in reversed(order):
+        for earlier in before[number]:
+            below[earlier] = max(below[earlier], below[number] + 1)
+    rows: list[list[int]] = []
+    placed: set[int] = set()
+    ready: list[int] = []
 
-def _cards(tree: DecisionTree, levels: Sequence[int], shares: NDArray | None) -> list[list[Card]]:
-    """Return the cards of each level, and a lane wherever an edge passes one."""
-    rows: list[list[Card]] = [[] for _ in range(max(levels) + 1)]
-    cards = [_card(tree, number, shares) for number in range(len(tree.questions))]
-    for number in sorted(range(len(cards)), key=lambda n: levels[n]):
-        rows[levels[number]].append(cards[number])
-        for before, answers in _asked_before(tree, number).items():
-            for offset in _exits(tree, before, answers):
-                above = cards[before]
-                for level in range(levels[before] + 1, levels[number]):
-                    lane = Card(ways_in=[(above, offset)])
-                    rows[level].append(lane)
-                    above, offset = lane, 0.0
-                cards[number].ways_in.append((above, offset))
+    def fits(row: Sequence[int]) -> bool:
+        lanes = sum(edge.question in placed and not edge.targets <= placed | set(row) for edge in edges)
+        return sum(widths[n] for n in row) + GAP * (len(row) - 1) + 2 * LANE * lanes <= ROOM
+
+    while len(placed) < len(widths):
+        ready = [n for n in dict.fromkeys([*ready, *order]) if n not in placed and before[n] <= placed]
+        row: list[int] = []
+        for number in sorted(ready, key=lambda n: -below[n]):
+            if not row or fits([*row, number]):
+                row.append(number)
+        rows.append(row)
+        placed.update(row)
     return rows
 
 
+def _with_lanes(
+    tree: DecisionTree, edges: Sequence[Edge], rows: Sequence[Sequence[int]], cards: Sequence[Card]
+) -> list[list[Card]]:
+    """Return the cards of each row, their edges set, with a lane wherever an edge goes on to a lower row."""
+    drawn: list[list[Card]] = []
+    ends: dict[Edge, tuple[Card, float, str]] = {}
+    placed: set[int] = set()
+    for row in rows:
+        placed.update(row)
+        drawn.append([cards[number] for number in row])
+        for edge, end in ends.items():
+            for number in edge.targets.intersection(row):
+                cards[number].ways_in.append(end)
+            if not edge.targets <= placed:
+                drawn[-1].append(Card(ways_in=[end]))
+                ends[edge] = (drawn[-1][-1], 0.0, end[2])
+        for edge, colour in zip(edges, cycle(COLOURS)):
+            if edge.question in row:
+                ends[edge] = (cards[edge.question], _offset(cards[edge.question], edge.answer), colour)
+    return drawn
+
+
+def _offset(card: Card, answer: int | None) -> float:
+    """Return where an edge leaves a card, from its centre."""
+    number = len(card.texts)
+    return 0.0 if answer is None else card.width * ((answer + 0.5) / number - 0.5)
+
+
 def _card(tree: DecisionTree, number: int, shares: NDArray | None) -> Card:
-    question, answers = tree.questions[number], tree.slices[number]
-    width = CELL * len(question.answers)
-    texts = [wrapped(answer.text, CELL - 2 * PAD, SMALL) for answer in question.answers]
+    question = tree.questions[number]
+    head, texts = f"{question.task} {question.text}".strip(), [answer.text for answer in question.answers]
+    box, note = (BOX, " (several answers may be given)") if question.multiple else ("", "")
+    head, edge, least = head + note, 2 * PAD + text_width(box, SMALL), _widest_word(head) + 2 * PAD
+    cell = max(CELL, edge + max(map(_widest_word, texts)))
+    width = min(max(len(texts) * cell, least), WIDEST)
+    texts = [box + wrapped(text, width / len(texts) - edge, SMALL) for text in texts]
     if shares is not None:
-        written = ["–" if np.isnan(share) else f"{share:.0%}" for share in shares[answers]]
+        written = ["–" if np.isnan(share) else f"{share:.0%}" for share in shares[tree.slices[number]]]
         texts = [f"{text}\n{share}" for text, share in zip(texts, written, strict=True)]
-    head = wrapped(f"{question.task} {question.text}".strip(), width - 2 * PAD, SMALL)
-    return Card(width, head, texts, INK if question.root else GREY)
+    return Card(width, wrapped(head, width - 2 * PAD, SMALL), texts, INK if question.root else GREY)
 
 
-def _exits(tree: DecisionTree, above: int, answers: Sequence[int]) -> list[float]:
-    """Return where edges leave a card, from its centre: the middle when all answers go the same way."""
-    own = tree.slices[above]
-    if len(answers) == own.stop - own.start:
-        return [0.0]
-    return [CELL * (answer - (own.start + own.stop - 1) / 2) for answer in answers]
+def _widest_word(text: str) -> float:
+    return max((text_width(word, SMALL) for word in text.split()), default=0.0)
 
 
 def _place(row: list[Card]) -> None:
-    """Set the cards of a row near what leads to them, without touching, within the page."""
+    """Set the cards of a row as near what leads to them as they go side by side within the page."""
     wish = {
-        id(card): float(np.mean([above.centre + offset for above, offset in card.ways_in] or [PAGE / 2]))
+        id(card): float(np.mean([above.centre + offset for above, offset, _ in card.ways_in] or [PAGE / 2]))
         for card in row
     }
     row.sort(key=lambda card: wish[id(card)])
-    right = MARGIN
-    for card in row:
-        card.centre = max(wish[id(card)], right + card.width / 2)
-        right = card.centre + card.width / 2 + GAP
-    left = PAGE - MARGIN
-    for card in reversed(row):
-        card.centre = min(card.centre, left - card.width / 2)
-        left = card.centre - card.width / 2 - GAP
+    steps = [
+        (left.width + right.width) / 2 + (GAP if left.texts and right.texts else LANE)
+        for left, right in pairwise(row)
+    ]
+    places = np.cumsum([0.0, *steps])
+    starts = isotonic_regression([wish[id(card)] for card in row] - places).x
+    last = PAGE - MARGIN - row[-1].width / 2 - places[-1]
+    for card, centre in zip(row, np.clip(starts, MARGIN + row[0].width / 2, last) + places, strict=True):
+        card.centre = float(centre)
 
 
 def _draw_card(page: Axes, card: Card) -> None:
@@ -178,14 +234,15 @@ def _draw_card(page: Axes, card: Card) -> None:
     _box(page, left, card.top, card.width, card.height, card.edge, "white")
     write(page, card.centre, card.top + PAD, card.head, va="top", **middle)
     top, height = card.top + card.head_height, card.height - card.head_height - PAD
+    cell = card.width / len(card.texts)
     for k, text in enumerate(card.texts):
-        _box(page, left + k * CELL + PAD / 2, top, CELL - PAD, height, FAINT, SHADE)
-        write(page, left + (k + 0.5) * CELL, top + height / 2, text, va="center", **middle)
+        _box(page, left + k * cell + PAD / 2, top, cell - PAD, height, FAINT, SHADE)
+        write(page, left + (k + 0.5) * cell, top + height / 2, text, va="center", **middle)
 
 
-def _line(page: Axes, points: Sequence[tuple[float, float]]) -> None:
-    codes: Any = [Curve.MOVETO, *([Curve.LINETO] if len(points) == 2 else [Curve.CURVE4] * 3)]
-    style: dict[str, Any] = {"facecolor": "none", "edgecolor": BLUE, "linewidth": 1.0, "zorder": 0}
+def _line(page: Axes, points: Sequence[tuple[float, float]], colour: str) -> None:
+    codes: Any = [Curve.MOVETO, Curve.LINETO, *[Curve.CURVE4] * (len(points) - 2)]
+    style: dict[str, Any] = {"facecolor": "none", "edgecolor": colour, "linewidth": 1.0, "zorder": 0}
     page.add_patch(PathPatch(Curve(points, codes), **style))
 
 
