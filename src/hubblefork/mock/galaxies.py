@@ -177,50 +177,61 @@ def draw_cutout(
     """
     frame = CUTOUT / PIXELS_A_PETRO_R90 * galaxy.petro_r90
     pixels = int(min(round(frame / (SURVEY_PIXEL * pixel)), MOST_SURVEY_PIXELS))
-    scene = Scene(galaxy, rng, pixels=pixels, scale=frame / pixels, seeing=SEEING * seeing)
-    light = scene.bands()
+    light = _sdss_light(Scene(galaxy, rng, pixels=pixels, scale=frame / pixels), SEEING * seeing)
     light += rng.normal(0, NOISE * noise * np.array([1.0, 0.9, 1.1])[:, None, None], light.shape)
     g, r, i = light.astype(np.float32)
     rgb = stretched(i, r, g)
     return np.asarray(Image.fromarray(rgb).resize((CUTOUT, CUTOUT), Image.Resampling.BICUBIC))
 
 
+def _sdss_light(scene: Scene, seeing: float) -> NDArray[np.float64]:
+    """Return the light in g, r and i, shape (band, y, x), in units of the display's stretch."""
+    galaxy = scene.galaxy
+    if galaxy.kind == "artifact":
+        shares = np.roll([1.0, 0.35, 0.15], int(galaxy.angle) % 3)
+        return np.stack([scene.trail() * share for share in shares])
+    old = scene.seen(scene.old(), seeing)
+    painted = scene.young()
+    young = np.zeros_like(old) if painted is None else scene.seen(painted, seeing) * scene.scale**2
+    colours = scene.rng.normal(1, 0.06, 2)
+    light = OLD[:, None, None] ** colours[0] * old + YOUNG[:, None, None] * colours[1] * young
+    if galaxy.dust:
+        light *= 1 - scene.dust_lane() * np.array([0.95, 0.8, 0.65])[:, None, None]
+    return light
+
+
 class Scene:
-    """One object among its neighbours on survey pixels; lengths in arcsec, the object at the origin."""
+    """One object among its neighbours on survey pixels; lengths in arcsec, the object at the origin.
+
+    Light is surface brightness in nanomaggies per pixel of SDSS. A star's Gaussian has a sigma of `point`;
+    `foreground` is the light of the neighbours that are drawn with the old stars.
+    """
 
     def __init__(
-        self, galaxy: Galaxy, rng: np.random.Generator, *, pixels: int, scale: float, seeing: float
+        self, galaxy: Galaxy, rng: np.random.Generator, *, pixels: int, scale: float, point: float = 0.05
     ) -> None:
-        self.galaxy, self.rng, self.pixels, self.scale = galaxy, rng, pixels, scale
-        self.psf = galsim.Moffat(beta=3.0, fwhm=seeing, gsparams=PARAMETERS)
+        self.galaxy, self.rng, self.pixels, self.scale, self.point = galaxy, rng, pixels, scale, point
+        self.foreground = 0.0
         axis = (np.arange(pixels) - (pixels - 1) / 2) * scale
         self.x, self.y = np.meshgrid(axis, axis)
         self.unit = galaxy.brightness * np.pi * galaxy.petro_r90**2 * max(galaxy.axis_ratio, 0.3)
 
-    def bands(self) -> NDArray[np.float64]:
-        """Return the light in g, r and i, shape (band, y, x), in units of the display's stretch."""
-        if self.galaxy.kind == "artifact":
-            return self._artifact()
-        old, young = self._old(), self._young()
-        colours = self.rng.normal(1, 0.06, 2)
-        light = OLD[:, None, None] ** colours[0] * self._seen(old) + YOUNG[:, None, None] * colours[1] * young
-        if self.galaxy.dust:
-            light *= 1 - self._dust_lane() * np.array([0.95, 0.8, 0.65])[:, None, None]
-        return light
-
-    def _seen(self, profile: galsim.GSObject) -> NDArray[np.float64]:
-        blurred = galsim.Convolve([profile, self.psf], gsparams=PARAMETERS)
+    def seen(self, profile: galsim.GSObject, seeing: float) -> NDArray[np.float64]:
+        """Return a profile's surface brightness (y, x) through a Moffat PSF whose FWHM is `seeing` arcsec."""
+        psf = galsim.Moffat(beta=3.0, fwhm=seeing, gsparams=PARAMETERS)
+        blurred = galsim.Convolve([profile, psf], gsparams=PARAMETERS)
         return (
             blurred.drawImage(nx=self.pixels, ny=self.pixels, scale=self.scale, method="no_pixel").array
             * self.scale**-2
         )
 
-    def _old(self) -> galsim.GSObject:
+    def old(self) -> galsim.GSObject:
         """Return what has the colour of old stars: bulge, bar, companion, neighbours, foreground."""
         galaxy = self.galaxy
-        parts = [*self._neighbours()]
+        parts = self._neighbours()
+        self.foreground = sum(part.flux for part in parts)
         if galaxy.kind == "star":
-            return galsim.Sum([galsim.Gaussian(sigma=0.05, flux=self.unit), *parts])
+            return galsim.Sum([galsim.Gaussian(sigma=self.point, flux=self.unit), *parts])
         if galaxy.bulge:
             index = 4.0 if galaxy.kind == "elliptical" else 2.5
             radius = galaxy.petro_r90 * (0.42 if galaxy.kind == "elliptical" else 0.12 + 0.15 * galaxy.bulge)
@@ -263,7 +274,7 @@ class Scene:
                 continue
             flux = float(self.unit * self.rng.lognormal(-3.0, 1.0))
             is_star = self.rng.random() < 0.5
-            radius = 0.05 if is_star else float(self.rng.uniform(0.08, 0.3)) * self.galaxy.petro_r90
+            radius = self.point if is_star else float(self.rng.uniform(0.08, 0.3)) * self.galaxy.petro_r90
             profile = (
                 galsim.Gaussian(half_light_radius=radius, flux=flux)
                 if is_star
@@ -276,8 +287,11 @@ class Scene:
             )
         return found
 
-    def _young(self) -> NDArray[np.float64]:
-        """Return what is painted on pixels, blurred by the PSF: disks, arms, rings, arcs, clumps, tails."""
+    def young(self) -> galsim.GSObject | None:
+        """Return what is painted on pixels, if anything is: disks, arms, rings, arcs, clumps, tails.
+
+        Its flux is the sum over pixels.
+        """
         galaxy = self.galaxy
         painted = np.zeros_like(self.x)
         if galaxy.kind in ("disk", "spiral", "edge_on", "irregular"):
@@ -287,11 +301,9 @@ class Scene:
         if galaxy.tails:
             painted += self._tails()
         if not painted.any():
-            return painted
-        image = galsim.InterpolatedImage(
-            galsim.Image(painted, scale=self.scale), x_interpolant="linear", gsparams=PARAMETERS
-        )
-        return self._seen(image) * self.scale**2
+            return None
+        image = galsim.Image(painted, scale=self.scale)
+        return galsim.InterpolatedImage(image, x_interpolant="linear", gsparams=PARAMETERS)
 
     def _in_the_plane(self) -> tuple[NDArray, NDArray]:
         """Return radius in units of petroR90 and azimuth (radians) in the plane of the disk."""
@@ -355,16 +367,16 @@ class Scene:
                 light += np.exp(-((self.x - x) ** 2 + (self.y - y) ** 2) / (2 * width**2)) * (1 - 0.7 * step)
         return 0.35 * self.galaxy.brightness * self.galaxy.tails * light
 
-    def _dust_lane(self) -> NDArray[np.float64]:
+    def dust_lane(self) -> NDArray[np.float64]:
+        """Return the share of the light that a lane along the major axis takes away, shape (y, x)."""
         galaxy, angle = self.galaxy, np.radians(self.galaxy.angle)
         along = self.x * np.cos(angle) + self.y * np.sin(angle)
         across = -self.x * np.sin(angle) + self.y * np.cos(angle)
         width = max(0.05 * galaxy.petro_r90, 0.4)
         return 0.85 * galaxy.dust * np.exp(-((across / width) ** 2) - (along / galaxy.petro_r90) ** 2)
 
-    def _artifact(self) -> NDArray[np.float64]:
-        """Return a satellite's or a bright star's trail across the frame, in one band mostly."""
+    def trail(self) -> NDArray[np.float64]:
+        """Return the trail of a satellite or a bright star across the frame, shape (y, x)."""
         angle = np.radians(self.galaxy.angle)
         across = -self.x * np.sin(angle) + self.y * np.cos(angle)
-        trail = self.galaxy.brightness * np.exp(-((across / (1.5 * self.scale)) ** 2))
-        return np.stack([trail * share for share in np.roll([1.0, 0.35, 0.15], int(self.galaxy.angle) % 3)])
+        return self.galaxy.brightness * np.exp(-((across / (1.5 * self.scale)) ** 2))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hubblefork.data.catalogue import ID, with_fractions, write_catalogue
+from hubblefork.data.threads import cores
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.mock.galaxies import draw_cutout, random_galaxy
@@ -116,7 +116,7 @@ def _check(galaxies: int, unlabelled: int, merger_fraction: float, seed: int) ->
 
 @contextmanager
 def _drawn(draw: partial[Mock], total: int, processes: int | None) -> Iterator[Iterator[Mock]]:
-    workers = min(processes or os.cpu_count() or 1, -(-total // WORTH_A_PROCESS))
+    workers = min(processes or cores(), -(-total // WORTH_A_PROCESS))
     if workers == 1:
         yield map(draw, range(total))
         return
