@@ -24,6 +24,7 @@ SURVEY_PIXEL = 0.396
 SEEING = 1.3
 MOST_SURVEY_PIXELS = 168
 NOISE = 0.026
+BARS = 0.4  # the share of disks that have one
 BANDS = ("g", "r", "i")
 OLD, YOUNG = np.array([0.52, 0.84, 1.08]), np.array([1.12, 0.94, 0.9])
 KINDS = {
@@ -101,13 +102,13 @@ def _elliptical(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
 
 
 def _disk(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
-    return replace(galaxy, bar=float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.6, 0.4])))
+    return replace(galaxy, bar=float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[1 - BARS, BARS])))
 
 
 def _spiral(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
     return replace(
         galaxy,
-        bar=float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.6, 0.4])),
+        bar=float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[1 - BARS, BARS])),
         arms=int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.08, 0.55, 0.17, 0.1, 0.06, 0.04])),
         pitch=float(rng.uniform(6, 35)),
         arm_contrast=float(rng.beta(2.5, 1.5)),
@@ -119,7 +120,7 @@ def _edge_on(galaxy: Galaxy, rng: np.random.Generator) -> Galaxy:
         galaxy,
         axis_ratio=float(rng.uniform(0.1, 0.22)),
         boxy=float(rng.choice([0.0, rng.uniform(0.4, 1.0)], p=[0.8, 0.2])),
-        dust=float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.6, 0.4])),
+        dust=float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[1 - BARS, BARS])),
     )
 
 
@@ -191,8 +192,11 @@ def _sdss_light(scene: Scene, seeing: float) -> NDArray[np.float64]:
         shares = np.roll([1.0, 0.35, 0.15], int(galaxy.angle) % 3)
         return np.stack([scene.trail() * share for share in shares])
     old = scene.seen(scene.old(), seeing)
-    painted = scene.young()
-    young = np.zeros_like(old) if painted is None else scene.seen(painted, seeing) * scene.scale**2
+    young = scene.young()
+    if young.any():
+        image = galsim.Image(young, scale=scene.scale)
+        sampled = galsim.InterpolatedImage(image, x_interpolant="linear", gsparams=PARAMETERS)
+        young = scene.seen(sampled, seeing) * scene.scale**2
     colours = scene.rng.normal(1, 0.06, 2)
     light = OLD[:, None, None] ** colours[0] * old + YOUNG[:, None, None] * colours[1] * young
     if galaxy.dust:
@@ -217,7 +221,7 @@ class Scene:
         self.unit = galaxy.brightness * np.pi * galaxy.petro_r90**2 * max(galaxy.axis_ratio, 0.3)
 
     def seen(self, profile: galsim.GSObject, seeing: float) -> NDArray[np.float64]:
-        """Return a profile's surface brightness (y, x) through a Moffat PSF whose FWHM is `seeing` arcsec."""
+        """Return a profile's surface brightness (y, x) through a PSF whose FWHM is `seeing` arcsec."""
         psf = galsim.Moffat(beta=3.0, fwhm=seeing, gsparams=PARAMETERS)
         blurred = galsim.Convolve([profile, psf], gsparams=PARAMETERS)
         return (
@@ -287,11 +291,8 @@ class Scene:
             )
         return found
 
-    def young(self) -> galsim.GSObject | None:
-        """Return what is painted on pixels, if anything is: disks, arms, rings, arcs, clumps, tails.
-
-        Its flux is the sum over pixels.
-        """
+    def young(self) -> NDArray[np.float64]:
+        """Return what is painted on pixels (y, x), without a PSF: disks, arms, rings, arcs, clumps, tails."""
         galaxy = self.galaxy
         painted = np.zeros_like(self.x)
         if galaxy.kind in ("disk", "spiral", "edge_on", "irregular"):
@@ -300,10 +301,7 @@ class Scene:
             painted += self._arc()
         if galaxy.tails:
             painted += self._tails()
-        if not painted.any():
-            return None
-        image = galsim.Image(painted, scale=self.scale)
-        return galsim.InterpolatedImage(image, x_interpolant="linear", gsparams=PARAMETERS)
+        return painted
 
     def _in_the_plane(self) -> tuple[NDArray, NDArray]:
         """Return radius in units of petroR90 and azimuth (radians) in the plane of the disk."""
