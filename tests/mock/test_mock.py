@@ -27,7 +27,7 @@ def a_galaxy(seed=0, **truth):
 def mean_votes(tree, *, count=60, merger_fraction=0.0, **truth):
     rng = np.random.default_rng(1)
     drawn = [replace(random_galaxy(rng, merger_fraction=merger_fraction), **truth) for _ in range(count)]
-    joint = np.stack([vote(galaxy, tree, rng)[0] for galaxy in drawn])
+    joint = np.stack([vote(galaxy, tree, rng).joint(tree) for galaxy in drawn])
     return dict(zip(tree.columns, np.nanmean(joint, axis=0), strict=True))
 
 
@@ -81,8 +81,10 @@ def test_labels_are_those_of_the_truth_and_obey_the_tree(sky, tree):
 
 def test_many_votes_obey_the_tree_and_leave_only_oddness_unasked(tree):
     rng = np.random.default_rng(2)
-    joint = np.stack([vote(random_galaxy(rng, merger_fraction=0.1), tree, rng)[0] for _ in range(1500)])
-    stars = np.stack([vote(a_galaxy(kind="star"), tree, rng)[0] for _ in range(500)])
+    joint = np.stack(
+        [vote(random_galaxy(rng, merger_fraction=0.1), tree, rng).joint(tree) for _ in range(1500)]
+    )
+    stars = np.stack([vote(a_galaxy(kind="star"), tree, rng).joint(tree) for _ in range(500)])
     both = np.concatenate([joint, stars])
     assert violations(tree, both, 1e-9) == []
     unasked = {
@@ -93,10 +95,10 @@ def test_many_votes_obey_the_tree_and_leave_only_oddness_unasked(tree):
 
 def test_votes_are_whole_numbers_of_volunteers(tree):
     rng = np.random.default_rng(3)
-    joint, volunteers = vote(a_galaxy(), tree, rng)
-    first = joint[tree.slices[0]] * volunteers
-    np.testing.assert_allclose(first, first.round(), atol=1e-9)
-    assert 20 < volunteers < 80
+    votes = vote(a_galaxy(), tree, rng)
+    first = votes.joint(tree)[tree.slices[0]] * votes.volunteers
+    np.testing.assert_allclose(first, votes.counts[tree.slices[0]], atol=1e-9)
+    assert 20 < votes.volunteers < 80
 
 
 FACE_ON = {"kind": "disk", "axis_ratio": 0.8, "bar": 0.0}

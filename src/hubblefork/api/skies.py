@@ -85,9 +85,10 @@ def unknown_ids(data: Place, split: Split) -> list[str]:
 def mock_sky(
     folder: Place, galaxies: int = 1000, *, seed: int = 0, progress: Progress = silent, **sky: Any
 ) -> Path:
-    """Draw a mock sky in the layout of Kaggle's files, its truth in `truth.parquet`; return the folder.
+    """Draw a mock sky in the layout of a survey's files, its truth in `truth.parquet`; return the folder.
 
-    `sky` are `merger_fraction` and the factors `seeing`, `noise`, `pixel`. Raises DiskError.
+    `sky` are `survey` (sdss, in Kaggle's layout, is the default), `tree`, `volunteers`, `merger_fraction` and
+    the factors `seeing`, `noise`, `pixel`. Raises CatalogueError, RecipeError, TreeError, DiskError.
 
     >>> hf.mock_sky("sky/", galaxies=60, seed=1).name
     'sky'

@@ -116,22 +116,34 @@ def _split(data: Path, chosen: Any) -> None:
 
 @app.command(rich_help_panel=DATA)
 def mock(
-    folder: Annotated[Path, typer.Argument(help="The folder to write, in the layout of Kaggle's files.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write, in the layout of the survey's files.")],
     galaxies: Annotated[int, typer.Option(help="Labelled galaxies. A quarter as many get no labels.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sky.")] = 0,
+    survey: Annotated[
+        str, typer.Option(help="Whose images: sdss, or FITS of legacy, euclid, lsst, …")
+    ] = "sdss",
+    tree: Annotated[
+        str | None, typer.Option(help="What volunteers are asked, if not the survey's tree.")
+    ] = None,
+    volunteers: Annotated[
+        int | None, typer.Option(help="How many look at a galaxy. [default: some 47]")
+    ] = None,
     merger_fraction: Annotated[float, typer.Option(help="The true fraction of mergers.")] = 0.05,
     seeing: Annotated[float, typer.Option(help="Factor on the width of the PSF.")] = 1.0,
     noise: Annotated[float, typer.Option(help="Factor on the noise of the sky.")] = 1.0,
     pixel: Annotated[float, typer.Option(help="Factor on the size of a pixel.")] = 1.0,
 ) -> None:
-    """Draw a mock sky in the layout of Kaggle's files, with the truth beside it.
+    """Draw a mock sky in the layout of a survey's files, with the truth beside it.
 
-    Example: hubblefork mock sky/ --galaxies 1000 --seed 1
+    Example: hubblefork mock sky/ --galaxies 1000 --survey euclid --volunteers 6
     """
     hf.mock_sky(
         folder,
         galaxies,
         seed=seed,
+        survey=survey,
+        tree=tree,
+        volunteers=volunteers,
         merger_fraction=merger_fraction,
         seeing=seeing,
         noise=noise,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.fft import fftfreq, irfft2, next_fast_len, rfft2, rfftfreq
 from scipy.special import k0, k1
 
-from hubblefork.data.surveys import Survey, load_survey
+from hubblefork.data.surveys import Survey
 from hubblefork.mock.galaxies import BARS, NOISE, SEEING, SURVEY_PIXEL, Galaxy, Scene, random_galaxy
 
 NANOMAGGIES = 22.5  # the AB magnitude of one nanomaggy
@@ -59,9 +59,9 @@ class Placed:
     bar_fraction: float | None
 
 
-def sample_of(survey: Survey) -> Sample:
+def sample_of(survey: str) -> Sample:
     """Return what galaxies a survey shows."""
-    entries = _data()["samples"][survey.name]
+    entries = _data()["samples"][survey]
     return Sample(**{**entries, "wavelength": tuple(entries["wavelength"])})
 
 
@@ -77,7 +77,7 @@ def degraded(survey: Survey, *, seeing: float = 1.0, noise: float = 1.0, pixel: 
 
 def place(survey: Survey, rng: np.random.Generator, *, merger_fraction: float) -> Placed:
     """Draw the truth about one object that a survey shows."""
-    sample = sample_of(survey)
+    sample = sample_of(survey.name)
     galaxy = random_galaxy(rng, merger_fraction=merger_fraction)
     redshift = float(np.clip(sample.redshift * np.exp(rng.normal(0, sample.spread)), NEAREST, FARTHEST))
     lasts = rng.random() < 1 / (1 + redshift)
@@ -91,7 +91,7 @@ def place(survey: Survey, rng: np.random.Generator, *, merger_fraction: float) -
 
 def at_redshift(galaxy: Galaxy, redshift: float) -> Galaxy:
     """Return a galaxy of SDSS's median redshift as it is seen at another one."""
-    here = sample_of(load_survey("sdss")).redshift
+    here = sample_of("sdss").redshift
     stretch = (1 + redshift) / (1 + here)
     near, far = COSMOS.angular_diameter_distance([here, redshift]).value
     return replace(
@@ -133,10 +133,10 @@ def draw_bands(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Draw an object in a survey's bands; return counts (band, y, x) and its AB magnitude in each band.
 
-    The first row is the lowest. The width of the PSF includes the pixel. Magnitudes are those of the object and
-    of what it merges with, before its dust lane, without its neighbours; NaN for an artifact.
+    The first row is the lowest. The width of the PSF includes the pixel. Magnitudes are those of the object
+    and of what it merges with, before its dust lane, without its neighbours; NaN for an artifact.
     """
-    galaxy, sample, scale = placed.galaxy, sample_of(survey), survey.pixel_scale
+    galaxy, sample, scale = placed.galaxy, sample_of(survey.name), survey.pixel_scale
     side = int(np.clip(round(sample.field * galaxy.petro_r90 / scale), FEWEST_PIXELS, MOST_PIXELS))
     border = int(np.ceil(3 * max(survey.psf_fwhm) / scale))
     border += (next_fast_len(side + 2 * border) - side - 2 * border) // 2
@@ -157,7 +157,7 @@ def draw_bands(
 def _light(
     scene: Scene, wavelength: NDArray[np.float64], fwhm: tuple[float, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the light (band, y, x) at wavelengths in the galaxy's rest frame, and its sum over the sky (band,)."""
+    """Return the light (band, y, x) at rest-frame wavelengths (µm), and its sum over the sky (band,)."""
     profile, painted = scene.old(), scene.young()
     red, blue, dust = _colours(wavelength)
     jitter = scene.rng.normal(1, 0.06, 2)
@@ -166,10 +166,12 @@ def _light(
     sharpest = min(fwhm)
     old, young = rfft2(scene.seen(profile, sharpest)), rfft2(painted)
     sharp = _moffat(scene, sharpest)
-    light = np.stack([
-        irfft2((old * r / sharp + young * b) * _moffat(scene, width), painted.shape)
-        for r, b, width in zip(red, blue, fwhm, strict=True)
-    ])
+    light = np.stack(
+        [
+            irfft2((old * r / sharp + young * b) * _moffat(scene, width), painted.shape)
+            for r, b, width in zip(red, blue, fwhm, strict=True)
+        ]
+    )
     if scene.galaxy.dust:
         light *= 1 - scene.dust_lane() * dust[:, None, None]
     return light, fluxes
@@ -186,11 +188,9 @@ def _moffat(scene: Scene, fwhm: float) -> NDArray[np.float64]:
     return k**2 / 2 * k0(k) + k * k1(k)
 
 
-def fits_cutout(
-    counts: NDArray[np.float32], survey: Survey, *, galaxy_id: str, ra: float, dec: float
-) -> bytes:
+def fits_cutout(counts: NDArray[np.float32], survey: Survey, *, ra: float, dec: float) -> bytes:
     """Return counts (band, y, x) as FITS, an extension for each band; the object is at ra, dec (degrees)."""
-    units = fits.HDUList([fits.PrimaryHDU(header=fits.Header({"OBJECT": galaxy_id}))])
+    units = fits.HDUList([fits.PrimaryHDU()])
     side, degrees = counts.shape[-1], survey.pixel_scale / 3600
     centre = {"CRPIX1": (side + 1) / 2, "CRPIX2": (side + 1) / 2, "CRVAL1": ra, "CRVAL2": dec}
     axes = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}

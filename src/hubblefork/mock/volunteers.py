@@ -2,16 +2,25 @@
 
 What they see is the truth dimmed by seeing and angular size; where they see little they guess, and they guess
 differently. Their labels obey the tree because each of them walks it, as Kaggle's do.
+
+What may be seen of a galaxy has a score each (`SCORES`), the logarithm of a weight: an answer is as likely as
+its weight among those of its question. `answers.toml` says which score each answer of the other trees takes.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
+from hubblefork.errors import CatalogueError
 from hubblefork.mock.galaxies import SEEING, Galaxy
 from hubblefork.zoo import DecisionTree, to_joint
 
@@ -22,31 +31,59 @@ DISAGREEMENT = 0.5
 Scores = list[float]
 
 
-def vote(
-    galaxy: Galaxy, tree: DecisionTree, rng: np.random.Generator, *, seeing: float = 1.0, noise: float = 1.0
-) -> tuple[NDArray[np.float64], int]:
-    """Return the joint fractions, shape (answer,), that volunteers give a galaxy, and how many they were.
+@dataclass(frozen=True)
+class Votes:
+    """The votes on one galaxy: `counts` (answer,), and how many were `asked` each question (question,)."""
 
-    NaN for a question that nobody was asked though its reach is not 0: "anything odd?" when everybody saw
-    a star.
+    volunteers: int
+    counts: NDArray[np.int64]
+    asked: NDArray[np.int64]
+
+    def joint(self, tree: DecisionTree) -> NDArray[np.float64]:
+        """Return the joint fractions, shape (answer,).
+
+        NaN for a question that nobody was asked though its reach is not 0: "anything odd?" when everybody saw
+        a star.
+        """
+        asked = self.asked[list(tree.question_of)].astype(float)
+        conditional = np.divide(self.counts, asked, out=np.full(len(asked), np.nan), where=asked > 0)
+        return to_joint(tree, conditional[None])[0]
+
+
+def vote(
+    galaxy: Galaxy,
+    tree: DecisionTree,
+    rng: np.random.Generator,
+    *,
+    seeing: float = 1.0,
+    noise: float = 1.0,
+    volunteers: int | None = None,
+) -> Votes:
+    """Return what volunteers say of a galaxy: around so many, or some 47, at least one.
+
+    Each is asked what the answers they gave lead to; where several answers may be given, each is given or not
+    by itself. Raises CatalogueError for a tree with an answer that has no score.
     """
-    volunteers = int(rng.poisson(VOLUNTEERS)) + 5
-    clarity = clearness(galaxy, seeing=seeing, noise=noise)
-    counts = np.zeros(len(tree.columns))
-    asked = {
-        question.name: volunteers if question.name == tree.questions[0].name else 0
-        for question in tree.questions
-    }
+    number = int(rng.poisson(volunteers or VOLUNTEERS))
+    number = max(number, 1) if volunteers else number + 5
+    taken = scores_of(tree)
+    seen = scores(galaxy, clearness(galaxy, seeing=seeing, noise=noise))
+    questions = {question.name: place for place, question in enumerate(tree.questions)}
+    led_to = {name for answer in tree.answers for name in answer.leads_to}
+    asked = np.array([0 if question.name in led_to else number for question in tree.questions])
+    counts = np.zeros(len(tree.columns), np.int64)
     for name in walking_order(tree):
-        number = next(i for i, question in enumerate(tree.questions) if question.name == name)
-        chances = _chances(_SCORES[name](galaxy, clarity), rng)
-        counts[tree.slices[number]] = rng.multinomial(asked[name], chances)
-        for answer, count in zip(tree.questions[number].answers, counts[tree.slices[number]], strict=True):
+        question, answers = tree.questions[questions[name]], tree.slices[questions[name]]
+        shaken = np.array([seen[score] for score in taken[answers]])
+        shaken += rng.normal(0, DISAGREEMENT, len(shaken))
+        if question.exclusive:
+            counts[answers] = rng.multinomial(asked[questions[name]], _chances(shaken))
+        else:
+            counts[answers] = rng.binomial(asked[questions[name]], expit(shaken))
+        for answer, count in zip(question.answers, counts[answers], strict=True):
             for following in answer.leads_to:
-                asked[following] += int(count)
-    votes = np.array([asked[tree.questions[number].name] for number in tree.question_of], dtype=float)
-    conditional = np.divide(counts, votes, out=np.full(len(counts), np.nan), where=votes > 0)
-    return to_joint(tree, conditional[None])[0], volunteers
+                asked[questions[following]] += count
+    return Votes(number, counts, asked)
 
 
 def clearness(galaxy: Galaxy, *, seeing: float = 1.0, noise: float = 1.0) -> float:
@@ -66,11 +103,38 @@ def walking_order(tree: DecisionTree) -> tuple[str, ...]:
     return tuple(TopologicalSorter(before).static_order())
 
 
-def _chances(scores: Scores, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Turn scores into the chances of the answers: a softmax, after what all volunteers misjudge together."""
-    shaken = np.array(scores) + rng.normal(0, DISAGREEMENT, len(scores))
+def scores(galaxy: Galaxy, clarity: float) -> dict[str, float]:
+    """Return the score of everything that may be seen of a galaxy, by its name."""
+    return {
+        name: score
+        for names, seen in SCORES.items()
+        for name, score in zip(names, seen(galaxy, clarity), strict=True)
+    }
+
+
+def scores_of(tree: DecisionTree) -> tuple[str, ...]:
+    """Return the name of each answer's score. Raises CatalogueError for an answer without one."""
+    names = tuple(_answers().get(answer, answer) for answer in tree.columns)
+    there = {name for names in SCORES for name in names}
+    missing = [answer for answer, name in zip(tree.columns, names, strict=True) if name not in there]
+    if missing:
+        raise CatalogueError(
+            f"tree {tree.name}: mock volunteers cannot answer {', '.join(missing)}; "
+            "mock/answers.toml says what they take an answer for"
+        )
+    return names
+
+
+@cache
+def _answers() -> dict[str, str]:
+    text = resources.files("hubblefork.mock").joinpath("answers.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _chances(shaken: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn scores, after what all volunteers misjudge together, into the chances of answers: a softmax."""
     powers = np.exp(shaken - shaken.max())
-    return (1 - LAPSE) * powers / powers.sum() + LAPSE / len(scores)
+    return (1 - LAPSE) * powers / powers.sum() + LAPSE / len(shaken)
 
 
 def _near(value: float, places: Scores, width: float) -> Scores:
@@ -152,16 +216,65 @@ def _arms_number(galaxy: Galaxy, clarity: float) -> Scores:
     ]
 
 
-_SCORES: dict[str, Callable[[Galaxy, float], Scores]] = {
-    "smooth_or_features": _smooth_or_features,
-    "edge_on": _edge_on,
-    "bar": _bar,
-    "spiral_pattern": _spiral_pattern,
-    "bulge_prominence": _bulge_prominence,
-    "odd": _odd,
-    "roundness": _roundness,
-    "odd_feature": _odd_feature,
-    "edge_on_bulge": _edge_on_bulge,
-    "arms_winding": _arms_winding,
-    "arms_number": _arms_number,
+def _bar_strength(galaxy: Galaxy, clarity: float) -> Scores:
+    return _near(galaxy.bar * clarity, [0.75, 0.35, 0.0], 0.15)
+
+
+def _bulge_size(galaxy: Galaxy, clarity: float) -> Scores:
+    return _near(galaxy.bulge, [0.0, 0.12, 0.33, 0.55, 0.85], 0.13)
+
+
+def _merging(galaxy: Galaxy, clarity: float) -> Scores:
+    """Return how visible each is: no disturbance, a minor, a major one, tidal debris, a merger, both."""
+    merging = (0.25 + 0.45 * galaxy.companion + 0.5 * galaxy.tails) * galaxy.is_merger
+    crowded = 0.12 * galaxy.neighbours / (1 + galaxy.neighbours)
+    debris = 4.0 * galaxy.tails * galaxy.is_merger * clarity - 2.2
+    merger = 6.0 * (merging + crowded) - 3.0
+    disturbed = galaxy.disturbed + 0.3 * galaxy.is_merger
+    return [0.0, 3.0 * disturbed - 2.0, 4.5 * disturbed - 3.2, debris, merger, debris + merger - 1.5]
+
+
+def _clumps(galaxy: Galaxy, clarity: float) -> Scores:
+    return [4.5 * (galaxy.clumps > 0) * (0.3 + 0.7 * clarity) - 2.2, 0.0]
+
+
+def _symmetry(galaxy: Galaxy, clarity: float) -> Scores:
+    return [1.5 - 3.0 * galaxy.disturbed - 2.0 * galaxy.is_merger - 1.5 * (galaxy.clumps > 0), 0.0]
+
+
+def _ring(galaxy: Galaxy, clarity: float) -> Scores:
+    return [4.5 * galaxy.ring * (0.3 + 0.7 * clarity) - 2.2, 0.0]
+
+
+def _problem(galaxy: Galaxy, clarity: float) -> Scores:
+    return [4.0 * (galaxy.kind == "star"), 4.0 * (galaxy.kind == "artifact"), 0.0]
+
+
+def _artifact(galaxy: Galaxy, clarity: float) -> Scores:
+    return [2.5 * (galaxy.kind == "artifact"), 0.0]
+
+
+SCORES: dict[tuple[str, ...], Callable[[Galaxy, float], Scores]] = {
+    ("smooth", "features_or_disk", "star_or_artifact"): _smooth_or_features,
+    ("edge_on_disk", "not_edge_on"): _edge_on,
+    ("barred", "no_bar"): _bar,
+    ("strong_bar", "weak_bar", "neither_bar"): _bar_strength,
+    ("spiral", "no_spiral"): _spiral_pattern,
+    ("no_bulge", "bulge_just_noticeable", "bulge_obvious", "bulge_dominant"): _bulge_prominence,
+    ("bulge_of_none", "bulge_small", "bulge_moderate", "bulge_large", "bulge_of_all"): _bulge_size,
+    ("something_odd", "nothing_odd"): _odd,
+    ("completely_round", "in_between", "cigar_shaped"): _roundness,
+    ("ring", "lens_or_arc", "disturbed", "irregular", "other", "merger", "dust_lane"): _odd_feature,
+    ("bulge_rounded", "bulge_boxy", "no_edge_on_bulge"): _edge_on_bulge,
+    ("arms_tight", "arms_medium", "arms_loose"): _arms_winding,
+    (
+        *("one_arm", "two_arms", "three_arms", "four_arms"),
+        *("more_than_four_arms", "cannot_tell_arms"),
+    ): _arms_number,
+    ("undisturbed", "minor", "major", "debris", "merging", "merging_with_debris"): _merging,
+    ("clumpy", "not_clumpy"): _clumps,
+    ("symmetrical", "not_symmetrical"): _symmetry,
+    ("ringed", "not_ringed"): _ring,
+    ("star", "artifact", "bad_zoom"): _problem,
+    ("trail", "no_trail"): _artifact,
 }
