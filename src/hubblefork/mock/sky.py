@@ -92,13 +92,13 @@ def write_mock_sky(
     seen = load_survey(survey)
     questions, total = load_tree(tree or seen.tree), galaxies + unlabelled
     scores_of(questions)
-    how = {"merger_fraction": merger_fraction, "volunteers": volunteers}
-    dials = {"seeing": seeing, "noise": noise, "pixel": pixel}
+    how: dict[str, Any] = {"merger_fraction": merger_fraction, "volunteers": volunteers}
+    how |= {"seeing": seeing, "noise": noise, "pixel": pixel}
     if kaggles := seen.name == JPEGS and not questions.suffixes:
-        draw = partial(draw_mock, seed, **how, **dials)
+        draw = partial(draw_mock, seed, **how)
     else:
         _check_votes(questions)
-        draw = partial(draw_observed, seed, survey=seen, tree=questions, **how, **dials)
+        draw = partial(draw_observed, seed, survey=seen, tree=questions, **how)
     ids = np.random.default_rng([seed, IDS]).choice(IDS, total, replace=False) + SMALLEST_ID
     order = [*np.sort(ids[:galaxies]).tolist(), *np.sort(ids[galaxies:]).tolist()]
     parts = {"training": order[:galaxies], "test": order[galaxies:]}

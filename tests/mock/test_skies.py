@@ -1,4 +1,4 @@
-"""Mock skies of today's surveys: FITS cutouts of their bands, counts of votes in the columns of galaxy-datasets."""
+"""Mock skies of today's surveys: FITS cutouts of their bands, and counts of votes."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -35,7 +35,10 @@ def test_labels_are_counts_with_ids_positions_and_redshifts(euclid):
     table = pq.read_table(euclid / "solutions.parquet")
     assert table.column_names[:8] == [
         *("id_str", "ra", "dec", "redshift"),
-        *(f"smooth-or-featured-euclid_{name}" for name in ("smooth", "featured-or-disk", "problem", "total-votes")),
+        *(
+            f"smooth-or-featured-euclid_{name}"
+            for name in ("smooth", "featured-or-disk", "problem", "total-votes")
+        ),
     ]
     images = sorted(path.stem for path in (euclid / "images_training").iterdir())
     assert table["id_str"].to_pylist() == images and len(images) == 8
