@@ -14,6 +14,7 @@ from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.errors import CatalogueError
 from hubblefork.mock import draw_cutout, random_galaxy, vote, write_mock_sky
 from hubblefork.mock.galaxies import CUTOUT, KINDS, PIXELS_A_PETRO_R90
+from hubblefork.mock.sky import draw_mock
 from hubblefork.mock.volunteers import clearness, walking_order
 from hubblefork.zoo import violations
 
@@ -44,6 +45,23 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_processes(sky, tmp_path
     for name in FILES[:3]:
         assert (tmp_path / name).read_bytes() == (sky / name).read_bytes(), name
     assert read_catalogue(tmp_path / FILES[3]).equals(read_catalogue(sky / FILES[3]))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "petro_r90", "votes", "grey", "centre"),
+    [
+        (0, "edge_on", 14.799389725869574, [13, 29, 1, 21, 8], 13.860608, [248, 204, 179]),
+        (1, "irregular", 6.298459164390204, [29, 22, 1, 2, 20], 14.550493, [168, 172, 197]),
+        (2, "spiral", 5.633383142239938, [6, 35, 1, 1, 34], 15.581436, [250, 204, 170]),
+    ],
+)
+def test_the_sky_of_a_seed_is_what_it_was(number, kind, petro_r90, votes, grey, centre):
+    mock = draw_mock(4, number, merger_fraction=0.06)
+    pixels = np.asarray(Image.open(io.BytesIO(mock.image)))
+    assert (mock.truth["kind"], mock.truth["petro_r90"]) == (kind, petro_r90)
+    assert mock.votes.counts[:5].tolist() == votes
+    assert pixels.mean() == pytest.approx(grey, rel=1e-4)
+    np.testing.assert_allclose(pixels[212, 212], centre, atol=2)
 
 
 def test_another_seed_gives_another_sky(sky, tmp_path):
