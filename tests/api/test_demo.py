@@ -73,7 +73,7 @@ def test_the_summary_says_what_matters(told):
     assert summary.predicted.total == summary.voted.total == 60
 
 
-def test_told_again_it_is_the_same_story(told):
+def test_told_again_it_is_the_same_story(told, quickly):
     folder, summary = told
     weights = (folder / "runs" / "lab-cnn" / "weights.safetensors").stat().st_mtime_ns
     again = demo.run_demo(folder, galaxies=240, seed=3, settings=QUICK)

@@ -39,6 +39,7 @@ def test_the_import_loads_nothing_heavy():
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.usefixtures("quickly")
 def test_the_library_from_images_to_a_fraction(sky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = hf.ingest(str(sky), out="data/", split=hf.Split("library", test=30, validation=30))
@@ -97,6 +98,7 @@ def test_what_is_no_image_is_named(tmp_path):
         hf.fraction(tmp_path / "none.parquet")
 
 
+@pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize("module", ["api.predictions", "api.training", "api.skies", "api.fractions"])
 def test_the_examples_of_the_docstrings_run(module, sky, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hubblefork.api.intervals import adding_bounds, intervals_of
 from hubblefork.api.judging import confusions_beside, evaluate
 from hubblefork.cli import app
-from hubblefork.cli.tables import evaluation_tables
+from hubblefork.cli.results import evaluation_tables
 from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
 from hubblefork.data.folders import VIEWING, RunFolder
 from hubblefork.data.split import Split, write_split

@@ -39,6 +39,15 @@ def test_help_loads_nothing_heavy():
     assert done.stderr.strip() == "[]"
 
 
+def test_predicting_loads_no_statistics():
+    code = (
+        "import sys, hubblefork.api.predictions, hubblefork.cli.tables\n"
+        "print(sorted({'torch', 'sklearn', 'scipy.stats', 'matplotlib', 'astropy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_commands_are_a_dozen_and_a_few():
     assert set(COMMANDS) == {
         *("fetch", "ingest", "split", "mock", "train", "tune", "finetune"),

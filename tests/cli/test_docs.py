@@ -96,7 +96,7 @@ def cluster(command):
     ("name", "command"),
     [pytest.param(*each, marks=[pytest.mark.slow] * ("--engine ray" in each[1])) for each in COMMANDS],
 )
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("cluster", "quickly")
 def test_a_command_of_a_document_runs(places, monkeypatch, name, command):
     monkeypatch.chdir(places[name])
     if "lab-cnn" not in command:  # seconds a network, which tests/network/test_export.py writes

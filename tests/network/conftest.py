@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from PIL import Image
 
 from hubblefork.data.catalogue import with_fractions, write_catalogue
 from hubblefork.data.split import Split, write_split
-from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.zoo import to_joint
 
 QUICK = [
@@ -60,22 +58,3 @@ def write_data_folder(folder: Path, tree, galaxies: int = 240) -> Path:
     write_catalogue(with_fractions(pa.table(columns), labels, tree), folder / "catalogue.parquet")
     write_split(Split(salt="tests", test=20, validation=20), folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory, tree) -> Path:
-    return write_data_folder(tmp_path_factory.mktemp("network") / "data", tree)
-
-
-@pytest.fixture
-def quick() -> Recipe:
-    return load_recipe("lab-cnn", QUICK)
-
-
-@pytest.fixture(scope="session")
-def trained(data, tmp_path_factory) -> Path:
-    """A run that has learned what is to be learned."""
-    from hubblefork.network.training import train
-
-    recipe = load_recipe("lab-cnn", [*QUICK, "epochs=30", "batch_size=8"])
-    return train(data, recipe, tmp_path_factory.mktemp("network") / "run", device="cpu")

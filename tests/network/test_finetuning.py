@@ -24,7 +24,7 @@ from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import override
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, read_recipe, save_weights
-from hubblefork.pages import write_report
+from hubblefork.pages.run import write_report
 from hubblefork.prediction.output import predict
 from hubblefork.zoo import parse_tree, plain_columns, read_tree, violations
 

@@ -1,4 +1,4 @@
-"""torchvision can be imported whichever build of PyTorch stands beside it."""
+"""torchvision can be imported whichever build of PyTorch stands beside it; prediction loads none of them."""
 
 import subprocess
 import sys
@@ -9,5 +9,9 @@ def imports(*lines):
 
 
 def test_torchvision_timm_and_lightning_import_after_the_networks():
-    done = imports("import hubblefork.network", "import torchvision, timm, lightning, torchmetrics")
+    done = imports(
+        "import sys, hubblefork.network.predictor",
+        "assert not {'torchvision', 'timm', 'lightning'} & set(sys.modules)",
+        "import torchvision, timm, lightning, torchmetrics",
+    )
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,6 @@
 
 import io
 import shutil
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,14 +10,14 @@ import pytest
 import tomli_w
 from PIL import Image
 from strict import Strict
+from tests.conftest import coarse
 
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.data.stamps import prepare
-from hubblefork.pages import page as page_module
-from hubblefork.pages import write_report
+from hubblefork.pages.run import write_report
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.evaluation import evaluate, write_evaluation
 from hubblefork.zoo import to_joint
@@ -123,22 +122,6 @@ def votes(tree):
 def predicted(votes):
     noise = np.random.default_rng(2).normal(0, 0.1, votes.shape)
     return np.clip(np.nan_to_num(votes, nan=0.2) + noise, 0, 1)
-
-
-@contextmanager
-def coarse():
-    """Coarse pictures and no PDFs: what figures show, and how they are written, is tested with them."""
-    fine = page_module.png
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page_module, "png", lambda figure, **_: fine(figure, dpi=15))
-        patch.setattr(page_module, "pdf", lambda figure, **_: b"%PDF-")
-        yield
-
-
-@pytest.fixture
-def quickly():
-    with coarse():
-        yield
 
 
 @pytest.fixture

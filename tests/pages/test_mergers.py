@@ -7,7 +7,7 @@ from strict import Strict
 
 from hubblefork.data.catalogue import fractions, read_catalogue, write_catalogue
 from hubblefork.data.split import read_split
-from hubblefork.pages import write_report
+from hubblefork.pages.run import write_report
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

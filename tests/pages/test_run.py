@@ -15,7 +15,7 @@ from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metad
 from hubblefork.data.inputs import write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import DiskError, RunError
-from hubblefork.pages import write_report
+from hubblefork.pages.run import write_report
 from hubblefork.pages.tables import plain
 
 ANCHORS = [

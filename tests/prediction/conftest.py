@@ -1,12 +1,10 @@
-"""The small data folder and the trained runs of the tests of prediction."""
+"""A run that has learned nothing."""
 
 import pytest
-from tests.network.conftest import QUICK, data, quick, trained
+from tests.network.conftest import QUICK
 
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
-
-__all__ = ["data", "quick", "trained"]
 
 
 @pytest.fixture(scope="session")

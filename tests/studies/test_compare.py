@@ -132,7 +132,7 @@ def study(**changes):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, quickly):
     out = tmp_path_factory.mktemp("compare")
     run_compare(None, out, study=study(), command=["hubblefork", "study", "compare"])
     return out

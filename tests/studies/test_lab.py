@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(900)  # the study of the fixture: a minute and 
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(tmp_path_factory, quickly):
     """The folder of the study, by the tour's command with smaller settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("lab"))

@@ -8,8 +8,6 @@ from typer.testing import CliRunner
 from hubblefork.cli import app
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.mock import write_mock_sky
-from hubblefork.pages import page as page_module
-from hubblefork.pages.style import png
 from hubblefork.studies import mergers
 from hubblefork.studies.mergers import AS_TRAINED, Size, run_mergers
 from hubblefork.studies.shift import judge_survey
@@ -18,12 +16,11 @@ TINY = Size(70, 24, 60, 24, 2, ("steps_per_epoch=0", "batch_size=16", "epochs=1"
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(tmp_path_factory, quickly):
     out = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mergers, "QUICK", TINY)
         patch.setattr(mergers, "DEGRADED", {AS_TRAINED: {}, "pixels × 3": {"pixel": 3.0}})
-        patch.setattr(page_module, "png", lambda figure, **_: png(figure, dpi=15))
         page = run_mergers(out, quick=True, processes=1)
         drawn = {path: path.stat().st_mtime_ns for path in out.rglob("truth.parquet")}
         again = run_mergers(out, quick=True, run=out / "run", processes=1)

@@ -116,7 +116,7 @@ def study():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, quickly):
     out = tmp_path_factory.mktemp("soft-target")
     run_soft_target(None, out, study=study(), command=["hubblefork", "study", "soft-target"])
     return out

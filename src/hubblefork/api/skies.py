@@ -18,7 +18,7 @@ from hubblefork.data.remote import place_of
 from hubblefork.data.split import SPLITS, Split, write_split
 from hubblefork.errors import CatalogueError, extras
 from hubblefork.io import Progress, silent
-from hubblefork.pages import write_report
+from hubblefork.pages.run import write_report
 from hubblefork.stats.estimators import Count, count_above
 from hubblefork.zoo import DecisionTree, load_tree
 

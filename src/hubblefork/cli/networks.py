@@ -326,7 +326,7 @@ def evaluate(
     hubblefork evaluate runs/lab-cnn --shift images_test_rev1.zip --out shift.parquet
     """
     from hubblefork.api import judging
-    from hubblefork.cli.tables import evaluation_tables, totals_table
+    from hubblefork.cli.results import evaluation_tables, totals_table
 
     if (shift is None) != (out is None):
         raise typer.BadParameter("--shift and --out go together: images, and the catalogue of their scores")
@@ -396,7 +396,7 @@ def mergers(
 
     Example: hubblefork mergers predictions.parquet --threshold 0.3 --time 0.2-0.4
     """
-    from hubblefork.cli.tables import fraction_lines, rate_lines
+    from hubblefork.cli.results import fraction_lines, rate_lines
 
     if density and not time:
         raise typer.BadParameter("--density makes a rate by volume, which needs --time as well")

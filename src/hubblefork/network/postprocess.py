@@ -16,17 +16,19 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_weights
 
-from hubblefork.network.batches import GalaxyData
 from hubblefork.network.device import autocast, precision_of
 from hubblefork.network.heads import squared_error
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.weights import load_weights, write_weights
+
+if TYPE_CHECKING:
+    from hubblefork.network.batches import GalaxyData  # with Lightning: seconds that prediction does not need
 
 RESIDUAL, EXPECTED_OFFSET, ITERATIONS = 0.12, 0.1, 200
 FOLDING_TOLERANCE = 1e-4
