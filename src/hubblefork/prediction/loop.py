@@ -27,7 +27,15 @@ from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
 from hubblefork.data.field import Field
 from hubblefork.data.folders import VIEWING, DataFolder
-from hubblefork.data.images import BANDS, StampSpec, check_not_blank, result_of, shorter_side, stamp
+from hubblefork.data.images import (
+    BANDS,
+    StampSpec,
+    check_filled,
+    check_not_blank,
+    result_of,
+    shorter_side,
+    stamp,
+)
 from hubblefork.data.members import SUFFIXES, UNREAD, ImageData, MemberError, Source, galaxy_id_of
 from hubblefork.data.remote import place_of
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
@@ -240,6 +248,7 @@ def prepared(
     def stamp_and_side(data: ImageData) -> tuple[NDArray[np.uint8], int]:
         pixels = stamp(data, spec, field)
         check_not_blank(pixels)
+        check_filled(pixels)
         return pixels, shorter_side(data)
 
     results = [(name, result_of(stamp_and_side, place, name, data)) for name, data in images]
