@@ -38,12 +38,14 @@ from hubblefork.data.images import (
 )
 from hubblefork.data.members import SUFFIXES, UNREAD, ImageData, MemberError, Source, galaxy_id_of
 from hubblefork.data.remote import place_of
+from hubblefork.data.shards import QUESTIONS
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
 from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import ImageError
 from hubblefork.io import Progress, silent
 from hubblefork.prediction.predictor import Predictor
+from hubblefork.zoo import tree_text
 
 LONGEST_ORIGIN = 1000
 
@@ -290,7 +292,8 @@ def signed(table: pa.Table, predictor: Predictor, places: Sequence[Place]) -> pa
             "stamps": str(predictor.stamps),
             "views": str(predictor.views),
             "viewing": VIEWING,
-            "quantity": "joint_fraction",
+            "quantity": "number" if predictor.tree.number else "joint_fraction",
+            **({QUESTIONS: tree_text(predictor.tree)} if predictor.tree.number else {}),
             "runtime": predictor.runtime,
             "version": __version__,
         },
