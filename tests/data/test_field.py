@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hubblefork.data.field import Field, parse_field, scale_remarks
-from hubblefork.data.images import ImageFault, StampSpec, check_filled, check_not_blank, stamp
+from hubblefork.data.field import Field, check_filled, check_not_blank, parse_field, scale_remarks
+from hubblefork.data.images import ImageFault, StampSpec, stamp
 from hubblefork.errors import ImageError
 
 

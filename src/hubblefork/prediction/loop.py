@@ -25,17 +25,9 @@ from numpy.typing import NDArray
 from hubblefork import __version__
 from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
-from hubblefork.data.field import Field
+from hubblefork.data.field import Field, check_filled, check_not_blank
 from hubblefork.data.folders import VIEWING, DataFolder
-from hubblefork.data.images import (
-    BANDS,
-    StampSpec,
-    check_filled,
-    check_not_blank,
-    result_of,
-    shorter_side,
-    stamp,
-)
+from hubblefork.data.images import BANDS, StampSpec, result_of, shorter_side, stamp
 from hubblefork.data.members import SUFFIXES, UNREAD, ImageData, MemberError, Source, galaxy_id_of
 from hubblefork.data.remote import place_of
 from hubblefork.data.shards import QUESTIONS
