@@ -1,5 +1,7 @@
 """Every command of the README and of the documents runs, in their order, on a mock sky."""
 
+import csv
+import json
 import re
 import shlex
 import shutil
@@ -17,7 +19,10 @@ from hubblefork.data.catalogue import galaxy_ids, read_catalogue
 from hubblefork.mock import write_mock_sky
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/tour.md", "docs/finetuning.md", "docs/catalogue.md", "docs/scale.md")
+DOCUMENTS = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("tour", "finetuning", "catalogue", "scale", "zooniverse")),
+)
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 TOUR = TEXTS["docs/tour.md"]
 # run, with smaller settings, in tests/studies
@@ -59,11 +64,25 @@ def sky(tmp_path_factory):
     (folder / "rings.toml").write_text(re.search(r"```toml\n(.+?)```", own, re.DOTALL)[1])
     rows = [(Path(name).stem, number % 2) for number, name in enumerate(sorted(archive.namelist()))]
     _write(folder / "labels.csv", "galaxy_id,ring", (f"{name},{ring}" for name, ring in rows))
-    _write(folder / "types.csv", "galaxy_id,type", (f"{name},{'ab'[ring]}" for name, ring in rows))
-    _write(folder / "masses.csv", "galaxy_id,logmass", (f"{name},{ring + 9.5}" for name, ring in rows))
     nuclear = (f"{name},{ring},{1 - ring},{ring},0" for name, ring in rows)
     _write(folder / "votes.csv", "galaxy_id,ring,no_ring,nuclear,outer", nuclear)
+    _write_classifications(folder / "classifications.csv", [name for name, _ in rows])
+    tasks = re.search(r"```toml\n(.+?)```", TEXTS["docs/zooniverse.md"], re.DOTALL)[1]
+    (folder / "tasks.toml").write_text(tasks)
     return folder
+
+
+def _write_classifications(path, ids):
+    """Write an export as Panoptes does: 3 volunteers' votes on each galaxy."""
+    answers = json.dumps([{"task": "T0", "task_label": "", "value": "Smooth"}])
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["user_name", "workflow_id", "workflow_version", "annotations", "subject_data", "subject_ids"]
+        )
+        for number, name in enumerate(ids):
+            data = json.dumps({number: {"galaxy_id": name, "retired": None}})
+            writer.writerows([user, 6122, 66.425, answers, data, number] for user in ("ada", "bo", "cy"))
 
 
 def _write(path, header, lines):

@@ -41,8 +41,7 @@ class Galaxy:
 
     def __str__(self) -> str:
         intervals = "" if self.low is None else f", with intervals that hold {self.coverage:.0%} of galaxies"
-        what = "predicted" if self.tree.number else "predicted vote fractions"
-        return "\n".join([f"{self.galaxy_id}: {what}{intervals}", *self._lines()])
+        return "\n".join([f"{self.galaxy_id}: predicted vote fractions{intervals}", *self._lines()])
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
@@ -65,21 +64,18 @@ class Galaxy:
         yield f"{'  ' * depth}{question.text}"
         for answer in question.answers:
             label = f"{'  ' * depth}  {answer.name}"
-            if question.number:
-                yield f"{label:<38} {self._number(answer.name, '.4g')} {question.number.unit}".rstrip()
-                continue
             yield f"{label:<38} {self._number(answer.name)} {'█' * round(BAR * self[answer.name])}".rstrip()
         for name in dict.fromkeys(name for answer in question.answers for name in answer.leads_to):
             following = self.tree.question(name)
             if not following.root:
                 yield from self._drawn(following, asked, drawn, depth=depth + 1)
 
-    def _number(self, answer: str, digits: str = "4.2f") -> str:
+    def _number(self, answer: str) -> str:
         column = self.tree.column(answer)
-        text = f"{self.fractions[column]:{digits}}"
+        text = f"{self.fractions[column]:4.2f}"
         if self.low is None or self.high is None:
             return text
-        return f"{text}  {self.low[column]:{digits}}–{self.high[column]:{digits}} "
+        return f"{text}  {self.low[column]:4.2f}–{self.high[column]:4.2f} "
 
 
 def galaxies_of(table: Any, tree: DecisionTree, coverage: float) -> Iterator[Galaxy]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.tree import Tree
 
+from hubblefork.data.counts import VoteSummary
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.inputs import rejects_file
 from hubblefork.errors import ExtraMissing
@@ -89,6 +90,17 @@ def ingest_lines(summary: IngestSummary, out: Path) -> list[str]:
     return lines
 
 
+def votes_lines(summary: VoteSummary, out: Path) -> list[str]:
+    """Say what an export of classifications came to."""
+    refused = sum(summary.rejects.values())
+    return [
+        f"{out}: {summary.galaxies} galaxies, {summary.counted} of {summary.classifications} classifications "
+        f"counted; {f'{refused} refused, see {rejects_file(out)}' if refused else 'none refused'}",
+        *(f"  {count} × {reason}" for reason, count in (summary.rejects | summary.left_out).items()),
+        *summary.notes,
+    ]
+
+
 def written_text(out: Path, galaxies: int, left_out: int) -> str:
     """Say how many galaxies a catalogue has, and how many files were left out of it."""
     return f"{out}: {galaxies} galaxies, {left_out} files left out" + (
@@ -104,7 +116,7 @@ def trained_text(out: Path) -> str:
     share = notes["parameters"].get("trained_share", 1.0)
     texts = [
         f"{out}: started from {notes['start']}",
-        f"{notes['parameters']['learned']:,} parameters, {share:.2%} of them trained" if share < 1 else "",
+        f"{notes['parameters']['learned']:,} parameters, {share:.1%} of them trained" if share < 1 else "",
         f"best epoch {notes['best_epoch']} of {notes['epochs']}: {best}{centred}",
         f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training",
         *notes.get("remarks", []),

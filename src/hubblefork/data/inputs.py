@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -160,11 +160,17 @@ def reject_of(error: MemberError, galaxy_id: str = "") -> Reject:
     return Reject(str(error.source), error.member, galaxy_id, error.reason, error.value)
 
 
+REJECT_COLUMNS = pa.schema([(field.name, pa.string()) for field in fields(Reject)])
+
+
+def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
+    """Return the rows as a table, every value as text."""
+    return pa.Table.from_pylist([asdict(reject) for reject in rejects], REJECT_COLUMNS)
+
+
 def write_rejects(rejects: Sequence[Reject], path: Path) -> None:
     """Write the rows as CSV with a header, every value as text."""
-    names = [field.name for field in fields(Reject)]
-    columns = zip(*map(astuple, rejects), strict=True) if rejects else [()] * len(names)
-    pa.csv.write_csv(pa.table([pa.array(column, pa.string()) for column in columns], names), path)
+    pa.csv.write_csv(rejects_table(rejects), path)
 
 
 def rejects_file(out: Path) -> Path:

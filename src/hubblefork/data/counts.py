@@ -1,0 +1,357 @@
+"""From an export of classifications to counts of votes, one row a galaxy.
+
+A volunteer counts once for a galaxy: with the first classification of the file that can be read and answers
+anything; exports are in the order of time. Volunteers are told apart by their id, else by their name, and who
+was not logged in by the hash of the IP address. A row that says none of these is a volunteer of its own.
+The file is read in blocks: in memory are the counts of each galaxy and eight bytes a classification.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from hubblefork.data.catalogue import ID, check_format, id_column, with_metadata, write_catalogue
+from hubblefork.data.exports import Classifications, Export, Rows, open_export
+from hubblefork.data.inputs import REJECT_COLUMNS, Reject, rejects_file, rejects_table
+from hubblefork.data.members import printable
+from hubblefork.data.tasks import Fault, Tasks
+from hubblefork.errors import CatalogueError
+from hubblefork.io import Progress, replacing, silent
+from hubblefork.zoo import DecisionTree, Question
+
+VOLUNTEERS = "volunteers"
+VERSION, WORKFLOW, GOLD = "workflow_version", "workflow_id", "gold_standard"
+DUPLICATE, GOLD_STANDARD = "a second classification of a galaxy by one volunteer", "gold standard"
+OTHER_VERSION, OTHER_WORKFLOW, EMPTY = "of another workflow version", "of another workflow", "no answer"
+TRUE = ("true", "t", "1")
+REMEMBERED = 2**16
+LONGEST_VALUE = 200
+
+
+@dataclass(frozen=True)
+class VoteSummary:
+    """What an export came to: classifications read and counted, those left out by reason, rejects, notes."""
+
+    galaxies: int
+    classifications: int
+    counted: int
+    left_out: dict[str, int]
+    rejects: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def count_votes(
+    export: Path,
+    out: Path,
+    *,
+    tree: DecisionTree,
+    tasks: Path | None = None,
+    id_name: str = "",
+    workflow: str = "",
+    versions: Sequence[str] = (),
+    gold_standard: bool = False,
+    progress: Progress = silent,
+) -> VoteSummary:
+    """Write the votes of an export as a table, and `<out>.rejects.csv`: each whole or not at all.
+
+    Counted are the rows of a `workflow` (its id or name; empty for all), of `versions` ("66" is 66.1 and
+    66.425, "66.425" itself; empty for all) and, if so said, of experts in gold-standard mode. `tasks` says
+    which task is which question (`data.tasks`), `id_name` what names a galaxy (`data.exports`). Raises
+    CatalogueError for a file that is no export or of which no row can be used, UnknownAnswer, DiskError.
+    """
+    check_format(out)
+    opened = open_export(export, id_name)
+    wanted = _Wanted(opened, workflow, tuple(versions), gold_standard)
+    counting = _Counting(opened, Tasks(tree, tasks), wanted)
+    with replacing(rejects_file(out)) as path, progress("classifications", None) as advance:
+        with pa.csv.CSVWriter(path, REJECT_COLUMNS) as writer:
+            for rows in opened.blocks():
+                writer.write_table(rejects_table(counting.take(rows)))
+                advance(len(rows.lines) + len(rows.ragged))
+        counting.check()
+        write_catalogue(with_metadata(counting.table(), {"tree": tree.name, "export": export.name}), out)
+    return counting.summary()
+
+
+def count_columns(tree: DecisionTree) -> tuple[list[str], list[str]]:
+    """Return the columns of the counts of all answers, and of the votes on all questions.
+
+    As galaxy-datasets has them: `{question}-{suffix}_{answer}` and `{question}-{suffix}_total-votes`, with
+    the first of the tree's suffixes; of a tree without, by the names of its questions and answers.
+    """
+    answers, totals = [], []
+    for question in tree.questions:
+        name, names = question.name, [answer.name for answer in question.answers]
+        if tree.suffixes:
+            name = question.answers[0].column.rpartition("_")[0]
+            names = [answer.column.removeprefix(f"{name}_") for answer in question.answers]
+            name += f"-{tree.suffixes[0]}" if tree.suffixes[0] else ""
+        answers += [f"{name}_{answer}" for answer in names]
+        totals.append(f"{name}_total-votes")
+    return answers, totals
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which rows of an export are counted."""
+
+    export: Export
+    workflow: str
+    versions: tuple[str, ...]
+    gold_standard: bool
+
+    def __post_init__(self) -> None:
+        for name, asked in ((VERSION, self.versions), (WORKFLOW, self.workflow)):
+            if asked:
+                self.export.column(name)
+
+    def reasons(self, cells: pa.RecordBatch) -> dict[str, NDArray[np.bool_]]:
+        """Return by reason which rows are left out, (row,)."""
+        reasons = {}
+        if self.workflow:
+            named = [name for name in (WORKFLOW, "workflow_name") if name in self.export.names]
+            among = [_which(cells.column(name), lambda text: text == self.workflow) for name in named]
+            reasons[OTHER_WORKFLOW] = ~np.any(among, axis=0)
+        if self.versions:
+            reasons[OTHER_VERSION] = ~_which(cells.column(VERSION), self._is_version)
+        if not self.gold_standard and GOLD in self.export.names:
+            reasons[GOLD_STANDARD] = _which(
+                cells.column(GOLD), lambda text: text.casefold() in ("true", "t", "1")
+            )
+        return reasons
+
+    def _is_version(self, text: str) -> bool:
+        return any(text == version or text.startswith(f"{version}.") for version in self.versions)
+
+
+def _which(column: pa.Array, accepts: Callable[[str], bool]) -> NDArray[np.bool_]:
+    coded = column.dictionary_encode()
+    texts = [text.decode("utf-8", "replace").strip() for text in coded.dictionary.to_pylist()]
+    return np.array([*map(accepts, texts), False], dtype=bool)[coded.indices.to_numpy()]
+
+
+class _Pairs:
+    """The pairs of galaxy and volunteer that were seen, as 64-bit integers in a few sorted arrays."""
+
+    def __init__(self) -> None:
+        self.runs: list[NDArray[np.int64]] = []
+
+    def new(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say of each pair whether it stands for the first time, (pair,), and remember all."""
+        _, first = np.unique(pairs, return_index=True)
+        fresh = np.zeros(len(pairs), dtype=bool)
+        fresh[first] = True
+        for run in self.runs:
+            places = np.minimum(np.searchsorted(run, pairs), len(run) - 1)
+            fresh &= run[places] != pairs
+        if fresh.any():
+            self.runs.append(np.sort(pairs[fresh]))
+        while len(self.runs) > 1 and len(self.runs[-2]) < 2 * len(self.runs[-1]):
+            self.runs[-2:] = [np.sort(np.concatenate(self.runs[-2:]), kind="stable")]
+        return fresh
+
+
+class _Counting:
+    """Votes so far: `counts` (galaxy, answers + questions + 1), with more rows than there are galaxies."""
+
+    def __init__(self, export: Export, tasks: Tasks, wanted: _Wanted) -> None:
+        self.export, self.tasks, self.wanted, self.tree = export, tasks, wanted, tasks.tree
+        self.width = len(self.tree.columns) + len(self.tree.questions) + 1
+        self.counts = np.zeros((2**10, self.width), np.int32)
+        self.names: list[str] = []
+        self.galaxies: dict[str, int] = {}
+        self.subjects: dict[bytes, int] = {}
+        self.volunteers: dict[bytes, int] = {}
+        self.people, self.rows, self.counted = 0, 0, 0
+        self.pairs = _Pairs()
+        self.left_out, self.rejects, self.versions = Counter[str](), Counter[str](), Counter[str]()
+        self.first_reject: Reject | None = None
+        self.other_tasks: dict[str, str] = {}
+        self.columns_in = lru_cache(REMEMBERED)(self._columns_in)
+
+    def take(self, rows: Rows) -> list[Reject]:
+        """Count the votes of some rows; return those that cannot be read."""
+        self.rows += len(rows.lines) + len(rows.ragged)
+        kept = np.ones(len(rows.lines), dtype=bool)
+        for reason, which in self.wanted.reasons(rows.cells).items():
+            self.left_out[reason] += int((kept & which).sum())
+            kept &= ~which
+        cells, lines = rows.cells.filter(pa.array(kept)), rows.lines[kept]
+        self._note_versions(cells)
+        said, faults = self.export.layout.classifications(cells), dict[int, Fault]()
+        votes, galaxies = self._votes(said.answers, faults), self._galaxies(said, faults)
+        good = np.ones(len(lines), dtype=bool)
+        good[list(faults)] = False
+        self._count(galaxies, votes, self._volunteers(said.volunteers), good)
+        ragged = [self._reject(line, -1, Fault("wrong number of cells", text)) for line, text in rows.ragged]
+        return ragged + [self._reject(lines[row], galaxies[row], faults[row]) for row in sorted(faults)]
+
+    def _votes(self, answers: pa.Array, faults: dict[int, Fault]) -> NDArray[np.bool_]:
+        """Return the votes in each row, (row, answers + questions + 1), the last true where there are any."""
+        coded = answers.dictionary_encode()
+        places, votes = coded.indices.to_numpy(), np.zeros((len(coded.dictionary), self.width), dtype=bool)
+        for number, cell in enumerate(coded.dictionary.to_pylist()):
+            try:
+                votes[number, self.columns_in(cell)] = True
+            except Fault as fault:
+                faults |= dict.fromkeys(np.flatnonzero(places == number).tolist(), fault)
+        votes[:, -1] = votes.any(axis=1)
+        return votes[places]
+
+    def _columns_in(self, cell: bytes) -> list[int]:
+        """Return the columns of the votes in a cell of answers, and of the questions. Raises Fault."""
+        chosen: dict[int, set[int]] = {}
+        for task, text, value in self.export.layout.entries(cell):
+            number = self.tasks.question(task, text)
+            if value in (None, ""):
+                continue
+            if number is None:
+                self.other_tasks.setdefault(task, text)
+                continue
+            question = self.tree.questions[number]
+            columns = self._answered(question, number, task, value)
+            if columns or not question.exclusive:
+                chosen.setdefault(number, set()).update(columns)
+            if question.exclusive and len(columns | chosen.get(number, set())) > 1:
+                raise Fault(f"several answers to {question.name}", f"{task} is {value!s}")
+        totals = [len(self.tree.columns) + number for number in chosen]
+        return [*(column for columns in chosen.values() for column in columns), *totals]
+
+    def _answered(self, question: Question, number: int, task: str, value: Any) -> set[int]:
+        """Return the columns of a value; a number alone says of checkboxes that none is ticked."""
+        values = value if isinstance(value, list) else [value]
+        if question.multiple and isinstance(value, int):
+            values = []
+        if not all(isinstance(each, str | int) and not isinstance(each, bool) for each in values):
+            raise Fault(f"no answer of {question.name}", f"{task} is {value!s}")
+        columns = {self.tasks.column(number, task, each) for each in values}
+        return {column for column in columns if column is not None}
+
+    def _galaxies(self, said: Classifications, faults: dict[int, Fault]) -> NDArray[np.int64]:
+        """Return the number of each row's galaxy, (row,); -1, and a fault, where it cannot be known."""
+        coded = said.subjects.dictionary_encode()
+        places, subjects = coded.indices.to_numpy(), coded.dictionary.to_pylist()
+        numbers = np.array([*(self.subjects.get(subject, -1) for subject in subjects), -1])[places]
+        for row in np.flatnonzero(numbers < 0).tolist():
+            subject = subjects[places[row]]
+            try:
+                if subject not in self.subjects:
+                    name = self.export.layout.galaxy(subject, said.metadata[row].as_py())
+                    self.subjects[subject] = self._number(name)
+                numbers[row] = self.subjects[subject]
+            except Fault as fault:
+                faults[row] = fault
+        return numbers
+
+    def _number(self, name: str) -> int:
+        """Return the number of a galaxy; make room for a new one."""
+        number = self.galaxies.setdefault(name, len(self.names))
+        if number == len(self.names):
+            self.names.append(name)
+            if number == len(self.counts):
+                self.counts = np.concatenate([self.counts, np.zeros_like(self.counts)])
+        return number
+
+    def _volunteers(self, volunteers: pa.Array) -> NDArray[np.int64]:
+        """Return the number of each row's volunteer, (row,); one of its own where nothing is said."""
+        coded = volunteers.dictionary_encode()
+        numbers = []
+        for name in coded.dictionary.to_pylist():
+            number = self.volunteers.setdefault(name, self.people) if name else -1
+            self.people += number == self.people
+            numbers.append(number)
+        rows = np.array([*numbers, -1])[coded.indices.to_numpy()]
+        unnamed = rows < 0
+        rows[unnamed] = np.arange(self.people, self.people + unnamed.sum())
+        self.people += int(unnamed.sum())
+        return rows
+
+    def _count(self, galaxies: NDArray, votes: NDArray, volunteers: NDArray, good: NDArray) -> None:
+        rows = np.flatnonzero(good & votes[:, -1])
+        fresh = self.pairs.new(galaxies[rows] << 32 | volunteers[rows])
+        self.left_out[EMPTY] += int(good.sum()) - len(rows)
+        self.left_out[DUPLICATE] += int((~fresh).sum())
+        row, column = np.nonzero(votes[rows[fresh]])
+        np.add.at(self.counts.reshape(-1), galaxies[rows[fresh]][row] * self.width + column, 1)
+        self.counted += int(fresh.sum())
+
+    def _note_versions(self, cells: pa.RecordBatch) -> None:
+        if VERSION in self.export.names and WORKFLOW in self.export.names:
+            major = pc.replace_substring_regex(cells.column(VERSION), r"\..*", "")
+            pairs = pc.value_counts(pc.binary_join_element_wise(cells.column(WORKFLOW), major, b" version "))
+            for pair in pairs.to_pylist():
+                self.versions[pair["values"].decode("utf-8", "replace")] += pair["counts"]
+
+    def _reject(self, line: int, galaxy: int, fault: Fault) -> Reject:
+        value = f"line {line}: {printable(fault.value[:LONGEST_VALUE])}"
+        galaxy_id = self.names[galaxy] if galaxy >= 0 else ""
+        reject = Reject(str(self.export.path), "", galaxy_id, fault.reason, value)
+        self.first_reject = self.first_reject or reject
+        self.rejects[fault.reason] += 1
+        return reject
+
+    def check(self) -> None:
+        """Raise CatalogueError where nothing is counted."""
+        if self.counted:
+            return
+        reasons = (self.rejects + self.left_out).most_common()
+        said = [", ".join(f"{count} × {reason}" for reason, count in reasons) or "it has no rows"]
+        if self.first_reject:
+            said.append(f"the first: {self.first_reject.value}")
+        if self.other_tasks:
+            said.append(f"no question of {self.tree.name} are {self._other_tasks()}; --tasks says which are")
+        raise CatalogueError(f"{self.export.path}: no classification is counted: {'; '.join(said)}")
+
+    def table(self) -> pa.Table:
+        """Return galaxies, volunteers and counts; the votes on a question beside those for its answers."""
+        rows = np.flatnonzero(self.counts[: len(self.names), -1])
+        columns = {
+            ID: id_column(pa.array(self.names, pa.string()).take(rows)),
+            VOLUNTEERS: self.counts[rows, -1],
+        }
+        answers, totals = count_columns(self.tree)
+        for number, (total, places) in enumerate(zip(totals, self.tree.slices, strict=True)):
+            for column in range(len(answers))[places]:
+                columns[answers[column]] = self.counts[rows, column]
+            columns[total] = self.counts[rows, len(answers) + number]
+        return pa.table(columns)
+
+    def summary(self) -> VoteSummary:
+        """Return what the export came to."""
+        return VoteSummary(
+            int((self.counts[:, -1] > 0).sum()),
+            self.rows,
+            self.counted,
+            {reason: count for reason, count in self.left_out.most_common() if count},
+            dict(self.rejects.most_common()),
+            tuple(self._notes()),
+        )
+
+    def _notes(self) -> Iterator[str]:
+        yield f"galaxies are named by {self.export.layout.id_name}"
+        if shared := len(self.subjects) - len(self.names):
+            yield f"{shared} subjects show a galaxy that another shows: their votes are counted together"
+        votes = self.counts[:, len(self.tree.columns) : -1].sum(axis=0)
+        if silent_ones := [
+            q.name for q, number in zip(self.tree.questions, votes, strict=True) if not number
+        ]:
+            yield f"no votes on {', '.join(silent_ones)}"
+        if self.other_tasks:
+            yield f"tasks that are no question of {self.tree.name}: {self._other_tasks()}"
+        if len(self.versions) > 1:
+            counted = ", ".join(f"{name} ({count})" for name, count in self.versions.most_common())
+            yield f"workflows: {counted}; --workflow and --workflow-version choose"
+
+    def _other_tasks(self) -> str:
+        return ", ".join(f'{task} "{text}"' if text else task for task, text in self.other_tasks.items())

@@ -1,0 +1,261 @@
+"""Classifications as the Zooniverse exports them: Panoptes' CSV, and Ouroboros' of Galaxy Zoo 3 and 4.
+
+Panoptes (zooniverse/panoptes, lib/formatter/csv) writes one row a classification with JSON in cells:
+`annotations` is a list of {"task", "task_label", "value"}, where a value is the text of an answer, its place,
+a list of these (checkboxes), null, or a list of further tasks (combo); `subject_data` has the metadata that
+were uploaded with a subject, by its id. Ouroboros writes one column a question (decals-0 …) with a-0, a-1 …
+for an answer and x-0;x-3 for checkboxes, beside which a-0 says no more than that the volunteer was done.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from hubblefork.data.columns import LARGEST, unique
+from hubblefork.data.formats import text_opener
+from hubblefork.data.members import UNREADABLE
+from hubblefork.data.tasks import Fault
+from hubblefork.data.text import Opener
+from hubblefork.errors import CatalogueError, did_you_mean
+
+BLOCK = 2**22
+LONGEST_HEADER = 2**16
+SHOWN = 80
+SUBJECT = "subject"
+IDS = ("galaxy_id", "id_str", "iauname", "ids", "objid")
+"""Metadata of a subject that name its galaxy, the best first."""
+MARKS = "#!/% "
+"""What Zooniverse's manifests put before a column's name: hidden from volunteers, or shown later."""
+UNIT_SEPARATOR = b"\x1f"
+
+Entry = tuple[str, str, Any]
+"""A task, its text, and the value that was given."""
+
+
+class Rows(NamedTuple):
+    """Rows of an export: their cells as bytes, their lines (from 1), and refused lines with their text."""
+
+    cells: pa.RecordBatch
+    lines: NDArray[np.int64]
+    ragged: list[tuple[int, str]]
+
+
+class Classifications(NamedTuple):
+    """What rows say, each (row,) of bytes: the subject, its metadata, the volunteer, the answers."""
+
+    subjects: pa.Array
+    metadata: pa.Array
+    volunteers: pa.Array
+    answers: pa.Array
+
+
+@dataclass
+class Panoptes:
+    """Panoptes' layout. `id_name` is the metadata that name a galaxy; empty until a subject is seen."""
+
+    id_name: str
+
+    def classifications(self, cells: pa.RecordBatch) -> Classifications:
+        """Return what rows say."""
+        named = [cells.column(name) for name in ("subject_ids", "subject_data", "annotations")]
+        return Classifications(named[0], named[1], volunteers_of(cells), named[2])
+
+    def galaxy(self, subject: bytes, metadata: bytes) -> str:
+        """Return the id of a subject's galaxy. Raises Fault."""
+        entries = _json(metadata, "subject_data")
+        ids = subject.decode("utf-8", "replace").strip().split(";")
+        if len(ids) > 1:
+            raise Fault("several subjects in one classification", ";".join(ids))
+        found = entries.get(ids[0]) if isinstance(entries, dict) else None
+        if not ids[0] or not isinstance(found, dict):
+            raise Fault("subject without subject_data", ids[0])
+        bare = {name.lstrip(MARKS).casefold(): value for name, value in found.items()}
+        self.id_name = self.id_name or next((name for name in IDS if bare.get(name)), SUBJECT)
+        if self.id_name == SUBJECT:
+            return ids[0]
+        value = bare.get(self.id_name.lstrip(MARKS).casefold())
+        if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST:
+            value = int(value)
+        if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).strip():
+            near = did_you_mean(self.id_name, [name for name in bare if name != self.id_name])
+            raise Fault(f"subject without {self.id_name}", f"subject {ids[0]}: {value!s}{near}")
+        return str(value).strip()
+
+    def entries(self, answers: bytes) -> Iterator[Entry]:
+        """Yield tasks and values of a classification. Raises Fault."""
+        return _entries(_json(answers, "annotations"))
+
+
+def _entries(annotations: Any) -> Iterator[Entry]:
+    for annotation in annotations if isinstance(annotations, list) else [annotations]:
+        if not isinstance(annotation, dict) or "task" not in annotation:
+            raise Fault("annotation without a task", str(annotation))
+        value = annotation.get("value")
+        if isinstance(value, list) and value and all(isinstance(v, dict) and "task" in v for v in value):
+            yield from _entries(value)
+        else:
+            yield str(annotation["task"]), str(annotation.get("task_label") or ""), value
+
+
+def _json(cell: bytes, name: str) -> Any:
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        text = cell[:SHOWN].decode("utf-8", "replace")
+        raise Fault(f"broken JSON in {name}", f"{error}: {text}") from error
+
+
+@dataclass
+class Ouroboros:
+    """Ouroboros' layout: the columns of its questions, and the one that names a galaxy."""
+
+    questions: Sequence[str]
+    id_name: str
+
+    def classifications(self, cells: pa.RecordBatch) -> Classifications:
+        """Return what rows say."""
+        answers = pc.binary_join_element_wise(*map(cells.column, self.questions), UNIT_SEPARATOR)
+        ids = cells.column(self.id_name)
+        return Classifications(ids, ids, volunteers_of(cells), answers)
+
+    def galaxy(self, subject: bytes, metadata: bytes) -> str:
+        """Return the id of a subject's galaxy. Raises Fault."""
+        galaxy_id = subject.decode("utf-8", "replace").strip()
+        if not galaxy_id:
+            raise Fault(f"no {self.id_name}", "")
+        return galaxy_id
+
+    def entries(self, answers: bytes) -> Iterator[Entry]:
+        """Yield questions and the places of answers. Raises Fault."""
+        for name, cell in zip(self.questions, answers.split(UNIT_SEPARATOR), strict=True):
+            parts = [part.strip() for part in cell.decode("utf-8", "replace").split(";") if part.strip()]
+            places = [re.fullmatch(r"([ax])-(\d{1,4})", part) for part in parts]
+            if not all(places):
+                raise Fault("no answer of Ouroboros", f'{name} is "{";".join(parts)}"; allowed are a-0, x-0')
+            ticked = [int(place[2]) for place in places if place and place[1] == "x"]
+            chosen = [int(place[2]) for place in places if place and place[1] == "a"]
+            if parts:
+                yield name, "", ticked or (chosen[0] if len(chosen) == 1 else chosen)
+
+
+Layout = Panoptes | Ouroboros
+
+
+def volunteers_of(cells: pa.RecordBatch) -> pa.Array:
+    """Return who classified, (row,) of bytes: the user's id, else the name, else the hash of the IP address.
+
+    Panoptes names who was not logged in by that hash too. Empty where a row says none of them.
+    """
+    who = pa.array([b""] * len(cells), pa.binary())
+    for column in ("user_ip", "user", "user_name", "user_id"):
+        if column in cells.schema.names:
+            tagged = pc.binary_join_element_wise(pa.scalar(column, pa.binary()), cells.column(column), b" ")
+            who = pc.if_else(pc.greater(pc.binary_length(cells.column(column)), 0), tagged, who)
+    return who
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file of classifications: its columns and its layout."""
+
+    path: Path
+    opener: Opener
+    names: Sequence[str]
+    layout: Layout
+
+    def column(self, name: str) -> str:
+        """Return the name of a column that must be there. Raises CatalogueError."""
+        if name not in self.names:
+            raise CatalogueError(
+                f'{self.path}: there is no column "{name}"{did_you_mean(name, self.names)} in this export of '
+                f"{type(self.layout).__name__}"
+            )
+        return name
+
+    def blocks(self) -> Iterator[Rows]:
+        """Yield the rows block by block. Raises CatalogueError where the file is damaged."""
+        skipped: dict[int, str] = {}
+        number, line = 2, 2
+        try:
+            with self.opener() as handle:
+                for cells in _csv(handle, self.names, skipped):
+                    rows, number, line = _placed(cells, skipped, number, line)
+                    yield rows
+        except UNREADABLE as error:
+            if number > 2 or not re.search("Empty CSV|too short", str(error)):
+                why = "a quote is not closed" if "straddl" in str(error) else str(error)
+                raise CatalogueError(
+                    f"{self.path}: cannot be read below line {line - 1}: {why}; fetch it again"
+                ) from error
+
+
+def _csv(handle: Any, names: Sequence[str], skipped: dict[int, str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows below the header, at last none; note those of another length by their number from 1."""
+
+    def skip(row: Any) -> str:
+        skipped[row.number] = row.text
+        return "skip"
+
+    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()))
+    parse = pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=skip)
+    # A thread of Arrow may drop the handler after Python has ended, which aborts the process.
+    read = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names, skip_rows=1)
+    yield from pa.csv.open_csv(handle, read, parse, convert)
+    yield pa.record_batch([pa.array([], pa.binary())] * len(names), names)
+
+
+def _placed(cells: pa.RecordBatch, skipped: dict[int, str], number: int, line: int) -> tuple[Rows, int, int]:
+    """Return rows with their lines, those that were skipped among them, and number and line of the next."""
+    possible = np.arange(number, number + len(cells) + len(skipped))
+    good = np.setdiff1d(possible, np.array([*skipped], np.int64))[: len(cells)] - number
+    size = int(good[-1]) + 1 if len(cells) else len(possible)
+    wrong = [at for at in sorted(skipped) if at < number + size]
+    newlines, filled = np.zeros(size, np.int64), np.zeros(len(cells), dtype=bool)
+    for column in cells.columns:
+        if b"\n" in column.buffers()[2].to_pybytes():  # counting in each cell takes as long as reading
+            newlines[good] += pc.count_substring(column, "\n").to_numpy(zero_copy_only=False)
+        filled |= pc.binary_length(column).to_numpy(zero_copy_only=False) > 0
+    newlines[[at - number for at in wrong]] = [skipped[at].count("\n") for at in wrong]
+    lines = line + np.arange(size) + np.cumsum(newlines) - newlines
+    ragged = [(int(lines[at - number]), skipped.pop(at)) for at in wrong]
+    cells = cells if filled.all() else cells.filter(pa.array(filled))
+    return Rows(cells, lines[good][filled], ragged), number + size, line + size + int(newlines.sum())
+
+
+def open_export(path: Path, id_name: str = "") -> Export:
+    """Open an export and find out its layout; it may be compressed.
+
+    `id_name` is the metadata (Panoptes) or the column (Ouroboros) that names a galaxy; empty for the first of
+    `IDS` that is there, else the subject. Raises CatalogueError.
+    """
+    opener = text_opener(path)
+    with opener() as handle:
+        header = handle.readline(LONGEST_HEADER)
+    try:
+        names = unique(next(csv.reader([header.decode("utf-8-sig").rstrip("\r\n")]), []))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CatalogueError(f"{path}: its first line does not name the columns of a CSV: {error}") from error
+    questions = [name for name in names if re.fullmatch(r"[a-z][a-z0-9_]*-\d+", name)]
+    if {"annotations", "subject_data", "subject_ids"} <= set(names):
+        return Export(path, opener, names, Panoptes(id_name))
+    if "subject_id" in names and questions:
+        columns = {"": next((name for name in IDS if name in names), "subject_id"), SUBJECT: "subject_id"}
+        export = Export(path, opener, names, Ouroboros(questions, columns.get(id_name, id_name)))
+        export.column(export.layout.id_name)
+        return export
+    raise CatalogueError(
+        f"{path}: not an export of classifications: Panoptes' has the columns annotations, subject_data and "
+        f"subject_ids, Ouroboros' has subject_id and questions as decals-0; it has {', '.join(names)[:200]}"
+    )
