@@ -64,6 +64,8 @@ def sky(tmp_path_factory):
     (folder / "rings.toml").write_text(re.search(r"```toml\n(.+?)```", own, re.DOTALL)[1])
     rows = [(Path(name).stem, number % 2) for number, name in enumerate(sorted(archive.namelist()))]
     _write(folder / "labels.csv", "galaxy_id,ring", (f"{name},{ring}" for name, ring in rows))
+    _write(folder / "types.csv", "galaxy_id,type", (f"{name},{'ab'[ring]}" for name, ring in rows))
+    _write(folder / "masses.csv", "galaxy_id,logmass", (f"{name},{ring + 9.5}" for name, ring in rows))
     nuclear = (f"{name},{ring},{1 - ring},{ring},0" for name, ring in rows)
     _write(folder / "votes.csv", "galaxy_id,ring,no_ring,nuclear,outer", nuclear)
     _write_classifications(folder / "classifications.csv", [name for name, _ in rows])

@@ -293,7 +293,7 @@ def test_pictures_differ():
 OTHERS = {
     "a/1.tif": b"SIMPLE  =                    T",
     "a/2.tif": b"II*\x00",
-    "a/3.webp": b"RIFF\x24\x00\x00\x00WEBPVP8 ",
+    "a/3.webp": b"RIFF\x24\x00\x00\x00WAVEfmt ",
     "a/4.GIF": b"GIF89a",
     "a/5.bmp": b"BM",
     "a/6": b"text",
@@ -316,9 +316,10 @@ def test_files_that_are_no_images_are_named(tmp_path, form):
 def test_the_first_bytes_say_what_a_file_without_the_ending_of_an_image_is(tmp_path, form):
     images = {f"a/{name}": picture(k) for k, name in enumerate(("1.jfif", "2.jpe", "3.JIF", "4", "J0+1.5"))}
     images |= {"a/6.webp": picture(6), "a/7": picture(7, "PNG")}
+    images |= {"a/8.tif": picture(8, "TIFF"), "a/9.webp": picture(9, "WEBP")}
     path = box_of(form, tmp_path, images)
     assert everything(path)[1] == images and not left_out(path)
-    assert sorted(map(galaxy_id_of, images)) == ["1", "2", "3", "4", "6", "7", "J0+1.5"]
+    assert sorted(map(galaxy_id_of, images)) == ["1", "2", "3", "4", "6", "7", "8", "9", "J0+1.5"]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hubblefork.data.field import Field, parse_field, scale_remarks
-from hubblefork.data.images import ImageFault, StampSpec, check_not_blank, stamp
+from hubblefork.data.field import Field, check_filled, check_not_blank, parse_field, scale_remarks
+from hubblefork.data.images import ImageFault, StampSpec, stamp
 from hubblefork.errors import ImageError
 
 
@@ -46,3 +46,24 @@ def test_a_stamp_is_blank_where_its_centre_is():
         check_not_blank(pixels)
     pixels[30:34, 30:34] = 20
     check_not_blank(pixels)
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize(("empty", "filled"), [(25, True), (26, False)])
+def test_a_cutout_of_which_a_side_was_not_observed_is_refused(turns, empty, filled):
+    pixels = np.random.default_rng(0).integers(5, 60, (64, 64, 3)).astype(np.uint8)
+    pixels[:empty] = 0
+    pixels = np.rot90(pixels, turns)
+    if filled:
+        check_filled(pixels)
+        return
+    with pytest.raises(
+        ImageFault, match="not wholly observed: 41% of it, from one side on, are of one colour"
+    ):
+        check_filled(pixels)
+
+
+def test_a_galaxy_on_a_sky_that_is_black_all_around_was_observed():
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[30:34, 30:34] = 200
+    check_filled(pixels)

@@ -71,6 +71,43 @@ def test_an_image_cut_short_is_damaged(form):
         assert fault(data[: int(share * len(data))]).startswith("damaged image: ")
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"format": "TIFF"},
+        {"format": "TIFF", "compression": "tiff_lzw"},
+        {"format": "TIFF", "big_tiff": False, "compression": "tiff_adobe_deflate"},
+        {"format": "WEBP", "lossless": True},
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+def test_tiff_and_webp_show_what_a_png_shows(how, mode):
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 24, 4), np.uint8)).convert(mode)
+    data, same = io.BytesIO(), io.BytesIO()
+    image.save(data, **how, **({"exact": True} if how["format"] == "WEBP" else {}))
+    image.save(same, "PNG")
+    np.testing.assert_array_equal(stamp(data.getvalue(), ALL), stamp(same.getvalue(), ALL))
+    assert inspect(data.getvalue()).centre == inspect(same.getvalue()).centre
+    for share in (0.6, 0.95):
+        assert fault(data.getvalue()[: int(share * len(data.getvalue()))]).startswith("damaged image: ")
+
+
+def test_tiff_and_webp_of_several_images_are_refused():
+    first, *others = (Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (10, 90, 200))
+    for form in ("TIFF", "WEBP"):
+        data = io.BytesIO()
+        first.save(data, form, save_all=True, append_images=others)
+        assert fault(data.getvalue()) == "several images in one: 3"
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(np.uint16, 16), (np.float32, 32)])
+def test_a_tiff_of_more_than_8_bits_is_refused(dtype, bits):
+    data = io.BytesIO()
+    Image.fromarray(np.ones((8, 8), dtype)).save(data, "TIFF")
+    assert fault(data.getvalue()) == f"not 8 bits a band: {bits} bits"
+
+
 def test_a_png_that_breaks_off_into_another_chunk_is_damaged():
     data = png(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
     second = data.rindex(b"IDAT")

@@ -172,6 +172,18 @@ def test_what_is_no_image_in_any_source_is_named(tmp_path, tree, out):
         ingest([folder], out, tree=tree, strict=True)
 
 
+def test_a_cutout_that_reaches_beyond_the_survey_is_named(tmp_path, tree, out):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    pixels[:, 22:] = 128
+    half = io.BytesIO()
+    Image.fromarray(pixels).save(half, "PNG")
+    ingest([box(tmp_path / "mine", {"1.jpg": picture(1), "2.png": half.getvalue()})], out, tree=tree)
+    assert rejects_of(out) == {
+        ("2.png", "2", "not wholly observed"): "45% of it, from one side on, are of one colour"
+    }
+    assert ids_of(out) == [1]
+
+
 def test_the_content_and_not_the_name_says_what_an_image_is(tmp_path, tree, out):
     ingest([box(tmp_path / "x.zip", {"1.jpg": picture(1, "PNG"), "2.png": picture(2)})], out, tree=tree)
     assert ids_of(out) == [1, 2]

@@ -18,7 +18,7 @@ from hubblefork.data.checks import check_folder
 from hubblefork.data.folders import tree_of
 from hubblefork.data.shards import CatalogueFolder, described, is_catalogue_folder, shard_table
 from hubblefork.errors import CatalogueError, DiskError
-from hubblefork.zoo import DecisionTree, plain_columns, reach, to_joint, tree_text
+from hubblefork.zoo import DecisionTree, Number, number_column, plain_columns, reach, to_joint, tree_text
 
 
 def joint_fractions(tree: DecisionTree, galaxies: int, seed: int = 0) -> np.ndarray:
@@ -133,6 +133,29 @@ def test_each_column_of_a_shard_has_a_description_and_a_valid_ucd(tree: Decision
     columns = described(pa.schema([*table.schema, *pa.table(bounds).schema]), tree)
     assert all(entry["description"] for entry in columns.values())
     assert [name for name, entry in columns.items() if not check_ucd(entry["ucd"], True, True)] == []
+
+
+def test_a_number_has_its_unit_and_nothing_made_of_it(tmp_path: Path) -> None:
+    tree = number_column("mass", Number(10.0, 0.5, "dex"))
+    ends = {"mass_low": [9.0, 9.9], "mass_high": [11.0, 13.0]}
+    bounds = {name: pa.array(values, pa.float32()) for name, values in ends.items()}
+    table = pa.table(
+        {"galaxy_id": ["a", "b"], "mass": [10.5, 12.0], **bounds, "ra": [1.0, 2.0], "dec": [1.0, 2.0]}
+    )
+    folder = CatalogueFolder(tmp_path / "catalogue")
+    notes = {"interval_coverage": "0.9", "intervals": "conformal", "sides": '{"64": 2}'}
+    folder.write_shard("a", with_metadata(shard_table(table, tree), notes))
+    folder.finish()
+    read = folder.read()
+    assert [*read.column_names] == ["galaxy_id", "ra", "dec", "mass", "mass_low", "mass_high"]
+    assert check_folder(folder.path).faults == []
+    entries = described(read.schema, tree)
+    assert [entries[name]["unit"] for name in ("mass", "mass_low", "ra")] == ["dex", "dex", "deg"]
+    assert [check_ucd(entry["ucd"], True, True) for entry in entries.values()] == [True] * 6
+    worse = table.set_column(1, "mass", pa.array([np.inf, 1.0]))
+    folder.write_shard("a", with_metadata(shard_table(worse, tree), notes))
+    folder.finish()
+    assert any("mass is infinite" in fault for fault in check_folder(folder.path).faults)
 
 
 def test_the_list_of_rejects_goes_with_its_shard(folder: CatalogueFolder, tree: DecisionTree) -> None:

@@ -8,16 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from astropy.io import fits
+from sklearn.linear_model import LogisticRegression, Ridge
 from typer.testing import CliRunner
 
+from hubblefork.api.fractions import fraction
+from hubblefork.api.galaxy import galaxies_of
 from hubblefork.api.judging import evaluate
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
+from hubblefork.data.own_labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Split
 from hubblefork.errors import BusyError, CatalogueError, RecipeError, RunError
-from hubblefork.io import alone_in
+from hubblefork.io import alone_in, read_json
 from hubblefork.network import finetuning
 from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
 from hubblefork.network.model import VoteFractions
@@ -26,7 +30,7 @@ from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, read_recipe, save_weights
 from hubblefork.pages.run import write_report
 from hubblefork.prediction.output import predict
-from hubblefork.zoo import parse_tree, plain_columns, read_tree, violations
+from hubblefork.zoo import Number, number_column, parse_tree, plain_columns, read_tree, violations
 
 from .conftest import blob
 
@@ -72,6 +76,13 @@ def sky(tmp_path_factory):
         writer.writerow(["galaxy_id", "round", "long", "thin", "thick"])
         for number, value in enumerate(np.round(roundness, 3)):
             writer.writerow([5000 + number, value, 1 - value, (1 - value) ** 2, (1 - value) * value])
+    with (folder / "others.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["galaxy_id", "kind", "size"])
+        for number, value in enumerate(roundness):
+            kind = ["long", "oval", "round"][int(3 * value - 1e-9)]
+            size = "" if number % 9 == 0 else f"{1000 + 50 * value:.2f}"
+            writer.writerow([5000 + number, "" if number % 8 == 0 else kind, size])
     (folder / "kaggle").mkdir()
     (folder / "kaggle" / "training_solutions_rev1.csv").write_text("GalaxyID,Class1.1\n5000,0.5\n")
     shutil.copy(folder / "cutouts.zip", folder / "kaggle" / "images_training_rev1.zip")
@@ -154,6 +165,48 @@ def test_questions_of_ones_own_are_obeyed(trained, sky, tmp_path):
     assert found["questions"]["thin"]["agreement"]["value"] > 0.7
     predicted = fractions(read_catalogue(run / "predictions" / "test.parquet"), tree)
     assert violations(tree, predicted, 1e-5) == []
+
+
+def test_a_number_is_learned_predicted_and_judged_in_its_unit(trained, sky, tmp_path):
+    tree, out = tree_of_number(sky / "others.csv", "size", "kpc"), tmp_path / "run"
+    finetune(trained, sky / "cutouts.zip", sky / "others.csv", out, tree=tree, settings=QUICK, split=SPLIT)
+    weights = load_weights(out)
+    assert weights.tree == read_tree(out) == tree and 1020 < tree.number.mean < 1030
+    found = evaluate(out, device="cpu")
+    assert (found["unit"], found["agreement"], found["constraint_violation"]) == ("kpc", None, 0)
+    assert found["rmse"]["value"] < 0.5 * tree.number.width
+    assert found["rmse"]["value"] == pytest.approx(found["answers"]["size"]["rmse"]["value"])
+    assert set(found["baselines"]) == {"mean_vote", "central_pixel", "kaggle_central_pixel"}
+    assert found["baselines"]["mean_vote"]["rmse"]["value"] == pytest.approx(tree.number.width, rel=0.2)
+    assert min(row["validation_rmse"] for row in RunFolder(out).metrics()) < 0.5 * tree.number.width
+    assert read_json(RunFolder(out).confusions(1), RunError, "")["answers"] == {}
+    predict(out, sky / "cutouts.zip", tmp_path / "sizes.fits", device="cpu")
+    table = read_catalogue(tmp_path / "sizes.fits")
+    sizes = table.column("size").to_numpy()
+    assert 1000 < sizes.mean() < 1050 and sizes.std() > 10
+    with fits.open(tmp_path / "sizes.fits") as file:
+        assert (file[1].header["TUNIT2"], file[1].header["QUANTITY"]) == ("kpc", "number")
+    with pytest.raises(CatalogueError, match="size is a number: what is counted"):
+        fraction(tmp_path / "sizes.fits", "size >= 0.5")
+    said = next(galaxies_of(table, tree, 0.9))
+    assert str(said).splitlines()[::2] == ["5000: predicted", f"{'  size':<38} {sizes[0]:.4g} kpc"]
+    page = " ".join(write_report(out).read_text().split())
+    assert "RMSE of the number in kpc is" in page
+
+
+def test_classes_are_fractions_that_sum_to_one_and_are_judged_by_class(trained, sky, tmp_path):
+    tree, out = tree_of_classes(sky / "others.csv", "kind"), tmp_path / "run"
+    finetune(trained, sky / "cutouts.zip", sky / "others.csv", out, tree=tree, settings=QUICK, split=SPLIT)
+    found = evaluate(out, device="cpu")
+    judged = found["questions"]["kind"]
+    assert judged["agreement"]["value"] > 0.75 and judged["log_loss"]["value"] < 0.6 * np.log(3)
+    assert list(judged["classes"]) == ["long", "oval", "round"]
+    predict(out, sky / "cutouts.zip", tmp_path / "kinds.parquet", device="cpu")
+    shares = fractions(read_catalogue(tmp_path / "kinds.parquet"), tree)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+    said = CliRunner().invoke(app, ["evaluate", str(out), "--device", "cpu"])
+    assert "log-loss" in said.output and "AUC" not in said.output, said.output
+    assert "log-loss" in write_report(out, sections=["questions"]).read_text()
 
 
 def test_labels_of_the_same_tree_keep_the_last_layer(trained, data, tree, tmp_path):
@@ -269,6 +322,22 @@ def test_the_last_layer_is_a_logistic_regression(quick, tree):
     peer = LogisticRegression(C=1 / ridge, tol=1e-8, max_iter=1000).fit(standard, labels[:, 0].numpy())
     np.testing.assert_allclose(fitted, peer.predict_proba(standard)[:, 1], atol=2e-3)
     assert 0.02 < network(views)[:, 1].std() < 0.3
+
+
+def test_the_last_layer_of_a_number_is_a_ridge_regression(quick):
+    torch.manual_seed(0)
+    network = VoteFractions(quick, number_column("mass", Number(500.0, 20.0)))
+    views = torch.rand(90, 3, 32, 32) * torch.linspace(0.2, 1, 90).view(-1, 1, 1, 1)
+    labels = 500 + torch.linspace(-30, 30, 90).view(-1, 1) + 5 * torch.randn(90, 1)
+    labels[::4] = torch.nan
+    fit_last_layer(network, views, labels)
+    with torch.no_grad():
+        features = network.eval().features[:-1](views).numpy().astype(float)
+        fitted = network(views)[:, 0].numpy()
+    standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0, ddof=1), 1e-6)
+    known = ~np.isnan(labels[:, 0].numpy())
+    peer = Ridge(PENALTY * standard.shape[1]).fit(standard[known], (labels[known, 0].numpy() - 500) / 20)
+    np.testing.assert_allclose(fitted, 500 + 20 * peer.predict(standard), atol=0.05)
 
 
 def test_settings_are_open_and_those_of_large_runs_are_not_kept(trained):

@@ -16,7 +16,18 @@ from hubblefork.network.heads import (
     squared_error,
     vote_loss,
 )
-from hubblefork.zoo import Answer, DecisionTree, Question, plain_columns, to_joint, violations
+from hubblefork.network.recipe import load_recipe
+from hubblefork.network.training import VoteFractionsModule
+from hubblefork.zoo import (
+    Answer,
+    DecisionTree,
+    Number,
+    Question,
+    number_column,
+    plain_columns,
+    to_joint,
+    violations,
+)
 
 LAB_SLICES = [
     (0, 3),
@@ -309,3 +320,16 @@ def test_the_lab_head_refuses_a_question_with_independent_ways_in():
         Question("merging", "", (Answer("merger", "", "9"), Answer("alone", "", "10")))))  # fmt: skip
     with pytest.raises(RecipeError, match="several independent ways in: disk, yes: --set head=sigmoid"):
         build_head("lab", later)
+
+
+def test_a_number_is_scaled_and_its_loss_is_not():
+    tree = number_column("mass", Number(500.0, 20.0))
+    head = build_head("tree", tree)
+    assert head(torch.tensor([[0.0], [-2.0]])).tolist() == [[500.0], [460.0]]
+    module = VoteFractionsModule(load_recipe("lab-cnn"), tree, steps=1).eval()
+    views, labels = torch.rand(4, 3, 64, 64), torch.tensor([[480.0], [torch.nan], [510.0], [530.0]])
+    with torch.no_grad():
+        predicted = module.network(views)
+        loss = module.training_step((views, labels), 0)
+    known = [0, 2, 3]
+    assert loss == pytest.approx(float((predicted - labels)[known].square().mean().sqrt()) / 20)

@@ -247,3 +247,16 @@ def test_bounds_that_cross_are_no_intervals():
     with pytest.raises(CatalogueError, match="1 of 2 coverages"):
         one = AnswerIntervals(60, (0.1, 0.0, 0.0), (), ((-0.5,),), ((0.1,),))
         Intervals("tree", (0.5, 0.9), 60, {"one": one})
+
+
+def test_bounds_of_a_number_may_lie_anywhere(tmp_path):
+    rng = np.random.default_rng(1)
+    predicted = rng.normal(0, 30, (4000, 3))
+    volunteers = predicted + rng.normal(0, 5, predicted.shape)
+    intervals = fit(predicted[:2000], volunteers[:2000], bounded=False)
+    low, high = intervals.bounds(predicted[2000:], 0.9)
+    inside = (low <= volunteers[2000:]) & (volunteers[2000:] <= high)
+    assert inside.mean() == pytest.approx(0.9, abs=0.02)
+    assert low.min() < -60 and high.max() > 60 and np.median(high - low) == pytest.approx(16.4, abs=1)
+    intervals.write(tmp_path / "intervals.json")
+    assert Intervals.read(tmp_path / "intervals.json") == intervals and not intervals.bounded

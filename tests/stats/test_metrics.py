@@ -8,6 +8,7 @@ from scipy import stats
 from scipy.stats import norm
 from sklearn.metrics import (
     accuracy_score,
+    log_loss,
     precision_score,
     recall_score,
     roc_auc_score,
@@ -16,7 +17,7 @@ from sklearn.metrics import (
 
 from hubblefork.errors import CatalogueError
 from hubblefork.stats import metrics
-from hubblefork.stats.metrics import binary, draw, is_binary, reliability_of
+from hubblefork.stats.metrics import are_classes, binary, draw, is_binary, judged_classes, reliability_of
 from hubblefork.zoo import to_joint, violations
 
 
@@ -356,3 +357,30 @@ def test_few_galaxies_and_none():
     assert found.error_by_chance == 0
     none = reliability_of(np.array([0.2]), np.array([np.nan]))
     assert (none.error, none.error_by_chance, len(none.galaxies)) == (None, None, 0)
+
+
+def test_classes_are_judged_as_by_scikit_learn():
+    rng = np.random.default_rng(3)
+    truth = rng.integers(3, size=200)
+    votes = np.eye(4)[truth]
+    predicted = rng.dirichlet([1, 1, 1, 0.2], 200)
+    votes[::20] = np.nan
+    known = ~np.isnan(votes[:, 0])
+    loss, classes = judged_classes(
+        predicted / 2, votes, draw(200, rng=rng)
+    )  # half of the reach: the share counts
+    assert loss.value == pytest.approx(log_loss(truth[known], predicted[known], labels=[0, 1, 2, 3]))
+    assert loss.galaxies == known.sum() and loss.interval_95[0] < loss.value < loss.interval_95[1]
+    recall = recall_score(truth[known], predicted[known].argmax(axis=1), average=None, labels=[0, 1, 2])
+    assert [one.accuracy.value for one in classes[:3]] == pytest.approx(recall)
+    own = known & (truth == 1)
+    assert classes[1].log_loss.value == pytest.approx(-np.log(predicted[own, 1]).mean())
+    assert classes[3] is None
+
+
+def test_classes_are_told_from_fractions():
+    votes = np.array([[1, 0], [0, 1], [np.nan, np.nan], [0, 0]])
+    assert are_classes(votes)
+    for other in ([0.9, 0.1], [1, 1]):
+        assert not are_classes(np.concatenate([votes, [other]]))
+    assert not are_classes(votes[[0, 2, 3]])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +15,16 @@ from hubblefork.errors import TreeError, UnknownAnswer
 from hubblefork.zoo import (
     Answer,
     DecisionTree,
+    Number,
     Question,
+    excesses,
     load_tree,
     parse_tree,
     plain_columns,
     read_tree,
     tree_names,
     tree_text,
+    violations,
     write_tree,
 )
 
@@ -372,3 +376,23 @@ def test_a_tree_file_that_cannot_be_read_says_so(tmp_path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     with pytest.raises(TreeError, match=r"latin\.toml: the decision tree cannot be read"):
         load_tree(str(tmp_path / "latin.toml"))
+
+
+MASS = Question(
+    "mass", "mass?", (Answer("mass", "mass", "mass"),), root=True, number=Number(10.5, 0.5, "dex")
+)
+
+
+def test_a_number_is_a_tree_by_itself() -> None:
+    tree = DecisionTree("mine", (MASS,))
+    assert parse_tree(tree_text(tree), "here") == tree and tree.is_plain
+    assert (tree.number, tree.scale) == (Number(10.5, 0.5, "dex"), 0.5)
+    assert (plain_columns(["ring"]).number, plain_columns(["ring"]).scale) == (None, 1)
+    joint = np.array([[12.0], [-3.0], [np.nan]])
+    assert violations(tree, joint) == [] and not excesses(tree, joint).any()
+    with pytest.raises(TreeError, match="'mass' is a number and stands alone"):
+        DecisionTree("mine", (*plain_columns(["ring"]).questions, MASS))
+    with pytest.raises(TreeError, match="finite, width above 0"):
+        DecisionTree("mine", (replace(MASS, number=Number(1.0, 0.0)),))
+    with pytest.raises(TreeError, match="names, texts and columns are text"):
+        parse_tree(tree_text(tree).replace('"dex"', "3"), "here")

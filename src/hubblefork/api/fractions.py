@@ -66,6 +66,10 @@ def fraction(
         else read_head(Path(catalogue))
     )
     tree = tree_of(table)
+    if tree.number:
+        raise CatalogueError(
+            f"{tree.columns[0]} is a number: what is counted and corrected here are fractions from 0 to 1"
+        )
     truth = parse_query(query, tree) if isinstance(query, str) else at_least(tree, *query)
     if threshold is not None and truth.answer is None:
         raise CatalogueError("a threshold for predictions goes with one answer, not with an expression")

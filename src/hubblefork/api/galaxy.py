@@ -41,7 +41,8 @@ class Galaxy:
 
     def __str__(self) -> str:
         intervals = "" if self.low is None else f", with intervals that hold {self.coverage:.0%} of galaxies"
-        return "\n".join([f"{self.galaxy_id}: predicted vote fractions{intervals}", *self._lines()])
+        what = "predicted" if self.tree.number else "predicted vote fractions"
+        return "\n".join([f"{self.galaxy_id}: {what}{intervals}", *self._lines()])
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
@@ -64,18 +65,21 @@ class Galaxy:
         yield f"{'  ' * depth}{question.text}"
         for answer in question.answers:
             label = f"{'  ' * depth}  {answer.name}"
+            if question.number:
+                yield f"{label:<38} {self._number(answer.name, '.4g')} {question.number.unit}".rstrip()
+                continue
             yield f"{label:<38} {self._number(answer.name)} {'█' * round(BAR * self[answer.name])}".rstrip()
         for name in dict.fromkeys(name for answer in question.answers for name in answer.leads_to):
             following = self.tree.question(name)
             if not following.root:
                 yield from self._drawn(following, asked, drawn, depth=depth + 1)
 
-    def _number(self, answer: str) -> str:
+    def _number(self, answer: str, digits: str = "4.2f") -> str:
         column = self.tree.column(answer)
-        text = f"{self.fractions[column]:4.2f}"
+        text = f"{self.fractions[column]:{digits}}"
         if self.low is None or self.high is None:
             return text
-        return f"{text}  {self.low[column]:4.2f}–{self.high[column]:4.2f} "
+        return f"{text}  {self.low[column]:{digits}}–{self.high[column]:{digits}} "
 
 
 def galaxies_of(table: Any, tree: DecisionTree, coverage: float) -> Iterator[Galaxy]:

@@ -22,6 +22,7 @@ from hubblefork.data.catalogue import (
     write_catalogue,
 )
 from hubblefork.data.folders import RunFolder
+from hubblefork.data.own_labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Fold, Split, read_split
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, bytes_of, seconds, silent, write_text
@@ -139,6 +140,9 @@ def finetune(
     *,
     tree: str = "",
     columns: Sequence[str] = (),
+    classes: str = "",
+    number: str = "",
+    unit: str = "",
     missing: Collection[float] = (),
     settings: Sequence[str] = (),
     test: int = 20,
@@ -149,15 +153,21 @@ def finetune(
     """Teach a network labels of your own and return the run. Called again, it goes on where it stopped.
 
     `labels` is a table with `galaxy_id` and numbers from 0 to 1: the answers of `tree`, or plain `columns`
-    (default: all). The numbers `missing` (-99) stand for missing values. `test` and `validation` are per cent
-    of the labelled galaxies. Raises RunError, CatalogueError, ImageError, RecipeError.
+    (default: all); or with a column of `classes`, or one that holds a `number` with this `unit`. The numbers
+    `missing` (-99) stand for missing values. `test` and `validation` are per cent of the labelled galaxies.
+    Raises RunError, CatalogueError, ImageError, RecipeError.
     """
+    own = load_tree(tree) if tree else None
+    if classes:
+        own = tree_of_classes(Path(labels), classes, missing=missing)
+    elif number:
+        own = tree_of_number(Path(labels), number, unit, missing=missing)
     finetune_run(
         Path(load(model).place),
         Path(cutouts),
         Path(labels),
         Path(out),
-        tree=load_tree(tree) if tree else None,
+        tree=own,
         columns=columns,
         missing=missing,
         settings=settings,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hubblefork.cli.tables import Shown
-from hubblefork.pages.tables import Column, Table
+from hubblefork.pages.tables import Column, Table, classes_table
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import LABELS, MERGER, Estimate, Unavailable
 from hubblefork.stats.evaluation import RARE
@@ -23,8 +23,11 @@ def evaluation_tables(evaluation: Mapping[str, Any]) -> list[Shown]:
         shown.append(_questions(evaluation))
     shown.append(_answers(answers, evaluation["baselines"].get("mean_vote")))
     binary = {name: row["binary"] for name, row in answers.items() if "binary" in row}
-    if binary:
-        shown.append(_binary(binary))
+    classes = [row for row in evaluation["questions"].values() if "classes" in row]
+    shown += [classes_table(row) for row in classes]
+    own = {name: row for name, row in binary.items() if not any(name in row["classes"] for row in classes)}
+    if own:
+        shown.append(_binary(own))
     if len(binary) < len(answers):  # of a yes or no intervals say 0, 1 or anything
         shown.append(_intervals(evaluation["intervals"], answers))
     if "posterior" in evaluation:
@@ -44,12 +47,14 @@ def totals_table(evaluation: Mapping[str, Any]) -> Table:
     if evaluation.get("views", 1) > 1:
         title += f", {evaluation['views']} views of each"
     rows = {**({"this run": evaluation} if "rmse" in evaluation else {}), **evaluation["baselines"]}
+    unit, digits = evaluation.get("unit"), ".4g" if "unit" in evaluation else ".4f"
     columns: list[Column] = [
         ("", "", _words),
-        ("RMSE", "rmse.value", ".4f"),
-        ("95% interval", "rmse.interval_95", ".4f"),
-        ("agreement", "agreement.value", ".3f"),
+        (f"RMSE ({unit})" if unit else "RMSE", "rmse.value", digits),
+        ("95% interval", "rmse.interval_95", digits),
     ]
+    if "unit" not in evaluation:
+        columns.append(("agreement", "agreement.value", ".3f"))
     by_rmse = dict(sorted(rows.items(), key=lambda item: item[1]["rmse"]["value"]))
     caption = "RMSE over galaxies and all answers; 95% bootstrap intervals over galaxies"
     return Table.of(by_rmse, columns, title=title, caption=caption)

@@ -116,7 +116,7 @@ def trained_text(out: Path) -> str:
     share = notes["parameters"].get("trained_share", 1.0)
     texts = [
         f"{out}: started from {notes['start']}",
-        f"{notes['parameters']['learned']:,} parameters, {share:.1%} of them trained" if share < 1 else "",
+        f"{notes['parameters']['learned']:,} parameters, {share:.2%} of them trained" if share < 1 else "",
         f"best epoch {notes['best_epoch']} of {notes['epochs']}: {best}{centred}",
         f"{notes['galaxies_per_second']:.0f} galaxies/s, {notes['training_seconds']:.0f} s of training",
         *notes.get("remarks", []),

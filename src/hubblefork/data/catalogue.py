@@ -254,15 +254,20 @@ def fractions_by_answer(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the fractions (galaxy,) of some answers of the tree; else as `fractions`, raising alike."""
     names = columns_of_answers(table.column_names, tree, answers)
-    return {answer: fractions_in(table, name) for answer, name in zip(answers, names, strict=True)}
+    any_number = tree.number is not None
+    pairs = zip(answers, names, strict=True)
+    return {answer: fractions_in(table, name, any_number=any_number) for answer, name in pairs}
 
 
-def fractions_in(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """Return a column of fractions (galaxy,), NaN where null. Raises CatalogueError for other values."""
+def fractions_in(table: pa.Table, name: str, *, any_number: bool = False) -> NDArray[np.float64]:
+    """Return a column of fractions, or of `any_number` that is finite, (galaxy,), NaN where null.
+
+    Raises CatalogueError for other values.
+    """
     values, bad = numbers(table.column(name))
     if bad.all() and len(bad) and not pa.types.is_string(table.schema.field(name).type):
         raise CatalogueError(f"{name} holds {table.schema.field(name).type}, not numbers")
-    outside = no_fraction(values)
+    outside = np.isinf(values) if any_number else no_fraction(values)
     for row in np.flatnonzero(bad | outside)[:1].tolist():
         where = (
             f"{ID} {table.column(ID)[row]} (row {row + 1})" if ID in table.column_names else f"row {row + 1}"
@@ -271,9 +276,9 @@ def fractions_in(table: pa.Table, name: str) -> NDArray[np.float64]:
             raise CatalogueError(
                 f"{where}: {name} is {table.column(name)[row].as_py()!r}, which is no number"
             )
-        remedy = fraction_remedy(values[row], values)
+        remedy = "a number is finite" if any_number else fraction_remedy(values[row], values)
         raise CatalogueError(f"{where}: {name} is {values[row]:.9g}; {remedy}")
-    return np.clip(values, 0, 1)
+    return values if any_number else np.clip(values, 0, 1)
 
 
 def columns_of(tree: DecisionTree, answers: Collection[str]) -> list[str]:

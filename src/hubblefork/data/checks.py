@@ -266,6 +266,8 @@ def _wrong(piece: pa.Table, tree: DecisionTree) -> Iterator[tuple[str, NDArray[n
         if name in SKY:
             low, high = SKY[name]
             yield f"{name} is outside {low} to {high}", (column < low) | (column > high)
+        elif tree.number:
+            yield f"{name} is infinite", np.isinf(column)
         elif not name.endswith(MADE):
             yield f"{name} is outside 0 to 1", no_fraction(column)
     if set(POSITION) <= values.keys():

@@ -6,7 +6,8 @@ Every table that a user gives goes by these rules, whatever its format:
   100008 while a float holds every digit, below 2^53. Where all ids are names of image files (100008.jpg),
   each is that file's.
 - An empty cell, NA, NaN, null, N/A, None and - are missing values. True and false are 1 and 0.
-- A fraction lies between 0 and 1; what is beyond by rounding alone counts as 0 or 1.
+- A fraction lies between 0 and 1; what is beyond by rounding alone counts as 0 or 1. A number is finite.
+- A class is text, or an integer: 2.0 is 2.
 """
 
 from __future__ import annotations
@@ -160,6 +161,17 @@ def numbers(column: pa.ChunkedArray) -> tuple[NDArray[np.float64], NDArray[np.bo
     return texts.cast(pa.float64()).to_numpy(), ~right.to_numpy()
 
 
+def classes_in(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of classes as text, null where one is missing; integers as they are written."""
+    if pa.types.is_floating(column.type):
+        values, _ = numbers(column)
+        whole = bool(np.all(np.isnan(values) | (values == np.trunc(values))))
+        column = pa.chunked_array([pa.array(values, from_pandas=True)])
+        column = column.cast(pa.int64()) if whole else column
+    cells = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return pc.if_else(pc.is_in(pc.utf8_lower(cells), pa.array(sorted(MISSING))), None, cells)
+
+
 def no_fraction(values: NDArray) -> NDArray[np.bool_]:
     """Say which values are no fractions, missing ones aside: beyond 0 and 1 by more than rounding."""
     return (values < -TOLERANCE) | (values > 1 + TOLERANCE)
@@ -173,6 +185,22 @@ def fraction_remedy(value: float, others: NDArray) -> str:
     if value in SENTINELS:
         return f"{allowed}; if {value:g} stands for a missing value, say so: --missing {value:g}"
     return allowed
+
+
+def is_apart(value: float, others: NDArray) -> bool:
+    """Whether a value that often stands for a missing one lies as far from all others as these spread."""
+    rest = others[~np.isnan(others) & (others != value)]
+    if value not in SENTINELS or not len(rest):
+        return False
+    return bool(np.abs(rest - value).min() > np.ptp(rest))
+
+
+def apart_remedy(value: float) -> str:
+    """Say what to do about such a value."""
+    return (
+        f"no other value is near it: if it stands for a missing value, say so: --missing {value:g}; "
+        "if not, leave the row out"
+    )
 
 
 def without(table: pa.Table, missing: Collection[float]) -> pa.Table:

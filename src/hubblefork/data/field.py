@@ -1,4 +1,4 @@
-"""How much sky an image shows, beside the images that a network was trained on.
+"""What an image shows: how much sky, beside the images that a network was trained on, and whether any at all.
 
 A network knows galaxies at one scale. The *field* of an image is the sky along its shorter side, in units of
 a training image: 0.5 shows half as much. Galaxy Zoo 2's images are 424 pixels of 0.02 Petrosian radii R90
@@ -12,9 +12,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hubblefork.data.members import ImageFault
 from hubblefork.errors import ImageError
 
 ROUNDING = 1e-9
+BLANK, EMPTY_SIDE = 16, 0.4
 
 
 @dataclass(frozen=True)
@@ -84,3 +89,43 @@ def scale_remarks(
         "have not, their fractions are wrong: say with --field how much sky an image shows, 1 for as much as "
         "a training image"
     ]
+
+
+# Whether a galaxy was seen
+
+
+def check_not_blank(pixels: NDArray[np.uint8]) -> None:
+    """Raise ImageFault for a stamp (y, x, band) without a galaxy: its central half is of one brightness.
+
+    There the mean of the bands differs by at least 84 grey levels in each of 12,646 real galaxies.
+    """
+    size, _, bands = pixels.shape
+    centre = pixels[size // 4 : size - size // 4, size // 4 : size - size // 4]
+    total = sum((centre[:, :, band].astype(np.uint16) for band in range(bands)), start=np.uint16(0))
+    low, high = int(total.min()) / bands, int(total.max()) / bands
+    if high - low < BLANK:
+        value = f"brightness {low:.0f} to {high:.0f} of 255 at its centre"
+        raise ImageFault("blank", value, "no galaxy is seen in it: leave it out or fetch it again")
+
+
+def check_filled(pixels: NDArray[np.uint8]) -> None:
+    """Raise ImageFault for pixels (y, x, band) of which one side, almost to the centre, is of one colour.
+
+    Such a cutout reaches beyond what was observed. A sky that is black all around is none. Of 11,449 real
+    galaxies no stamp has even one such row, and of one whole cutout a sixth is.
+    """
+    turned = pixels.transpose(1, 0, 2)
+    pairs = [[_constant_rows(axis), _constant_rows(axis[::-1])] for axis in (pixels, turned)]
+    share = max(max(pair) - min(pair) for pair in pairs)
+    if share >= EMPTY_SIDE:
+        value = f"{share:.0%} of it, from one side on, are of one colour"
+        raise ImageFault("not wholly observed", value, "leave it out, or cut it from another exposure")
+
+
+def _constant_rows(pixels: NDArray[np.uint8]) -> float:
+    """Return the share of rows (y), from the first on, that have the colour of the first pixel."""
+    first = pixels[0, 0]
+    if not (pixels[0] == first).all():
+        return 0.0
+    same = (pixels == first).all(axis=(1, 2))
+    return float(np.argmin(same)) / len(same) if not same.all() else 1.0

@@ -249,18 +249,21 @@ def _write_csv(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None
 def _write_fits(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
     """Write a FITS table. Headers hold one line of printable ASCII: other metadata are written as JSON.
 
-    TCOMMn describes a column, and TUCDn is its UCD, as STIL of TOPCAT writes them.
+    TUNITn is a column's unit, also one that the FITS standard lacks (dex); TCOMMn describes it, and TUCDn is
+    its UCD, as STIL of TOPCAT writes them.
     """
     from astropy.io.fits import table_to_hdu
 
     fits = astropy_table(table)
     fits.convert_unicode_to_bytestring()
+    for column in fits.itercols():
+        column.unit = None
     for key, text in metadata.items():
         long = "HIERARCH " if len(key) > LONGEST_KEYWORD else ""
         fits.meta[f"{long}{key}"] = _on_one_line(text, UNPRINTABLE)
     hdu = table_to_hdu(fits)
     for number, entry in enumerate(_described(table).values(), start=1):
-        for key, text in (("TCOMM", entry["description"]), ("TUCD", entry["ucd"])):
+        for key, text in (("TUNIT", entry["unit"]), ("TCOMM", entry["description"]), ("TUCD", entry["ucd"])):
             if text:
                 hdu.header[f"{key}{number}"] = UNPRINTABLE.sub("?", text)
     try:
@@ -274,6 +277,7 @@ def _write_fits(table: pa.Table, metadata: Mapping[str, str], path: Path) -> Non
 def _write_vot(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
     """Write a VOTable. XML holds no control characters: metadata become JSON, cells are refused."""
     from astropy.io import votable
+    from astropy.io.votable.exceptions import W50
     from astropy.io.votable.tree import Info
 
     for name in table.column_names:
@@ -286,7 +290,8 @@ def _write_vot(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None
                 raise ValueError(
                     f"{name} is {cell!r} in row {rows[0] + 1}, with a control character; write .parquet"
                 )
-    document = votable.from_table(astropy_table(table))
+    with warnings.catch_warnings(action="ignore", category=W50):  # a unit that the standard lacks: dex
+        document = votable.from_table(astropy_table(table))
     infos = {key: _on_one_line(text, NOT_IN_XML_ATTRIBUTE) for key, text in metadata.items()}
     document.infos.extend(Info(name=key, value=text) for key, text in infos.items())
     document.to_xml(str(path))

@@ -32,8 +32,20 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from hubblefork.data.cutouts import is_fits, rgb_of
-from hubblefork.data.field import Field
-from hubblefork.data.members import ImageData, ImageFault, MemberError, Place, Source
+from hubblefork.data.field import Field, check_filled
+from hubblefork.data.members import (
+    HEAD,
+    JPEG,
+    PNG,
+    TIFF,
+    WEBP,
+    ImageData,
+    ImageFault,
+    MemberError,
+    Place,
+    Source,
+    picture_kind,
+)
 from hubblefork.data.sources import open_source
 from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import StampError
@@ -41,11 +53,9 @@ from hubblefork.errors import StampError
 MOST_PIXELS = 64 * 2**20
 CENTRE = 10
 BANDS = 3
-JPEG, PNG = "JPEG", "PNG"
-SIGNATURES = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n"}
 SIMPLE, CMYK, PILLOW = "simplejpeg", "CMYK", "Pillow"
 SIMPLE_COLOURS = frozenset({"Gray", "YCbCr", "RGB"})
-EIGHT_BITS = 8
+EIGHT_BITS, BITS_PER_SAMPLE = 8, 258
 DAMAGE = (
     *(ValueError, OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
     *(LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError),
@@ -57,7 +67,7 @@ UNWRITTEN = 255
 LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 SUPPORT = 2
 TOGETHER = 32
-BLANK = 16
+
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -101,7 +111,7 @@ def inspect(data: ImageData) -> Cutout:
     """Decode an image wholly and return what is worth knowing of it.
 
     Grey and CMYK images count as what they are in red, green and blue, transparent ones as they look on
-    black. Raises ImageFault for an image that is neither a JPEG nor a PNG (whatever its name says), is
+    black. Raises ImageFault for an image that is no JPEG, PNG, TIFF or WebP (whatever its name says), is
     damaged, has 16 bits a band, or more than `MOST_PIXELS` by its header.
     """
     if isinstance(data, bytes):
@@ -109,6 +119,7 @@ def inspect(data: ImageData) -> Cutout:
         pixels = _decoded(data, header, rows=header.height, reduced=1)
     else:
         pixels = data
+    check_filled(pixels)
     digest = hashlib.sha256(data if isinstance(data, bytes) else pixels.tobytes()).digest()
     return Cutout(pixels.shape[1], pixels.shape[0], _centre_colour(pixels), digest)
 
@@ -133,14 +144,14 @@ class Header(NamedTuple):
 
 def _header(data: bytes) -> Header:
     """Return what the first bytes say of an image. Raises ImageFault."""
-    kind = next((kind for kind, start in SIGNATURES.items() if data.startswith(start)), "")
+    kind = picture_kind(data[:HEAD])
     if not data:
         raise ImageFault("empty file", "0 bytes")
     if not kind:
         value = f"begins with {data[:16]!r}"
         raise ImageFault("neither a JPEG nor a PNG", value, "convert it or leave it out")
     try:
-        header = _jpeg_header(data) if kind == JPEG else _png_header(data)
+        header = {JPEG: _jpeg_header, PNG: _png_header}.get(kind, _other_header)(data)
     except DAMAGE as error:
         raise ImageFault("damaged image", str(error)) from error
     pixels = header.height * header.width
@@ -166,11 +177,24 @@ def _jpeg_header(data: bytes) -> Header:
 def _png_header(data: bytes) -> Header:
     """Return the header. Raises ImageFault for 16 bits a band, of which Pillow drops 8."""
     width, height, depth = struct.unpack(">IIB", data[16:25])
-    if depth > EIGHT_BITS:
-        raise ImageFault(
-            "not 8 bits a band", f"{depth} bits", "scale it to 8-bit grey or RGB, or leave it out"
-        )
+    _check_depth(depth)
     return Header(PILLOW, height, width)
+
+
+def _other_header(data: bytes) -> Header:
+    """Return the header of a TIFF or a WebP. Raises ImageFault for over 8 bits a band, and several images."""
+    with Image.open(BytesIO(data), formats=[TIFF, WEBP]) as image:
+        _check_depth(max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (EIGHT_BITS,))))
+        if (images := getattr(image, "n_frames", 1)) > 1:
+            raise ImageFault("several images in one", str(images), "write each into a file of its own")
+        return Header(PILLOW, image.height, image.width)
+
+
+def _check_depth(bits: int) -> None:
+    if bits > EIGHT_BITS:
+        raise ImageFault(
+            "not 8 bits a band", f"{bits} bits", "scale it to 8-bit grey or RGB, or leave it out"
+        )
 
 
 def _decoded(data: bytes, header: Header, *, rows: int, reduced: int) -> NDArray[np.uint8]:
@@ -195,7 +219,7 @@ def _from_cmyk(data: bytes) -> NDArray[np.uint8]:
 
 def _by_pillow(data: bytes) -> NDArray[np.uint8]:
     """Return the pixels in RGB; what is transparent shows the black behind it, never its hidden colour."""
-    with Image.open(BytesIO(data), formats=[JPEG, PNG]) as image:
+    with Image.open(BytesIO(data), formats=[PNG, JPEG, TIFF, WEBP]) as image:
         image.load()
         if not image.has_transparency_data:
             return np.asarray(image.convert("RGB"))
@@ -266,7 +290,7 @@ def _with_height(data: bytes, height: int) -> bytes | None:
 
 
 def stamp(data: ImageData, spec: StampSpec, field: Field | None = None) -> NDArray[np.uint8]:
-    """Return the stamp, uint8 (size, size, 3), of one encoded JPEG or PNG, or of pixels uint8 (y, x, 3).
+    """Return the stamp, uint8 (size, size, 3), of one encoded image, or of pixels uint8 (y, x, 3).
 
     Without a `field` a pixel shows as much sky as one of a training image. A JPEG (not of CMYK) is decoded at
     half scale where the crop has at least two pixels a stamp pixel, else at full scale. Raises ImageFault for
@@ -285,20 +309,6 @@ def stamp(data: ImageData, spec: StampSpec, field: Field | None = None) -> NDArr
 def shorter_side(data: ImageData) -> int:
     """Return the shorter side of an image in pixels. Raises ImageFault."""
     return min(_header(data)[1:] if isinstance(data, bytes) else data.shape[:2])
-
-
-def check_not_blank(pixels: NDArray[np.uint8]) -> None:
-    """Raise ImageFault for a stamp (y, x, band) without a galaxy: its central half is of one brightness.
-
-    There the mean of the bands differs by at least 84 grey levels in each of 12,646 real galaxies.
-    """
-    size = len(pixels)
-    centre = pixels[size // 4 : size - size // 4, size // 4 : size - size // 4]
-    total = sum((centre[:, :, band].astype(np.uint16) for band in range(BANDS)), start=np.uint16(0))
-    low, high = int(total.min()) / BANDS, int(total.max()) / BANDS
-    if high - low < BLANK:
-        value = f"brightness {low:.0f} to {high:.0f} of 255 at its centre"
-        raise ImageFault("blank", value, "no galaxy is seen in it: leave it out or fetch it again")
 
 
 def crop_of(header: Header, spec: StampSpec, field: Field | None) -> float:

@@ -30,8 +30,9 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.images import Cutout, each, inspect
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
-from hubblefork.data.labels import REPEATED, Labels, check_names, read_labels
+from hubblefork.data.labels import REPEATED, Labels, read_labels
 from hubblefork.data.members import SUFFIXES, MemberError, Place, Source, galaxy_id_of
+from hubblefork.data.own_labels import check_names
 from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.io import Progress, replacing, silent

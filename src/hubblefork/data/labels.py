@@ -1,15 +1,16 @@
 """Label tables: which fractions volunteers gave to which galaxy.
 
 A table has `galaxy_id` (or `GalaxyID`) and every answer of the tree under its own name or the source's
-(Class1.1 …), in any format that `data.formats` reads. A missing value is a question nobody was asked. Rows
+(Class1.1 …), in any format that `data.formats` reads; or a column named as each question, whose cells name
+the one answer that was given. A missing value is a question nobody was asked. Rows
 that cannot be trusted are refused by themselves; a table without all its columns, or whose numbers mean
 something else than fractions, is refused as a whole.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,28 +21,32 @@ from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import naming
 from hubblefork.data.columns import (
-    ID,
     PER_CENT,
     SENTINELS,
+    apart_remedy,
+    classes_in,
+    column_named,
     columns_of_answers,
     fraction_remedy,
     id_name,
     ids_of,
-    is_id,
+    is_apart,
     no_fraction,
     numbers,
     without,
 )
 from hubblefork.data.formats import read_rows
-from hubblefork.data.inputs import Reject, find_inputs
-from hubblefork.data.members import galaxy_id_of
-from hubblefork.data.sources import open_source
+from hubblefork.data.inputs import Reject
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
-from hubblefork.zoo import DecisionTree, plain_columns, violations
+from hubblefork.zoo import (
+    DecisionTree,
+    to_joint,
+    violations,
+)
 
-TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"}
-FEWEST = 20
+Values = tuple[NDArray[np.float64], Mapping[int, list[str]]]
+"""Joint fractions (row, answer), and what is wrong with the cells of which rows."""
 ROUNDING = 1e-6
 REPEATED = "galaxy_id repeated"
 
@@ -122,7 +127,10 @@ class _Gathered:
         rows = np.flatnonzero(self.kept).tolist()
         row_of = {self.ids[row]: place for place, row in enumerate(rows)}
         return Labels(
-            row_of, np.clip(self.joint[rows], 0, 1), [self.origins[row] for row in rows], self.rejects
+            row_of,
+            self.joint[rows] if self.tree.number else np.clip(self.joint[rows], 0, 1),
+            [self.origins[row] for row in rows],
+            self.rejects,
         )
 
     def _refuse(self, row: int, reason: str, value: str) -> None:
@@ -180,19 +188,57 @@ def _cells(
 
     Raises CatalogueError for columns that are not there, and numbers that mean something else.
     """
-    names = columns_of_answers(rows.table.column_names, tree, tree.columns)
-    table = without(
-        rows.table.select(list(dict.fromkeys([id_name(rows.table.column_names), *names]))), missing
-    )
+    there = rows.table.column_names
+    asked = [column_named(there, question.name) for question in tree.questions if question.exclusive]
+    given = [name for name in asked if name] if len(asked) == len(tree.questions) else []
+    if len(given) < len(tree.questions) or any(column_named(there, name) for name in tree.columns):
+        given = []
+    names = given or columns_of_answers(there, tree, tree.columns)
+    table = without(rows.table.select(list(dict.fromkeys([id_name(there), *names]))), missing)
     ids, id_faults = ids_of(table.column(0))
+    read = _given_answers if given else _numbers
+    values, texts = read(table, names, tree)
+    reason = "no answer of the tree" if given else "text in a number"
+    faults = {row: (reason, "; ".join(complaints)) for row, complaints in texts.items()}
+    if tree.number:
+        faults |= _check_number(rows, values[:, 0], tree.columns[0])
+    else:
+        _check_meaning(rows, values, tree.columns)
+    return ids.to_pylist(), {**faults, **id_faults}, values
+
+
+def _numbers(table: pa.Table, names: Sequence[str], tree: DecisionTree) -> Values:
     texts, values = defaultdict(list), np.empty((len(table), len(names)))
     for place, (answer, name) in enumerate(zip(tree.columns, names, strict=True)):
         values[:, place], bad = numbers(table.column(name))
         for row in np.flatnonzero(bad).tolist():
             texts[row].append(f'{answer} is "{table.column(name)[row].as_py()}"')
-    faults = {row: ("text in a number", "; ".join(complaints)) for row, complaints in texts.items()}
-    _check_meaning(rows, values, tree.columns)
-    return ids.to_pylist(), {**faults, **id_faults}, values
+    return values, texts
+
+
+def _given_answers(table: pa.Table, names: Sequence[str], tree: DecisionTree) -> Values:
+    """Return joint fractions of the one answer that was given to each question: 1, and 0 for the others."""
+    texts, conditional = defaultdict(list), np.empty((len(table), len(tree.columns)))
+    for name, question, answers in zip(names, tree.questions, tree.slices, strict=True):
+        cells = np.array(classes_in(table.column(name)).to_pylist(), object)
+        spelled = [(answer.name, answer.column) for answer in question.answers]
+        chosen = np.stack([np.isin(cells, pair) for pair in spelled], axis=1).astype(float)
+        missing = np.array([cell is None for cell in cells], bool)
+        chosen[missing] = np.nan
+        conditional[:, answers] = chosen
+        for row in np.flatnonzero(~missing & (chosen.sum(axis=1) == 0)).tolist():
+            near = did_you_mean(cells[row], [answer.column for answer in question.answers])
+            texts[row].append(f'{name} is "{cells[row]}"{near}')
+    return to_joint(tree, conditional), texts
+
+
+def _check_number(rows: Rows, values: NDArray, name: str) -> dict[int, tuple[str, str]]:
+    """Return what is wrong with which rows. Raises CatalogueError for numbers that mean a missing value."""
+    for row in np.flatnonzero(np.isin(values, SENTINELS)).tolist():
+        if is_apart(values[row], values):
+            raise CatalogueError(f"{rows.place(row)}: {name} is {values[row]:g}; {apart_remedy(values[row])}")
+    infinite = np.flatnonzero(np.isinf(values)).tolist()
+    return {row: ("an infinite number", f"{name} is {values[row]}") for row in infinite}
 
 
 def _check_meaning(rows: Rows, values: NDArray, columns: Sequence[str]) -> None:
@@ -203,98 +249,3 @@ def _check_meaning(rows: Rows, values: NDArray, columns: Sequence[str]) -> None:
     for row, place in zip(*np.nonzero(strange), strict=True):
         value, what = float(values[row, place]), rows.place(int(row))
         raise CatalogueError(f"{what}: {columns[place]} is {value:g}; {fraction_remedy(value, values)}")
-
-
-# A person's own labels
-
-
-def check_names(tree: DecisionTree) -> None:
-    """Raise CatalogueError for answers that are named as columns that a catalogue has anyway."""
-    taken = sorted(TAKEN.intersection(tree.columns))
-    if taken:
-        raise CatalogueError(
-            f"{tree.name}: {', '.join(taken)}: a catalogue has columns of these names; rename them"
-        )
-
-
-def tree_of_columns(
-    labels: Path, columns: Sequence[str] = (), *, missing: Collection[float] = ()
-) -> DecisionTree:
-    """Return the tree of a table's plain columns: the chosen ones, or all but the id.
-
-    The numbers `missing` stand for missing values.
-    Raises CatalogueError, with all complaints at once, for columns that are not there, hold anything but
-    numbers from 0 to 1 (true and false count as such) or the same for every galaxy.
-    """
-    table = without(read_rows(labels).table, missing)
-    wanted = list(columns) or [name for name in table.column_names if not is_id(name)]
-    found = {name: _complaint(table, name) for name in wanted}
-    complaints = [complaint for complaint in found.values() if complaint]
-    if complaints or not wanted:
-        good = [name for name, complaint in found.items() if not complaint]
-        remedy = f": --columns {','.join(good)} takes the others" if good and not columns else ""
-        raise CatalogueError(
-            f"{labels}: {'; '.join(complaints) or 'it has no column of labels'}. "
-            f"What can be learned are columns of numbers from 0 to 1, empty where nobody said{remedy}"
-        )
-    tree = plain_columns(wanted)
-    check_names(tree)
-    return tree
-
-
-def _complaint(table: pa.Table, name: str) -> str:
-    """Say why a column cannot be learned; nothing when it can."""
-    try:
-        (column,) = columns_of_answers(table.column_names, plain_columns([name]), [name])
-    except CatalogueError as error:
-        if "stands" in str(error):
-            return str(error)
-        return f'there is no column "{name}"{did_you_mean(name, table.column_names)}'
-    values, bad = numbers(table.column(column))
-    ids = table.column(id_name(table.column_names))
-    for row in np.flatnonzero(bad)[:1].tolist():
-        return f"{name} is {table.column(column)[row].as_py()!r} for {ID} {ids[row]}, which is no number"
-    outside = np.flatnonzero(no_fraction(values))
-    for row in outside[:1].tolist():
-        first = f"{values[row]:g} for {ID} {ids[row]}; {fraction_remedy(values[row], values)}"
-        return f"{name} is outside [0, 1] for {len(outside)} galaxies, the first {first}"
-    if len(np.unique(values[~np.isnan(values)])) < 2:
-        return f"{name} says the same of every galaxy: there is nothing to learn"
-    return ""
-
-
-def check_labels(cutouts: Path, labels: Path, tree: DecisionTree, *, missing: Collection[float] = ()) -> None:
-    """Check that labels and images are enough to learn from, before anything is decoded.
-
-    Raises CatalogueError, with all complaints at once, for fewer than 20 galaxies with labels that fit the
-    tree, and fewer than 20 of them with an image; ImageError where no images are.
-    """
-    found = read_labels([labels], tree, missing=missing)
-    known = {galaxy_id for galaxy_id, row in found.row_of.items() if not np.isnan(found.joint[row]).all()}
-    names = image_names(cutouts, labels)
-    shown = known.intersection(map(galaxy_id_of, names))
-    complaints = []
-    if len(known) < FEWEST:
-        complaints.append(
-            f"{labels}: {len(known)} galaxies have labels that fit {tree.name}; at least {FEWEST} are needed"
-        )
-    if found.rejects:
-        reasons = Counter(reject.reason for reject in found.rejects).items()
-        counts = ", ".join(f"{count} × {reason}" for reason, count in reasons)
-        complaints.append(f"refused rows: {counts}, the first: {found.rejects[0]}")
-    if known and len(shown) < FEWEST:
-        example = f"images are named as {names[0]}, labels as {min(known)}" if names else "it has no images"
-        complaints.append(
-            f"{cutouts}: {len(shown)} of {len(known)} labelled galaxies have an image ({example})"
-        )
-    if min(len(known), len(shown)) < FEWEST:
-        raise CatalogueError("; ".join(complaints))
-
-
-def image_names(cutouts: Path, labels: Path) -> list[str]:
-    """Return the names of the images that lie beside a table of labels. Raises ImageError."""
-    names = []
-    for path in find_inputs([cutouts], [labels]).sources:
-        with open_source(path) as source:
-            names += source.names()
-    return names

@@ -37,7 +37,14 @@ POSITION = tuple(SKY)
 UNREAD = "cannot be read"
 """The reason where reading failed, which may go well another time."""
 SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
-HEAD, JPEG_START, PNG_START = 16, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+HEAD = 16
+JPEG, PNG, TIFF, WEBP = "JPEG", "PNG", "TIFF", "WEBP"
+STARTS = {
+    JPEG: b"\xff\xd8\xff",
+    PNG: b"\x89PNG\r\n\x1a\n",
+    TIFF: b"(II\\*\0|MM\0\\*).{4}",
+    WEBP: b"RIFF....WEBP",
+}
 SYSTEM_FILES, SYSTEM_FOLDER = frozenset({".ds_store", "thumbs.db", "desktop.ini"}), "__MACOSX"
 LARGEST_MEMBER = 64 * 2**20
 UNREADABLE = (
@@ -187,6 +194,11 @@ def _parts(name: str) -> list[str]:
     return re.split(r"[/\\]", name)
 
 
+def picture_kind(head: bytes) -> str:
+    """Return the format of a picture by its first bytes: JPEG, PNG, TIFF or WEBP; nothing for other bytes."""
+    return next((kind for kind, start in STARTS.items() if re.match(start, head, re.DOTALL)), "")
+
+
 def is_named_image(name: str) -> bool:
     """Say whether a name ends as that of an image."""
     return splitext(name)[1].lower() in IMAGE_SUFFIXES or name.lower().endswith(FITS_SUFFIXES)
@@ -304,7 +316,7 @@ def _other_than_image(path: Place, entry: Entry) -> MemberError | bytes | None:
     if isinstance(head, MemberError):
         return head
     head = bytes(head)
-    if head.startswith((JPEG_START, PNG_START)):
+    if picture_kind(head):
         return None
     return head if is_sidecar else _no_image(path, name, head)
 

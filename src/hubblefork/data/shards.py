@@ -42,6 +42,7 @@ OURS = re.compile(
     rf"{SHARD.pattern}|{REJECTS.pattern}|_manifest.*\.json|\.(part-|_rejects-|_manifest).+\.partial\.\w+"
 )
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+FRACTION = ("", "stat.probability", "fraction of all volunteers")
 KINDS = {
     **{"share": list, "galaxies": int, "rejects": int, "tree": str},
     **{"columns": dict, "metadata": dict, "shards": list},
@@ -262,8 +263,7 @@ def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     """
     joint = np.stack([_floats(table.column(name)) for name in tree.columns], axis=1)
     names = _made(tree)
-    values = np.hstack([to_conditional(tree, joint), reach(tree, joint)])
-    made = dict(zip(names, values.T, strict=True))
+    made = dict(zip(names, np.hstack([to_conditional(tree, joint), reach(tree, joint)]).T, strict=False))
     if ours := [name for name in names if name in tree.columns]:
         raise CatalogueError(f'an answer of {tree.name} is named "{ours[0]}", as a column of the catalogue')
     places = [name for name in POSITION if name in table.column_names]
@@ -287,8 +287,9 @@ def specified(tree: DecisionTree) -> dict[str, pa.DataType]:
 
 
 def _made(tree: DecisionTree) -> list[str]:
-    """Return the columns that follow from the joint fractions."""
-    return [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
+    """Return the columns that follow from the joint fractions; none from a number."""
+    made = [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
+    return [] if tree.number else made
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
@@ -306,13 +307,14 @@ def described(schema: pa.Schema, tree: DecisionTree | None) -> dict[str, dict[st
     for question in tree.questions if tree else ():
         asked = f"fraction of volunteers who are asked: {question.text}"
         texts[f"{question.name}_reach"] = ("", asked, "stat.probability")
+        unit, ucd, of = (question.number.unit, "stat.value", "number") if question.number else FRACTION
         for answer in question.answers:
             text = f"{question.text} {answer.text or answer.name}"
             texts |= {
-                answer.name: ("", f"fraction of all volunteers: {text}", "stat.probability"),
+                answer.name: (unit, f"{of}: {text}", ucd),
                 f"{answer.name}_conditional": ("", f"fraction of those asked: {text}", "stat.probability"),
-                f"{answer.name}_low": ("", f"lower end: {text}", "stat.probability;stat.min"),
-                f"{answer.name}_high": ("", f"upper end: {text}", "stat.probability;stat.max"),
+                f"{answer.name}_low": (unit, f"lower end: {text}", f"{ucd};stat.min"),
+                f"{answer.name}_high": (unit, f"upper end: {text}", f"{ucd};stat.max"),
             }
     fields = [(field, texts.get(field.name, ("", "", ""))) for field in schema]
     return {

@@ -26,9 +26,7 @@ from hubblefork.data.cutouts import is_fits
 from hubblefork.data.members import (
     FITS_SUFFIXES,
     HEAD,
-    JPEG_START,
     LARGEST_MEMBER,
-    PNG_START,
     SUFFIXES,
     UNREADABLE,
     Entry,
@@ -37,6 +35,7 @@ from hubblefork.data.members import (
     Source,
     indexed,
     is_named_image,
+    picture_kind,
     printable,
 )
 from hubblefork.data.remote import OpenFile, is_url, opened
@@ -82,7 +81,7 @@ def _of_file(file: OpenFile, stack: ExitStack) -> Source:
     if head.startswith(HDF5_START):
         return open_hdf5(file, stack)
     name = str(file.place).rpartition("/")[2]
-    if head.startswith((JPEG_START, PNG_START)) or is_fits(head) or name.lower().endswith(FITS_SUFFIXES):
+    if picture_kind(head) or is_fits(head) or name.lower().endswith(FITS_SUFFIXES):
         if isinstance(file.place, Path):
             return open_files([file.place])
         entry = Entry(name, 0, file.version, partial(_read_handle, file))
@@ -142,4 +141,4 @@ def is_image_file(path: Path) -> bool:
     """Say whether a path, there or not, is an image by its name or its first bytes."""
     if is_named_image(path.name):
         return not path.is_dir()
-    return path.is_file() and read_file(path, HEAD).startswith((JPEG_START, PNG_START))
+    return path.is_file() and bool(picture_kind(read_file(path, HEAD)))

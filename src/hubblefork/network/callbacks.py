@@ -291,8 +291,8 @@ class LowerOnPlateau(Callback):
     that a resumed run would miss a step.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, scale: float) -> None:
+        self.recipe, self.scale = recipe, scale
         self.plateau: ReduceLROnPlateau | None = None
         self.state: dict[str, Any] = {}
 
@@ -306,7 +306,7 @@ class LowerOnPlateau(Callback):
             factor=self.recipe.plateau_factor,
             patience=self.recipe.plateau_patience,
             min_lr=self.recipe.min_learning_rate,
-            threshold=1e-4,
+            threshold=1e-4 * self.scale,
             threshold_mode="abs",
             eps=0,
         )

@@ -22,7 +22,7 @@ from hubblefork.data.catalogue import fractions
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.inputs import find_inputs
-from hubblefork.data.labels import FEWEST, check_labels, image_names, tree_of_columns
+from hubblefork.data.own_labels import FEWEST, check_labels, image_names, tree_of_columns
 from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
@@ -70,8 +70,8 @@ def finetune(
     columns of numbers from 0 to 1: those in `columns`, or all. The numbers `missing` stand for missing
     values. Only labelled images are read. An interrupted fine-tuning continues. Raises RunError for a run
     with adapters and for a folder that holds another run; BusyError if another process works in the folder;
-    CatalogueError and ImageError for labels and cutouts that cannot be used (see `data.labels`); RecipeError
-    for `settings`.
+    CatalogueError and ImageError for labels and cutouts that cannot be used (`data.own_labels`);
+    RecipeError for `settings`.
     """
     weights = load_weights(run)
     if weights.recipe.adapter_rank:
@@ -125,7 +125,8 @@ def recipe_for(weights: Weights, tree: DecisionTree, settings: Sequence[str] = (
     named = replace(
         base, name=f"{base.name}-finetuned", description=f"{base.name}, fine-tuned to {tree.name}"
     )
-    recipe = override(named, [*SETTINGS, f"head={head}", *settings])
+    loss = base.loss if tree == weights.tree else "rmse"
+    recipe = override(named, [*SETTINGS, f"head={head}", f"loss={loss}", *settings])
     build_head(recipe.head, tree)
     frozen_by(weights.network, recipe.unfreeze)
     if tree.is_plain and recipe.monitor != "validation_rmse":
@@ -185,7 +186,8 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
     """Fit the last layer of a network to labels (galaxy, answer), NaN if unknown, of views; keep the others.
 
     A logistic regression on standardised features: it minimises the cross-entropy of the head's fractions and
-    the labels plus a ridge penalty of `PENALTY`/2 × number of features × Σ w², by L-BFGS from zero.
+    the labels plus a ridge penalty of `PENALTY`/2 × number of features × Σ w², by L-BFGS from zero. For a
+    number the cross-entropy is half the squared error in units of its width.
     """
     layer = network.features[-1]
     assert isinstance(layer, nn.Linear)
@@ -200,11 +202,9 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        predicted = network.head(standard @ weight.T + bias)[:, : labels.shape[1]][labelled].clamp(
-            LEAST, 1 - LEAST
-        )
-        entropy = nn.functional.binary_cross_entropy(predicted, labels[labelled], reduction="sum")
-        loss = entropy + PENALTY / 2 * layer.in_features * weight.square().sum()
+        predicted = network.head(standard @ weight.T + bias)[:, : labels.shape[1]][labelled]
+        misfit = _misfit(predicted, labels[labelled], network.tree)
+        loss = misfit + PENALTY / 2 * layer.in_features * weight.square().sum()
         loss.backward()
         return loss
 
@@ -212,3 +212,10 @@ def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> Non
     with torch.no_grad():
         layer.weight.copy_(weight / spread)
         layer.bias.copy_(bias - (weight / spread) @ mean)
+
+
+def _misfit(predicted: Tensor, labels: Tensor, tree: DecisionTree) -> Tensor:
+    if tree.number:
+        return ((predicted - labels) / tree.scale).square().sum() / 2
+    inside = predicted.clamp(LEAST, 1 - LEAST)
+    return nn.functional.binary_cross_entropy(inside, labels, reduction="sum")

@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import logsigmoid
 
 from hubblefork.errors import RecipeError, TreeError
-from hubblefork.zoo import DecisionTree
+from hubblefork.zoo import DecisionTree, Number
 
 LEAST_SHARE, MOST_CONCENTRATED = 1e-6, 1000.0
 
@@ -180,12 +180,29 @@ class DielemanHead(nn.Module):
         return joint
 
 
+class NumberHead(nn.Module):
+    """The score as a number in its unit: mean + width × score."""
+
+    def __init__(self, number: Number) -> None:
+        super().__init__()
+        self.mean, self.width = number.mean, number.width
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return the numbers of the scores, both (galaxy, 1)."""
+        return self.mean + self.width * scores.float()
+
+
 def build_head(name: str, tree: DecisionTree) -> nn.Module:
-    """Return the head of that name: "sigmoid", "lab", "tree", "dirichlet" or "dieleman".
+    """Return the head "sigmoid", "lab", "tree", "dirichlet" or "dieleman" for a tree; a number has its own.
 
     Raises RecipeError for "lab" and "dieleman" if a question has one answer or several may be given: they
-    divide answers by their sum; for "lab" if a question has several independent ways in.
+    divide answers by their sum; for "lab" if a question has several independent ways in; for "dirichlet" and
+    a number.
     """
+    if tree.number and name == "dirichlet":
+        raise RecipeError(f'head = "dirichlet" is for votes, but {tree.columns[0]} is a number: leave it out')
+    if tree.number:
+        return NumberHead(tree.number)
     alone = [question.name for question in tree.questions if not question.exclusive]
     if alone and name in ("lab", "dieleman"):
         raise RecipeError(

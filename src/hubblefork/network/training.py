@@ -122,13 +122,19 @@ def _train(
         run.add_remarks([resumed.remark, remark, precision_of(recipe.precision, where).remark])
     with progress(f"training {recipe.name}", None if recipe.max_minutes else steps, resumed.step) as advance:
         average = [Average(recipe.ema_decay, where)] if recipe.ema_decay else []
-        every = [EpochLog(out), BestWeights(out, recipe, galaxies.tree), LowerOnPlateau(recipe)]
+        every = [
+            EpochLog(out),
+            BestWeights(out, recipe, galaxies.tree),
+            LowerOnPlateau(recipe, galaxies.tree.scale),
+        ]
         every += [Deadline(recipe), LambdaCallback(on_train_batch_end=lambda *_: advance(1)), *average]
         every += [*callbacks, Frozen(recipe), Generators(where), Checkpoints(out)]
         with _quiet():
-            _fit(_trainer(recipe, hardware, every), module, galaxies, resumed.checkpoint)
+            trainer = _trainer(recipe, hardware, galaxies.tree.scale, every)
+            _fit(trainer, module, galaxies, resumed.checkpoint)
     if is_first():
-        centred = centre_weights(out, galaxies) if recipe.fit_offsets else {}
+        selected_by_votes = recipe.fit_offsets and not galaxies.tree.number
+        centred = centre_weights(out, galaxies) if selected_by_votes else {}
         run.finish(MODES[recipe.monitor], recipe.monitor, **centred)
         run.checkpoints[1].unlink(missing_ok=True)
 
@@ -206,10 +212,13 @@ def _fit(
         raise KeyboardInterrupt from ended
 
 
-def _trainer(recipe: Recipe, hardware: Hardware, callbacks: list[Callback]) -> lightning.Trainer:
+def _trainer(
+    recipe: Recipe, hardware: Hardware, scale: float, callbacks: list[Callback]
+) -> lightning.Trainer:
     where, several, monitor = hardware.where, hardware.processes > 1, recipe.monitor
+    least = recipe.min_delta * scale
     stop = EarlyStopping(
-        monitor, mode=MODES[monitor], patience=recipe.patience, min_delta=recipe.min_delta, verbose=False
+        monitor, mode=MODES[monitor], patience=recipe.patience, min_delta=least, verbose=False
     )
     return lightning.Trainer(
         accelerator="gpu" if where.type == "cuda" else where.type,
@@ -258,12 +267,12 @@ class VoteFractionsModule(lightning.LightningModule):
         self.errors = {TRAIN: EpochErrors(), VALIDATION: EpochErrors()}
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Return the loss of a batch."""
+        """Return the loss of a batch; the RMSE of a number in units of its width."""
         (views, labels), head, answers = batch, self.network.head, len(self.network.tree.columns)
         if self.recipe.loss == "rmse":
             predicted = self.network(views)
             self.errors[TRAIN].add(predicted.detach(), labels)
-            return masked_rmse(predicted, labels)
+            return masked_rmse(predicted, labels) / self.network.tree.scale
         assert isinstance(head, TreeHead)
         scores = self.network.scores(views)
         self.errors[TRAIN].add(head(scores.detach())[:, :answers], labels[:, :answers])

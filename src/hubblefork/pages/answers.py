@@ -139,6 +139,18 @@ def _unit_axis(axes: Axes, which: str) -> None:
     getattr(axes, f"set_{which}ticks")((0, 0.5, 1), ("0", "0.5", "1"))
 
 
+def _range_of(tree: DecisionTree, *values: NDArray) -> tuple[float, float]:
+    """Return the range of fractions, or the least that holds all values of a number."""
+    every = np.concatenate([side.ravel() for side in values])
+    return (float(np.nanmin(every)), float(np.nanmax(every))) if tree.number else (0.0, 1.0)
+
+
+def _quantity(tree: DecisionTree, fraction: str) -> str:
+    """Return what an axis shows: this fraction, or of a number its name and unit."""
+    words = fraction.replace("joint fraction", tree.columns[0]).replace("volunteers'", "labelled")
+    return f"{words} ({tree.number.unit})".removesuffix(" ()") if tree.number else fraction
+
+
 def _note(axes: Axes, text: str, *, right: bool = False) -> None:
     """Write a text into the upper left or upper right corner of a panel."""
     box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
@@ -165,24 +177,24 @@ def _colour_bar(figure: Figure, colours: ScalarMappable, label: str) -> None:
 def predicted_against_volunteers(tree: DecisionTree, predicted: NDArray, volunteers: NDArray) -> Drawing:
     """Draw, for every answer, predicted against volunteers' joint fractions as a 2-D histogram.
 
-    Both arrays are (galaxy, answer). Cells are counted over 40 × 40 bins of [0, 1]² on one logarithmic colour
-    scale; each panel states its RMSE and Pearson's r. Returns per answer: n, rmse, r, the occupied cells.
+    Both arrays are (galaxy, answer). 40 × 40 cells of [0, 1]², or of a number's range, have one logarithmic
+    colour scale; each panel states its RMSE and Pearson's r. Returns per answer: n, rmse, r, occupied cells.
     """
-    edges = np.linspace(0, 1, CELLS + 1)
+    edges = np.linspace(*(ends := _range_of(tree, predicted, volunteers)), CELLS + 1)
     both = ~(np.isnan(predicted) | np.isnan(volunteers))
     pairs = [(volunteers[k, i], predicted[k, i]) for i, k in enumerate(both.T)]
     counts = [np.histogram2d(x, y, bins=(edges, edges))[0] for x, y in pairs]
     norm = LogNorm(1, max(2.0, max(count.max() for count in counts)))
-    labels = "volunteers' joint fraction", "predicted joint fraction"
+    labels = [_quantity(tree, text) for text in ("volunteers' joint fraction", "predicted joint fraction")]
     figure, panels = answer_panels(tree, *labels, footer=0.42)
     answers: dict[str, Any] = {}
     for axes, name, (x, y), count in zip(panels, tree.columns, pairs, counts, strict=True):
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, zorder=-1)
+        axes.plot(ends, ends, color=GREY, linewidth=0.6, zorder=-1)
         # an image keeps the cells of a panel one object of the PDF: a mesh is far slower to write
-        cells: Any = {"origin": "lower", "extent": (0, 1, 0, 1), "aspect": "auto"}
+        cells: Any = {"origin": "lower", "extent": (*ends, *ends), "aspect": "auto"}
         axes.imshow(np.ma.masked_equal(count.T, 0), **cells, norm=norm, cmap=DENSITY)
-        _unit_axis(axes, "x")
-        _unit_axis(axes, "y")
+        for side in "xy" if not tree.number else "":
+            _unit_axis(axes, side)
         error, r = _closeness(x, y)
         answers[name] = {"n": len(x), "rmse": error, "r": r, "cells": _occupied(count)}
         _note(axes, f"RMSE {error:.3f}\nr {decimal(r, 2)}" if len(x) else "no labels")
@@ -212,27 +224,29 @@ def reliability(tree: DecisionTree, predicted: NDArray, volunteers: NDArray) -> 
     calibration error, in brackets what chance alone would give, and the number of galaxies in a bin. Returns
     these and the bins of every answer.
     """
-    figure, panels = answer_panels(tree, "predicted joint fraction", "volunteers' mean joint fraction")
+    labels = "predicted joint fraction", "volunteers' mean joint fraction"
+    figure, panels = answer_panels(tree, *(_quantity(tree, text) for text in labels))
     answers: dict[str, Any] = {}
-    ticks, root = (0, 0.1, 0.5, 1), (lambda value: np.sqrt(np.clip(value, 0, None)), np.square)
+    ticks, root = (0, 0.1, 0.5, 1), (lambda value: np.sqrt(np.maximum(value, 0)), np.square)
     for axes, name, x, y in zip(panels, tree.columns, predicted.T, volunteers.T, strict=True):
         binned = reliability_of(x, y)
-        for side in "xy":
+        for side in "xy" if not tree.number else "":
             getattr(axes, f"set_{side}scale")("function", functions=root)
             getattr(axes, f"set_{side}lim")(0, 1.02)
             getattr(axes, f"set_{side}ticks")(ticks, [f"{tick:g}" for tick in ticks])
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, zorder=0)
-        _draw_bins(axes, binned)
+        ends = _range_of(tree, binned.predicted, binned.volunteers)
+        axes.plot(ends, ends, color=FAINT, linewidth=1, zorder=0)
+        _draw_bins(axes, binned, positive=not tree.number)
         errors = {"error": binned.error, "error_by_chance": binned.error_by_chance}
         answers[name] = {**asdict(binned), **errors}
     return figure, plain({"answers": answers})
 
 
-def _draw_bins(axes: Axes, binned: Reliability) -> None:
+def _draw_bins(axes: Axes, binned: Reliability, *, positive: bool) -> None:
     if binned.error is None or binned.error_by_chance is None:
         return _note(axes, "no labels")
     error = np.nan_to_num(binned.standard_error)
-    below = np.minimum(error, binned.volunteers)
+    below = np.minimum(error, binned.volunteers) if positive else error
     style: dict[str, Any] = {"fmt": "o-", "color": BLUE, "elinewidth": 0.9, "markersize": 2, "linewidth": 0.7}
     axes.errorbar(binned.predicted, binned.volunteers, [below, error], **style)
     errors = [f"{value:.3f}".removeprefix("0") for value in (binned.error, binned.error_by_chance)]
@@ -295,7 +309,8 @@ def rmse_per_answer(
     series = [bounded("network", rows, estimates, rows=True, style={"color": BLUE}, bar=0.72)]
     for (name, values), style in zip(baselines.items(), BASELINE_STYLES, strict=False):
         series.append(Series(name, values, rows, style=style))
-    figure = _rows_of_answers(tree, Panel(series, "RMSE of the joint fraction", xlim=(0, None)))
+    panel = Panel(series, _quantity(tree, "RMSE of the joint fraction"), xlim=(0, None))
+    figure = _rows_of_answers(tree, panel)
     numbers = dict(zip(("rmse", "low", "high"), sides(estimates), strict=True))
     return figure, plain({"answers": list(tree.columns), **numbers, "baselines": dict(baselines)})
 

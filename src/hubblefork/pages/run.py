@@ -28,6 +28,7 @@ from hubblefork.pages.tables import (
     Column,
     Table,
     baselines_table,
+    classes_table,
     coverage_table,
     ordered_baselines,
     questions_table,
@@ -201,6 +202,9 @@ def _errors_of_baselines(contents: Contents) -> dict[str, NDArray]:
 def _questions(page: Page, contents: Contents) -> None:
     with page.showing("questions"):
         page.table("questions", questions_table(contents.evaluation, contents.tree))
+        for name, question in contents.evaluation["questions"].items():
+            if "classes" in question:
+                page.table(f"classes-{name}", classes_table(question))
 
 
 def _reliability(page: Page, contents: Contents) -> dict[str, Any]:

@@ -206,6 +206,21 @@ def questions_table(evaluation: Mapping[str, Any], tree: DecisionTree) -> Table:
     return Table.of(evaluation["questions"], columns)
 
 
+def classes_table(question: Mapping[str, Any]) -> Table:
+    """Return accuracy and log-loss of each class of a question in an evaluation."""
+    columns: list[Column] = [
+        ("class", "", ""),
+        ("galaxies", "accuracy.galaxies", ","),
+        ("accuracy", "accuracy.value", ".3f"),
+        ("95% interval", "accuracy.interval_95", ".3f"),
+        ("log-loss", "log_loss.value", ".3f"),
+        ("95% interval", "log_loss.interval_95", ".3f"),
+    ]
+    caption = "accuracy: of its galaxies, the share with the highest fraction for it; over all classes "
+    caption += f"{question['agreement']['value']:.3f}, log-loss {question['log_loss']['value']:.3f}"
+    return Table.of({name: row for name, row in question["classes"].items() if row}, columns, caption=caption)
+
+
 def coverage_table(intervals: Mapping[str, Any], answers: Mapping[str, str]) -> Table:
     """Return how often the intervals of an evaluation hold the volunteers' fraction.
 

@@ -25,17 +25,19 @@ from numpy.typing import NDArray
 from hubblefork import __version__
 from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
-from hubblefork.data.field import Field
+from hubblefork.data.field import Field, check_filled, check_not_blank
 from hubblefork.data.folders import VIEWING, DataFolder
-from hubblefork.data.images import BANDS, StampSpec, check_not_blank, result_of, shorter_side, stamp
+from hubblefork.data.images import BANDS, StampSpec, result_of, shorter_side, stamp
 from hubblefork.data.members import SUFFIXES, UNREAD, ImageData, MemberError, Source, galaxy_id_of
 from hubblefork.data.remote import place_of
+from hubblefork.data.shards import QUESTIONS
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
 from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import ImageError
 from hubblefork.io import Progress, silent
 from hubblefork.prediction.predictor import Predictor
+from hubblefork.zoo import tree_text
 
 LONGEST_ORIGIN = 1000
 
@@ -240,6 +242,7 @@ def prepared(
     def stamp_and_side(data: ImageData) -> tuple[NDArray[np.uint8], int]:
         pixels = stamp(data, spec, field)
         check_not_blank(pixels)
+        check_filled(pixels)
         return pixels, shorter_side(data)
 
     results = [(name, result_of(stamp_and_side, place, name, data)) for name, data in images]
@@ -281,7 +284,8 @@ def signed(table: pa.Table, predictor: Predictor, places: Sequence[Place]) -> pa
             "stamps": str(predictor.stamps),
             "views": str(predictor.views),
             "viewing": VIEWING,
-            "quantity": "joint_fraction",
+            "quantity": "number" if predictor.tree.number else "joint_fraction",
+            **({QUESTIONS: tree_text(predictor.tree)} if predictor.tree.number else {}),
             "runtime": predictor.runtime,
             "version": __version__,
         },

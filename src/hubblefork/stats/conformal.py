@@ -130,19 +130,22 @@ class AnswerIntervals:
         if len(self.variance) != 3 or not all(0 <= part < math.inf for part in self.variance):
             raise CatalogueError(f"the variance has parts {self.variance}: three are needed, none negative")
 
-    def of(self, predicted: NDArray, spread: NDArray, level: int) -> tuple[NDArray, NDArray]:
-        """Return the bounds at one of the coverages, by its number; all of shape (galaxy,)."""
+    def of(
+        self, predicted: NDArray, spread: NDArray, level: int, *, bounded: bool
+    ) -> tuple[NDArray, NDArray]:
+        """Return the bounds at one of the coverages, by its number, and in [0, 1] if so; all (galaxy,)."""
         category = np.searchsorted(self.edges, predicted)
         scale = _scale(predicted, spread, self.variance)
         sides = (np.array(side[level])[category] * scale for side in (self.low, self.high))
-        low, high = (np.clip(predicted + side, 0.0, 1.0) for side in sides)
-        return low, high
+        low, high = (predicted + side for side in sides)
+        return (np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)) if bounded else (low, high)
 
 
 @dataclass(frozen=True, config=EXACT)
 class Intervals(Calibrated):
     """The intervals of every answer of a tree at some coverages; with `spread` for predictions with a spread.
 
+    `bounded` are those of fractions, in [0, 1], not those of a number.
     Raises CatalogueError for coverages that do not rise in (0, 1).
     """
 
@@ -151,6 +154,7 @@ class Intervals(Calibrated):
     galaxies: int
     answers: Mapping[str, AnswerIntervals]
     spread: bool = False
+    bounded: bool = True
     what: ClassVar[str] = "intervals"
 
     def __post_init__(self) -> None:
@@ -164,7 +168,7 @@ class Intervals(Calibrated):
     def bounds(
         self, predicted: NDArray, coverage: float, *, spread: NDArray | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the lower and the upper bound of each fraction, in [0, 1], both (galaxy, answer).
+        """Return the lower and the upper bound of each fraction or number, both (galaxy, answer).
 
         Raises CatalogueError for a coverage that these intervals do not have, predictions of other answers or
         that are no numbers, and a spread that is missing or has no use here.
@@ -173,7 +177,7 @@ class Intervals(Calibrated):
         spread = _checked(predicted, spread, answers=len(self.answers), needed=self.spread)
         level, columns = self.coverages.index(coverage), zip(predicted.T, spread.T, strict=True)
         answers = zip(self.answers.values(), columns, strict=True)
-        sides = [answer.of(*column, level) for answer, column in answers]
+        sides = [answer.of(*column, level, bounded=self.bounded) for answer, column in answers]
         low, high = (np.stack(side, axis=1) for side in zip(*sides, strict=True))
         return low, high
 
@@ -195,8 +199,9 @@ def fit_intervals(
     origin: str = "",
     weights: str = "",
     views: int = 1,
+    bounded: bool = True,
 ) -> Intervals:
-    """Fit intervals to calibration galaxies, arrays all of shape (galaxy, answer).
+    """Fit intervals to calibration galaxies, arrays all of shape (galaxy, answer), fractions if `bounded`.
 
     `spread` is the standard deviation of several predictions of a galaxy (over views, or over networks). An
     answer with votes of fewer than 50 galaxies takes the intervals of all answers together. Raises
@@ -217,9 +222,10 @@ def fit_intervals(
     for column, name in enumerate(answers):
         own = known[:, column]
         enough = np.count_nonzero(own) >= LEAST
-        fitted[name] = _fitted(columns[:, own, column] if enough else columns[:, known], coverages)
+        chosen = columns[:, own, column] if enough else columns[:, known]
+        fitted[name] = _fitted(chosen, coverages, bounded=bounded)
     made: dict[str, Any] = {"origin": origin, "weights": weights, "views": views, "viewing": VIEWING}
-    return Intervals(tree, tuple(coverages), galaxies, fitted, spread=has_spread, **made)
+    return Intervals(tree, tuple(coverages), galaxies, fitted, spread=has_spread, bounded=bounded, **made)
 
 
 def score_bounds(scores: NDArray, coverage: float) -> tuple[float, float]:
@@ -242,7 +248,7 @@ def score_bounds(scores: NDArray, coverage: float) -> tuple[float, float]:
     return float(ordered[first]), float(ordered[first + inside])
 
 
-def _fitted(columns: NDArray, coverages: Sequence[float]) -> AnswerIntervals:
+def _fitted(columns: NDArray, coverages: Sequence[float], *, bounded: bool) -> AnswerIntervals:
     """Fit one answer; `columns` are predicted, spread and volunteers' fraction, shape (3, galaxy)."""
     from scipy.optimize import nnls  # a third of a second that reading intervals does not need
 
@@ -250,7 +256,8 @@ def _fitted(columns: NDArray, coverages: Sequence[float]) -> AnswerIntervals:
     residual = volunteers - predicted
     variance, _ = nnls(_features(predicted, spread), residual**2)
     scores = residual / _scale(predicted, spread, variance)
-    scores[volunteers <= 0], scores[volunteers >= 1] = -np.inf, np.inf
+    if bounded:
+        scores[volunteers <= 0], scores[volunteers >= 1] = -np.inf, np.inf
     edges = _edges(predicted)
     category = np.searchsorted(edges, predicted)
     parts = [scores[category == number] for number in range(len(edges) + 1)]

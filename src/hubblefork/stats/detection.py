@@ -280,9 +280,9 @@ class Confusions(Calibrated):
 def confusions_of(
     judged: JudgedGalaxies, tree: DecisionTree, *, weights: str, views: int, origin: str
 ) -> Confusions:
-    """Count calibration galaxies, of each answer those that have a fraction of it."""
-    answers = {}
-    for name, predicted, votes in zip(tree.columns, judged.predicted.T, judged.volunteers.T, strict=True):
+    """Count calibration galaxies, of each answer those that have a fraction of it; none of a number."""
+    answers, columns = {}, () if tree.number else tree.columns
+    for name, predicted, votes in zip(columns, judged.predicted.T, judged.volunteers.T, strict=False):
         present = ~np.isnan(predicted) & ~np.isnan(votes)
         sides = predicted[present], votes[present]
         answers[name] = tuple(confusion(*(side >= threshold for side in sides)) for threshold in THRESHOLDS)

@@ -51,12 +51,13 @@ def evaluate(
     Judged are the galaxies of `part` that are in both and have votes; baselines are fitted to all training
     galaxies with votes, and one that cannot be fitted is left out. A number without galaxies is None. Keys:
 
-    - `tree`, `part`, `galaxies`, `training_galaxies`, `resamples`
+    - `tree`, `part`, `galaxies`, `training_galaxies`, `resamples`; `unit`, that of a number and of its errors
     - `not_predicted`: galaxies of the part that have votes and no prediction
     - `rmse`, `agreement` (None for plain columns): `value`, `interval_68`, `interval_95`, `galaxies`
     - `answers`: for each its `rmse`, `calibration_error` with what chance alone gives, and `binary` (a
       `metrics.Binary`) where all votes are 0 or 1
-    - `questions`: for each its `rmse`, and `agreement` among galaxies that reach it with `asked_at_least`
+    - `questions`: for each its `rmse`, and `agreement` among galaxies that reach it with `asked_at_least`;
+      where each galaxy has one answer also the `log_loss` and the `classes`, a `metrics.OneClass` each
     - `constraint_violation`: see `metrics.constraint_violation`
     - `intervals`: the result of `coverage_of`, or `reason` and `remedy` where there are none
     - `well_voted`, `posterior`: see `Judge.votes_counted`, where the volunteers' table has vote counts
@@ -73,6 +74,7 @@ def evaluate(
     simple = _baselines(tree, asked, train, seed=int(rng.integers(2**31)))
     result: dict[str, Any] = {
         "tree": tree.name,
+        **({"unit": tree.number.unit} if tree.number else {}),
         "part": part,
         "galaxies": len(votes),
         "training_galaxies": len(train),
@@ -112,7 +114,8 @@ def calibrate(
         answered, asked = matched(predicted, _parts(tree, volunteers, split, part)[0])
         sides = fractions_of(answered, tree), fractions_of(asked, tree)
         origin = f"{len(asked)} {part} galaxies"
-        return fit_intervals(tree.name, tree.columns, *sides, origin=origin, weights=weights, views=views)
+        made: dict[str, Any] = {"origin": origin, "weights": weights, "views": views}
+        return fit_intervals(tree.name, tree.columns, *sides, bounded=not tree.number, **made)
     except CatalogueError as error:
         return Unavailable(str(error), "hubblefork split DATA --validation 20 gives them more galaxies")
 
@@ -180,12 +183,21 @@ class Judge:
         return entries
 
     def questions(self, joint: NDArray) -> dict[str, Any]:
-        """Return RMSE and agreement within each question."""
+        """Return RMSE and agreement within each question, and more where its answers are classes."""
         terms = metrics.per_question(self.tree, metrics.error_terms(joint, self.votes))
         agreement = metrics.agreement_terms_per_question(self.tree, joint, self.votes)
         names = [question.name for question in self.tree.questions]
         columns = zip(names, self.estimates(terms), self.estimates(agreement), strict=True)
-        return {name: {"rmse": error, "agreement": agreed} for name, error, agreed in columns}
+        entries: dict[str, dict[str, Any]] = {
+            name: {"rmse": error, "agreement": agreed} for name, error, agreed in columns
+        }
+        for question, answers in zip(self.tree.questions, self.tree.slices, strict=True):
+            if question.exclusive and metrics.are_classes(votes := self.votes[:, answers]):
+                loss, classes = metrics.judged_classes(joint[:, answers], votes, self.draws)
+                own = [one and asdict(one) for one in classes]
+                by_name = dict(zip(self.tree.columns[answers], own, strict=True))
+                entries[question.name] |= {"log_loss": loss and asdict(loss), "classes": by_name}
+        return entries
 
     def intervals(self, joint: NDArray, intervals: Intervals | Unavailable) -> dict[str, Any]:
         """Judge intervals at each of their coverages, on galaxies that they were not fitted to.
@@ -295,7 +307,8 @@ def _mergers(
 def _baselines(tree: DecisionTree, judged: pa.Table, train: pa.Table, *, seed: int) -> dict[str, NDArray]:
     votes, own = (fractions_of(table, tree) for table in (judged, train))
     colours, own_colours = (baselines.centre_colours(table) for table in (judged, train))
-    predicted = {"all_zeros": np.zeros(votes.shape), "all_ones": np.ones(votes.shape)}
+    ends = {"all_zeros": np.zeros(votes.shape), "all_ones": np.ones(votes.shape)}
+    predicted = {} if tree.number else ends
     if len(train):
         predicted["mean_vote"] = baselines.mean_vote(own, len(votes))
     if len(train) and own_colours is not None and colours is not None:

@@ -24,6 +24,7 @@ ASKED = 0.5
 CHUNK = 100
 YES = 0.5
 BINS = 10
+LEAST = 1e-7  # of a fraction in a logarithm, near the resolution of single precision
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,14 @@ class Binary:
     auc: Metric
     completeness: Metric
     purity: Metric | None
+
+
+@dataclass(frozen=True)
+class OneClass:
+    """A class, judged: the share of its galaxies whose highest fraction it has, and their log-loss."""
+
+    accuracy: Metric
+    log_loss: Metric
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,7 @@ def constraint_terms(tree: DecisionTree, predicted: NDArray) -> Terms:
     A question is broken by its excess over its reach (`zoo.excesses`), both predicted, plus what its answers
     lie outside [0, 1]. Questions with missing predictions are left out.
     """
-    outside = np.abs(predicted - np.clip(predicted, 0, 1))
+    outside = np.zeros(predicted.shape) if tree.number else np.abs(predicted - np.clip(predicted, 0, 1))
     beyond = np.stack([outside[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
     broken = np.abs(excesses(tree, predicted)) + beyond
     known = ~np.isnan(broken)
@@ -261,6 +270,32 @@ def _mann_whitney(predicted: NDArray, yes: NDArray[np.bool_], times: NDArray) ->
     below = np.cumsum(without, axis=1) - without / 2
     pairs = with_it.sum(axis=1) * without.sum(axis=1)
     return _ratio((with_it * below).sum(axis=1), pairs)
+
+
+def are_classes(votes: NDArray) -> bool:
+    """Whether each galaxy is of one of at least two classes: votes (galaxy, class) are 0 but for a 1."""
+    known = votes[~np.isnan(votes).any(axis=1)]
+    return bool(
+        np.isin(known, (0, 1)).all() and (known.sum(axis=1) <= 1).all() and known.any(axis=0).sum() > 1
+    )
+
+
+def judged_classes(
+    predicted: NDArray, votes: NDArray, draws: NDArray
+) -> tuple[Metric | None, list[OneClass | None]]:
+    """Return the log-loss over all galaxies, and each class judged; None for a class without any galaxy.
+
+    `predicted` are joint fractions and `votes` classes (see `are_classes`) of one question, both (galaxy,
+    class). The log-loss is the mean of −ln of the share that the true class has of the question's fractions.
+    """
+    asked = np.nan_to_num(votes)
+    share = predicted / predicted.sum(axis=1, keepdims=True).clip(LEAST)
+    losses = Terms(-asked * np.log(share.clip(LEAST)), asked)
+    highest = np.arange(votes.shape[1]) == predicted.argmax(axis=1)[:, None]
+    accuracies = estimates(Terms(asked * highest, asked), draws)
+    pairs = zip(accuracies, estimates(losses, draws), strict=True)
+    single = [OneClass(right, loss) if right and loss else None for right, loss in pairs]
+    return estimates(in_total(losses), draws)[0], single
 
 
 def reliability_of(predicted: NDArray, volunteers: NDArray, bins: int = BINS) -> Reliability:

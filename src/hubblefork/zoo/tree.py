@@ -8,10 +8,13 @@ The fractions of a question sum to one, except in two kinds of question. Of a `m
 (checkboxes) a volunteer may choose several answers; they lead nowhere, and what is asked afterwards stands
 beside the question, on the answer that led to it. A question may also have one answer only: a plain column,
 "is it a ring?", a share by itself whose "no" is written down nowhere. `plain_columns` makes a tree of those.
+
+A question that is answered with a number is a tree by itself: its column holds no fraction but, say, a mass.
 """
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +33,7 @@ from hubblefork.errors import TreeError, UnknownAnswer, did_you_mean
 from hubblefork.io import write_text
 
 DEFAULT = "galaxy_zoo_2"
-PLAIN = "plain_columns"
+PLAIN, CLASSES, NUMBER = "plain_columns", "classes", "number"
 TREE = "tree.toml"
 
 
@@ -45,8 +48,20 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Number:
+    """Mean and standard deviation of a number, in its unit (as astropy writes it; empty without one)."""
+
+    mean: float
+    width: float
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class Question:
-    """One question: a `root` is asked of every galaxy; to a `multiple` one several answers may be given."""
+    """One question: a `root` is asked of every galaxy; to a `multiple` one several answers may be given.
+
+    With a `number` its one answer is no fraction but any number.
+    """
 
     name: str
     text: str
@@ -54,6 +69,7 @@ class Question:
     task: str = ""
     root: bool = False
     multiple: bool = False
+    number: Number | None = None
 
     @property
     def exclusive(self) -> bool:
@@ -70,7 +86,8 @@ class DecisionTree:
 
     Raises TreeError for a tree without questions, names that are not unique, edges to nowhere or from an
     answer of a `multiple` question, cycles, questions without answers, questions that no path reaches, and
-    questions with two ways in that one volunteer can take: the sum of these would be no probability.
+    questions with two ways in that one volunteer can take: the sum of these would be no probability; and for
+    a number that does not stand alone.
     """
 
     name: str
@@ -81,6 +98,7 @@ class DecisionTree:
     def __post_init__(self) -> None:
         complaints = self._name_complaints() + self._edge_complaints()
         complaints = complaints or self._order_complaints() or self._way_complaints()
+        complaints = complaints or self._number_complaints()
         if complaints:
             raise TreeError(f"decision tree {self.name!r}: " + "; ".join(complaints))
 
@@ -98,6 +116,16 @@ class DecisionTree:
     def is_plain(self) -> bool:
         """Whether all columns are plain: no question has one answer to choose from several."""
         return not any(question.exclusive for question in self.questions)
+
+    @property
+    def number(self) -> Number | None:
+        """What the only column is where it holds no fraction but a number."""
+        return self.questions[0].number
+
+    @property
+    def scale(self) -> float:
+        """What errors are measured in where they have no unit: a number's standard deviation, else 1."""
+        return self.number.width if self.number else 1.0
 
     @cached_property
     def source_columns(self) -> tuple[str, ...]:
@@ -239,6 +267,13 @@ class DecisionTree:
                 )
         return complaints
 
+    def _number_complaints(self) -> list[str]:
+        numbers = [question for question in self.questions if question.number]
+        if numbers and len(self.columns) > 1:
+            return [f"{numbers[0].name!r} is a number and stands alone: no other question, one answer"]
+        scales = (question.number for question in numbers if question.number)
+        return [f"{scale}: finite, width above 0" for scale in scales if not _is_scale(scale)]
+
     @cached_property
     def _order_of(self) -> dict[int, int]:
         return {question: place for place, question in enumerate(self.asking_order)}
@@ -276,12 +311,10 @@ def parse_tree(text: str, origin: str) -> DecisionTree:
     """Build a tree from its TOML text. Raises TreeError that names the origin."""
     try:
         data: dict[str, Any] = tomllib.loads(text)
-        questions = tuple(
-            Question(**{**question, "answers": tuple(map(_answer, question["answers"]))})
-            for question in data.pop("questions")
-        )
+        questions = tuple(Question(**{**question, **_parts(question)}) for question in data.pop("questions"))
         data["suffixes"] = tuple(data.get("suffixes", ()))
         texts = [data.get("name"), *chain.from_iterable(astuple(q)[:2] for q in questions)]
+        texts += [question.number.unit for question in questions if question.number]
         texts += [
             text for q in questions for a in q.answers for text in (a.name, a.text, a.column, *a.leads_to)
         ]
@@ -297,6 +330,22 @@ def plain_columns(names: Sequence[str]) -> DecisionTree:
     """Return the tree of plain columns, each a question of its own asked of all. Raises TreeError."""
     questions = (Question(name, f"{name}?", (Answer(name, name, name),), root=True) for name in names)
     return DecisionTree(PLAIN, tuple(questions), "columns of a table of labels, each by itself")
+
+
+def classes(column: str, values: Sequence[str]) -> DecisionTree:
+    """Return the tree of one question, named as a column, whose answers are the values in its cells.
+
+    An answer that is written as an integer is named with the column: kind_2. Raises TreeError.
+    """
+    answers = (Answer(f"{column}_{v}" if v.lstrip("-").isdecimal() else v, v, v) for v in values)
+    question = Question(column, f"{column}?", tuple(answers), root=True)
+    return DecisionTree(CLASSES, (question,), "classes of a table of labels, of which a galaxy has one")
+
+
+def number_column(name: str, number: Number) -> DecisionTree:
+    """Return the tree of a column that holds a number. Raises TreeError."""
+    question = Question(name, f"{name}?", (Answer(name, name, name),), root=True, number=number)
+    return DecisionTree(NUMBER, (question,), "a number of a table of labels")
 
 
 def tree_text(tree: DecisionTree) -> str:
@@ -323,8 +372,18 @@ def _entries(of: dict[str, Any]) -> dict[str, Any]:
     """Leave out what a question, an answer or a tree need not say; a single next question is text."""
     to = of.get("leads_to", ())
     entries = {**of, "leads_to": to[0] if len(to) == 1 else to}
-    unsaid = {"multiple": False, "leads_to": (), "suffixes": ()}
+    unsaid = {"multiple": False, "leads_to": (), "suffixes": (), "number": None}
     return {key: value for key, value in entries.items() if key not in unsaid or value != unsaid[key]}
+
+
+def _parts(question: dict[str, Any]) -> dict[str, Any]:
+    number = {"number": Number(**question["number"])} if "number" in question else {}
+    return {"answers": tuple(map(_answer, question["answers"])), **number}
+
+
+def _is_scale(number: Number) -> bool:
+    values = (number.mean, number.width)
+    return all(isinstance(v, int | float) and math.isfinite(v) for v in values) and number.width > 0
 
 
 def _answer(entries: dict[str, Any]) -> Answer:

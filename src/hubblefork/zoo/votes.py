@@ -84,8 +84,10 @@ def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE)
 
     Each fraction lies in [0, 1]; the answers of a question sum to its reach, or each is no more than it where
     several may be given and where there is a single one; a question has all its answers or none (none: NaN,
-    nobody was asked). Sums over missing parents are not checked.
+    nobody was asked). Sums over missing parents are not checked. Nothing is asked of a number.
     """
+    if tree.number:
+        return []
     outside = np.where(joint > 1 + tolerance, joint - 1, np.where(joint < -tolerance, joint, 0.0))
     found = [
         Violation(int(row), f"0 ≤ {tree.columns[column]} ≤ 1", float(outside[row, column]))
@@ -113,8 +115,10 @@ def excesses(tree: DecisionTree, joint: NDArray) -> NDArray:
     """Return by how much the answers of each question exceed its reach, shape (galaxy, question).
 
     Joint fractions of shape (galaxy, answer) in. Signed, of the sum, where a volunteer gives exactly one
-    answer; else of the largest answer, and 0 where that is no more than the reach.
+    answer; else of the largest answer, and 0 where that is no more than the reach, or where it is a number.
     """
+    if tree.number:
+        return np.zeros(joint.shape)
     asked = reach(tree, joint)
     columns = []
     for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
