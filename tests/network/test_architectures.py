@@ -175,8 +175,9 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch):
     def unreachable(*args, **kwargs):
         raise ConnectionError("no route")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
-    with pytest.raises(DownloadError, match=r"hub did not give this encoder .*no route"):
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", unreachable)
+    said = r"this encoder's config\.json .*no route.*check mwalmsley/zoobot-encoder-convnext_nano at"
+    with pytest.raises(DownloadError, match=said):
         fetch_encoder("hf_hub:mwalmsley/zoobot-encoder-convnext_nano")
     with pytest.raises(RecipeError, match="hf_hub:a/b/c: no name of the Hugging Face hub"):
         fetch_encoder("hf_hub:a/b/c")

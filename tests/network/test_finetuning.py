@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression, Ridge
 from typer.testing import CliRunner
 
@@ -20,7 +21,8 @@ from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, wri
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.own_labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Split
-from hubblefork.errors import BusyError, CatalogueError, RecipeError, RunError
+from hubblefork.data.trained import PACKAGED
+from hubblefork.errors import BusyError, CatalogueError, DownloadError, RecipeError, RunError
 from hubblefork.io import alone_in, read_json
 from hubblefork.network import finetuning
 from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
@@ -207,6 +209,45 @@ def test_classes_are_fractions_that_sum_to_one_and_are_judged_by_class(trained, 
     said = CliRunner().invoke(app, ["evaluate", str(out), "--device", "cpu"])
     assert "log-loss" in said.output and "AUC" not in said.output, said.output
     assert "log-loss" in write_report(out, sections=["questions"]).read_text()
+
+
+SMALL = ["crop=64", "stamp_size=48", "input_size=32", "epochs=1"]
+
+
+def test_a_published_encoder_is_a_start(sky, tmp_path):
+    """EfficientNet-Lite2's weights of photographs are part of the package."""
+    name, out = "encoder:tf_efficientnet_lite2.in1k", tmp_path / "run"
+    settings = [*SMALL, "unfreeze=head", "learning_rate=1e-9"]
+    recipe = read_recipe(tuned(name, sky, out, columns=["roundish"], settings=settings))
+    assert (recipe.architecture, recipe.pretrained, recipe.hidden_layers) == (name, "", 0)
+    published = load_file(PACKAGED / "tf_efficientnet_lite2.in1k.safetensors")
+    own = load_weights(out).network.features[0].network
+    assert torch.equal(own.conv_stem.weight, published["conv_stem.weight"].float())
+    assert torch.equal(own.bn2.running_mean, published["bn2.running_mean"].float())
+    found = evaluate(out, device="cpu")
+    assert found["rmse"]["value"] < 0.7 * found["baselines"]["mean_vote"]["rmse"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        (
+            "hf_hub:mwalmsley/zoobot-encoder-convnext_nano",
+            r"config\.json .*mwalmsley/zoobot-encoder-convnext_nano",
+        ),
+        ("resnet10t", r"model\.safetensors of timm/resnet10t\.c3_in1k is not on this computer"),
+    ],
+)
+def test_offline_it_is_said_which_file_is_missing(sky, tmp_path, monkeypatch, name, missing):
+    def refuse(*_, **__):
+        raise OSError("the network is refused")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DownloadError, match=missing):
+        tuned(f"encoder:{name}", sky, tmp_path / "run", settings=SMALL)
+    assert not (tmp_path / "run").exists()
 
 
 def test_labels_of_the_same_tree_keep_the_last_layer(trained, data, tree, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from hubblefork.data.own_labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Fold, Split, read_split
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, bytes_of, seconds, silent, write_text
+from hubblefork.network.architectures import ENCODER
 from hubblefork.network.device import Hardware
 from hubblefork.network.export import export as write_onnx
 from hubblefork.network.export import is_exported, write_network
@@ -152,6 +154,7 @@ def finetune(
 ) -> RunFolder:
     """Teach a network labels of your own and return the run. Called again, it goes on where it stopped.
 
+    `model` may also be `encoder:NAME` of timm or the hub, which starts from its published weights.
     `labels` is a table with `galaxy_id` and numbers from 0 to 1: the answers of `tree`, or plain `columns`
     (default: all); or with a column of `classes`, or one that holds a `number` with this `unit`. The numbers
     `missing` (-99) stand for missing values. `test` and `validation` are per cent of the labelled galaxies.
@@ -162,8 +165,9 @@ def finetune(
         own = tree_of_classes(Path(labels), classes, missing=missing)
     elif number:
         own = tree_of_number(Path(labels), number, unit, missing=missing)
+    encoder = isinstance(model, str | PathLike) and str(model).startswith(ENCODER)
     finetune_run(
-        Path(load(model).place),
+        str(model) if encoder else Path(load(model).place),
         Path(cutouts),
         Path(labels),
         Path(out),

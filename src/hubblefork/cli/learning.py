@@ -14,7 +14,6 @@ from hubblefork.cli.terminal import (
     Device,
     Memory,
     Missing,
-    Model,
     Precision,
     RecipeName,
     Settings,
@@ -132,7 +131,9 @@ def tune(
 
 @app.command(rich_help_panel=LEARN)
 def finetune(
-    model: Model,
+    model: Annotated[
+        Path, typer.Argument(help="A run folder, a .safetensors file, `fork`, or encoder:NAME of timm.")
+    ],
     cutouts: Annotated[Path, typer.Argument(help="A zip or tar of images, or a folder of them.")],
     labels: Annotated[Path, typer.Argument(help="A table: galaxy_id, and your labels.")],
     out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],

@@ -27,16 +27,18 @@ from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
 from hubblefork.io import Progress, alone_in, read_toml, silent, write_text
+from hubblefork.network.architectures import ENCODER
+from hubblefork.network.architectures.encoder import fetch_encoder
 from hubblefork.network.augment import still_views
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.device import Hardware
 from hubblefork.network.heads import build_head
 from hubblefork.network.model import VoteFractions
-from hubblefork.network.recipe import Recipe, override
+from hubblefork.network.recipe import Recipe, load_recipe, override
 from hubblefork.network.stages import frozen_by
 from hubblefork.network.training import train
-from hubblefork.network.weights import Weights, copy_layers, load_weights, save_weights
-from hubblefork.zoo import DecisionTree
+from hubblefork.network.weights import Weights, copy_layers, load_start, load_weights, save_weights
+from hubblefork.zoo import DecisionTree, plain_columns
 
 START, ORIGIN = "start.safetensors", "finetune.toml"
 SALT = "finetune"
@@ -46,12 +48,14 @@ SETTINGS = (  # for a training from learned weights with a few hundred galaxies
     *("optimiser=adamw", "learning_rate=2e-5", "weight_decay=0", "schedule=cosine", "warmup_epochs=0"),
     *("ema_decay=0", "compile=false", "unfreeze=all", "frozen_epochs=0", "layer_decay=1"),
 )
+FROM_ENCODER = ("hidden_layers=0", "stamp_size=192", "input_size=128", "learning_rate=1e-4")
+UNTAUGHT = replace(plain_columns(["nothing"]), name="nothing yet")
 PENALTY, ITERATIONS, LEAST = 10 / 64, 300, 1e-6
 BATCH = 256
 
 
 def finetune(
-    run: Path,
+    model: Path | str,
     cutouts: Path,
     labels: Path,
     out: Path,
@@ -64,20 +68,26 @@ def finetune(
     hardware: Hardware | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Fine-tune a run (a folder or its .safetensors file) to labels of cutouts; return the run folder `out`.
+    """Fine-tune a network to labels of cutouts; return the run folder `out`.
 
+    `model` is a run (a folder or its .safetensors file), or `encoder:NAME` of timm or the Hugging Face hub
+    with its published weights.
     `labels` is a table with `galaxy_id` (the names of the images) and the columns of `tree`; without a tree,
     columns of numbers from 0 to 1: those in `columns`, or all. The numbers `missing` stand for missing
     values. Only labelled images are read. An interrupted fine-tuning continues. Raises RunError for a run
     with adapters and for a folder that holds another run; BusyError if another process works in the folder;
     CatalogueError and ImageError for labels and cutouts that cannot be used (`data.own_labels`);
-    RecipeError for `settings`.
+    RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
     """
-    weights = load_weights(run)
+    if str(model).startswith(ENCODER):
+        settings = [*FROM_ENCODER, *settings]
+        weights = _published(str(model), settings)
+    else:
+        weights = load_weights(Path(model))
     if weights.recipe.adapter_rank:
         raise RunError(
-            f"{run}: a run with adapters; merge them first: "
-            f"hubblefork export {run} --out merged.safetensors, and fine-tune that"
+            f"{model}: a network with adapters; merge them first: "
+            f"hubblefork export {model} --out merged.safetensors, and fine-tune that"
         )
     tree = tree or tree_of_columns(labels, columns, missing=missing)
     recipe = recipe_for(weights, tree, settings)
@@ -108,6 +118,16 @@ def finetune(
     if refused := len(data.rejects()):
         RunFolder(out).add_remarks([f"{refused} rows of labels or images are refused: see data/rejects.csv"])
     return out
+
+
+def _published(architecture: str, settings: Sequence[str]) -> Weights:
+    """Return an encoder with its published weights, not yet taught anything about galaxies."""
+    name = architecture.removeprefix(ENCODER)
+    fetch_encoder(name)
+    recipe = override(load_recipe(architecture), [*SETTINGS, *settings])
+    network = VoteFractions(recipe, UNTAUGHT)
+    start = load_start(network, name)
+    return Weights(network, recipe, UNTAUGHT, epoch=0, digest=start)
 
 
 def _digest(content: bytes) -> str:

@@ -226,9 +226,12 @@ def load_start(network: VoteFractions, published: str, file: Path | None = None)
     except RunError:
         raise
     except Exception as error:
+        repository = _repository(published)
         raise DownloadError(
-            f"the published weights {published} could not be reached ({type(error).__name__}: {error}); "
-            "connect to the internet, give --weights FILE, or begin with random ones: --set pretrained="
+            f"the published weights {published} could not be reached ({type(error).__name__}: {error}): "
+            f"model.safetensors of {repository} is not on this computer. Connect to the internet, copy what "
+            f"`hf download {repository} model.safetensors` gives elsewhere, train from --weights FILE, or "
+            "begin with random ones: --set pretrained="
         ) from error
     return _loaded(encoder, path, f"{published} of timm")
 

@@ -107,16 +107,18 @@ def fetch_encoder(name: str) -> None:
     """
     if not name.startswith(HUB) or _cached_config(name):
         return
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from timm.models._hub import hf_split
 
     repository, revision = hf_split(name.removeprefix(HUB))
     try:
+        get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision), timeout=5)
         hf_hub_download(repository, "config.json", revision=revision)
     except Exception as error:
         raise DownloadError(
-            f"{name}: the hub did not give this encoder ({type(error).__name__}: {error}); check its name at "
-            "huggingface.co and the network, or take an encoder that timm itself has: encoder:resnet50"
+            f"{name}: the hub did not give this encoder's config.json ({type(error).__name__}: {error}); "
+            f"check {repository} at huggingface.co and the network, or take an encoder that timm itself has: "
+            "encoder:resnet50"
         ) from error
 
 
