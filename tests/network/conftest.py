@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+import hubblefork.network  # noqa: F401 - declares what torchvision lacks here, before a test imports timm
 from hubblefork.data.catalogue import with_fractions, write_catalogue
 from hubblefork.data.split import Split, write_split
 from hubblefork.zoo import to_joint

@@ -1,8 +1,10 @@
 """What is trained: the head, some stages or all, and how fast; the rest stays as it was."""
 
 import pytest
+import timm
 import torch
 from lightning.pytorch.callbacks import Callback
+from timm.optim import param_groups_layer_decay
 
 from hubblefork.data.folders import RunFolder
 from hubblefork.errors import RecipeError
@@ -38,6 +40,21 @@ def test_every_parameter_is_of_one_stage(tree, name, settings, stages):
     order = [id(parameter) for stage in before for parameter in stage] + [id(p) for p in head]
     assert sorted(order) == sorted(map(id, network.parameters()))
     assert all(any(parameter.ndim > 1 for parameter in stage) for stage in before)
+
+
+def test_the_rates_of_an_encoder_fall_block_by_block_as_timms(tree):
+    recipe = load_recipe("encoder:resnet10t", ["pretrained=", "hidden_layers=0", "layer_decay=0.5"])
+    network = VoteFractions(recipe, tree)
+    groups = optimisation(network, recipe, 9).param_groups
+    rate = {
+        id(parameter): group["lr"] / recipe.learning_rate for group in groups for parameter in group["params"]
+    }
+    whole = timm.create_model("resnet10t", num_classes=37)
+    theirs = param_groups_layer_decay(whole, layer_decay=0.5)
+    scale = {id(parameter): group["lr_scale"] for group in theirs for parameter in group["params"]}
+    for name, parameter in network.features[0].network.named_parameters():
+        assert rate[id(parameter)] == scale[id(whole.get_parameter(name))], name
+    assert rate[id(network.features[-1].weight)] == scale[id(whole.fc.weight)] == 1
 
 
 def test_the_head_learns_fastest(tree):

@@ -149,7 +149,7 @@ def finetune(
         str, typer.Option(help="What is trained: all, head, or the head and this number of stages before it.")
     ] = "all",
     layer_decay: Annotated[
-        float, typer.Option(help="Each stage has this times the learning rate of the next.")
+        float, typer.Option(help="Each layer has this times the learning rate of the next.")
     ] = 1.0,
     settings: Settings = None,
     test: Test = 20,

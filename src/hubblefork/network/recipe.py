@@ -93,7 +93,8 @@ class Recipe:
 
     What is trained: `unfreeze` is "all", "head" or the number of stages before the head that are trained with
     it (see `stages.stages_of`); in the first `frozen_epochs` only the head is. The learning rate of each
-    stage is `layer_decay` times that of the next (Howard & Ruder 2018, arXiv:1801.06146).
+    layer, or block as timm groups them, is `layer_decay` times that of the next (Howard & Ruder 2018,
+    arXiv:1801.06146; Bao et al. 2021, arXiv:2106.08254).
 
     Stamps: `crop` original pixels become `stamp_size` pixels on disk. The network sees the central
     `input_size` pixels. Augmentation: see `augment.Augmentation`.

@@ -14,16 +14,17 @@ from hubblefork.network.model import layers_of
 from hubblefork.network.recipe import ALL, HEAD
 
 
-def stages_of(network: nn.Module) -> list[list[nn.Parameter]]:
+def stages_of(network: nn.Module, *, coarse: bool = True) -> list[list[nn.Parameter]]:
     """Return the parameters of each stage, the input's first, the head's last.
 
     The head are the fully connected layers after the encoder or the convolutions. A stage of an encoder is
-    what timm puts into one coarse group: a stage of a ResNet, a block of a transformer. In other networks it
-    is a convolution. What normalises a stage belongs to it.
+    what timm puts into one `coarse` group (a stage of a ResNet, a block of a transformer), or else into a
+    fine one (a block of either). In other networks it is a convolution. What normalises a stage belongs to
+    it.
     """
     stages: list[list[nn.Parameter]] = []
     for layer in takewhile(lambda layer: not isinstance(layer, nn.Linear), layers_of(network)):
-        for own, begins in _groups_of(layer):
+        for own, begins in _groups_of(layer, coarse):
             if begins or not stages:
                 stages.append([])
             stages[-1] += own
@@ -31,7 +32,7 @@ def stages_of(network: nn.Module) -> list[list[nn.Parameter]]:
     return [*stages, [parameter for parameter in network.parameters() if parameter not in body]]
 
 
-def _groups_of(layer: nn.Module) -> Iterator[tuple[list[nn.Parameter], bool]]:
+def _groups_of(layer: nn.Module, coarse: bool) -> Iterator[tuple[list[nn.Parameter], bool]]:
     """Yield groups of a layer's parameters, and whether a stage begins with them."""
     if not isinstance(layer, Encoder) or not hasattr(layer.network, "group_matcher"):
         for module in layer.modules():
@@ -41,7 +42,7 @@ def _groups_of(layer: nn.Module) -> Iterator[tuple[list[nn.Parameter], bool]]:
     from timm.models import group_parameters  # takes seconds to import
 
     network: Any = layer.network
-    for names in group_parameters(network, network.group_matcher(coarse=True)).values():
+    for names in group_parameters(network, network.group_matcher(coarse=coarse)).values():
         own = [network.get_parameter(name) for name in names]
         yield own, any(parameter.ndim > 1 for parameter in own)
 

@@ -372,7 +372,8 @@ def _half_cosine(begin: float, end: float, fraction: float) -> float:
 def _optimiser(network: nn.Module, recipe: Recipe) -> Optimizer:
     """Return the optimiser; its first group is the head's. Biases and normalisations have no weight decay."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    depth = {p: depth for depth, stage in enumerate(reversed(stages_of(network))) for p in stage}
+    layers = reversed(stages_of(network, coarse=False))
+    depth = {parameter: depth for depth, layer in enumerate(layers) for parameter in layer}
     by_rates: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in trained:
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
