@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from hubblefork.mock import write_mock_sky
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("tour", "finetuning", "catalogue", "scale", "zooniverse")),
+    *(f"docs/{name}.md" for name in ("tour", "finetuning", "catalogue", "scale", "zooniverse", "surveys")),
 )
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 TOUR = TEXTS["docs/tour.md"]
@@ -31,7 +32,9 @@ COMMANDS = [
     (name, command)
     for name, text in TEXTS.items()
     for block in text.split("\n```")[1::2]
-    for command in re.findall(r"^(?:\$ )?hubblefork (.+)$", block, re.MULTILINE)
+    for command in re.findall(
+        r"^(?:\$ )?(?:hubblefork )?((?<=hubblefork ).+|python .+)$", block, re.MULTILINE
+    )
     if not command.startswith(MINUTES)
 ]
 BRIEFLY = ["--set", "epochs=1", "--set", "steps_per_epoch=2", "--device", "cpu"]
@@ -60,6 +63,8 @@ def sky(tmp_path_factory):
         with tarfile.open(folder / "tiles" / f"{number}.tar", "w") as tile:
             tile.add(folder / "cutouts" / name, name)
     (folder / "my_network.py").write_text(re.search(r"```python\n(# my_network.+?)```", TOUR, re.DOTALL)[1])
+    script = re.search(r"```python\n(# with_redshifts.+?)```", TEXTS["docs/surveys.md"], re.DOTALL)[1]
+    (folder / "with_redshifts.py").write_text(script)
     own = TEXTS["docs/finetuning.md"]
     (folder / "rings.toml").write_text(re.search(r"```toml\n(.+?)```", own, re.DOTALL)[1])
     rows = [(Path(name).stem, number % 2) for number, name in enumerate(sorted(archive.namelist()))]
@@ -122,6 +127,9 @@ def cluster(command):
 @pytest.mark.usefixtures("cluster", "quickly")
 def test_a_command_of_a_document_runs(places, monkeypatch, name, command):
     monkeypatch.chdir(places[name])
+    if command.startswith("python "):
+        runpy.run_path(command.removeprefix("python "))
+        return
     if "lab-cnn" not in command:  # seconds a network, which tests/network/test_export.py writes
         monkeypatch.setattr("hubblefork.api.training.write_network", lambda run: None)
     words = [word for part in shlex.split(command) for word in sorted(map(str, Path().glob(part))) or [part]]
@@ -133,6 +141,8 @@ def test_a_command_of_a_document_runs(places, monkeypatch, name, command):
 
 def _briefly(words):
     verb = words[2] if words[0] == "--networks" else words[0]
+    if verb == "mock":
+        return ["--galaxies", "60"]
     if verb not in TRAINING:
         return []
     recipe = words[words.index("--recipe") + 1] if "--recipe" in words else ""

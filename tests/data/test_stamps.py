@@ -272,7 +272,7 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
             return ((str(next(read)), image) for _ in count())
 
     @contextmanager
-    def endless(path):
+    def endless(path, files=""):
         yield Endless()
 
     monkeypatch.setattr(decoder, "open_source", endless)

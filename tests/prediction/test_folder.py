@@ -120,7 +120,7 @@ def test_another_call_does_not_replace_a_folder_unless_asked(run, archive, tmp_p
 
 def test_what_fits_no_folder_is_refused(run, archive, tmp_path):
     for how, reason in (
-        ({"kaggle": True}, "Kaggle's submissions are one file"),
+        ({"columns": "kaggle"}, "--columns kaggle are written to one file"),
         ({"engine": "abacus"}, '--engine is "ray"'),
     ):
         with pytest.raises(CatalogueError, match=reason):

@@ -70,7 +70,7 @@ def test_weights_alone_are_enough(trained, data, tmp_path):
 
 
 def test_kaggles_columns(trained, data, tree, tmp_path):
-    made = predict(trained, data / "images.zip", tmp_path / "submission.csv", kaggle=True, device="cpu")
+    made = predict(trained, data / "images.zip", tmp_path / "submission.csv", columns="kaggle", device="cpu")
     names = pyarrow.csv.read_csv(made.path).column_names
     assert names == ["GalaxyID", *tree.source_columns]
 
@@ -421,7 +421,7 @@ def test_only_a_catalogue_of_the_same_call_is_written_again(trained, untrained, 
     with pytest.raises(CatalogueError, match="not known to be from the same"):
         predict(trained, first, out, views=2, device="cpu")
     with pytest.raises(CatalogueError, match="not known to be from the same"):
-        predict(trained, first, out, kaggle=True, device="cpu")
+        predict(trained, first, out, columns="kaggle", device="cpu")
 
 
 def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hubblefork.errors import CatalogueError, HubbleforkError, UnknownAnswer
 from hubblefork.stats.query import at_least, parse_query
-from hubblefork.zoo import plain_columns
+from hubblefork.zoo import load_tree, plain_columns
 
 
 @pytest.fixture
@@ -174,3 +174,10 @@ def test_what_is_no_comparison_of_fractions(tree, text):
 def test_nothing_after_a_hash_is_lost(tree):
     with pytest.raises(CatalogueError, match="has a # outside quotes"):
         parse_query("ring > 0.3 # & merger > 0.3", tree)
+
+
+def test_an_answer_that_is_called_a_number_is_one_in_quotes_only():
+    tree = load_tree("gz_decals_5")
+    joint = {name: np.array([0.15, 0.05]) for name in tree.columns}
+    assert parse_query("bar_strong > 0.1 | bar_weak > 0.2", tree).holds(joint).tolist() == [True, False]
+    assert parse_query('"1" > 0.1', tree).answers == ("spiral_arm_count_1",)

@@ -22,6 +22,7 @@ from hubblefork.api.galaxy import Galaxy, galaxies_of
 from hubblefork.api.intervals import adding_bounds
 from hubblefork.data.catalogue import id_column, read_catalogue, with_fractions, with_metadata
 from hubblefork.data.columns import ID
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import PACKAGES
 from hubblefork.data.shards import WHOLE, Share
 from hubblefork.data.threads import cores
@@ -111,6 +112,7 @@ def predict(
     others: Sequence[Place] = (),
     field: str | float | None = None,
     enlarge: bool = False,
+    survey: str | Reading = "",
     overwrite: bool = False,
     device: str = "",
     runtime: str = "",
@@ -118,12 +120,13 @@ def predict(
 ) -> GalaxyTable:
     """Predict the joint vote fractions of images: a table of one row a galaxy, fractions from 0 to 1.
 
-    `images` is an image file, a list of them, a folder, an archive, a data folder, or an array uint8
-    (galaxy, y, x, 3). `views` is the number of rotations and reflections that are averaged; `interval` is the
-    coverage of conformal intervals (0.68, 0.9, 0.95). `field` is how much sky an image shows, in units of a
-    training image (1 as much, 0.5 half as much), None where its pixels show as much as those of a training
-    image; `enlarge` allows images with fewer pixels than the network sees. `runtime` is "onnxruntime",
-    "openvino" or "torch"; empty takes the fastest with `out`, and what starts soonest without.
+    `images` is an image file, a list of them, a folder, an archive, a data folder, or an array uint8 (galaxy,
+    y, x, 3). `views` is the number of rotations and reflections that are averaged; `interval` is the coverage
+    of conformal intervals (0.68, 0.9, 0.95). `field` is how much sky an image shows, in units of a training
+    image (1 as much, 0.5 half as much), None where its pixels show as much as those of a training image;
+    `enlarge` allows images with fewer pixels than the network sees. `survey` names the survey of FITS
+    cutouts, or is a `data.cutouts.Reading`; a network that was trained on such knows it. `runtime` is
+    "onnxruntime", "openvino" or "torch"; empty takes the fastest with `out`, and what starts soonest without.
 
     With `out` the catalogue is written to that file as the images stream past, an interrupted call goes on,
     and the written catalogue is returned. A file of other images, networks or settings is only replaced with
@@ -145,6 +148,7 @@ def predict(
             others=others,
             field=field,
             enlarge=enlarge,
+            reading=Reading.of(survey),
             overwrite=overwrite,
             device=device,
             runtime=runtime,
@@ -153,7 +157,8 @@ def predict(
         return _shown(read_catalogue(made.path), model.tree, made.rejects, made.remarks)
     members, add = [model, *map(load, others)], _bounds(model, interval, views, others)
     networks = [member.network(device, runtime, few=True) for member in members]
-    predictor = Predictor(*networks, views=views, field=field, enlarge=enlarge)
+    how: dict[str, Any] = {"field": field, "enlarge": enlarge, "reading": Reading.of(survey)}
+    predictor = Predictor(*networks, views=views, **how)
     catalogue, rejects, remarks = _in_memory(predictor, members, images, add, progress)
     return _shown(catalogue, predictor.tree, rejects, remarks)
 
@@ -248,6 +253,7 @@ def classify(
     views: int = VIEWS,
     field: str | float | None = None,
     enlarge: bool = False,
+    survey: str | Reading = "",
     device: str = "",
 ) -> Galaxy:
     """Return the vote fractions of the galaxy in one image: a file, bytes, or an array uint8 (y, x, 3).
@@ -259,7 +265,8 @@ def classify(
     True
     """
     images = image[None] if isinstance(image, np.ndarray) else image
-    classified = classify_all(images, model, views=views, field=field, enlarge=enlarge, device=device)
+    how: dict[str, Any] = {"views": views, "field": field, "enlarge": enlarge, "survey": survey}
+    classified = classify_all(images, model, **how, device=device)
     if not classified.galaxies:
         raise ImageError(classified.rejects[0][1])
     return classified.galaxies[0]
@@ -281,6 +288,7 @@ def classify_all(
     views: int = VIEWS,
     field: str | float | None = None,
     enlarge: bool = False,
+    survey: str | Reading = "",
     device: str = "",
     progress: Progress = silent,
 ) -> Classified:
@@ -293,7 +301,8 @@ def classify_all(
         add = _bounds(model, COVERAGE, views, [])
     except RunError as error:
         missing = [f"no intervals: {error}"]
-    predictor = Predictor(model.network(device, few=True), views=views, field=field, enlarge=enlarge)
+    how: dict[str, Any] = {"field": field, "enlarge": enlarge, "reading": Reading.of(survey)}
+    predictor = Predictor(model.network(device, few=True), views=views, **how)
     catalogue, rejects, remarks = _in_memory(predictor, [model], images, add, progress)
     galaxies = list(galaxies_of(catalogue, predictor.tree, COVERAGE))
     return Classified(galaxies, rejects, [*missing, *remarks])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, matched, read_catalogue
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest as read_inputs
 from hubblefork.data.remote import place_of
@@ -32,25 +33,28 @@ def ingest(
     *,
     labels: Iterable[Place] = (),
     missing: Collection[float] = (),
-    tree: str | DecisionTree = "galaxy_zoo_2",
+    tree: str | DecisionTree = "",
+    survey: str | Reading = "",
     split: Split | None = None,
     strict: bool = False,
     progress: Progress = silent,
 ) -> DataFolder:
     """Read images and label tables into a data folder and return it.
 
-    `inputs` are archives, folders or tables, or one folder of them, as Kaggle ships its files. Bad images and
-    labels are listed in `rejects.csv`, or raise with `strict`. The numbers `missing` (-99) stand for missing
-    values in the tables. Without a `split` 20% are validation galaxies and none test galaxies.
+    `inputs` are archives, folders or tables, or one folder of them, as Kaggle ships its files. Bad images
+    and labels are listed in `rejects.csv`, or raise with `strict`. The numbers `missing` (-99) stand for
+    missing values in the tables. The columns of the tables say which `tree` they answer. `survey` names the
+    survey of FITS cutouts, or is a `data.cutouts.Reading`. Without a `split` 20% are validation galaxies
+    and none test galaxies.
     Raises ImageError, CatalogueError, DiskError.
 
     >>> hf.ingest("sky/", out="data/").path.name
     'data'
     """
     paths = [inputs] if isinstance(inputs, str | PathLike) else inputs
-    questions = load_tree(tree) if isinstance(tree, str) else tree
+    questions = (load_tree(tree) if tree else None) if isinstance(tree, str) else tree
     how: dict[str, Any] = {"labels": [Path(path) for path in labels], "tree": questions, "strict": strict}
-    how["missing"] = missing
+    how |= {"missing": missing, "reading": Reading.of(survey)}
     read_inputs([place_of(path) for path in paths], Path(out), **how, progress=progress)
     if split is not None:
         set_split(out, split)

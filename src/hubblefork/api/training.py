@@ -22,6 +22,7 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_catalogue,
 )
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.own_labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Fold, Split, read_split
@@ -146,6 +147,7 @@ def finetune(
     number: str = "",
     unit: str = "",
     missing: Collection[float] = (),
+    survey: str | Reading = "",
     settings: Sequence[str] = (),
     test: int = 20,
     validation: int = 20,
@@ -157,8 +159,9 @@ def finetune(
     `model` may also be `encoder:NAME` of timm or the hub, which starts from its published weights.
     `labels` is a table with `galaxy_id` and numbers from 0 to 1: the answers of `tree`, or plain `columns`
     (default: all); or with a column of `classes`, or one that holds a `number` with this `unit`. The numbers
-    `missing` (-99) stand for missing values. `test` and `validation` are per cent of the labelled galaxies.
-    Raises RunError, CatalogueError, ImageError, RecipeError.
+    `missing` (-99) stand for missing values. `survey` names the survey of FITS cutouts, or is a
+    `data.cutouts.Reading`. `test` and `validation` are per cent of the labelled galaxies. Raises RunError,
+    CatalogueError, ImageError, RecipeError.
     """
     own = load_tree(tree) if tree else None
     if classes:
@@ -174,6 +177,7 @@ def finetune(
         tree=own,
         columns=columns,
         missing=missing,
+        reading=Reading.of(survey),
         settings=settings,
         split=Split(SALT, test, validation),
         hardware=hardware(device),

@@ -10,14 +10,20 @@ import typer
 import hubblefork as hf
 from hubblefork.cli.terminal import (
     DATA,
+    BandFiles,
+    Bands,
     Data,
+    FillMissing,
     JudgeOn,
     Missing,
     Salt,
+    Side,
+    Survey,
     Test,
     Tree,
     Validation,
     bar,
+    reading_of,
     show,
     warn,
 )
@@ -53,7 +59,12 @@ def ingest(
         list[Path] | None, typer.Option(help="Label tables: CSV, Parquet, FITS, VOTable; also zipped.")
     ] = None,
     missing: Missing = None,
-    tree: Tree = "galaxy_zoo_2",
+    tree: Tree = "",
+    survey: Survey = "",
+    bands: Bands = "",
+    band_files: BandFiles = "",
+    fill_missing: FillMissing = False,
+    side: Side = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad image or label.")] = False,
     salt: Salt = "hubblefork",
     test: Test = 0,
@@ -63,6 +74,7 @@ def ingest(
     """Read images and labels into one catalogue. Bad ones are listed in rejects.csv.
 
     Example: hubblefork ingest kaggle/ --out data/ --test 30 --validation 15
+    hubblefork ingest cutouts/ --labels votes.csv --survey legacy --out data/
     """
     from hubblefork.cli.tables import ingest_lines
     from hubblefork.data.ingest import ingest as read
@@ -76,7 +88,8 @@ def ingest(
         out,
         labels=labels or [],
         missing=missing or [],
-        tree=load_tree(tree),
+        tree=load_tree(tree) if tree else None,
+        reading=reading_of(survey, bands, band_files, fill_missing, side),
         strict=strict,
         progress=bar,
     )

@@ -17,11 +17,14 @@ from hubblefork.cli.terminal import (
     Precision,
     RecipeName,
     Settings,
+    Side,
+    Survey,
     Test,
     Tree,
     Validation,
     Weights,
     bar,
+    reading_of,
     settings_of,
     show,
 )
@@ -138,6 +141,8 @@ def finetune(
     labels: Annotated[Path, typer.Argument(help="A table: galaxy_id, and your labels.")],
     out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
     tree: Tree = "",
+    survey: Survey = "",
+    side: Side = 0,
     columns: Annotated[
         str, typer.Option(help="Columns of fractions, or yes and no, to learn: ring,bar. Default: all.")
     ] = "",
@@ -177,6 +182,7 @@ def finetune(
         number=number,
         unit=unit,
         missing=missing or [],
+        survey=reading_of(survey, side=side),
         settings=[f"unfreeze={unfreeze}", f"layer_decay={layer_decay}", *(settings or [])],
         test=test,
         validation=validation,

@@ -11,15 +11,20 @@ import typer
 import hubblefork as hf
 from hubblefork.cli.terminal import (
     USE,
+    BandFiles,
+    Bands,
     DataNow,
     Device,
     Enlarge,
     Field,
+    FillMissing,
     Missing,
     Model,
     Overwrite,
+    Survey,
     Views,
     bar,
+    reading_of,
     show,
     warn,
 )
@@ -38,6 +43,7 @@ def classify(
     ] = None,
     field: Field = None,
     enlarge: Enlarge = False,
+    survey: Survey = "",
     overwrite: Overwrite = False,
     views: Views = 16,
     device: Device = "",
@@ -57,9 +63,10 @@ def classify(
             images,
             out,
             views=views,
-            kaggle=True,
+            columns="kaggle",
             field=field,
             enlarge=enlarge,
+            reading=reading_of(survey),
             overwrite=overwrite,
             device=device,
             progress=bar,
@@ -70,7 +77,14 @@ def classify(
         warn(*made.remarks)
         return
     classified = predictions.classify_all(
-        images, model, views=views, field=field, enlarge=enlarge, device=device, progress=bar
+        images,
+        model,
+        views=views,
+        field=field,
+        enlarge=enlarge,
+        survey=survey,
+        device=device,
+        progress=bar,
     )
     for _, reason in classified.rejects:
         typer.secho(reason, fg="red", err=True)
@@ -95,8 +109,15 @@ def predict(
     kaggle: Annotated[
         bool, typer.Option("--kaggle", help="The columns of Kaggle's submissions: GalaxyID, Class1.1 …")
     ] = False,
+    columns: Annotated[
+        str, typer.Option(help="How they are spelled: joint, conditional, friendly, advanced or kaggle.")
+    ] = "joint",
     field: Field = None,
     enlarge: Enlarge = False,
+    survey: Survey = "",
+    bands: Bands = "",
+    band_files: BandFiles = "",
+    fill_missing: FillMissing = False,
     overwrite: Overwrite = False,
     views: Views = 1,
     others: Annotated[
@@ -133,9 +154,10 @@ def predict(
         views=views,
         interval=intervals,
         others=others or [],
-        kaggle=kaggle,
+        columns="kaggle" if kaggle else columns,
         field=field,
         enlarge=enlarge,
+        reading=reading_of(survey, bands, band_files, fill_missing),
         overwrite=overwrite,
         device=device,
         runtime=runtime,

@@ -19,6 +19,7 @@ from hubblefork.zoo import Answer, DecisionTree, Question
 
 if TYPE_CHECKING:
     from hubblefork.data.ingest import IngestSummary
+    from hubblefork.data.surveys import Survey
     from hubblefork.network.model import Parameters
     from hubblefork.network.recipe import Recipe
 
@@ -73,6 +74,27 @@ def _answer_text(answer: Answer) -> str:
     """Return an answer's name and its column, unless that is the same but for hyphens."""
     column = "" if answer.column.replace("-", "_") == answer.name else f" [dim]{escape(answer.column)}[/]"
     return f"{escape(answer.name)}{column}"
+
+
+def surveys_table(surveys: Sequence[Survey]) -> Table:
+    """Show surveys side by side."""
+    columns: list[Column] = [
+        ("survey", "", ""),
+        ("bands", lambda survey: " ".join(survey.bands), ""),
+        ("shown", lambda survey: " ".join(survey.rgb), ""),
+        ('pixel (")', "pixel_scale", "g"),
+        ('PSF (")', lambda survey: _of_shown(survey, survey.psf_fwhm), ""),
+        ("depth (AB)", lambda survey: _of_shown(survey, survey.depth), ""),
+        ("stretch", "stretch.kind", ""),
+        ("tree", "tree", ""),
+    ]
+    caption = "shown: red, green and blue, or the one grey band; PSF and 5σ depth are theirs"
+    return Table.of({survey.name: survey for survey in surveys}, columns, caption=caption)
+
+
+def _of_shown(survey: Survey, values: Sequence[float]) -> str:
+    by_band = dict(zip(survey.bands, values, strict=True))
+    return " ".join(f"{by_band[band]:g}" for band in survey.rgb)
 
 
 def ingest_lines(summary: IngestSummary, out: Path) -> list[str]:

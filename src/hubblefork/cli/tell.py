@@ -90,6 +90,15 @@ def tree(
 
 
 @info.command()
+def surveys() -> None:
+    """List the surveys whose FITS cutouts are read: bands, pixels, seeing, depth, stretch, tree."""
+    from hubblefork.cli.tables import surveys_table
+    from hubblefork.data.surveys import load_survey, survey_names
+
+    show(surveys_table([load_survey(name) for name in survey_names()]))
+
+
+@info.command()
 def recipes() -> None:
     """List the recipes with their numbers of parameters."""
     from hubblefork.cli.tables import recipe_tables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,23 @@ Field = Annotated[
 Enlarge = Annotated[
     bool, typer.Option("--enlarge", help="Also use images with fewer pixels than the network sees.")
 ]
+Survey = Annotated[
+    str, typer.Option(help="The survey of FITS cutouts (`hubblefork info surveys`), or a .toml file.")
+]
+Bands = Annotated[str, typer.Option(help="The bands of files that do not name them, in their order: g,r,z.")]
+BandFiles = Annotated[
+    str, typer.Option(help='File names where each band is a file of its own: "{id}_{band}.fits".')
+]
+FillMissing = Annotated[
+    bool, typer.Option("--fill-missing", help="Fill pixels without a value, and missing bands.")
+]
+Side = Annotated[
+    int,
+    typer.Option(
+        help="Count every FITS cutout as so many pixels across, as those that show the same number of a "
+        "galaxy's radii. 424 is Galaxy Zoo 2's."
+    ),
+]
 Tree = Annotated[str, typer.Option(help="The decision tree of the labels: a name, or a .toml file.")]
 Salt = Annotated[str, typer.Option(help="The name of the split. Another salt gives another split.")]
 Test = Annotated[int, typer.Option(help="Per cent of the galaxies in the test set.")]
@@ -63,6 +81,21 @@ Record = Annotated[
 
 quiet = False
 """No bars: the option -q."""
+
+
+def reading_of(
+    survey: str, bands: str = "", files: str = "", fill_missing: bool = False, side: int = 0
+) -> Any:
+    """Return how FITS cutouts are read by the options of a command. Raises RecipeError, ImageError."""
+    from hubblefork.data.cutouts import Reading
+
+    names = tuple(name.strip().lower() for name in bands.split(",") if name.strip())
+    reading = replace(Reading.of(survey), bands=names, files=files, fill_missing=fill_missing)
+    if not side:
+        return reading
+    if not reading.display:
+        raise typer.BadParameter("--side is for FITS cutouts of a --survey")
+    return replace(reading, display=replace(reading.display, side=side))
 
 
 def settings_of(settings: list[str] | None, precision: str) -> list[str]:

@@ -29,6 +29,7 @@ from hubblefork.zoo.votes import TOLERANCE
 
 ID = "galaxy_id"
 IDS = (ID, "GalaxyID")
+PUBLISHED_IDS = ("id_str", "iauname", "dr7objid", "object_id")
 MISSING = frozenset(("", "na", "nan", "-nan", "null", "none", "n/a", "#n/a", "<na>", "-", "--", r"\n"))
 """What stands for a missing value, in small letters."""
 SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999)
@@ -56,6 +57,9 @@ def id_name(names: Sequence[str]) -> str:
     if len(possible) == 1 or possible[:1] == [ID]:
         return possible[0]
     _check_once(names, IDS)
+    published = [name for name in PUBLISHED_IDS if name in names]
+    if published and not possible:
+        return published[0]
     near = did_you_mean(ID, names) or (f"; it has {_listed(names)}" if names else "")
     raise CatalogueError(f'there is no column "{ID}" (nor "GalaxyID"){near}')
 

@@ -37,6 +37,7 @@ from hubblefork.data.catalogue import (
     with_fractions,
     with_metadata,
 )
+from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.formats import noted_tree
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, read_rejects
@@ -44,6 +45,7 @@ from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_
 from hubblefork.data.shards import TREE
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
+from hubblefork.data.surveys import Display
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import Fields, digest_of, placed, read_json, read_toml, relative, write_text
 from hubblefork.zoo import DecisionTree, read_tree, write_tree
@@ -118,8 +120,15 @@ class DataFolder(Folder):
 
     def image_side(self) -> int:
         """Return the shorter side that all images have, in pixels; 0 where they differ."""
+        display = self.display()
+        if display and display.side:
+            return display.side
         sides = np.unique(self.image_sides())
         return int(sides[0]) if len(sides) == 1 else 0
+
+    def display(self) -> Display | None:
+        """Return what is shown of fluxes in its stamps; None for pictures. Raises CatalogueError."""
+        return Reading.noted(metadata_of(self.catalogue(only=[])).get(READING, "")).display
 
     @property
     def rejects_file(self) -> Path:

@@ -87,6 +87,11 @@ def read_rows(path: Path, only: Collection[str] | None = None) -> Rows:
         ) from error
 
 
+def names_of(path: Path) -> list[str]:
+    """Return the names of the columns of any table. Raises CatalogueError."""
+    return list(read_rows(path, ()).names) or read_rows(path).table.column_names
+
+
 def _read(path: Path, only: Collection[str] | None) -> Rows:
     if is_catalogue_folder(path):
         table = CatalogueFolder(path).read(only)

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from io import BytesIO
 from math import ceil, floor
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
-from hubblefork.data.cutouts import is_fits, rgb_of
+from hubblefork.data.cutouts import Reading, is_fits, rgb_of
 from hubblefork.data.field import Field, check_filled
 from hubblefork.data.members import (
     HEAD,
@@ -67,6 +66,10 @@ UNWRITTEN = 255
 LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 SUPPORT = 2
 TOGETHER = 32
+ONLY_FLUXES = (
+    "somebody has stretched it already, and the network was trained on fluxes in another stretch",
+    "give the FITS cutout",
+)
 
 
 A = TypeVar("A")
@@ -392,10 +395,14 @@ def stream(
     *,
     names: Collection[str] | None = None,
     threads: int | None = None,
+    reading: Reading = Reading(),
 ) -> Iterator[tuple[str, NDArray[np.uint8] | MemberError]]:
     """Yield name and stamp of the images of an archive or folder, which may be open; see `each`."""
-    with open_source(source) if isinstance(source, Path | str) else nullcontext(source) as opened:
-        yield from each(opened, partial(stamp, spec=spec), names=names, threads=threads)
+    opening = nullcontext(source) if isinstance(source, Source) else open_source(source, reading.files)
+    with opening as opened:
+        field = reading.display.field if reading.display else None
+        work = partial(stamp, spec=spec, field=field)
+        yield from each(opened, work, names=names, threads=threads, reading=reading)
 
 
 def each(
@@ -405,6 +412,7 @@ def each(
     names: Collection[str] | None = None,
     threads: int | None = None,
     together: int = TOGETHER,
+    reading: Reading = Reading(),
 ) -> Iterator[tuple[str, T | MemberError]]:
     """Yield name and result of `work`, such as `inspect`, on the named images (default: all), in their order.
 
@@ -414,19 +422,27 @@ def each(
     """
 
     def results(group: Sequence[tuple[str, ImageData | MemberError]]) -> list[tuple[str, T | MemberError]]:
-        return [(name, result_of(work, source.path, name, data)) for name, data in group]
+        return [(name, result_of(work, source.path, name, data, reading)) for name, data in group]
 
     for done in in_threads(grouped(source.stream(names), together), results, threads):
         yield from done
 
 
 def result_of(
-    work: Callable[[ImageData], T], source: Place, name: str, data: ImageData | MemberError
+    work: Callable[[ImageData], T],
+    source: Place,
+    name: str,
+    data: ImageData | MemberError,
+    reading: Reading = Reading(),
 ) -> T | MemberError:
     """Return the result of `work` on an image, or the error that says why there is none."""
     if isinstance(data, MemberError):
         return data
     try:
-        return work(rgb_of(data) if isinstance(data, bytes) and is_fits(data) else data)
+        if isinstance(data, bytes) and is_fits(data):
+            data = rgb_of(data, reading)
+        elif reading.only_fluxes:
+            raise ImageFault("no FITS cutout", *ONLY_FLUXES)
+        return work(data)
     except ImageFault as fault:
         return fault.at(source, name)

@@ -12,7 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +24,25 @@ from hubblefork.data.catalogue import (
     IMAGES,
     fractions,
     id_column,
+    naming,
     portable,
     with_fractions,
     with_metadata,
+    with_votes,
 )
+from hubblefork.data.cutouts import READING, Reading
+from hubblefork.data.formats import names_of
 from hubblefork.data.images import Cutout, each, inspect
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
 from hubblefork.data.labels import REPEATED, Labels, read_labels
+from hubblefork.data.layouts import tree_of
 from hubblefork.data.members import SUFFIXES, MemberError, Place, Source, galaxy_id_of
 from hubblefork.data.own_labels import check_names
 from hubblefork.data.sources import open_source
+from hubblefork.data.surveys import load_survey
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.io import Progress, replacing, silent
-from hubblefork.zoo import DecisionTree, tree_text
+from hubblefork.zoo import DecisionTree, VoteCounts, load_tree, tree_text
 from hubblefork.zoo.tree import TREE
 
 CATALOGUE = "catalogue.parquet"
@@ -62,30 +68,35 @@ def ingest(
     *,
     labels: Sequence[Path] = (),
     missing: Collection[float] = (),
-    tree: DecisionTree,
+    tree: DecisionTree | None = None,
     strict: bool = False,
     only_labelled: bool = False,
+    reading: Reading = Reading(),
     threads: int | None = None,
     progress: Progress = silent,
 ) -> IngestSummary:
     """Write `catalogue.parquet`, `tree.toml` and `rejects.csv` into `out`, each whole or not at all.
 
     `inputs` are folders in Kaggle's layout, folders of images, archives and label tables;
-    `labels` are more label tables; the numbers `missing` stand for missing values in all of them. Images of a
+    `labels` are more label tables; without a `tree` their columns say which it is, else the survey of the
+    `reading`; the numbers `missing` stand for missing values in all of them. Images of a
     source none of which has labels are kept without; where some have labels the others are refused, with
-    `only_labelled` not even read. `strict` raises at the first refusal. Raises ImageError when no image can
-    be used, CatalogueError for a table that cannot be read or of which no row is used and for answers named
-    as what a catalogue says of images, DiskError.
+    `only_labelled` not even read. `reading` says how fluxes are read. `strict` raises at the first refusal.
+    Raises ImageError when no image can be used, CatalogueError for a table that cannot be read or of which no
+    row is used and for answers named as what a catalogue says of images, DiskError.
     """
-    check_names(tree)
     chosen = find_inputs(inputs, labels)
-    gathering = _Gathering(chosen, read_labels(chosen.tables, tree, missing=missing), strict)
+    tree = tree or _tree_of(chosen, reading)
+    check_names(tree)
+    gathering = _Gathering(chosen, read_labels(chosen.tables, tree, missing=missing), strict, reading)
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
         names = [gathering.names(source, only_labelled) for source in sources]
         advance = stack.enter_context(progress("ingest", sum(map(len, names))))
         for source, chosen_names in zip(sources, names, strict=True):
-            for name, result in each(source, inspect, names=chosen_names, threads=threads, together=1):
+            for name, result in each(
+                source, inspect, names=chosen_names, threads=threads, together=1, reading=reading
+            ):
                 gathering.take(source.path, name, result)
                 advance(1)
     gathering.refuse_unused_labels()
@@ -94,7 +105,17 @@ def ingest(
     gathering.check_tables()
     table = portable(gathering.table(tree), out / CATALOGUE)
     _write(table, gathering.rejects, tree, out)
-    return _summary(table, gathering.rejects, chosen.ignored, tree)
+    return _summary(table, gathering, tree)
+
+
+def _tree_of(inputs: Inputs, reading: Reading) -> DecisionTree:
+    """Return the tree of the first label table, else of the survey; Galaxy Zoo 2's where neither says it."""
+    for path in inputs.tables:
+        with naming(path):
+            if tree := tree_of(names_of(path)):
+                return tree
+    survey = reading.display.survey if reading.display else ""
+    return load_tree(load_survey(survey).tree) if survey else load_tree()
 
 
 @dataclass
@@ -104,6 +125,7 @@ class _Gathering:
     inputs: Inputs
     labels: Labels
     strict: bool
+    reading: Reading
     source_of: dict[str, str] = field(default_factory=dict)
     members: list[str] = field(default_factory=list)
     shapes: array = field(default_factory=lambda: array("i"))
@@ -216,13 +238,20 @@ class _Gathering:
         rows = [self.labels.row_of.get(galaxy_id, -1) for galaxy_id in self.source_of]
         joint = np.concatenate([self.labels.joint, unlabelled])[rows]
         metadata = {"tree": tree.name, IMAGES: hashlib.sha256(b"".join(self.twins)).hexdigest()}
-        return with_metadata(with_fractions(pa.table(columns), joint, tree), metadata)
+        metadata |= {READING: str(self.reading)} if str(self.reading) else {}
+        catalogue = with_fractions(pa.table(columns), joint, tree)
+        if self.labels.votes is not None:
+            nobody = np.zeros((1, len(tree.columns) + len(tree.questions)), np.int64)
+            counts = np.concatenate([np.hstack(astuple(self.labels.votes)), nobody])[rows]
+            votes = VoteCounts(*np.split(counts, [len(tree.columns)], axis=1))
+            catalogue = with_votes(catalogue, votes, tree)
+        return with_metadata(catalogue, metadata)
 
 
 def _opened(path: Place, stack: ExitStack, gathering: _Gathering) -> list[Source]:
     """Open a source for as long as the stack lasts; none, and a reject, when it cannot be opened."""
     try:
-        source = stack.enter_context(open_source(path))
+        source = stack.enter_context(open_source(path, gathering.reading.files))
     except ImageError as error:
         value = str(error).removeprefix(f"{path}: ")
         gathering.refuse(Reject(str(path), "", "", "source cannot be opened", value), error)
@@ -248,9 +277,7 @@ def _write(table: pa.Table, rejects: Sequence[Reject], tree: DecisionTree, out: 
             pa.parquet.write_table(table, catalogue_path)
 
 
-def _summary(
-    table: pa.Table, rejects: Sequence[Reject], ignored: tuple[Path, ...], tree: DecisionTree
-) -> IngestSummary:
+def _summary(table: pa.Table, gathering: _Gathering, tree: DecisionTree) -> IngestSummary:
     missing = np.isnan(fractions(table, tree))
     fully, unlabelled = int((~missing.any(axis=1)).sum()), int(missing.all(axis=1).sum())
     return IngestSummary(
@@ -258,9 +285,9 @@ def _summary(
         labelled_fully=fully,
         labelled_partly=len(table) - fully - unlabelled,
         unlabelled=unlabelled,
-        rejects=dict(Counter(reject.reason for reject in rejects).most_common()),
-        ignored=ignored,
-        notes=_notes(table),
+        rejects=dict(Counter(reject.reason for reject in gathering.rejects).most_common()),
+        ignored=gathering.inputs.ignored,
+        notes=(*(f"labels: {layout}" for layout in gathering.labels.layouts), *_notes(table)),
     )
 
 

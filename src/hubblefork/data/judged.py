@@ -22,6 +22,7 @@ from hubblefork.data.catalogue import (
     read_catalogue,
     rows_of,
 )
+from hubblefork.data.layouts import in_our_columns
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.zoo import DecisionTree
 
@@ -89,7 +90,7 @@ def judged_in_catalogue(
             f"{catalogue} is predicted from --views {views[0]}, the catalogue to be corrected from --views "
             f"{views[1]}; predict one of them anew"
         )
-    votes = read_catalogue(labels, missing=missing)
+    votes = in_our_columns(read_catalogue(labels, missing=missing), tree)[0]
     pieces = pieces_of(opened, None)
     predicted = [piece.filter(pa.array(ids_among(votes, galaxy_ids(piece)))) for piece in pieces]
     origin = f"galaxies of {catalogue} labelled in {labels}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import naming
+from hubblefork.data.catalogue import naming, votes_of
 from hubblefork.data.columns import (
     PER_CENT,
     SENTINELS,
@@ -37,10 +37,12 @@ from hubblefork.data.columns import (
 )
 from hubblefork.data.formats import read_rows
 from hubblefork.data.inputs import Reject
+from hubblefork.data.layouts import in_our_columns
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import (
     DecisionTree,
+    VoteCounts,
     to_joint,
     violations,
 )
@@ -64,13 +66,16 @@ class Labels:
     """Joint fractions by galaxy: `joint[row_of[galaxy_id]]`, NaN where nobody was asked.
 
     `origins` has one entry for each row of `joint`, shape (galaxy, answer); `rejects` are the
-    rows that were refused.
+    rows that were refused. `votes` are the counts, of no votes where a table has none, None where none has;
+    `layouts` says which published layouts were read.
     """
 
     row_of: dict[str, int]
     joint: NDArray[np.float64]
     origins: list[Origin]
     rejects: list[Reject]
+    votes: VoteCounts | None = None
+    layouts: tuple[str, ...] = ()
 
 
 def read_labels(tables: Iterable[Path], tree: DecisionTree, *, missing: Collection[float] = ()) -> Labels:
@@ -97,17 +102,28 @@ class _Gathered:
         self.origins: list[Origin] = []
         self.values = [np.empty((0, len(tree.columns)))]
         self.rejects: list[Reject] = []
+        self.counts = [np.empty((0, len(tree.columns) + len(tree.questions)), np.int64)]
+        self.has_votes = False
+        self.layouts: dict[str, None] = {}
 
     def add(self, path: Path, missing: Collection[float]) -> None:
         """Take the rows of a table in whose cells can be read, refuse the others. Raises CatalogueError."""
         rows = read_rows(path)
         with naming(path):
+            table, layout = in_our_columns(without(rows.table, missing), self.tree)
+            rows = replace(rows, table=table)
             ids, faults, values = _cells(rows, self.tree, missing)
+            votes = votes_of(table, self.tree)
         origins = [Origin(path, rows.member, line) for line in rows.lines]
         good = [row for row in range(len(ids)) if row not in faults]
         self.ids += [str(ids[row]) for row in good]
         self.origins += [origins[row] for row in good]
         self.values.append(values[good])
+        given = np.zeros((len(values), self.counts[0].shape[1]), np.int64)
+        if votes is not None:
+            given, self.has_votes = np.hstack([votes.given, votes.asked]), True
+        self.counts.append(given[good])
+        self.layouts |= {str(layout): None} if layout else {}
         refused = {
             rows.lines[row]: _reject(origins[row], ids[row] or "", *fault) for row, fault in faults.items()
         }
@@ -126,11 +142,14 @@ class _Gathered:
             self._refuse_broken()
         rows = np.flatnonzero(self.kept).tolist()
         row_of = {self.ids[row]: place for place, row in enumerate(rows)}
+        counts = np.split(np.concatenate(self.counts)[rows], [len(self.tree.columns)], axis=1)
         return Labels(
             row_of,
             self.joint[rows] if self.tree.number else np.clip(self.joint[rows], 0, 1),
             [self.origins[row] for row in rows],
             self.rejects,
+            VoteCounts(*counts) if self.has_votes else None,
+            tuple(self.layouts),
         )
 
     def _refuse(self, row: int, reason: str, value: str) -> None:

@@ -16,7 +16,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from urllib3.exceptions import HTTPError
 
 from hubblefork.data.catalogue import ID, with_fractions, with_metadata, write_catalogue
+from hubblefork.data.layouts import bases
 from hubblefork.errors import CatalogueError, DiskError, DownloadError, did_you_mean
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.zoo import DecisionTree, load_tree, to_joint
@@ -65,7 +66,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Release:
-    """One published set of images and labels; `columns` gives each answer's name in its table."""
+    """One published set of images and labels."""
 
     name: str
     title: str
@@ -75,7 +76,6 @@ class Release:
     citations: tuple[str, ...]
     files: tuple[RemoteFile, ...]
     competition: str = ""
-    columns: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def gz2_labels(table: Path, mapping: Path, out: Path, *, kind: str = "debiased")
         raise CatalogueError(f'there is no kind "{kind}"{did_you_mean(kind, KINDS)}: {", ".join(KINDS)}')
     release = load_release("gz2")
     tree = load_tree(release.tree)
-    columns = {f"{release.columns[answer]}_{kind}": pa.float64() for answer in tree.columns}
+    base = bases(tree)
+    columns = {f"{base[answer]}_{kind}": pa.float64() for answer in tree.columns}
     votes = _read_columns(table, {**POSITION, **columns})
     images = _images_of_galaxies(mapping)
     shown = votes.join(images, "dr7objid", join_type="inner").sort_by("asset_id")

@@ -22,7 +22,7 @@ from hubblefork.data.archives import (
     zip_entries,
 )
 from hubblefork.data.arrays import HDF5_START, is_zarr, open_hdf5, open_zarr
-from hubblefork.data.cutouts import is_fits
+from hubblefork.data.cutouts import brought_together, is_fits
 from hubblefork.data.members import (
     FITS_SUFFIXES,
     HEAD,
@@ -49,8 +49,10 @@ GIVE = (
 
 
 @contextmanager
-def open_source(place: Place) -> Iterator[Source]:
+def open_source(place: Place, files: str = "") -> Iterator[Source]:
     """Open images at a path or a URL; which kind of source they are in, their content says.
+
+    `files` is the pattern of names where each band is a file of its own (`cutouts.Reading`).
 
     A zip, a tar (plain or compressed), a folder, one image, a Parquet file with a column of images, a CSV or
     Parquet list of files, an HDF5 or Zarr array. A URL (https://, s3://, gs:// …) is read by ranges; of a tar
@@ -62,12 +64,13 @@ def open_source(place: Place) -> Iterator[Source]:
         raise ImageError(f"{place}: its name is not valid UTF-8; rename it")
     with ExitStack() as stack:
         if is_zarr(place):
-            yield open_zarr(place)
+            source = open_zarr(place)
         elif not is_url(place) and Path(place).is_dir():
             path = Path(place)
-            yield indexed(path, partial(folder_entries, path), f"{path.resolve()} ")
+            source = indexed(path, partial(folder_entries, path), f"{path.resolve()} ")
         else:
-            yield _of_file(stack.enter_context(opened(place)), stack)
+            source = _of_file(stack.enter_context(opened(place)), stack)
+        yield brought_together(source, files) if files else source
 
 
 def _of_file(file: OpenFile, stack: ExitStack) -> Source:

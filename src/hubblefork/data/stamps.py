@@ -34,7 +34,10 @@ from numpy.typing import NDArray
 
 from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import IMAGES, metadata_of, read_catalogue
+from hubblefork.data.cutouts import READING, Reading
+from hubblefork.data.field import Field
 from hubblefork.data.images import BANDS, StampSpec, stream
+from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
 from hubblefork.io import REFUSALS, Progress, alone_in, disk_error, silent, write_text
 
@@ -78,7 +81,8 @@ def prepare(
     folder, how = stamps_folder(data, spec), _how(galaxies, spec)
     if not _is_ready(folder, how):
         _check_sources(galaxies, data / CATALOGUE)
-        _check_crop(galaxies, spec)
+        if _field(galaxies) is None:
+            _check_crop(galaxies, spec)
         with _refusals_told(folder), alone_in(folder, "making these stamps"):
             if not _is_ready(folder, how):  # another process may have finished them meanwhile
                 with filling(folder, how) as unfinished:
@@ -120,13 +124,24 @@ def _read_galaxies(path: Path) -> pa.Table:
 
 def _how(galaxies: pa.Table, spec: StampSpec) -> How:
     """Return all that decides the bytes of `stamps.npy`; `sources` is "" where one is not there."""
+    reading = _reading(galaxies)
     return {
         **_way(spec),
+        **({READING: str(reading)} if str(reading) else {}),
         "shape": [len(galaxies), spec.size, spec.size, BANDS],
         "catalogue": _digest(galaxies),
-        "sources": _state_of_sources(galaxies),
+        "sources": _state_of_sources(galaxies, reading.files),
         "versions": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
+
+
+def _reading(galaxies: pa.Table) -> Reading:
+    return Reading.noted(metadata_of(galaxies).get(READING, ""))
+
+
+def _field(galaxies: pa.Table) -> Field | None:
+    display = _reading(galaxies).display
+    return display.field if display else None
 
 
 def _way(spec: StampSpec) -> How:
@@ -140,13 +155,20 @@ def _digest(galaxies: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def _state_of_sources(galaxies: pa.Table) -> str:
-    """Return a text that changes when an archive, or an image file of a folder, is replaced."""
+def _state_of_sources(galaxies: pa.Table, bands_apart: str) -> str:
+    """Return a text that changes when an archive, or an image file of a folder, is replaced.
+
+    `bands_apart` is the pattern of names where each band is a file of its own.
+    """
     states = []
     for source, members in _by_source(galaxies).items():
         path = Path(source)
         if not path.exists():
             return ""
+        if bands_apart and path.is_dir():
+            with open_source(path, bands_apart) as together:
+                states += [together.versions.get(member, "") for member in members]
+            continue
         states += [
             version_of(file) for file in ([path / member for member in members] if path.is_dir() else [path])
         ]
@@ -163,7 +185,7 @@ def _is_ready(folder: Path, how: How) -> bool:
     made = _description(folder, StampSpec(how["crop"], how["size"]))
     if made.get("sources") and how["sources"] and made["sources"] != how["sources"]:
         return False
-    return all(made.get(key) == how[key] for key in ("shape", "catalogue"))
+    return all(made.get(key) == how.get(key) for key in ("shape", "catalogue", READING))
 
 
 def _description(folder: Path, spec: StampSpec) -> How:
@@ -213,7 +235,8 @@ def _fill(
     often = -(-CHECKPOINT_BYTES // (spec.size**2 * BANDS))
     with progress("stamps", len(done), int(done.sum())) as advance:
         for source, rows in _by_source(galaxies, done).items():
-            for name, pixels in stream(Path(source), spec, names=rows, threads=threads):
+            images = stream(Path(source), spec, names=rows, threads=threads, reading=_reading(galaxies))
+            for name, pixels in images:
                 if isinstance(pixels, ImageError):
                     raise ImageError(
                         f"{pixels}. It was whole when it was ingested: run `hubblefork ingest` again"

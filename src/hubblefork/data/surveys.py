@@ -13,15 +13,20 @@ The first three show equal fluxes alike in every image; zscale does not. Each ba
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hubblefork.data.field import Field
 from hubblefork.errors import RecipeError, did_you_mean
 
+DEFAULT = "sdss"
 PARAMETERS = {
     "lupton": ("minimum", "stretch", "q"),
     "asinh": ("minimum", "maximum", "a"),
@@ -75,6 +80,45 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class Display:
+    """What is shown of fluxes: the bands that are red, green and blue (one: grey), and their stretch.
+
+    `survey` names where they come from; `pixel_scale` is in arcsec, 0 if unknown. With a `side` every
+    cutout counts as so many pixels across, whatever its own, as those do that show the same number of a
+    galaxy's radii. Raises RecipeError for two bands, and for scales that are not one a band.
+    """
+
+    survey: str
+    rgb: tuple[str, ...]
+    stretch: Stretch
+    pixel_scale: float = 0.0
+    side: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.rgb) not in (1, 3):
+            raise RecipeError(f"rgb = {', '.join(self.rgb) or 'nothing'}: one band, or red, green and blue")
+        if len(self.stretch.scale) not in (0, len(self.rgb)):
+            raise RecipeError(
+                f"a stretch with {len(self.stretch.scale)} scales for {len(self.rgb)} bands: one for each"
+            )
+
+    def __str__(self) -> str:
+        """Return a short name that differs where what is shown does."""
+        digest = hashlib.sha256(json.dumps(self.entries(), sort_keys=True).encode()).hexdigest()
+        return f"{self.survey or 'fluxes'}-{digest[:8]}"
+
+    def entries(self) -> dict[str, Any]:
+        """Return it as it stands in a recipe: survey, rgb, stretch, pixel_scale."""
+        entries = {**asdict(self), "rgb": list(self.rgb), "stretch": self.stretch.entries()}
+        return entries if self.side else {key: value for key, value in entries.items() if key != "side"}
+
+    @property
+    def field(self) -> Field | None:
+        """How much sky cutouts show: with a `side` all the same; None where their pixels are alike."""
+        return Field(1, self.side, enlarge=True) if self.side else None
+
+
+@dataclass(frozen=True)
 class Survey:
     """One imaging survey.
 
@@ -104,7 +148,15 @@ class Survey:
         if len(self.rgb) not in (1, 3) or not set(self.rgb) <= set(self.bands):
             raise RecipeError(f'survey "{self.name}": rgb names one or three of {", ".join(self.bands)}')
         if len(self.stretch.scale) not in (0, len(self.rgb)):
-            raise RecipeError(f'survey "{self.name}": its stretch has {len(self.stretch.scale)} scales')
+            scales = len(self.stretch.scale)
+            raise RecipeError(
+                f'survey "{self.name}": its stretch has {scales} scales, rgb {len(self.rgb)} bands'
+            )
+
+    @property
+    def display(self) -> Display:
+        """What is shown of its cutouts."""
+        return Display(self.name, self.rgb, self.stretch, self.pixel_scale)
 
 
 def survey_names() -> tuple[str, ...]:
@@ -113,20 +165,53 @@ def survey_names() -> tuple[str, ...]:
     return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
 
 
+@cache
 def load_survey(name: str) -> Survey:
-    """Return a survey by its name. Raises RecipeError for an unknown one."""
+    """Return a survey by its name, or from a .toml file like those in `surveys`. Raises RecipeError."""
+    try:
+        entries: dict[str, Any] = tomllib.loads(_survey_text(name))
+        stretch = stretch_of(entries.pop("stretch", {}))
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()
+        }
+        return Survey(**fields, name=Path(name).stem, stretch=stretch)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{name}: no survey can be read from it: {error}") from error
+
+
+def _survey_text(name: str) -> str:
+    if name.endswith(".toml"):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(f"{name}: the survey cannot be read: {error}") from error
     names = survey_names()
     if name not in names:
         raise RecipeError(
-            f'there is no survey "{name}"{did_you_mean(name, names)}; there are {", ".join(names)}'
+            f'there is no survey "{name}"{did_you_mean(name, names)}; there are {", ".join(names)}; '
+            "or give the path of a .toml file"
         )
-    text = resources.files("hubblefork.data").joinpath("surveys", f"{name}.toml").read_text(encoding="utf-8")
-    entries: dict[str, Any] = tomllib.loads(text)
-    stretch = stretch_of(entries.pop("stretch"))
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()
-    }
-    return Survey(**fields, name=name, stretch=stretch)
+    file = resources.files("hubblefork.data").joinpath("surveys", f"{name}.toml")
+    return file.read_text(encoding="utf-8")
+
+
+def display_of(entries: Mapping[str, Any]) -> Display | None:
+    """Return what entries of a recipe say is shown: `survey`, `rgb`, `stretch`, `pixel_scale`, each optional.
+
+    What they leave out is that of the survey. None where they state nothing. Raises RecipeError where they
+    name no survey, and not both of `rgb` and `stretch`.
+    """
+    name, rgb, stretch = (entries.get(key) or () for key in ("survey", "rgb", "stretch"))
+    scale, side = entries.get("pixel_scale") or 0.0, entries.get("side", 0)
+    if rgb and stretch:
+        return Display(name or "", tuple(rgb), stretch_of(stretch), scale, side)
+    if name:
+        shown = load_survey(name).display
+        by = stretch_of(stretch) if stretch else shown.stretch
+        return Display(name, tuple(rgb) or shown.rgb, by, scale or shown.pixel_scale, side)
+    if rgb or stretch:
+        raise RecipeError("rgb and stretch are stated together, or a survey is named")
+    return None
 
 
 def stretch_of(entries: Mapping[str, Any]) -> Stretch:

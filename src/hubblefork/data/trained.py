@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hubblefork import __version__
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.field import Field, parse_field
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.images import StampSpec
+from hubblefork.data.surveys import Display, display_of
 from hubblefork.errors import HubbleforkError, ImageError, RunError
 from hubblefork.zoo import DecisionTree, parse_tree, tree_text
 
@@ -29,7 +31,8 @@ class Trained:
     Views of `input_size` pixels are cut from stamps, the first rotated by `first_angle` degrees. `precision`
     is the recipe's. `image_side` is the shorter side of the training images in pixels; 0 where it is unknown
     or differs. `outputs` is the number of values for a galaxy: one for each answer (0 stands for that), and
-    with concentrations one for each question too.
+    with concentrations one for each question too. `display` is what it was shown of fluxes; None where it was
+    trained on pictures.
     """
 
     recipe: str
@@ -41,6 +44,7 @@ class Trained:
     image_side: int
     digest: str
     outputs: int = 0
+    display: Display | None = None
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -59,6 +63,7 @@ class Trained:
             "image_side": self.image_side,
             "weights_sha256": self.digest,
             "outputs": self.outputs,
+            "display": self.display and self.display.entries(),
             "version": __version__,
         }
         return {ENTRY: json.dumps(entries)}
@@ -78,6 +83,7 @@ class Trained:
                 int(entries["image_side"]),
                 str(entries["weights_sha256"]),
                 int(entries.get("outputs", 0)),
+                display_of(entries.get("display") or {}),
             )
         except (KeyError, ValueError, TypeError, HubbleforkError) as error:
             raise RunError(
@@ -88,6 +94,8 @@ class Trained:
     def field_of(self, field: str | float | None, enlarge: bool = False) -> Field | None:
         """Return the field of images that the network is shown. Raises RunError, ImageError."""
         if field is None:
+            if self.display and self.display.field:
+                return self.display.field
             if enlarge:
                 raise ImageError("enlarging needs to know how much sky an image shows: give --field too")
             return None
@@ -99,6 +107,17 @@ class Trained:
                 "pixel scale of training and leave --field out"
             )
         return Field(share, self.image_side, enlarge)
+
+    def reading_of(self, reading: Reading) -> Reading:
+        """Return how images are read for the network. Raises RunError where it was trained on others."""
+        if self.display is None:
+            return reading
+        if reading.display not in (None, self.display):
+            raise RunError(
+                f"{self.recipe} was trained on {self.display}, and {reading.display} is asked for: leave "
+                "--survey out, or fine-tune the network to cutouts of the other survey"
+            )
+        return replace(reading, display=self.display, only_fluxes=True)
 
 
 def weights_file(source: Path) -> Path:

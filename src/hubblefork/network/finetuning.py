@@ -19,9 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from hubblefork.data.catalogue import fractions
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import DataFolder, RunFolder
+from hubblefork.data.formats import names_of
 from hubblefork.data.ingest import ingest
 from hubblefork.data.inputs import find_inputs
+from hubblefork.data.layouts import tree_of
 from hubblefork.data.own_labels import FEWEST, check_labels, image_names, tree_of_columns
 from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare
@@ -63,6 +66,7 @@ def finetune(
     tree: DecisionTree | None = None,
     columns: Sequence[str] = (),
     missing: Collection[float] = (),
+    reading: Reading = Reading(),
     settings: Sequence[str] = (),
     split: Split,
     hardware: Hardware | None = None,
@@ -73,11 +77,11 @@ def finetune(
     `model` is a run (a folder or its .safetensors file), or `encoder:NAME` of timm or the Hugging Face hub
     with its published weights.
     `labels` is a table with `galaxy_id` (the names of the images) and the columns of `tree`; without a tree,
-    columns of numbers from 0 to 1: those in `columns`, or all. The numbers `missing` stand for missing
-    values. Only labelled images are read. An interrupted fine-tuning continues. Raises RunError for a run
-    with adapters and for a folder that holds another run; BusyError if another process works in the folder;
-    CatalogueError and ImageError for labels and cutouts that cannot be used (`data.own_labels`);
-    RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
+    that of its columns, else columns of numbers from 0 to 1: those in `columns`, or all. The numbers
+    `missing` stand for missing values. Only labelled images are read. An interrupted fine-tuning continues.
+    Raises RunError for a run with adapters and for a folder that holds another run; BusyError if another
+    process works in the folder; CatalogueError and ImageError for labels and cutouts that cannot be used
+    (`data.own_labels`); RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
     """
     if str(model).startswith(ENCODER):
         settings = [*FROM_ENCODER, *settings]
@@ -89,6 +93,7 @@ def finetune(
             f"{model}: a network with adapters; merge them first: "
             f"hubblefork export {model} --out merged.safetensors, and fine-tune that"
         )
+    tree = tree or (None if columns else tree_of(names_of(labels)))
     tree = tree or tree_of_columns(labels, columns, missing=missing)
     recipe = recipe_for(weights, tree, settings)
     check_labels(cutouts, labels, tree, missing=missing)
@@ -96,6 +101,7 @@ def finetune(
     origin = {
         "start": weights.digest,
         "cutouts": _digest("\n".join(sorted(image_names(cutouts, labels))).encode()),
+        **({"reading": str(reading)} if str(reading) else {}),
         "labels": _digest(labels.read_bytes() + (repr(sorted(missing)).encode() if missing else b"")),
     }
     with alone_in(out, "fine-tuning or training here"):
@@ -108,6 +114,7 @@ def finetune(
                 missing=missing,
                 tree=tree,
                 only_labelled=True,
+                reading=reading,
                 progress=progress,
             )
             write_split(split, data.path)

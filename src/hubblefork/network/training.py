@@ -147,13 +147,14 @@ def is_first() -> bool:
 def _begin(run: RunFolder, network: VoteFractions, galaxies: GalaxyData, start: str) -> None:
     """Write what is known before training; `start` names the weights that a new run starts from."""
     recipe, where = galaxies.recipe, galaxies.hardware.where
-    parameters = count_parameters(network)
+    parameters, display = count_parameters(network), DataFolder(galaxies.data).display()
     notes = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "start": start,
         "galaxies": {part: len(rows) for part, rows in galaxies.rows.items()},
         "image_side": DataFolder(galaxies.data).image_side(),
+        **({"display": display.entries()} if display else {}),
         "parameters": {
             "learned": parameters.learned,
             "keras": parameters.keras,

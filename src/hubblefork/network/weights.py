@@ -7,6 +7,7 @@ trained; `base.safetensors` beside it holds the rest.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
+from hubblefork.data.surveys import Display, display_of
 from hubblefork.data.trained import EMBEDDED, PACKAGED, Trained, weights_file
-from hubblefork.errors import DownloadError, RunError
+from hubblefork.errors import DownloadError, RecipeError, RunError
 from hubblefork.io import digest_of, replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
 from hubblefork.network.architectures.encoder import HUB, Encoder
@@ -36,6 +38,7 @@ class Weights:
     """A trained network, its recipe, its tree and its epoch; `digest` is the SHA-256 of its file.
 
     `image_side` is the shorter side of the training images in pixels; 0 where it is unknown or differs.
+    `display` is what was shown of fluxes; None for pictures.
     """
 
     network: VoteFractions
@@ -44,6 +47,7 @@ class Weights:
     epoch: int
     digest: str
     image_side: int = 0
+    display: Display | None = None
 
     @property
     def trained(self) -> Trained:
@@ -59,6 +63,7 @@ class Weights:
             self.image_side,
             self.digest,
             recipe.outputs(self.tree),
+            self.display,
         )
 
 
@@ -94,7 +99,15 @@ def load_weights(source: Path) -> Weights:
         )
     said = header.get("image_side", str(GALAXY_ZOO_SIDE) if path == EMBEDDED else "")
     side = int(said) if said.isdecimal() else 0
-    return Weights(network.eval(), recipe, tree, int(epoch), digest_of(path), side)
+    display = _display(header.get("display", "{}"), path)
+    return Weights(network.eval(), recipe, tree, int(epoch), digest_of(path), side, display)
+
+
+def _display(text: str, path: Path) -> Display | None:
+    try:
+        return display_of(json.loads(text))
+    except (ValueError, TypeError, AttributeError, RecipeError) as error:
+        raise RunError(f"{path}: its header does not say what was shown of fluxes: {error}") from error
 
 
 def read_recipe(run: Path) -> Recipe:
@@ -139,8 +152,9 @@ def write_weights(
         base = _write_base(out / BASE, {name: tensors[name] for name in sorted(frozen)})
         tensors = {name: tensor for name, tensor in tensors.items() if name not in frozen}
     run = RunFolder(out)
-    side = int(run.notes().get("image_side", 0)) if run.exists() else 0
-    save_weights(run.weights, tensors, recipe, tree, epoch=epoch, image_side=side, base=base)
+    notes = run.notes() if run.exists() else {}
+    side, display = int(notes.get("image_side", 0)), display_of(notes.get("display", {}))
+    save_weights(run.weights, tensors, recipe, tree, epoch=epoch, image_side=side, display=display, base=base)
 
 
 def save_weights(
@@ -151,6 +165,7 @@ def save_weights(
     *,
     epoch: int,
     image_side: int = 0,
+    display: Display | None = None,
     base: str = "",
 ) -> None:
     """Write the tensors of a network as weights that carry their recipe and tree. Raises DiskError."""
@@ -161,6 +176,7 @@ def save_weights(
         "epoch": str(epoch),
         "hubblefork": __version__,
         **({"image_side": str(image_side)} if image_side else {}),
+        **({"display": json.dumps(display.entries())} if display else {}),
         **({"base": base} if base else {}),
     }
     _save(path, tensors, header)
@@ -183,7 +199,15 @@ def merge(run: Path, out: Path, *, half: bool = False) -> Path:
     if half:
         whole = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in whole.items()}
     recipe = replace(weights.recipe, adapter_rank=0)
-    save_weights(out, whole, recipe, weights.tree, epoch=weights.epoch, image_side=weights.image_side)
+    save_weights(
+        out,
+        whole,
+        recipe,
+        weights.tree,
+        epoch=weights.epoch,
+        image_side=weights.image_side,
+        display=weights.display,
+    )
     return out
 
 

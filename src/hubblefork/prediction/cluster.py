@@ -53,9 +53,9 @@ def predict_on_ray(
     if data_folder(call.images):
         raise ImageError("a data folder is predicted without Ray: leave out --engine, or name its images")
     here = Path.cwd()  # paths are those of the command
-    read = partial(
-        _read, here=here, images=call.images, spec=call.predictor.stamps, field=call.predictor.field
-    )
+    shown = call.predictor
+    how = partial(prepared, shown.stamps, shown.field, shown.reading)
+    read = partial(_read, here=here, images=call.images, files=shown.reading.files, how=how)
     logging.disable(logging.WARNING)  # its plans and actors, at each call
     try:
         ray.init(address=address or None, log_to_driver=False, ignore_reinit_error=True)
@@ -74,13 +74,15 @@ def predict_on_ray(
         logging.disable(logging.NOTSET)
 
 
-def _read(row: dict[str, Task], *, here: Path, images: Any, spec: Any, field: Any) -> dict[str, Task]:
+def _read(
+    row: dict[str, Task], *, here: Path, images: Any, files: str, how: Callable[..., Prepared]
+) -> dict[str, Task]:
     """Return the images of a chunk as stamps."""
     os.chdir(here)
     task = row["task"]
-    with opened(images)[task.source] as source:
+    with opened(images, files)[task.source] as source:
         groups = grouped(source.stream(task.chunk.images), TOGETHER)
-        parts = list(in_threads(groups, partial(prepared, spec, field, source.path), threads=1))
+        parts = list(in_threads(groups, partial(how, source.path), threads=1))
     whole = Prepared(
         [name for part in parts for name in part.names],
         [side for part in parts for side in part.sides],

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from hubblefork import __version__
 from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.field import Field, check_filled, check_not_blank
 from hubblefork.data.folders import VIEWING, DataFolder
 from hubblefork.data.images import BANDS, StampSpec, result_of, shorter_side, stamp
@@ -129,7 +130,8 @@ def image_sets(
     """Return the sources of images, to be opened one after the other; as `predictions` raises."""
     if data := data_folder(images):
         return [nullcontext(_rows_of_folder(predictor, data, what, progress))]
-    return [_image_set(source, partial(_of_source, predictor, what, progress)) for source in opened(images)]
+    sources = opened(images, predictor.reading.files)
+    return [_image_set(source, partial(_of_source, predictor, what, progress)) for source in sources]
 
 
 @contextmanager
@@ -167,14 +169,17 @@ def places_of(images: Images) -> list[Path | str]:
     return [place_of(place) for place in places]
 
 
-def opened(images: Images) -> list[AbstractContextManager[Source]]:
-    """Return image files as one source, and each folder and archive as another."""
+def opened(images: Images, bands_apart: str = "") -> list[AbstractContextManager[Source]]:
+    """Return image files as one source, and each folder and archive as another.
+
+    `bands_apart` is the pattern of names where each band is a file of its own.
+    """
     if isinstance(images, bytes | np.ndarray):
         return [nullcontext(open_memory(images))]
     places = places_of(images)
     files = [place for place in places if isinstance(place, Path) and is_image_file(place)]
     first = [nullcontext(open_files(files))] if files else []
-    return [*first, *(open_source(place) for place in places if place not in files)]
+    return [*first, *(open_source(place, bands_apart) for place in places if place not in files)]
 
 
 def _of_source(
@@ -203,11 +208,16 @@ def _rows_of_folder(predictor: Predictor, data: Path, what: str, progress: Progr
 def _of_rows(
     predictor: Predictor, data: Path, rows: NDArray[np.intp], what: str, progress: Progress
 ) -> Iterator[Batch]:
-    if predictor.field is not None:
+    if predictor.field is not None and not predictor.as_trained:
         raise ImageError(
             f"{data}: --field is for images, and this is a data folder: name the images themselves"
         )
-    folder = DataFolder(data)
+    folder, shown = DataFolder(data), predictor.reading
+    if shown.only_fluxes and folder.display() != shown.display:
+        raise ImageError(
+            f"{data}: its images are read as {folder.display() or 'pictures'}, and the network was trained "
+            f"on {shown.display}: ingest them with that survey, or name the images themselves"
+        )
     ids, sides = galaxy_ids(folder.catalogue(only=[])).astype(str), folder.image_sides()
     pixels = prepare(data, predictor.stamps, progress=progress).pixels
 
@@ -234,6 +244,7 @@ class Prepared(NamedTuple):
 def prepared(
     spec: StampSpec,
     field: Field | None,
+    reading: Reading,
     place: Path | str,
     images: Sequence[tuple[str, ImageData | MemberError]],
 ) -> Prepared:
@@ -245,7 +256,7 @@ def prepared(
         check_filled(pixels)
         return pixels, shorter_side(data)
 
-    results = [(name, result_of(stamp_and_side, place, name, data)) for name, data in images]
+    results = [(name, result_of(stamp_and_side, place, name, data, reading)) for name, data in images]
     faults = [(name, result) for name, result in results if isinstance(result, MemberError)]
     usable = [(name, *result) for name, result in results if not isinstance(result, MemberError)]
     pixels = np.array([image[1] for image in usable], np.uint8)
@@ -265,7 +276,7 @@ def computed(predictor: Predictor, images: Prepared) -> Batch:
 def _batch(
     predictor: Predictor, place: Path | str, images: Sequence[tuple[str, ImageData | MemberError]]
 ) -> Batch:
-    return computed(predictor, prepared(predictor.stamps, predictor.field, place, images))
+    return computed(predictor, prepared(predictor.stamps, predictor.field, predictor.reading, place, images))
 
 
 # What is said of predictions

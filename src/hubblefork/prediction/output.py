@@ -27,7 +27,9 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_pieces,
 )
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.inputs import rejects_file
+from hubblefork.data.layouts import spelled_as
 from hubblefork.data.members import POSITION
 from hubblefork.data.shards import (
     WHOLE,
@@ -70,6 +72,7 @@ CHUNK, SHARD, SHARD_OF_CLUSTER, FEWEST = 1024, 16384, 2048, 64
 """Galaxies in a chunk of a file, of a folder and of one that a cluster writes, where each has one view; and
 the fewest with many views."""
 ENGINES = ("", "ray")
+WITHOUT_INTERVALS = ("kaggle", "friendly", "conditional")
 REJECTS_HEADER = b'"member","reason"'
 TOLD_APART = ("weights", "tree", "stamps", "views", "viewing", "field", "interval_coverage", "sources")
 """The metadata by which catalogues of different calls are told apart."""
@@ -92,14 +95,14 @@ class Predicted:
 class Call:
     """What is predicted, by what, and what is written of it.
 
-    `adding` is given the catalogue, a piece at a time, and returns it with more columns; `kaggle` names the
-    columns as Kaggle's submissions do.
+    `adding` is given the catalogue, a piece at a time, and returns it with more columns; `columns` says how
+    these are spelled (`data.layouts.COLUMNS`).
     """
 
     predictor: Predictor
     runs: Sequence[Path]
     images: Images
-    kaggle: bool
+    columns: str
     adding: Callable[[pa.Table], pa.Table] | None
     progress: Progress = silent
 
@@ -112,7 +115,8 @@ class Call:
     def how(self) -> str:
         """A text that differs where predictions would."""
         weights = (network.trained.digest for network in self.predictor.networks)
-        how = (*weights, self.predictor.views, VIEWING, self.predictor.field, digest_in_memory(self.images))
+        how = [*weights, self.predictor.views, VIEWING, self.predictor.field, digest_in_memory(self.images)]
+        how += [str(self.predictor.reading)] if str(self.predictor.reading) else []
         return " ".join(map(str, how))
 
     def size(self, most: int) -> int:
@@ -123,11 +127,7 @@ class Call:
         """Return ids and fractions as they are written."""
         table = signed(table, self.predictor, self.runs)
         table = with_metadata(table, {"sources": origin_of(self.images), **scale_of(self.predictor, sides)})
-        if self.kaggle:
-            renamed = table.select([ID, *self.tree.columns])
-            renamed = renamed.rename_columns(["GalaxyID", *self.tree.source_columns])
-            return renamed.replace_schema_metadata(table.schema.metadata)
-        return self.adding(table) if self.adding else table
+        return spelled_as(self.adding(table) if self.adding else table, self.tree, self.columns)
 
     def shard(self, results: ChunkOfResults, chunk: Chunk) -> pa.Table:
         """Return the shard of a chunk of a folder."""
@@ -142,10 +142,11 @@ def predict(
     *,
     others: Sequence[Path] = (),
     views: int = 1,
-    kaggle: bool = False,
+    columns: str = "joint",
     adding: Callable[[pa.Table], pa.Table] | None = None,
     field: str | float | None = None,
     enlarge: bool = False,
+    reading: Reading = Reading(),
     overwrite: bool = False,
     share: Share = WHOLE,
     engine: str = "",
@@ -159,8 +160,8 @@ def predict(
     `run` is a run folder or a .safetensors file; with `others` their mean is predicted, and with `views` the
     mean over so many views of each galaxy. The format follows the suffix of `out` (.parquet, .csv, .fits,
     .vot); without one a folder is written as docs/catalogue.md describes. Of it `share` (3, 64) predicts the
-    third of 64 shares, and with the `engine` "ray" the workers of a cluster write it. `kaggle` names the
-    columns as Kaggle's submissions do (GalaxyID, Class1.1 …). `adding` is given the catalogue, a piece at a
+    third of 64 shares, and with the `engine` "ray" the workers of a cluster write it. `columns` says how
+    they are spelled (`data.layouts.COLUMNS`). `adding` is given the catalogue, a piece at a
     time, and returns it with more columns. Of images with one id the first is kept. Images that cannot be
     read are listed in `<out>.rejects.csv`. Raises BusyError while another process writes `out`,
     CatalogueError where it is there and not from such a call, unless `overwrite`; RunError, ImageError,
@@ -169,16 +170,17 @@ def predict(
     is_folder = not out.suffix or is_catalogue_folder(out)
     if not is_folder:
         check_format(out)
-    if kaggle and adding:
-        raise CatalogueError("Kaggle's submissions have no columns for intervals: ask for one or the other")
-    if kaggle and is_folder:
-        raise CatalogueError(f"{out}: Kaggle's submissions are one file: name a .csv file")
+    if adding and columns in WITHOUT_INTERVALS:
+        raise CatalogueError(f"--columns {columns} has none for intervals: ask for one or the other")
+    if columns != "joint" and is_folder:
+        raise CatalogueError(f"{out}: --columns {columns} are written to one file: name a .csv file")
     if share != WHOLE and not is_folder:
         raise CatalogueError(f"{out}: shares are written to one folder: leave out {out.suffix}")
     if engine not in ENGINES or (engine and not is_folder):
         raise CatalogueError(f'{out}: --engine is "ray" or left out, and writes a folder: name one')
-    runs, how = [run, *others], {"views": views, "field": field, "enlarge": enlarge}
-    opening = partial(_open_call, runs, images, kaggle, adding, device, runtime, how)
+    runs = [run, *others]
+    how: dict[str, Any] = {"views": views, "field": field, "enlarge": enlarge, "reading": reading}
+    opening = partial(_open_call, runs, images, columns, adding, device, runtime, how)
     call = replace(opening(), progress=progress)
     if not is_folder:
         return _into_file(call, out, overwrite)
@@ -189,14 +191,14 @@ def predict(
 def _open_call(
     runs: Sequence[Path],
     images: Images,
-    kaggle: bool,
+    columns: str,
     adding: Callable[[pa.Table], pa.Table] | None,
     device: str,
     runtime: str,
     how: Mapping[str, Any],
 ) -> Call:
     networks = [open_network(place, device=device, runtime=runtime) for place in runs]
-    return Call(Predictor(*networks, **how), runs, images, kaggle, adding)
+    return Call(Predictor(*networks, **how), runs, images, columns, adding)
 
 
 def _predict_what_is_left(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.field import scale_remarks
+from hubblefork.data.trained import Trained
 from hubblefork.errors import RunError
 from hubblefork.prediction.runtimes import Network
 
@@ -19,18 +22,24 @@ class Predictor:
     circle, every other one mirrored. A network that was trained on turned galaxies only is shown them turned.
     `field` is how much sky an image shows, in units of a training image (see `data.field`), None where its
     pixels are as large as those of a training image; `enlarge` allows images with fewer pixels than a stamp.
+    `reading` says how FITS cutouts are read; networks that were trained on fluxes show them as then.
     Raises RunError for networks that need other stamps or answer another tree than the first, for a number
     of views that is neither 1 nor even, and for a field where the size of the training images is not known;
     ImageError for a field that is none.
     """
 
     def __init__(
-        self, *networks: Network, views: int = 1, field: str | float | None = None, enlarge: bool = False
+        self,
+        *networks: Network,
+        views: int = 1,
+        field: str | float | None = None,
+        enlarge: bool = False,
+        reading: Reading = Reading(),
     ) -> None:
         check_views(views)
         _check_members(networks)
         first = networks[0].trained
-        self.field = first.field_of(field, enlarge)
+        self.field, self.reading = first.field_of(field, enlarge), first.reading_of(reading)
         self.networks, self.views, self.tree, self.stamps = networks, views, first.tree, first.stamps
         self.image_side, self.width = first.image_side, first.outputs
 
@@ -44,8 +53,16 @@ class Predictor:
         """What computes the networks, on what, and how precisely."""
         return "; ".join(dict.fromkeys(network.runtime for network in self.networks))
 
+    @property
+    def as_trained(self) -> bool:
+        """Whether images show as much sky as those of training by the network's own account."""
+        display = self.reading.display
+        return display is not None and display.field is not None and self.field == display.field
+
     def remarks(self, sides: Mapping[int, int]) -> list[str]:
         """Say which images were seen at another scale; `sides` counts them by shorter side in pixels."""
+        if self.as_trained:
+            return []
         return scale_remarks(sides, self.image_side, self.stamps.crop, self.stamps.size, self.field)
 
     def __call__(self, stamps: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -62,10 +79,14 @@ def check_views(views: int) -> None:
         raise RunError(f"views = {views}: 1, or an even number (half of them are mirrored), such as 16")
 
 
+def _sees(trained: Trained) -> tuple[Any, ...]:
+    return trained.stamps, trained.tree, trained.outputs, trained.display
+
+
 def _check_members(networks: Sequence[Network]) -> None:
     first, *others = (network.trained for network in networks)
     for other in others:
-        if (other.stamps, other.tree, other.outputs) != (first.stamps, first.tree, first.outputs):
+        if _sees(other) != _sees(first):
             raise RunError(
                 f"networks that predict together must see the same stamps and answer the same tree: "
                 f"{other.recipe} has {other.stamps} and {other.tree.name}, "

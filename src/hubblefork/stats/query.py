@@ -39,6 +39,8 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
 }
+NUMBER = re.compile(r"[\d.]+")
+"""A name that is a number ("2" arms) must stand in quotes: without them it is that number."""
 EXAMPLE = "for example: spiral > 0.5 & barred > 0.3"
 QUOTED = r""" "([^"]*)" | '([^']*)' | `([^`]*)` """
 OF_THE_LANGUAGE = re.compile(r"""[+&|~<>=≥≤()"'`] | (?<![\w-])(and|or|not)(?![\w-])""", re.VERBOSE)
@@ -125,7 +127,8 @@ def _without_odd_names(text: str, known: Mapping[str, str]) -> tuple[str, dict[s
     odd = sorted(
         (name for name in known if not name.isidentifier() or iskeyword(name)), key=len, reverse=True
     )
-    bare = [rf"(?<!\w) {re.escape(name)} (?!\w)" for name in odd if name not in ("and", "or", "not")]
+    words = [name for name in odd if name not in ("and", "or", "not") and not NUMBER.fullmatch(name)]
+    bare = [rf"(?<!\w) {re.escape(name)} (?!\w)" for name in words]
     quoted: dict[str, str] = {}
 
     def word(match: re.Match[str]) -> str:
