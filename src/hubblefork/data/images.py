@@ -80,11 +80,12 @@ T = TypeVar("T")
 class StampSpec:
     """The central square of side `crop`, in original pixels, as `size` × `size` stamp pixels.
 
-    Raises StampError unless 1 ≤ size ≤ crop.
+    It has three `bands`, or one, their mean. Raises StampError unless 1 ≤ size ≤ crop.
     """
 
     crop: int
     size: int
+    bands: int = BANDS
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.crop:
@@ -94,7 +95,7 @@ class StampSpec:
             )
 
     def __str__(self) -> str:
-        return f"crop{self.crop}-size{self.size}"
+        return f"crop{self.crop}-size{self.size}" + ("" if self.bands == BANDS else "-grey")
 
 
 # What a catalogue says of a cutout
@@ -293,7 +294,7 @@ def _with_height(data: bytes, height: int) -> bytes | None:
 
 
 def stamp(data: ImageData, spec: StampSpec, field: Field | None = None) -> NDArray[np.uint8]:
-    """Return the stamp, uint8 (size, size, 3), of one encoded image, or of pixels uint8 (y, x, 3).
+    """Return the stamp, uint8 (size, size, band), of one encoded image, or of pixels uint8 (y, x, 3).
 
     Without a `field` a pixel shows as much sky as one of a training image. A JPEG (not of CMYK) is decoded at
     half scale where the crop has at least two pixels a stamp pixel, else at full scale. Raises ImageFault for
@@ -306,7 +307,14 @@ def stamp(data: ImageData, spec: StampSpec, field: Field | None = None) -> NDArr
     rows, columns = (taps(side, crop, spec.size, reduced) for side in header[1:])
     if isinstance(data, bytes):
         data = _decoded(data, header, rows=rows.window.stop * reduced, reduced=reduced)
-    return resample(data, rows, columns)
+    made = resample(data, rows, columns)
+    return made if spec.bands == BANDS else _grey(made)
+
+
+def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the mean of the bands (y, x, band) as one band, rounded."""
+    total = pixels.sum(axis=2, keepdims=True, dtype=np.uint16)
+    return ((2 * total + BANDS) // (2 * BANDS)).astype(np.uint8)
 
 
 def shorter_side(data: ImageData) -> int:

@@ -36,7 +36,7 @@ from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import IMAGES, metadata_of, read_catalogue
 from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.field import Field
-from hubblefork.data.images import BANDS, StampSpec, stream
+from hubblefork.data.images import StampSpec, stream
 from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
 from hubblefork.io import REFUSALS, Progress, alone_in, disk_error, silent, write_text
@@ -128,7 +128,7 @@ def _how(galaxies: pa.Table, spec: StampSpec) -> How:
     return {
         **_way(spec),
         **({READING: str(reading)} if str(reading) else {}),
-        "shape": [len(galaxies), spec.size, spec.size, BANDS],
+        "shape": [len(galaxies), spec.size, spec.size, spec.bands],
         "catalogue": _digest(galaxies),
         "sources": _state_of_sources(galaxies, reading.files),
         "versions": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
@@ -182,7 +182,7 @@ def _is_ready(folder: Path, how: How) -> bool:
     """
     if not _is_finished(folder):
         return False
-    made = _description(folder, StampSpec(how["crop"], how["size"]))
+    made = _description(folder, StampSpec(how["crop"], how["size"], how["shape"][3]))
     if made.get("sources") and how["sources"] and made["sources"] != how["sources"]:
         return False
     return all(made.get(key) == how.get(key) for key in ("shape", "catalogue", READING))
@@ -232,7 +232,7 @@ def _fill(
     unfinished: Filling, galaxies: pa.Table, spec: StampSpec, threads: int | None, progress: Progress
 ) -> None:
     done = unfinished.done
-    often = -(-CHECKPOINT_BYTES // (spec.size**2 * BANDS))
+    often = -(-CHECKPOINT_BYTES // (spec.size**2 * spec.bands))
     with progress("stamps", len(done), int(done.sum())) as advance:
         for source, rows in _by_source(galaxies, done).items():
             images = stream(Path(source), spec, names=rows, threads=threads, reading=_reading(galaxies))

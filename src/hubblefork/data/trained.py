@@ -11,7 +11,7 @@ from hubblefork import __version__
 from hubblefork.data.cutouts import Reading
 from hubblefork.data.field import Field, parse_field
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.images import StampSpec
+from hubblefork.data.images import BANDS, StampSpec
 from hubblefork.data.surveys import Display, display_of
 from hubblefork.errors import HubbleforkError, ImageError, RunError
 from hubblefork.zoo import DecisionTree, parse_tree, tree_text
@@ -57,6 +57,7 @@ class Trained:
             "questions": tree_text(self.tree),
             "crop": self.stamps.crop,
             "stamp_size": self.stamps.size,
+            "bands": self.stamps.bands,
             "input_size": self.input_size,
             "first_angle": self.first_angle,
             "precision": self.precision,
@@ -76,7 +77,7 @@ class Trained:
             return cls(
                 str(entries["recipe"]),
                 parse_tree(entries["questions"], origin=str(path)),
-                StampSpec(int(entries["crop"]), int(entries["stamp_size"])),
+                StampSpec(int(entries["crop"]), int(entries["stamp_size"]), int(entries.get("bands", BANDS))),
                 int(entries["input_size"]),
                 float(entries["first_angle"]),
                 str(entries["precision"]),

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from hubblefork.data.images import BANDS
-
 
 def even_moves(views: int, stamp: int, size: int, first_angle: float = 0.0) -> NDArray[np.float64]:
     """Return affine maps (view, 2, 3) with evenly spaced rotations, every second view mirrored.
@@ -38,17 +36,17 @@ def centre_move(stamp: int, size: int) -> NDArray[np.float64]:
 
 
 def views_of(stamps: NDArray[np.uint8], size: int, views: int, first_angle: float) -> NDArray[np.float32]:
-    """Return views (galaxy · view, 3, size, size), from 0 to 1, of stamps (galaxy, y, x, 3).
+    """Return views (galaxy · view, band, size, size), from 0 to 1, of stamps (galaxy, y, x, band).
 
     If the views change, predictions change: increase `data.folders.VIEWING`.
     """
-    count, side = stamps.shape[:2]
-    made = np.empty((count, views, BANDS, size * size), np.float32)
+    count, side, _, bands = stamps.shape
+    made = np.empty((count, views, bands, size * size), np.float32)
     for row, stamp in enumerate(stamps):
-        pixels = stamp.reshape(side * side, BANDS).astype(np.float32)
+        pixels = stamp.reshape(side * side, bands).astype(np.float32)
         for view in range(views):
             made[row, view] = (_resampling(view, views, side, size, first_angle) @ pixels).T
-    return made.reshape(count * views, BANDS, size, size)
+    return made.reshape(count * views, bands, size, size)
 
 
 @lru_cache(maxsize=64)

@@ -127,7 +127,7 @@ def precision_of(asked: str, device: torch.device) -> Precision:
     )
 
 
-def compiled(network: nn.Module, input_size: int, device: torch.device) -> str:
+def compiled(network: nn.Module, input_size: int, device: torch.device, bands: int = 3) -> str:
     """Compile a network in place with torch.compile; return what has to be said: nothing, or why it is not.
 
     A copy is tried first, forwards and backwards, so that whatever PyTorch's compiler lacks on a machine
@@ -137,7 +137,7 @@ def compiled(network: nn.Module, input_size: int, device: torch.device) -> str:
     try:
         with torch.random.fork_rng(enabled=True):
             trial.compile()
-            trial(torch.rand(2, 3, input_size, input_size, device=device)).sum().backward()
+            trial(torch.rand(2, bands, input_size, input_size, device=device)).sum().backward()
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         return f"compile: not compiled, {type(error).__name__}: {reason[:200]}"

@@ -50,7 +50,7 @@ class CutoutsToFractions(nn.Module):
         dense = np.zeros((recipe.stamp_size, side), np.float32)
         dense[:, axis.window] = axis.weights.toarray()
         self.register_buffer("filters", torch.from_numpy(dense))
-        self.input_size, self.augmentation = recipe.input_size, recipe.augmentation
+        self.bands, self.input_size, self.augmentation = recipe.bands, recipe.input_size, recipe.augmentation
         self.network = weights.network
 
     def forward(self, cutouts: Tensor) -> Tensor:
@@ -58,11 +58,13 @@ class CutoutsToFractions(nn.Module):
         rows = torch.einsum("sy,gyxb->gsxb", self.filters, cutouts.float())
         stamps = torch.einsum("tx,gsxb->gstb", self.filters, rows)
         stamps = (stamps + 0.5).floor().clamp(0, 255)
+        if self.bands == 1:
+            stamps = (stamps.mean(dim=3, keepdim=True) + 0.5).floor()
         return self.network(still_views(stamps, self.input_size, self.augmentation))
 
 
 class ViewsToFractions(nn.Module):
-    """Maps views, float (galaxy, 3, y, x) from 0 to 1, to joint fractions and the last layer's inputs."""
+    """Maps views, float (galaxy, band, y, x) from 0 to 1, to joint fractions and the last layer's inputs."""
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
@@ -83,7 +85,9 @@ def write_network(run: Path) -> Path:
     """
     weights, path = load_weights(run), network_file(run)
     model, side = ViewsToFractions(weights).eval(), weights.recipe.input_size
-    views = torch.rand(max(CHECKED), 3, side, side, generator=torch.Generator().manual_seed(0))
+    views = torch.rand(
+        max(CHECKED), weights.recipe.bands, side, side, generator=torch.Generator().manual_seed(0)
+    )
     metadata = weights.trained.as_metadata()
     with replacing(path) as temporary:
         try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hubblefork.network.adapters import add_adapters
-from hubblefork.network.architectures import build
+from hubblefork.network.architectures import bands_of, build
 from hubblefork.network.architectures.encoder import Encoder
 from hubblefork.network.heads import build_head
 from hubblefork.network.recipe import Recipe
@@ -17,7 +17,7 @@ from hubblefork.zoo import DecisionTree
 
 
 class VoteFractions(nn.Module):
-    """Maps views of stamps, (galaxy, 3, y, x) floats in [0, 1], to what the head makes of their scores."""
+    """Maps views of stamps, (galaxy, band, y, x) floats in [0, 1], to what the head makes of their scores."""
 
     def __init__(self, recipe: Recipe, tree: DecisionTree) -> None:
         super().__init__()
@@ -26,6 +26,7 @@ class VoteFractions(nn.Module):
             input_size=recipe.input_size,
             outputs=recipe.outputs(tree),
             options=recipe.options,
+            bands=recipe.bands,
         )
         if recipe.adapter_rank:
             add_adapters(self.features, recipe.adapter_rank)
@@ -106,7 +107,7 @@ def summarise(network: nn.Module, input_size: int) -> list[Layer]:
     hooks = [module.register_forward_hook(note) for module in layers_of(network)]
     was_training = network.training
     with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, input_size, input_size))
+        network.eval()(torch.zeros(1, bands_of(network), input_size, input_size))
     network.train(was_training)
     for hook in hooks:
         hook.remove()

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_weights
 
+from hubblefork.network.architectures import bands_of
 from hubblefork.network.device import autocast, precision_of
 from hubblefork.network.heads import squared_error
 from hubblefork.network.model import VoteFractions
@@ -91,7 +92,9 @@ def folded(network: Network, input_size: int) -> Network:
     A network whose fractions of noise this would change by more than 1e-4 in single precision is returned as
     it is: one of its convolutions is used without its normalisation too.
     """
-    noise = torch.rand(2, 3, input_size, input_size, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(
+        2, bands_of(network), input_size, input_size, generator=torch.Generator().manual_seed(0)
+    )
     noise = noise.to(next(network.parameters()).device)
     changed, before = copy.deepcopy(network), network(noise)
     for convolution, normalisation in _pairs(changed, noise):

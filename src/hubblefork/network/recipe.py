@@ -97,7 +97,8 @@ class Recipe:
     arXiv:1801.06146; Bao et al. 2021, arXiv:2106.08254).
 
     Stamps: `crop` original pixels become `stamp_size` pixels on disk. The network sees the central
-    `input_size` pixels. Augmentation: see `augment.Augmentation`.
+    `input_size` pixels, in three `bands`, or in their mean where that is 1. Augmentation: see
+    `augment.Augmentation`.
 
     Training: an epoch has `steps_per_epoch` batches (0: one pass over the galaxies). Training ends after
     `epochs`, before an epoch that would end after `max_minutes` (0: no limit), or after `patience` epochs
@@ -120,6 +121,7 @@ class Recipe:
     crop: Positive = 212
     stamp_size: Positive = 64
     input_size: Positive = 64
+    bands: Literal[1, 3] = 3
     width: NotNegative = 0
     dropout: BelowOne = 0.0
     drop_path: BelowOne = 0.0
@@ -199,7 +201,7 @@ class Recipe:
     @property
     def stamps(self) -> StampSpec:
         """The stamps this recipe needs."""
-        return StampSpec(crop=self.crop, size=self.stamp_size)
+        return StampSpec(crop=self.crop, size=self.stamp_size, bands=self.bands)
 
     def outputs(self, tree: DecisionTree) -> int:
         """Return the number of outputs: for each answer, and with concentrations for each question."""

@@ -117,7 +117,7 @@ def _train(
         prepare(galaxies.data, recipe.stamps, progress=progress)
         if new:
             _begin(run, module.network, galaxies, start)
-    remark = compiled(module.network, recipe.input_size, where) if recipe.compile else ""
+    remark = compiled(module.network, recipe.input_size, where, recipe.bands) if recipe.compile else ""
     if is_first():
         run.add_remarks([resumed.remark, remark, precision_of(recipe.precision, where).remark])
     with progress(f"training {recipe.name}", None if recipe.max_minutes else steps, resumed.step) as advance:

@@ -18,11 +18,13 @@ from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
+from hubblefork.data.images import BANDS
 from hubblefork.data.surveys import Display, display_of
 from hubblefork.data.trained import EMBEDDED, PACKAGED, Trained, weights_file
 from hubblefork.errors import DownloadError, RecipeError, RunError
 from hubblefork.io import digest_of, replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
+from hubblefork.network.architectures import summed_over_bands
 from hubblefork.network.architectures.encoder import HUB, Encoder
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, parse_recipe, recipe_text
@@ -289,14 +291,31 @@ def copy_layers(network: VoteFractions, weights: Weights) -> bool:
         and weights.network.features[-1].weight.shape == network.features[-1].weight.shape
     )
     layers, trained = (each.features if whole else each.features[:-1] for each in (network, weights.network))
+    encoder = encoder_of(weights.network)
+    tensors = _for_bands_of(layers.state_dict(), trained.state_dict(), encoder)
     try:
-        layers.load_state_dict(trained.state_dict())
+        layers.load_state_dict(tensors)
     except RuntimeError as error:
         name = weights.recipe.name
         raise RunError(
             f"the layers of {name} do not fit the network that should begin with them: {_shortened(error)}"
         ) from error
     return whole
+
+
+def _for_bands_of(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], encoder: Encoder | None
+) -> dict[str, Tensor]:
+    """Return tensors that are given for a network of three bands as one of one band takes them."""
+    scale = encoder.band_scale if encoder else None
+    return {
+        name: summed_over_bands(tensor, scale)
+        if name in own
+        and tensor.ndim == own[name].ndim == 4
+        and (tensor.shape[1], own[name].shape[1]) == (BANDS, 1)
+        else tensor
+        for name, tensor in given.items()
+    }
 
 
 def _repository(published: str) -> str:
@@ -320,6 +339,7 @@ def _loaded(encoder: Encoder, path: Path, name: str) -> str:
     classifier = tuple(f"{layer}." for layer in layers if layer)
     tensors = {key: tensor for key, tensor in _opened(path)[1].items() if not key.startswith(classifier)}
     own = own_tensors(encoder)
+    tensors = _for_bands_of(own, tensors, encoder)
     complaints = [f"{key} is missing" for key in own if key not in tensors]
     complaints += [f"{key} is not of {encoder.name}" for key in tensors if key not in own]
     complaints += [

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
 from hubblefork.data.folders import DataFolder, RunFolder
-from hubblefork.data.images import StampSpec
+from hubblefork.data.images import BANDS, StampSpec
 from hubblefork.data.inputs import Reject
 from hubblefork.data.judged import JudgedGalaxies, joined
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
@@ -144,13 +144,14 @@ class Contents:
 
     @cached_property
     def stamps(self) -> NDArray[np.uint8]:
-        """The stamps that the network saw, uint8 (galaxy, y, x, band)."""
+        """The stamps that the network saw, uint8 (galaxy, y, x, 3), grey ones too."""
         recipe = self.optional("recipe")
         if recipe is None:
             raise Missing("Without a recipe nobody can tell which stamps the network used.", self._train)
         try:
-            spec = StampSpec(recipe.get("crop"), recipe.get("stamp_size"))
-            return self.data.stamps(spec).pixels
+            spec = StampSpec(recipe.get("crop"), recipe.get("stamp_size"), recipe.get("bands", BANDS))
+            pixels = self.data.stamps(spec).pixels
+            return np.broadcast_to(pixels, (*pixels.shape[:3], BANDS))
         except FAULTS as error:
             raise Missing(f"No galaxies are shown: {error}", self.run.evaluate_command()) from error
 

@@ -28,7 +28,7 @@ from hubblefork.data.catalogue import galaxy_ids, with_metadata
 from hubblefork.data.cutouts import Reading
 from hubblefork.data.field import Field, check_filled, check_not_blank
 from hubblefork.data.folders import VIEWING, DataFolder
-from hubblefork.data.images import BANDS, StampSpec, result_of, shorter_side, stamp
+from hubblefork.data.images import StampSpec, result_of, shorter_side, stamp
 from hubblefork.data.members import SUFFIXES, UNREAD, ImageData, MemberError, Source, galaxy_id_of
 from hubblefork.data.remote import place_of
 from hubblefork.data.shards import QUESTIONS
@@ -232,7 +232,7 @@ def _of_rows(
 
 
 class Prepared(NamedTuple):
-    """Images as stamps (galaxy, y, x, 3), with their names and sides; of others as in `Batch`."""
+    """Images as stamps (galaxy, y, x, band), with their names and sides; of others as in `Batch`."""
 
     names: list[str]
     sides: list[int]
@@ -260,7 +260,7 @@ def prepared(
     faults = [(name, result) for name, result in results if isinstance(result, MemberError)]
     usable = [(name, *result) for name, result in results if not isinstance(result, MemberError)]
     pixels = np.array([image[1] for image in usable], np.uint8)
-    stamps = pixels.reshape(len(usable), spec.size, spec.size, BANDS)
+    stamps = pixels.reshape(len(usable), spec.size, spec.size, spec.bands)
     rejects = [(name, str(fault)) for name, fault in faults]
     unread = [name for name, fault in faults if fault.reason == UNREAD]
     return Prepared([image[0] for image in usable], [image[2] for image in usable], stamps, rejects, unread)

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.images import BANDS
 from hubblefork.data.threads import cores
 from hubblefork.data.trained import FEATURES, FRACTIONS, Trained, network_file, weights_file
 from hubblefork.data.views import views_of
@@ -114,7 +113,7 @@ class OpenVino(_OnBatches):
             "ENABLE_CPU_PINNING": "NO",
         }
         network = core.read_model(path)
-        network.reshape([TOGETHER, BANDS, side, side])
+        network.reshape([TOGETHER, trained.stamps.bands, side, side])
         model, self.requests = core.compile_model(network, "CPU", settings), Queue[_Request]()
         for _ in range(threads):
             request = model.create_infer_request()

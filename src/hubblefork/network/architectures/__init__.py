@@ -10,15 +10,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
+from hubblefork.data.images import BANDS
 from hubblefork.errors import RecipeError, did_you_mean
-from hubblefork.network.architectures.encoder import NetworkOptions, encoder_network
+from hubblefork.network.architectures.encoder import Encoder, NetworkOptions, encoder_network
 from hubblefork.network.architectures.lab import lab_cnn, lab_resnet50, lab_resnet50_dense
 from hubblefork.network.architectures.vgg import COLUMN_A, COLUMN_D, SEVEN, vgg
 from hubblefork.network.architectures.views import views
 
-__all__ = ["ARCHITECTURES", "ENCODER", "NetworkOptions", "build", "checked_architecture", "option_errors"]
+__all__ = [
+    *("ARCHITECTURES", "ENCODER", "NetworkOptions", "bands_of", "build", "checked_architecture"),
+    *("option_errors", "summed_over_bands"),
+]
 
 ENCODER = "encoder:"
 AS_PUBLISHED = {
@@ -41,12 +45,19 @@ FIXED = {  # the options that a network does not have; those as published have n
 
 
 def build(
-    architecture: str, *, input_size: int, outputs: int, options: NetworkOptions | None = None
+    architecture: str,
+    *,
+    input_size: int,
+    outputs: int,
+    options: NetworkOptions | None = None,
+    bands: int = 3,
 ) -> nn.Sequential:
     """Build a network by its name, or with an encoder of timm as `encoder:NAME`.
 
-    Raises RecipeError for an unknown name, an input size that the network does not take, and an option that
-    it does not have.
+    With one band the filters of its first convolution are summed over three: a grey image has the scores that
+    it has as three equal bands, nearly so where an encoder shifts each band by another mean. Raises
+    RecipeError for an unknown name, an input size that the network does not take, and an option that it does
+    not have.
     """
     options = options or NetworkOptions()
     try:
@@ -56,10 +67,41 @@ def build(
     if problems:
         raise RecipeError("; ".join(problems))
     if architecture.startswith(ENCODER):
-        return encoder_network(architecture.removeprefix(ENCODER), input_size, outputs, options)
-    if architecture in AS_PUBLISHED:
-        return AS_PUBLISHED[architecture](input_size, outputs)
-    return WITH_OPTIONS[architecture](input_size, outputs, options)
+        network = encoder_network(architecture.removeprefix(ENCODER), input_size, outputs, options)
+    elif architecture in AS_PUBLISHED:
+        network = AS_PUBLISHED[architecture](input_size, outputs)
+    else:
+        network = WITH_OPTIONS[architecture](input_size, outputs, options)
+    if bands == 1:
+        _take_one_band(network)
+    return network
+
+
+def _take_one_band(network: nn.Sequential) -> None:
+    first = _first_convolution(network)
+    if first is None or first.in_channels != BANDS:
+        raise RecipeError("bands = 1, but this network does not begin with a convolution of three bands")
+    encoders = [module for module in network.modules() if isinstance(module, Encoder)]
+    scale = encoders[0].band_scale if encoders else None
+    first.weight = nn.Parameter(summed_over_bands(first.weight.detach(), scale))
+    first.in_channels = 1
+    for encoder in encoders:
+        encoder.mean, encoder.std = (value.mean(1, keepdim=True) for value in (encoder.mean, encoder.std))
+
+
+def summed_over_bands(filters: Tensor, scale: Tensor | None) -> Tensor:
+    """Return filters (channel, 3, y, x) for one band; `scale` is how an encoder scales each band."""
+    return (filters if scale is None else filters * scale).sum(dim=1, keepdim=True)
+
+
+def bands_of(network: nn.Module) -> int:
+    """Return how many bands the first convolution of a network takes."""
+    first = _first_convolution(network)
+    return BANDS if first is None else first.in_channels
+
+
+def _first_convolution(network: nn.Module) -> nn.Conv2d | None:
+    return next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
 
 
 def checked_architecture(name: str) -> str:

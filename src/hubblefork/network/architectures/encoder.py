@@ -54,7 +54,8 @@ class Encoder(nn.Module):
     With an `input_size` (pixels) the network is built for views of that size and gives one vector a galaxy:
     (galaxy, feature). Bands are shifted and scaled as the published weights expect. `name` is timm's, or
     `hf_hub:OWNER/NAME` of the Hugging Face hub, from its cache (see `fetch_encoder`); `classifier` is timm's
-    name of the removed last layer. Raises RecipeError for an unknown name, an encoder that is not in the
+    name of the removed last layer; `band_scale` (1, 3, 1, 1) is how much more each band is scaled than their
+    mean. Raises RecipeError for an unknown name, an encoder that is not in the
     cache, and one that takes no views of this size.
     """
 
@@ -78,6 +79,7 @@ class Encoder(nn.Module):
         for key, default in (("mean", 0.0), ("std", 1.0)):
             value = torch.tensor(expects.get(key) or (default,) * 3)
             self.register_buffer(key, value.view(1, 3, 1, 1), persistent=False)
+        self.band_scale = self.std.mean() / self.std
 
     def forward(self, views: Tensor) -> Tensor:
         """Return the feature maps of views."""
