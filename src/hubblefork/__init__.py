@@ -32,6 +32,7 @@ _HOMES = {
     "mock_sky": "api.skies",
     "predict": "api.predictions",
     "report": "api.skies",
+    "subject_set": "api.zooniverse",
     "train": "api.training",
     "tune": "api.training",
 }

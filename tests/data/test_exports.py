@@ -19,6 +19,7 @@ from hubblefork.data import exports
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.counts import count_votes
 from hubblefork.data.inputs import read_rejects
+from hubblefork.data.labels import read_labels
 from hubblefork.data.tasks import words_of
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.zoo import Answer, DecisionTree, load_tree, parse_tree
@@ -68,7 +69,14 @@ def count(tmp_path):
 
 
 def filled(votes):
-    return {name: number for name, number in votes.items() if number}
+    """Return the counts that are not 0, fractions left out."""
+    return {
+        name: number for name, number in votes.items() if number and (name == "volunteers" or is_count(name))
+    }
+
+
+def is_count(name):
+    return name.endswith(("_count", "_total_votes")) or "-dr" in name
 
 
 def test_texts_in_markdown_are_counted_in_the_published_columns(count, tmp_path):
@@ -94,6 +102,20 @@ def test_texts_in_markdown_are_counted_in_the_published_columns(count, tmp_path)
     assert summary.notes[0] == "galaxies are named by iauname"
 
 
+@pytest.mark.parametrize("tree", [OWN, DECALS])
+def test_the_votes_are_labels_that_ingest_reads(count, tmp_path, tree):
+    texts = ["Disk", "Disk", "Ball"] if tree is OWN else ["Smooth", "Smooth", "Star or artifact"]
+    count([row(answered(("T0", text)), user=f"u{n}") for n, text in enumerate(texts)], tree)
+    labels = read_labels([tmp_path / "votes.parquet"], tree)
+    first, second = ("disk", "ball") if tree is OWN else (tree.columns[0], tree.columns[2])
+    joint = labels.joint[labels.row_of["J1"]]
+    assert joint[tree.column(first)] == pytest.approx(2 / 3) and joint[tree.column(second)] == pytest.approx(
+        1 / 3
+    )
+    assert labels.rejects == []
+    assert labels.votes.given[0].sum() == labels.votes.asked[0].sum() == 3
+
+
 def test_what_counts_as_the_same_words():
     assert words_of(f"{IMAGE}No -  <b>edge on</b> disk") == "no edge on disk"
     assert words_of("[a link](https://x) More&nbsp;than_4") == "more than 4"
@@ -116,8 +138,8 @@ def test_a_volunteer_counts_once_for_a_galaxy_with_the_first_answer(count):
         row(ball, user="", user_ip="", user_name=""),
     ]
     votes, _, summary = count(rows)
-    assert filled(votes["J1"]) == {"volunteers": 6, "kind_disk": 2, "kind_ball": 4, "kind_total-votes": 6}
-    assert filled(votes["J2"]) == {"volunteers": 1, "kind_ball": 1, "kind_total-votes": 1}
+    assert filled(votes["J1"]) == {"volunteers": 6, "disk_count": 2, "ball_count": 4, "kind_total_votes": 6}
+    assert filled(votes["J2"]) == {"volunteers": 1, "ball_count": 1, "kind_total_votes": 1}
     assert summary.left_out == {"a second classification of a galaxy by one volunteer": 2, "no answer": 1}
 
 
@@ -127,8 +149,8 @@ def test_checkboxes_and_combined_tasks(count):
     rows = [row(said, user=f"user {number}") for number, said in enumerate([*boxes, combined])]
     votes, rejects, _ = count(rows)
     assert filled(votes["J1"]) == {
-        **{"volunteers": 5, "kind_disk": 5, "kind_total-votes": 5},
-        **{"signs_shell": 1, "signs_tail": 1, "signs_dust": 2, "signs_total-votes": 4},
+        **{"volunteers": 5, "disk_count": 5, "kind_total_votes": 5},
+        **{"shell_count": 1, "tail_count": 1, "dust_count": 2, "signs_total_votes": 4},
     }
     assert rejects == []
 
@@ -141,8 +163,8 @@ def test_places_of_answers_go_by_the_tree_of_ones_own(count):
     ]
     votes, (reject,), _ = count(rows)
     assert filled(votes["J1"]) == {
-        **{"volunteers": 2, "kind_disk": 1, "kind_ball": 1, "kind_total-votes": 2},
-        **{"signs_dust": 1, "signs_shell": 1, "signs_total-votes": 1},
+        **{"volunteers": 2, "disk_count": 1, "ball_count": 1, "kind_total_votes": 2},
+        **{"dust_count": 1, "shell_count": 1, "signs_total_votes": 1},
     }
     assert (reject.reason, reject.value) == ("no answer of kind", "line 4: T0 is 2, of 2 answers from 0")
 
@@ -177,7 +199,7 @@ def test_rows_that_cannot_be_read_are_named_with_line_reason_and_value(count, tm
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:5], "\n", '"a\nb",c\n', *lines[5:], 'cut,"of']))
     votes, rejects, summary = count(path)
-    assert filled(votes["J1"]) == {"volunteers": 2, "kind_disk": 1, "kind_ball": 1, "kind_total-votes": 2}
+    assert filled(votes["J1"]) == {"volunteers": 2, "disk_count": 1, "ball_count": 1, "kind_total_votes": 2}
     said = {reject.value.partition(":")[0]: (reject.reason, reject.value) for reject in rejects}
     assert {line: reason for line, (reason, _) in said.items()} == {
         "line 4": "broken JSON in annotations",
@@ -210,7 +232,7 @@ def test_versions_workflows_and_gold_standard_are_chosen(count):
 
     def counted(**how):
         votes, _, summary = count(rows, **how)
-        return votes["J1"]["kind_disk"], summary
+        return votes["J1"]["disk_count"], summary
 
     assert counted()[0] == 6
     assert "workflows: 6122 version 66 (2), " in counted()[1].notes[-1]
@@ -257,8 +279,8 @@ def test_tasks_of_other_names_and_texts_are_said_in_a_file(count, tmp_path):
     rows = [row(said), row(answered(("T3", "Not sure"), ("T4", "Yes")), user="bo")]
     votes, rejects, summary = count(rows, tasks=tasks)
     assert filled(votes["J1"]) == {
-        **{"volunteers": 2, "kind_disk": 1, "kind_total-votes": 1, "signs_dust": 1, "signs_total-votes": 1},
-        **{"ring_has_ring": 1, "ring_total-votes": 2},
+        **{"volunteers": 2, "disk_count": 1, "kind_total_votes": 1, "dust_count": 1, "signs_total_votes": 1},
+        **{"has_ring_count": 1, "ring_total_votes": 2},
     }
     assert rejects == [] and 'tasks that are no question of own: T9, T8 "Talk?"' in summary.notes[-1]
     tasks.write_text('T3 = "kinds"')
@@ -273,12 +295,12 @@ def test_a_text_goes_before_a_key_and_what_is_called_the_same_has_no_name(count)
     said = answered(("T1", "Disk"), ("T44", ["Dust"]), T1="Which kind?", T44="Any *signs*?")
     votes, _, _ = count([row(said)])
     assert filled(votes["J1"]) == {
-        **{"volunteers": 1, "kind_disk": 1, "kind_total-votes": 1, "signs_dust": 1, "signs_total-votes": 1}
+        **{"volunteers": 1, "disk_count": 1, "kind_total_votes": 1, "dust_count": 1, "signs_total_votes": 1}
     }
     twins = replace(OWN.questions[0], answers=(Answer("a", "Same", "a"), Answer("b", "Same", "b")))
     rows = [row(answered(("T0", "Same"))), row(answered(("T0", "B")), user="bo")]
     votes, (reject,), _ = count(rows, DecisionTree("twins", (twins,)))
-    assert filled(votes["J1"]) == {"volunteers": 1, "kind_b": 1, "kind_total-votes": 1}
+    assert filled(votes["J1"]) == {"volunteers": 1, "b_count": 1, "kind_total_votes": 1}
     assert reject.value == 'line 2: T0 is "Same"'
 
 
@@ -343,8 +365,8 @@ def test_checkboxes_of_ouroboros(count, tmp_path):
     ]
     votes, (reject,), _ = count(rows, OWN, columns, tasks=tasks, id_name="nsa")
     assert filled(votes["n1"]) == {
-        **{"volunteers": 4, "kind_disk": 4, "kind_total-votes": 4},
-        **{"signs_shell": 1, "signs_tail": 1, "signs_dust": 1, "signs_total-votes": 3},
+        **{"volunteers": 4, "disk_count": 4, "kind_total_votes": 4},
+        **{"shell_count": 1, "tail_count": 1, "dust_count": 1, "signs_total_votes": 3},
     }
     assert reject.value == "line 6: own-6 is 5, of 3 answers from 0"
     with pytest.raises(CatalogueError, match=r'no column "nsa_id" \(did you mean "nsa"\?\).* of Ouroboros'):
@@ -385,7 +407,7 @@ def test_counts_do_not_depend_on_blocks(count, tmp_path, monkeypatch):
     packed.write_bytes(gzip.compress(path.read_bytes()))
     for file in (path, packed):
         votes, _, summary = count(file)
-        assert {key: votes[key[0]][f"kind_{key[1].lower()}"] for key in expected} == expected
+        assert {key: votes[key[0]][f"{key[1].lower()}_count"] for key in expected} == expected
         assert (summary.counted, summary.classifications) == (len(seen), 600)
 
 
@@ -423,7 +445,8 @@ def test_the_example_of_the_library_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [row(answered(("T0", "Smooth")), subject=str(number)) for number in range(3)]
     write_export(tmp_path / "classifications.csv", rows)
-    assert doctest.testmod(zooniverse, extraglobs={"hf": hf}).failed == 0
+    example = doctest.DocTestFinder().find(zooniverse.count_votes, "count_votes", globs={"hf": hf})[0]
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 def test_the_command_says_what_became_of_the_classifications(tmp_path):

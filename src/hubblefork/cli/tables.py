@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.tree import Tree
 
-from hubblefork.data.counts import VoteSummary
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.inputs import rejects_file
 from hubblefork.errors import ExtraMissing
@@ -18,6 +17,7 @@ from hubblefork.pages.tables import Column, Table
 from hubblefork.zoo import Answer, DecisionTree, Question
 
 if TYPE_CHECKING:
+    from hubblefork.data.counts import VoteSummary
     from hubblefork.data.ingest import IngestSummary
     from hubblefork.data.surveys import Survey
     from hubblefork.network.model import Parameters

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hubblefork.cli.terminal import DATA, Tree, bar, show
+from hubblefork.cli.terminal import DATA, Overwrite, Tree, bar, show
 
 app = typer.Typer()
 zooniverse = typer.Typer(
@@ -60,3 +60,40 @@ def votes(
         progress=bar,
     )
     show(*votes_lines(summary, out))
+
+
+@zooniverse.command()
+def subjects(
+    catalogues: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A catalogue of predictions; several say by their differences how sure they are."
+        ),
+    ],
+    images: Annotated[
+        list[str], typer.Option(help="An archive, folder or table of images. May be repeated.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write, or to go on with.")],
+    count: Annotated[int, typer.Option(help="How many subjects.")] = 1000,
+    order: Annotated[
+        str, typer.Option(help="information: what a volunteer would tell most about. random: a fair sample.")
+    ] = "information",
+    seed: Annotated[int, typer.Option(help="Another seed draws another sample.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a set of subjects for volunteers: a manifest, and a PNG of each galaxy. Called again, it goes on.
+
+    Example: hubblefork zooniverse subjects predictions.parquet --images cutouts/ --out subjects/ --count 500
+    """
+    import hubblefork as hf
+
+    made = hf.subject_set(
+        catalogues, images, out, count=count, order=order, seed=seed, overwrite=overwrite, progress=bar
+    )
+    refused = f"; {made.rejects} images refused, see {out / 'rejects.csv'}" if made.rejects else ""
+    show(
+        f"{out}: {len(made.subjects)} subjects of {made.galaxies} galaxies{refused}",
+        f"order: {made.how}",
+        *made.notes,
+    )
+    typer.echo(f"Next: panoptes subject-set upload-subjects --file-column 2 SET {out / 'manifest.csv'}")

@@ -21,14 +21,23 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import ID, check_format, id_column, with_metadata, write_catalogue
+from hubblefork.data.catalogue import (
+    ID,
+    check_format,
+    id_column,
+    with_fractions,
+    with_metadata,
+    with_votes,
+    write_catalogue,
+)
 from hubblefork.data.exports import Classifications, Export, Rows, open_export
 from hubblefork.data.inputs import REJECT_COLUMNS, Reject, rejects_file, rejects_table
+from hubblefork.data.layouts import published_counts
 from hubblefork.data.members import printable
 from hubblefork.data.tasks import Fault, Tasks
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, replacing, silent
-from hubblefork.zoo import DecisionTree, Question
+from hubblefork.zoo import DecisionTree, Question, VoteCounts
 
 VOLUNTEERS = "volunteers"
 VERSION, WORKFLOW, GOLD = "workflow_version", "workflow_id", "gold_standard"
@@ -82,24 +91,6 @@ def count_votes(
         counting.check()
         write_catalogue(with_metadata(counting.table(), {"tree": tree.name, "export": export.name}), out)
     return counting.summary()
-
-
-def count_columns(tree: DecisionTree) -> tuple[list[str], list[str]]:
-    """Return the columns of the counts of all answers, and of the votes on all questions.
-
-    As galaxy-datasets has them: `{question}-{suffix}_{answer}` and `{question}-{suffix}_total-votes`, with
-    the first of the tree's suffixes; of a tree without, by the names of its questions and answers.
-    """
-    answers, totals = [], []
-    for question in tree.questions:
-        name, names = question.name, [answer.name for answer in question.answers]
-        if tree.suffixes:
-            name = question.answers[0].column.rpartition("_")[0]
-            names = [answer.column.removeprefix(f"{name}_") for answer in question.answers]
-            name += f"-{tree.suffixes[0]}" if tree.suffixes[0] else ""
-        answers += [f"{name}_{answer}" for answer in names]
-        totals.append(f"{name}_total-votes")
-    return answers, totals
 
 
 @dataclass(frozen=True)
@@ -314,18 +305,18 @@ class _Counting:
         raise CatalogueError(f"{self.export.path}: no classification is counted: {'; '.join(said)}")
 
     def table(self) -> pa.Table:
-        """Return galaxies, volunteers and counts; the votes on a question beside those for its answers."""
-        rows = np.flatnonzero(self.counts[: len(self.names), -1])
-        columns = {
-            ID: id_column(pa.array(self.names, pa.string()).take(rows)),
-            VOLUNTEERS: self.counts[rows, -1],
-        }
-        answers, totals = count_columns(self.tree)
-        for number, (total, places) in enumerate(zip(totals, self.tree.slices, strict=True)):
-            for column in range(len(answers))[places]:
-                columns[answers[column]] = self.counts[rows, column]
-            columns[total] = self.counts[rows, len(answers) + number]
-        return pa.table(columns)
+        """Return galaxies, volunteers and counts: as they are published, else ours, with joint fractions."""
+        counts = self.counts[: len(self.names)]
+        rows = np.flatnonzero(counts[:, -1])
+        ids = id_column(pa.array(self.names, pa.string()).take(rows))
+        table = pa.table({ID: ids, VOLUNTEERS: counts[rows, -1]})
+        given, asked = np.split(counts[rows, :-1], [len(self.tree.columns)], axis=1)
+        for name, column in published_counts(self.tree, given, asked).items():
+            table = table.append_column(name, pa.array(column))
+        if len(table.columns) > 2:
+            return table
+        votes = VoteCounts(given.astype(np.int64), asked.astype(np.int64))
+        return with_votes(with_fractions(table, votes.joint(self.tree), self.tree), votes, self.tree)
 
     def summary(self) -> VoteSummary:
         """Return what the export came to."""

@@ -118,14 +118,18 @@ def inspect(data: ImageData) -> Cutout:
     black. Raises ImageFault for an image that is no JPEG, PNG, TIFF or WebP (whatever its name says), is
     damaged, has 16 bits a band, or more than `MOST_PIXELS` by its header.
     """
-    if isinstance(data, bytes):
-        header = _header(data)
-        pixels = _decoded(data, header, rows=header.height, reduced=1)
-    else:
-        pixels = data
+    pixels = pixels_of(data)
     check_filled(pixels)
     digest = hashlib.sha256(data if isinstance(data, bytes) else pixels.tobytes()).digest()
     return Cutout(pixels.shape[1], pixels.shape[0], _centre_colour(pixels), digest)
+
+
+def pixels_of(data: ImageData) -> NDArray[np.uint8]:
+    """Return all pixels of an image, uint8 (y, x, 3). Raises ImageFault as `inspect` does."""
+    if not isinstance(data, bytes):
+        return data
+    header = _header(data)
+    return _decoded(data, header, rows=header.height, reduced=1)
 
 
 def _centre_colour(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:

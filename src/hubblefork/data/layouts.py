@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,20 @@ def layout_of(names: Collection[str], tree: DecisionTree | None = None) -> Layou
         f"its columns are no published layout; nearly {nearest}, of which "
         f"{listed}{more} {'is' if len(lacking) == 1 else 'are'} missing"
     )
+
+
+def published_counts(tree: DecisionTree, given: NDArray, asked: NDArray) -> dict[str, NDArray]:
+    """Return vote counts (galaxy, answer) and totals (galaxy, question) by their published names.
+
+    In the first layout that has both, with the first of the tree's suffixes; empty where none has.
+    """
+    layouts = (each for each in _layouts(tree) if each.quantity == "count" and each.totals)
+    columns: dict[str, NDArray] = {}
+    for layout in islice(layouts, 1):
+        for number, answers in enumerate(tree.slices):
+            columns |= dict(zip(layout.columns[answers], given.T[answers], strict=True))
+            columns[layout.totals[number]] = asked[:, number]
+    return columns
 
 
 def _share(layout: Layout, there: set[str]) -> float:

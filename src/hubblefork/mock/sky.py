@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hubblefork.data.catalogue import ID, with_fractions, write_catalogue
+from hubblefork.data.layouts import published_counts
 from hubblefork.data.surveys import Survey, load_survey
 from hubblefork.data.threads import cores
 from hubblefork.errors import CatalogueError
@@ -252,13 +253,7 @@ def _write_counts(folder: Path, ids: Sequence[int], mocks: Sequence[Mock], tree:
     columns["redshift"] = pa.array([mock.truth["redshift"] for mock in mocks], pa.float64())
     counts = np.stack([mock.votes.counts for mock in mocks])
     asked = np.stack([mock.votes.asked for mock in mocks])
-    suffix = f"-{tree.suffixes[0]}" if tree.suffixes[0] else ""
-    for number, answers in enumerate(tree.slices):
-        names = tree.source_columns[answers]
-        question = names[0].partition("_")[0] + suffix
-        for name, votes in zip(names, counts.T[answers], strict=True):
-            columns[f"{question}_{name.partition('_')[2]}"] = votes
-        columns[f"{question}_total-votes"] = asked[:, number]
+    columns |= published_counts(tree, counts, asked)
     with replacing(folder / "solutions.parquet") as temporary:
         pa.parquet.write_table(pa.table(columns), temporary)
 

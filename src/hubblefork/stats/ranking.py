@@ -1,0 +1,176 @@
+"""Which galaxies of a catalogue volunteers should look at next: by what they would tell, or drawn by lot.
+
+What is known of a galaxy is what the catalogue says of it, the first of these that is there: how far several
+catalogues are apart, concentrations, intervals. Of point estimates nothing is known but the mean, so their
+order is by the entropy of the predicted answers: high also where volunteers are divided for good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.data.catalogue import (
+    ID,
+    Pieces,
+    columns_of,
+    concentrations,
+    fractions,
+    galaxy_ids,
+    metadata_of,
+    naming,
+    open_catalogue,
+    pieces_of,
+    read_catalogue,
+    read_head,
+    rows_of,
+    with_fractions,
+)
+from hubblefork.data.folders import tree_of
+from hubblefork.data.members import POSITION
+from hubblefork.errors import CatalogueError
+from hubblefork.io import Progress, silent
+from hubblefork.stats.information import (
+    answer_entropy,
+    concentration_of_bounds,
+    dirichlet_information,
+    disagreement,
+)
+from hubblefork.stats.posterior import concentrations_of
+from hubblefork.zoo import DecisionTree
+
+INFORMATION, RANDOM = "information", "random"
+BITS, LOT = "bits", "lot"
+USUAL_COVERAGE = "0.9"
+
+Measure = Callable[[pa.Table, NDArray], NDArray]
+"""From rows of a catalogue and their fractions to the information, (galaxy, question)."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The first galaxies of an order: `table` has ids as text, `bits`, fractions, positions where known.
+
+    `how` says what the order is by; `galaxies` is the number there was to choose from, `without` how many had
+    no image, `unknown` how many no fractions.
+    """
+
+    table: pa.Table
+    tree: DecisionTree
+    how: str
+    galaxies: int
+    without: int
+    unknown: int
+
+
+def ranked(
+    catalogues: Sequence[Path],
+    shown: Iterable[str],
+    most: int,
+    *,
+    order: str = INFORMATION,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Ranked:
+    """Return the first `most` galaxies of the first catalogue among those with the ids `shown`.
+
+    By `information` in bits, the most first, or at `random`: by a hash of seed and id. A folder of shards is
+    read in pieces; the other catalogues are held. Raises CatalogueError where none is left.
+    """
+    head = read_head(catalogues[0])
+    tree = tree_of(head)
+    how, measure = _measure(head, tree, catalogues[1:])
+    wanted = {*columns_of(tree, tree.columns), *concentrations(tree), *chain(*_bounds(tree)), *POSITION}
+    opened = open_catalogue(catalogues[0], wanted)
+    best: list[pa.Table] = []
+    with_image, counts = np.array(list(shown), dtype=object), np.zeros(3, int)
+    rows = None if isinstance(opened, Pieces) else len(opened)
+    with naming(catalogues[0]), progress("galaxies", rows) as advance:
+        for piece in pieces_of(opened, wanted):
+            here = piece.filter(pa.array(rows_of(galaxy_ids(piece), with_image) >= 0))
+            scored = _scored(here, tree, measure, seed)
+            usable = scored if order == RANDOM else scored.filter(pa.compute.is_finite(scored.column(BITS)))
+            counts += len(usable), len(piece) - len(here), len(here) - len(usable)
+            best = [_first(pa.concat_tables([*best, usable]), order, most)]
+            advance(len(piece))
+    if not counts[0]:
+        raise CatalogueError(
+            f"{catalogues[0]}: none of its {counts.sum()} galaxies can be shown: {counts[1]} have no image "
+            f'(images are named as "{next(iter(with_image), "")}"), {counts[2]} no fractions'
+        )
+    how = f"at random, seed {seed}" if order == RANDOM else how
+    return Ranked(best[0], tree, how, *counts.tolist())
+
+
+def _scored(table: pa.Table, tree: DecisionTree, measure: Measure, seed: int) -> pa.Table:
+    """Return ids, bits, lots, fractions and positions; bits are NaN where a fraction that matters is."""
+    joint = fractions(table, tree)
+    ids = table.column(ID).cast(pa.string())
+    lots = [hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).digest() for i in ids.to_pylist()]
+    columns = {
+        ID: ids,
+        BITS: measure(table, joint).sum(axis=1),
+        LOT: np.frombuffer(b"".join(lots), ">u8").astype(np.uint64),
+    }
+    columns |= {name: table.column(name) for name in POSITION if name in table.column_names}
+    return with_fractions(pa.table(columns), joint, tree)
+
+
+def _first(table: pa.Table, order: str, most: int) -> pa.Table:
+    bits, lots = table.column(BITS).to_numpy(), table.column(LOT).to_numpy()
+    rows = np.argsort(lots) if order == RANDOM else np.lexsort((lots, -bits))
+    return table.take(rows[:most])
+
+
+def _bounds(tree: DecisionTree) -> tuple[list[str], list[str]]:
+    return [f"{name}_low" for name in tree.columns], [f"{name}_high" for name in tree.columns]
+
+
+def _measure(head: pa.Table, tree: DecisionTree, others: Sequence[Path]) -> tuple[str, Measure]:
+    """Return what the information is measured by, and what measures it."""
+    names = set(head.column_names)
+    if others:
+        held = [read_catalogue(path, columns_of(tree, tree.columns)) for path in others]
+        return f"how far {1 + len(held)} catalogues are apart", partial(_apart, tree, held)
+    if set(concentrations(tree)) <= names:
+        return "the network's concentrations", partial(_by_concentrations, tree)
+    if set(chain(*_bounds(tree))) <= names:
+        coverage = float(metadata_of(head).get("interval_coverage", USUAL_COVERAGE))
+        return f"intervals of {coverage:g}", partial(_by_bounds, tree, coverage)
+    return (
+        "the entropy of the predicted answers: how sure these point estimates are, nobody knows; a second "
+        "network's catalogue, concentrations or intervals (predict --intervals) say it",
+        lambda table, joint: answer_entropy(tree, joint),
+    )
+
+
+def _by_concentrations(tree: DecisionTree, table: pa.Table, joint: NDArray) -> NDArray:
+    whole = concentrations_of(table, tree)
+    return answer_entropy(tree, joint) if whole is None else dirichlet_information(tree, joint, whole)
+
+
+def _by_bounds(tree: DecisionTree, coverage: float, table: pa.Table, joint: NDArray) -> NDArray:
+    low, high = (
+        np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in names], axis=1)
+        for names in _bounds(tree)
+    )
+    return dirichlet_information(tree, joint, concentration_of_bounds(tree, joint, low, high, coverage))
+
+
+def _apart(tree: DecisionTree, others: Sequence[pa.Table], table: pa.Table, joint: NDArray) -> NDArray:
+    """Return the information of several catalogues; NaN for a galaxy that one of them lacks."""
+    members = [joint]
+    for other in others:
+        rows = rows_of(galaxy_ids(table), other.column(ID))
+        values = np.full(joint.shape, np.nan)
+        values[rows >= 0] = fractions(other, tree)[rows[rows >= 0]]
+        members.append(values)
+    return disagreement(tree, np.stack(members))
