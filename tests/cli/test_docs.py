@@ -27,7 +27,7 @@ DOCUMENTS = (
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 TOUR = TEXTS["docs/tour.md"]
 # run, with smaller settings, in tests/studies
-MINUTES = tuple(f"study {name}" for name in ("lab", "soft-target", "mergers", "compare"))
+MINUTES = tuple(f"study {name}" for name in ("lab", "soft-target", "mergers", "compare", "labels"))
 COMMANDS = [
     (name, command)
     for name, text in TEXTS.items()

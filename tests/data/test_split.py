@@ -255,8 +255,21 @@ def test_who_chooses_stays_but_for_the_fold():
         assert (parts == "validation").sum() > 200
 
 
+def test_only_listed_galaxies_train_and_choose_and_the_same_ones_judge():
+    split, listed = Split("a", 30, 20), frozenset(map(str, MANY[::3]))
+    before, parts = split.assign(MANY), replace(split, only=listed).assign(MANY)
+    inside = np.isin([str(name) for name in MANY], list(listed))
+    assert (parts[inside] == before[inside]).all()
+    assert set(parts[~inside]) == {"test", "left out"}
+    assert ((parts == "test") == (before == "test")).all()
+
+
 def test_a_fold_survives_writing(tmp_path):
-    for split in (Split(fold=Fold("b", 3, 2)), Split("c", 10, 20, frozenset({"1"}), Fold("b", 3, 0))):
+    for split in (
+        Split("d", 10, 20, frozenset({"1", "2"}), only=frozenset({"2"})),
+        Split(fold=Fold("b", 3, 2)),
+        Split("c", 10, 20, frozenset({"1"}), Fold("b", 3, 0)),
+    ):
         write_split(split, tmp_path)
         assert read_split(tmp_path) == split
 

@@ -187,3 +187,48 @@ def soft_target(
     if record is not None:
         copy_record(page.parent, record)
     typer.echo(page)
+
+
+@study.command()
+def labels(
+    out: Out,
+    data: StudyData = None,
+    starts: Annotated[
+        list[str] | None,
+        typer.Option("--start", help="fork, encoder:NAME or nothing. May be repeated. Default: all three."),
+    ] = None,
+    numbers: Annotated[
+        list[int] | None, typer.Option("--labels", help="A number of labels. May be repeated.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each. Default: 3.")] = None,
+    degrade: Annotated[
+        bool, typer.Option("--degrade", help="Make the images of the data folder those of a worse survey.")
+    ] = False,
+    old: Annotated[
+        Path | None, typer.Option(help="A run on the old survey. Its galaxies are told from the new ones.")
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="[START:]key=value.")] = None,
+    quick: Quick = False,
+    only_report: OnlyReport = False,
+    device: Device = "",
+) -> None:
+    """Measure how many labels a network needs in a new survey, from several starts.
+
+    Example: hubblefork study labels --data euclid/ --labels 100 --labels 300 --out studies/labels/
+    """
+    from hubblefork.studies.labels import load_plan, run_labels
+
+    plan = load_plan(quick=quick, starts=starts, labels=numbers, seeds=seeds, settings=settings)
+    page = run_labels(
+        data,
+        out,
+        plan=plan,
+        degrade=degrade,
+        old=old,
+        quick=quick,
+        only_report=only_report,
+        device=device,
+        command=["hubblefork", *sys.argv[1:]],
+        progress=bar,
+    )
+    typer.echo(page)

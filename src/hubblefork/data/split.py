@@ -46,7 +46,7 @@ class Fold:
 
     def holds(self, galaxy_id: int | str) -> bool:
         """Whether a galaxy is in this fold."""
-        return _hashed(self.salt, galaxy_id) % self.folds == self.number
+        return hashed(self.salt, galaxy_id) % self.folds == self.number
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Split:
     that would be test are left out altogether, and those of the fold are test; who chooses among the rest
     stays as it is. With a `train_share` below 1 only so many of the galaxies that would train do, the others
     are left out: those with the lowest `sha256("<salt>/train:<galaxy_id>")`, so that a smaller share is part
-    of every larger one, and who chooses and who judges stays as it is. Raises CatalogueError.
+    of every larger one, and who chooses and who judges stays as it is. With `only` those galaxies train and
+    choose, and all others that do not judge are left out. Raises CatalogueError.
     """
 
     salt: str = "hubblefork"
@@ -68,6 +69,7 @@ class Split:
     judge_on: frozenset[str] | None = field(default=None, repr=False)
     fold: Fold | None = None
     train_share: float = 1.0
+    only: frozenset[str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         whole = type(self.test) is int and type(self.validation) is int
@@ -84,15 +86,17 @@ class Split:
     def of(self, galaxy_id: int | str) -> str:
         """Return "train", "validation", "test" or, for what a fold or a share leaves out, "left out"."""
         part = self._part(galaxy_id)
+        if self.only is not None and part != TEST and str(galaxy_id) not in self.only:
+            return LEFT_OUT
         if part == TRAIN and self.train_share < 1:
-            lot = _hashed(f"{self.salt}/train", galaxy_id) / HASHES
+            lot = hashed(f"{self.salt}/train", galaxy_id) / HASHES
             return TRAIN if lot < self.train_share else LEFT_OUT
         return part
 
     def _part(self, galaxy_id: int | str) -> str:
         if self.judge_on is not None and str(galaxy_id) not in self.judge_on:
             return TRAIN
-        bucket = _hashed(self.salt, galaxy_id) % 100
+        bucket = hashed(self.salt, galaxy_id) % 100
         if bucket < self.test:
             return LEFT_OUT if self.fold else TEST
         if self.fold is not None and self.fold.holds(galaxy_id):
@@ -110,15 +114,18 @@ class Split:
 
 
 def write_split(split: Split, folder: Path) -> None:
-    """Write `split.toml`, and `judge_on.txt` beside it when galaxies are listed."""
+    """Write `split.toml`, and `judge_on.txt` and `only.txt` beside it when galaxies are listed."""
     listed = split.judge_on is not None
-    if split.judge_on is not None:
-        write_text(folder / "judge_on.txt", "".join(f"{name}\n" for name in sorted(split.judge_on)))
+    for name, ids in (("judge_on.txt", split.judge_on), ("only.txt", split.only)):
+        if ids is not None:
+            write_text(folder / name, "".join(f"{galaxy_id}\n" for galaxy_id in sorted(ids)))
     entries = {"salt": split.salt, "test": split.test, "validation": split.validation, "judge_on": listed}
     if split.fold is not None:
         entries["fold"] = asdict(split.fold)
     if split.train_share < 1:
         entries["train_share"] = split.train_share
+    if split.only is not None:
+        entries["only"] = True
     meaning = "# judge_on: whether only the galaxies of judge_on.txt are judged on\n"
     write_text(folder / "split.toml", meaning + tomli_w.dumps(entries))
 
@@ -130,17 +137,19 @@ def read_split(folder: Path) -> Split:
         return Split()
     remedy = "write it anew with `hubblefork split`, or remove it for the default split"
     entries = read_toml(path, CatalogueError, remedy)
-    entries.check({"salt": str, "judge_on": bool, "fold": dict})
+    entries.check({"salt": str, "judge_on": bool, "fold": dict, "only": bool})
     try:
         judge_on = _listed(folder / "judge_on.txt") if entries["judge_on"] else None
         fold = Fold(**entries["fold"]) if "fold" in entries else None
         share = float(entries.get("train_share", 1.0))
-        return Split(entries["salt"], entries["test"], entries["validation"], judge_on, fold, share)
+        only = _listed(folder / "only.txt") if entries.get("only") else None
+        return Split(entries["salt"], entries["test"], entries["validation"], judge_on, fold, share, only)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CatalogueError(f"{path}: not a split ({type(error).__name__}: {error}); {remedy}") from error
 
 
-def _hashed(salt: str, galaxy_id: int | str) -> int:
+def hashed(salt: str, galaxy_id: int | str) -> int:
+    """Return the first 8 hex digits of `sha256("<salt>:<galaxy_id>")` as a number below `HASHES`."""
     return int(hashlib.sha256(f"{salt}:{galaxy_id}".encode()).hexdigest()[:8], 16)
 
 

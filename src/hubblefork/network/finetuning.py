@@ -40,7 +40,14 @@ from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, load_recipe, override
 from hubblefork.network.stages import frozen_by
 from hubblefork.network.training import train
-from hubblefork.network.weights import Weights, copy_layers, load_start, load_weights, save_weights
+from hubblefork.network.weights import (
+    RANDOM,
+    Weights,
+    copy_layers,
+    load_start,
+    load_weights,
+    save_weights,
+)
 from hubblefork.zoo import DecisionTree, plain_columns
 
 START, ORIGIN = "start.safetensors", "finetune.toml"
@@ -84,8 +91,7 @@ def finetune(
     (`data.own_labels`); RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
     """
     if str(model).startswith(ENCODER):
-        settings = [*FROM_ENCODER, *settings]
-        weights = _published(str(model), settings)
+        weights, settings = published(str(model), settings), [*FROM_ENCODER, *settings]
     else:
         weights = load_weights(Path(model))
     if weights.recipe.adapter_rank:
@@ -118,8 +124,7 @@ def finetune(
                 progress=progress,
             )
             write_split(split, data.path)
-            network = _first_network(data, weights, recipe, tree, split, progress)
-            save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
+            _write_start(out, data, weights, recipe, split, progress)
             write_text(out / ORIGIN, tomli_w.dumps(origin))
     train(data.path, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress)
     if refused := len(data.rejects()):
@@ -127,14 +132,40 @@ def finetune(
     return out
 
 
-def _published(architecture: str, settings: Sequence[str]) -> Weights:
-    """Return an encoder with its published weights, not yet taught anything about galaxies."""
+def finetune_folder(
+    weights: Weights,
+    data: Path,
+    out: Path,
+    *,
+    settings: Sequence[str] = (),
+    split: Split,
+    hardware: Hardware | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Fine-tune a network to the labelled galaxies of a data folder; return the run folder `out`.
+
+    An interrupted fine-tuning continues. Raises as `finetune` and `train` do.
+    """
+    folder = DataFolder(data)
+    recipe = recipe_for(weights, folder.tree(), settings)
+    if not (out / START).exists():
+        with alone_in(out, "fine-tuning or training here"):
+            _write_start(out, folder, weights, recipe, split, progress)
+    return train(data, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress)
+
+
+def published(architecture: str, settings: Sequence[str] = ()) -> Weights:
+    """Return an encoder with its published weights, which knows no galaxies yet. Raises DownloadError."""
     name = architecture.removeprefix(ENCODER)
     fetch_encoder(name)
-    recipe = override(load_recipe(architecture), [*SETTINGS, *settings])
-    network = VoteFractions(recipe, UNTAUGHT)
-    start = load_start(network, name)
-    return Weights(network, recipe, UNTAUGHT, epoch=0, digest=start)
+    weights = untaught(override(load_recipe(architecture), [*SETTINGS, *FROM_ENCODER, *settings]))
+    return replace(weights, digest=load_start(weights.network, name))
+
+
+def untaught(recipe: Recipe) -> Weights:
+    """Return the network of a recipe with random weights, by the recipe's seed."""
+    torch.manual_seed(recipe.seed)
+    return Weights(VoteFractions(recipe, UNTAUGHT), recipe, UNTAUGHT, epoch=0, digest=RANDOM)
 
 
 def _digest(content: bytes) -> str:
@@ -183,16 +214,11 @@ def _has_begun(out: Path, origin: dict[str, str], data: DataFolder, tree: Decisi
     return True
 
 
-def _first_network(
-    data: DataFolder,
-    weights: Weights,
-    recipe: Recipe,
-    tree: DecisionTree,
-    split: Split,
-    progress: Progress,
-) -> VoteFractions:
-    """Return the network with the old weights and a last layer fitted to the training galaxies."""
-    catalogue = data.catalogue()
+def _write_start(
+    out: Path, data: DataFolder, weights: Weights, recipe: Recipe, split: Split, progress: Progress
+) -> None:
+    """Write the network with the old weights and a last layer fitted to the training galaxies."""
+    catalogue, tree = data.catalogue(), data.tree()
     rows = labelled_rows(catalogue, tree, split)
     usable = sum(len(part) for part in rows.values())
     if usable < FEWEST:
@@ -206,7 +232,7 @@ def _first_network(
         labels = fractions(catalogue, tree)[rows[TRAIN]].astype(np.float32)
         views = still_views(torch.from_numpy(pixels), recipe.input_size, recipe.augmentation)
         fit_last_layer(network, views, torch.from_numpy(labels))
-    return network
+    save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
 
 
 def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> None:
