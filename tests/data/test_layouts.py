@@ -13,10 +13,11 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_catalogue,
 )
+from hubblefork.data.formats import names_of
 from hubblefork.data.labels import read_labels
-from hubblefork.data.layouts import bases, in_our_columns, layout_of, spelled_as, tree_of
+from hubblefork.data.layouts import COLUMNS, bases, in_our_columns, layout_of, spelled_as, tree_of
 from hubblefork.errors import CatalogueError
-from hubblefork.zoo import VoteCounts, load_tree, to_conditional, to_joint, tree_names
+from hubblefork.zoo import VoteCounts, load_tree, reach, to_conditional, to_joint, tree_names
 
 GALAXIES = 6
 
@@ -192,3 +193,77 @@ def test_what_is_written_in_a_spelling_is_read_again(columns):
 def test_another_spelling_is_answered_with_the_nearest():
     with pytest.raises(CatalogueError, match=r'there are no columns "freindly" \(did you mean "friendly"'):
         spelled_as(pa.table({}), load_tree(), "freindly")
+
+
+def predicted(tree):
+    """A catalogue of predictions."""
+    rng = np.random.default_rng(5)
+    shares = np.column_stack([rng.dirichlet(np.ones(s.stop - s.start), GALAXIES) for s in tree.slices])
+    ids = pa.table({"galaxy_id": [f"J{row}" for row in range(GALAXIES)]})
+    return with_fractions(ids, to_joint(tree, shares), tree)
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("name", tree_names())
+def test_each_spelling_of_each_tree_is_read_again(name, columns):
+    tree = load_tree(name)
+    table = predicted(tree)
+    joint = fractions(table, tree)
+    ours, layout = in_our_columns(spelled_as(table, tree, columns), tree)
+    read = fractions(ours, tree)
+    there = ~np.isnan(read)
+    assert_allclose(read[there], joint[there], rtol=1e-5)
+    assert there.all() == (columns != "friendly" or name == "gz_rings")
+    if columns == "friendly":
+        assert (there == (reach(tree, joint)[:, list(tree.question_of)] >= 0.5))[:, tree.slices[0]].all()
+    named = {
+        "conditional": "conditional fractions",
+        "friendly": "vote fractions",
+        "advanced": "vote fractions",
+    }
+    assert (layout and layout.name) == named.get(columns)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".fits"])
+@pytest.mark.parametrize("columns", ["conditional", "friendly", "advanced"])
+def test_a_written_spelling_is_a_table_of_labels(tmp_path, columns, suffix):
+    tree = load_tree("gz_euclid")
+    table, path = predicted(tree), tmp_path / f"a{suffix}"
+    write_catalogue(spelled_as(table, tree, columns), path)
+    assert tree_of(names_of(path)) == tree
+    labels = read_labels([path], tree)
+    assert labels.rejects == []
+    read = labels.joint[[labels.row_of[f"J{row}"] for row in range(GALAXIES)]]
+    there = ~np.isnan(read)
+    assert_allclose(read[there], fractions(table, tree)[there], atol=1e-5)
+    assert there.all() == (columns != "friendly")
+
+
+def test_the_tree_is_the_one_with_most_of_the_columns_and_of_two_alike_the_user_says_which():
+    assert tree_of(["galaxy_id", *load_tree("gz_euclid").columns]).name == "gz_euclid"
+    assert tree_of(["galaxy_id", *load_tree("gz_cosmic_dawn").columns]).name == "gz_cosmic_dawn"
+    with pytest.raises(CatalogueError, match="say which, --tree gz2_galaxy_datasets or --tree gz_ukidss"):
+        tree_of(["galaxy_id", *load_tree("gz_ukidss").columns])
+
+
+IDS = {
+    "id_str": ["00123_jpg", "7_1"],
+    "iauname": ["J122101.18+055831.0", "J1"],
+    "dr7objid": [587732482748383351, 587732482748383352],
+    "dr8_id": ["382654_3528", "382654_3529"],
+    "OBJECT_ID": [-123456789012345678, 2],
+    "object_id": ["007", "008"],
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".fits"])
+@pytest.mark.parametrize("name", IDS)
+def test_the_ids_of_published_catalogues_are_kept_digit_by_digit(tmp_path, name, suffix):
+    table = pa.table({"ra": [1.0, 2.0], name: IDS[name], "ring_yes_fraction": [0.2, 0.4],
+                      "ring_no_fraction": [0.8, 0.6]})  # fmt: skip
+    write_catalogue(table, tmp_path / f"a{suffix}")
+    labels = read_labels([tmp_path / f"a{suffix}"], load_tree("gz_rings"))
+    assert list(labels.row_of) == [str(value) for value in IDS[name]]
+    read = read_catalogue(tmp_path / f"a{suffix}", ["ring_yes_fraction"])
+    assert set(read.column_names) == {"galaxy_id", "ring_yes_fraction"}
+    assert [str(value) for value in read["galaxy_id"].to_pylist()] == list(labels.row_of)

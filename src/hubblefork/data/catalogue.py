@@ -31,6 +31,7 @@ from hubblefork.data.columns import (
     ids_of,
     no_fraction,
     numbers,
+    with_id,
     without,
 )
 from hubblefork.data.formats import WRITERS, read_rows
@@ -163,7 +164,8 @@ def _with_sources(table: pa.Table, moved: Callable[[str], str]) -> pa.Table:
 
 def _with_ids(rows: Rows) -> pa.Table:
     """Return a table with its column of ids named and checked. Raises CatalogueError that names rows."""
-    table, name = rows.table, id_name(rows.table.column_names)
+    table = with_id(rows.table)
+    name = id_name(table.column_names)
     place = table.column_names.index(name)
     ids, faults = table.column(place), dict[int, tuple[str, str]]()
     if not pa.types.is_int64(ids.type) or ids.null_count:

@@ -29,7 +29,8 @@ from hubblefork.zoo.votes import TOLERANCE
 
 ID = "galaxy_id"
 IDS = (ID, "GalaxyID")
-PUBLISHED_IDS = ("id_str", "iauname", "dr7objid", "object_id")
+PUBLISHED_IDS = ("id_str", "iauname", "dr7objid", "dr8_id", "object_id")
+BRICK = ("brickid", "objid")
 MISSING = frozenset(("", "na", "nan", "-nan", "null", "none", "n/a", "#n/a", "<na>", "-", "--", r"\n"))
 """What stands for a missing value, in small letters."""
 SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999)
@@ -51,23 +52,39 @@ def is_id(name: str) -> bool:
     return re.sub(r"[\s_-]", "", name).casefold() == "galaxyid"
 
 
+def id_columns(names: Sequence[str]) -> list[str]:
+    """Return the columns that may hold the ids: galaxy_id or GalaxyID, else others spelled alike, else those
+    of published catalogues, of which `brickid` and `objid` are one id together.
+    """
+    possible = [name for name in IDS if name in names] or [name for name in names if is_id(name)]
+    folded = {name.strip().casefold(): name for name in names}
+    published = [folded[name] for name in PUBLISHED_IDS if name in folded][:1]
+    return possible or published or [folded[name] for name in BRICK if folded.keys() >= {*BRICK}]
+
+
 def id_name(names: Sequence[str]) -> str:
     """Return the name of the column of ids. Raises CatalogueError where there is none, or several."""
-    possible = [name for name in IDS if name in names] or [name for name in names if is_id(name)]
+    possible = id_columns(names)
     if len(possible) == 1 or possible[:1] == [ID]:
         return possible[0]
     _check_once(names, IDS)
-    published = [name for name in PUBLISHED_IDS if name in names]
-    if published and not possible:
-        return published[0]
     near = did_you_mean(ID, names) or (f"; it has {_listed(names)}" if names else "")
     raise CatalogueError(f'there is no column "{ID}" (nor "GalaxyID"){near}')
 
 
+def with_id(table: pa.Table) -> pa.Table:
+    """Return a table with `galaxy_id`, "brickid_objid", where only these two together name the galaxies."""
+    names = id_columns(table.column_names)
+    if [name.strip().casefold() for name in names] != list(BRICK):
+        return table
+    parts = [table.column(name).cast(pa.string()) for name in names]
+    return table.append_column(ID, pc.binary_join_element_wise(*parts, "_"))
+
+
 def chosen(names: Sequence[str], only: Collection[str] | None) -> list[str]:
     """Return the names of the ids and of `only` these columns, in upper or lower case; None for all."""
-    folded = {name.casefold() for name in only or ()}
-    return [name for name in names if only is None or is_id(name) or name.strip().casefold() in folded]
+    kept, folded = set(id_columns(names)), {name.casefold() for name in only or ()}
+    return [name for name in names if only is None or name in kept or name.strip().casefold() in folded]
 
 
 def unique(names: Sequence[str]) -> list[str]:
@@ -212,9 +229,10 @@ def without(table: pa.Table, missing: Collection[float]) -> pa.Table:
     if not missing:
         return table
     gone = pa.array(list(missing), pa.float64())
+    ids = id_columns(table.column_names)
     for place, name in enumerate(table.column_names):
         column = table.column(place)
-        if not is_id(name) and not pa.types.is_nested(column.type):
+        if name not in ids and not pa.types.is_nested(column.type):
             values, _ = numbers(column)
             table = table.set_column(place, name, pc.if_else(pc.is_in(pa.array(values), gone), None, column))
     return table

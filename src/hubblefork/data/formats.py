@@ -28,7 +28,7 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 
-from hubblefork.data.columns import chosen, is_id, unique
+from hubblefork.data.columns import chosen, id_columns, unique
 from hubblefork.data.members import UNREADABLE
 from hubblefork.data.shards import QUESTIONS, TREE, CatalogueFolder, described, is_catalogue_folder, notes_of
 from hubblefork.data.text import Opener, Rows, read_text
@@ -193,7 +193,7 @@ def _read_vot(source: Any, only: Collection[str] | None) -> pa.Table:
 
     document = votable.parse(source)
     first = document.get_first_table()
-    by_name = any(is_id(column.name or "") for column in first.fields)
+    by_name = bool(id_columns([column.name or "" for column in first.fields]))
     table = first.to_table(use_names_over_ids=by_name)
     table.meta = {info.name: _as_it_was(info.value) for info in document.infos}
     return _plain(arrow_table(table), only)

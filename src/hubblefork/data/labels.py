@@ -127,8 +127,9 @@ class _Gathered:
         refused = {
             rows.lines[row]: _reject(origins[row], ids[row] or "", *fault) for row, fault in faults.items()
         }
+        name = id_name(table.column_names)
         for line, cells in rows.ragged:
-            galaxy_id = cells[place] if (place := rows.names.index(id_name(rows.names))) < len(cells) else ""
+            galaxy_id = dict(zip(rows.names, cells, strict=False)).get(name, "")
             counts = f"{len(cells)} cells under {len(rows.names)} columns"
             origin = Origin(path, rows.member, line)
             refused[line] = _reject(origin, galaxy_id.strip(), "wrong number of cells", counts)

@@ -7,8 +7,8 @@ where it has them, vote counts.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from itertools import islice
@@ -16,13 +16,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, fractions, metadata_of, with_fractions, with_votes
-from hubblefork.data.columns import column_named, id_name, numbers
+from hubblefork.data.columns import column_named, numbers, with_id
 from hubblefork.errors import CatalogueError, did_you_mean
-from hubblefork.zoo import DecisionTree, VoteCounts, load_tree, reach, to_conditional, to_joint, tree_names
+from hubblefork.zoo import (
+    Answer,
+    DecisionTree,
+    VoteCounts,
+    load_tree,
+    reach,
+    to_conditional,
+    to_joint,
+    tree_names,
+)
 
 NEARLY = 0.5
 ROUNDED = 0.05
@@ -30,14 +38,15 @@ ROUNDED = 0.05
 ASKED = 0.5
 """Friendly columns are empty where fewer were asked."""
 COLUMNS = ("joint", "conditional", "friendly", "advanced", "kaggle")
-BRICK = ("brickid", "objid")
+JOINT = "joint"
 
 
 @dataclass(frozen=True)
 class Layout:
     """The columns in which a catalogue holds a tree: for each answer, with counts also for each question.
 
-    `quantity` is "count", "fraction" or "debiased". `totals` may be empty: those of Galaxy Zoo 2 are sums.
+    `quantity` is "count", "joint", "fraction" or "debiased". `totals` may be empty: those of Galaxy Zoo 2 are
+    sums.
     """
 
     tree: DecisionTree
@@ -53,21 +62,63 @@ class Layout:
 def layout_of(names: Collection[str], tree: DecisionTree | None = None) -> Layout:
     """Return the layout of a table by the names of its columns, of one tree or of any that comes along.
 
-    Of several trees the one with most of the columns. Raises CatalogueError that names the nearest columns.
+    Of several trees the one with most of the columns, these as the table spells them. Raises CatalogueError
+    that names the nearest columns, and where two trees have the same.
     """
-    trees = [tree] if tree else [load_tree(name) for name in tree_names()]
-    there, layouts = set(names), [layout for each in trees for layout in _layouts(each)]
-    whole = [layout for layout in layouts if there.issuperset((*layout.columns, *layout.totals))]
-    if whole:
-        return max(whole, key=lambda layout: (len(layout.columns), -layouts.index(layout)))
+    layouts = _layouts(tree) if tree else _of_all_trees()
+    whole = [found for layout in layouts if (found := _found(layout, names))]
+    if not whole:
+        raise CatalogueError(_nearly(layouts, names))
+    most = max(len(layout.columns) for layout in whole)
+    best = [layout for layout in whole if len(layout.columns) == most]
+    trees = sorted({layout.tree.name for layout in best})
+    if len(trees) > 1:
+        asked = " or ".join(f"--tree {name}" for name in trees)
+        raise CatalogueError(f"its columns are those of several trees: say which, {asked}")
+    return best[0]
+
+
+def tree_of(names: Sequence[str]) -> DecisionTree | None:
+    """Return the tree that a table answers, by the names of its columns; None where they are of none.
+
+    Raises CatalogueError for columns that are those of two trees, or of which most are a published
+    layout's and not all.
+    """
+    return layout_of(names).tree if _is_published(_of_all_trees(), names) else None
+
+
+def _is_published(layouts: Sequence[Layout], names: Collection[str]) -> bool:
+    """Say whether a table has a layout wholly, or most of a published one."""
+    there = set(names)
+    published = (layout for layout in layouts if layout.quantity != JOINT)
+    return any(_found(layout, names) for layout in layouts) or any(
+        _share(layout, there) >= NEARLY for layout in published
+    )
+
+
+def _found(layout: Layout, names: Collection[str]) -> Layout | None:
+    """Return a layout with the names that its columns have in a table; None where one is not there."""
+    spelled: list[str] = []
+    for name in (*layout.columns, *layout.totals):
+        there = column_named(names, name)
+        if there is None:
+            return None
+        spelled.append(there)
+    columns, totals = spelled[: len(layout.columns)], spelled[len(layout.columns) :]
+    return replace(layout, columns=tuple(columns), totals=tuple(totals))
+
+
+def _nearly(layouts: Sequence[Layout], names: Collection[str]) -> str:
+    """Say which columns of the nearest layout are not there."""
+    there = set(names)
     nearest = max(layouts, key=lambda layout: _share(layout, there))
-    if tree is None and _share(nearest, there) < NEARLY:
-        raise CatalogueError(f"its columns are of no tree: {', '.join(tree_names())}; name one with --tree")
+    if _share(nearest, there) < NEARLY:
+        return f"its columns are of no tree: {', '.join(tree_names())}; name one with --tree"
     lacking = [name for name in (*nearest.columns, *nearest.totals) if name not in there]
     others = there.difference(nearest.columns)
     listed = ", ".join(name + did_you_mean(name, others) for name in lacking[:3])
     more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-    raise CatalogueError(
+    return (
         f"its columns are no published layout; nearly {nearest}, of which "
         f"{listed}{more} {'is' if len(lacking) == 1 else 'are'} missing"
     )
@@ -94,19 +145,8 @@ def _share(layout: Layout, there: set[str]) -> float:
     return sum(name in there for name in layout.columns) / len(layout.columns)
 
 
-def tree_of(names: Sequence[str]) -> DecisionTree | None:
-    """Return the tree that a table answers, by the names of its columns; None where they are of none.
-
-    Raises CatalogueError for columns of which most are a published layout's, and not all.
-    """
-    for tree in map(load_tree, tree_names()):
-        for spelled in (tree.columns, tree.source_columns):
-            if all(column_named(names, name) for name in spelled):
-                return tree
-    layouts = [layout for name in tree_names() for layout in _layouts(load_tree(name))]
-    if max(_share(layout, set(names)) for layout in layouts) < NEARLY:
-        return None
-    return layout_of(names).tree
+def _of_all_trees() -> tuple[Layout, ...]:
+    return tuple(layout for name in tree_names() for layout in _layouts(load_tree(name)))
 
 
 @cache
@@ -115,33 +155,37 @@ def _layouts(tree: DecisionTree) -> tuple[Layout, ...]:
 
 
 def _spelled(tree: DecisionTree) -> Iterator[Layout]:
-    file = resources.files("hubblefork.zoo").joinpath("layouts.toml")
-    entries: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    bases = entries["bases"].get(tree.name, {})
-    parts = [answer.column.rpartition("_") for answer in tree.answers]
-    firsts = [parts[answers.start] for answers in tree.slices]
-    for pattern in entries["layouts"]:
-        if "{base}" in pattern["answer"]:
-            columns = [pattern["answer"].format(base=base) for base in map(bases.get, tree.columns) if base]
-            if columns:
-                yield Layout(tree, pattern["name"], pattern["quantity"], tuple(columns))
+    base = bases(tree)
+    for pattern in _entries()["layouts"]:
+        total, quantity = pattern.get("total", ""), pattern["quantity"]
+        if quantity != JOINT and not (tree.suffixes or base):
             continue
-        for suffix in tree.suffixes:
-            survey = f"-{suffix}" if suffix else ""
-            names = [
-                pattern["answer"].format(question=question, survey=survey, answer=answer)
-                for question, _, answer in parts
-            ]
-            total = pattern.get("total", "")
-            totals = [total.format(question=question, survey=survey) for question, *_ in firsts if total]
-            yield Layout(tree, pattern["name"], pattern["quantity"], tuple(names), tuple(totals))
+        if "{base}" in pattern["answer"] and not base:
+            continue
+        for suffix in tree.suffixes if "{survey}" in pattern["answer"] else [""]:
+            parts = [_parts(answer, suffix, base) for answer in tree.answers]
+            columns = tuple(pattern["answer"].format(**each) for each in parts)
+            totals = tuple(total.format(**parts[answers.start]) for answers in tree.slices if total)
+            yield Layout(tree, pattern["name"], quantity, columns, totals)
+
+
+def _parts(answer: Answer, suffix: str, base: Mapping[str, str]) -> dict[str, str]:
+    """Return what the patterns put together."""
+    question, _, last = answer.column.rpartition("_")
+    names = {"name": answer.name, "column": answer.column, "base": base.get(answer.name, "")}
+    return {**names, "question": question, "answer": last, "survey": f"-{suffix}" if suffix else ""}
 
 
 def bases(tree: DecisionTree) -> dict[str, str]:
     """Return the base of each answer's columns in the table of Hart et al. 2016; empty for other trees."""
+    found: dict[str, str] = _entries()["bases"].get(tree.name, {})
+    return found
+
+
+@cache
+def _entries() -> dict[str, Any]:
     file = resources.files("hubblefork.zoo").joinpath("layouts.toml")
-    entries: dict[str, dict[str, str]] = tomllib.loads(file.read_text(encoding="utf-8"))["bases"]
-    return entries.get(tree.name, {})
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 # Theirs to ours
@@ -154,30 +198,17 @@ def in_our_columns(table: pa.Table, tree: DecisionTree) -> tuple[pa.Table, Layou
     the galaxies. Raises CatalogueError for columns that are nearly a layout's, and for values that are no
     numbers.
     """
-    table, names = with_id(table), table.column_names
-    ours = all(column_named(names, name) for name in tree.columns)
-    shares = {_share(layout, set(names)): layout for layout in _layouts(tree)}
-    nearest = max(shares, default=0.0)
-    counted = nearest == 1 and shares[nearest].totals  # an answer may be named as its published column
-    if nearest < NEARLY or (ours and not counted):
+    table = with_id(table)
+    if not _is_published(_layouts(tree), table.column_names):
         return table, None
-    layout = layout_of(names, tree)
+    layout = layout_of(table.column_names, tree)
+    if layout.quantity == JOINT:
+        return table, None
     values = _values(table, layout.columns)
     if layout.quantity == "count":
         votes = _votes(table, layout, values)
         return with_votes(with_fractions(table, votes.joint(tree), tree), votes, tree), layout
     return with_fractions(table, to_joint(tree, _summing_to_one(values, layout)), tree), layout
-
-
-def with_id(table: pa.Table) -> pa.Table:
-    """Return a table with `galaxy_id`, "brick_object", where only these two columns name galaxies."""
-    try:
-        id_name(table.column_names)
-    except CatalogueError:
-        if set(BRICK) <= set(table.column_names):
-            parts = [table.column(name).cast(pa.string()) for name in BRICK]
-            return table.append_column(ID, pa.compute.binary_join_element_wise(*parts, "_"))
-    return table
 
 
 def _values(table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:

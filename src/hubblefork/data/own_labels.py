@@ -18,9 +18,9 @@ from hubblefork.data.columns import (
     column_named,
     columns_of_answers,
     fraction_remedy,
+    id_columns,
     id_name,
     is_apart,
-    is_id,
     no_fraction,
     numbers,
     without,
@@ -58,7 +58,8 @@ def tree_of_columns(
     numbers from 0 to 1 (true and false count as such) or the same for every galaxy.
     """
     table = without(read_rows(labels).table, missing)
-    wanted = list(columns) or [name for name in table.column_names if not is_id(name)]
+    ids = id_columns(table.column_names)
+    wanted = list(columns) or [name for name in table.column_names if name not in ids]
     found = {name: _complaint(table, name) for name in wanted}
     complaints = [complaint for complaint in found.values() if complaint]
     if complaints or not wanted:

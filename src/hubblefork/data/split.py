@@ -16,7 +16,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import naming
-from hubblefork.data.columns import id_name, ids_of, is_id
+from hubblefork.data.columns import id_columns, id_name, ids_of
 from hubblefork.data.formats import read_rows
 from hubblefork.errors import CatalogueError
 from hubblefork.io import read_toml, write_text
@@ -172,7 +172,7 @@ def read_ids(path: Path) -> frozenset[str]:
         raise CatalogueError(f"{path}: line {line}: {len(cells)} cells; a list has one id a line")
     names = rows.table.column_names
     with naming(path):
-        header = names if len(names) == 1 == len(rows.names) and not is_id(names[0]) else []
+        header = names if len(names) == 1 == len(rows.names) and not id_columns(names) else []
         column = rows.table.column(names[0] if header else id_name(names))
         ids, faults = ids_of(pa.chunked_array([pa.array(header, column.type), *column.chunks]))
         for row, (reason, value) in faults.items():

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from hubblefork.data.columns import MISSING, chosen, is_id, unique
+from hubblefork.data.columns import MISSING, chosen, id_columns, unique
 from hubblefork.errors import CatalogueError
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -110,7 +110,7 @@ def read_text(path: Path, opener: Opener, member: str, only: Collection[str] | N
         return "skip"
 
     names = unique(text.names)
-    ids = [name for name in names if is_id(name) or len(names) == 1]
+    ids = names if len(names) == 1 else id_columns(names)
     convert = pa.csv.ConvertOptions(
         include_columns=chosen(names, only),
         column_types=dict.fromkeys(ids, pa.string()),
@@ -191,7 +191,7 @@ def _described(path: Path, opener: Opener) -> _Text:
         for text, head in ((line, number), (comment, number - 1))
         for mark in separators
     ]
-    with_ids = [header for header in headers if any(map(is_id, header[0]))]
+    with_ids = [header for header in headers if id_columns(header[0])]
     names, separator, head = (
         with_ids or [max(headers[: len(separators) - 1] or headers, key=lambda h: len(h[0]))]
     )[0]
