@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import with_metadata
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.trained import EMBEDDED, weights_file
+from hubblefork.data.trained import EMBEDDED, Trained, weights_file
 from hubblefork.errors import RunError
 from hubblefork.io import digest_of
 from hubblefork.prediction.runtimes import open_network
@@ -45,19 +45,27 @@ def beside(run: Path, kind: type[T], place: Callable[[RunFolder, int], Path], vi
 
 
 def adding_bounds(
-    run: Path, coverage: float, *, views: int = 1, others: Sequence[Path] = ()
+    run: Path,
+    coverage: float,
+    *,
+    views: int = 1,
+    others: Sequence[Path] = (),
+    trained: Callable[[], Trained] | None = None,
 ) -> Callable[[pa.Table], pa.Table]:
     """Return what adds `<answer>_low` and `<answer>_high` to a catalogue of the run's predictions.
 
     The intervals are conformal where they were calibrated; else a network with concentrations has credible
-    ones. Raises as `intervals_of` does, and CatalogueError for a coverage that there is not.
+    ones; `trained` returns what is known of it where it is open already. Raises as `intervals_of` does, and
+    CatalogueError for a coverage that there is not.
     """
     try:
         intervals = intervals_of(run, views=views, others=others)
     except RunError:
-        trained = open_network(run).trained
-        tree = trained.tree
-        if others or trained.outputs == len(tree.columns):
+        if others:
+            raise
+        network = trained() if trained else open_network(run).trained
+        tree = network.tree
+        if network.outputs == len(tree.columns):
             raise
         how = "credible: of the fraction itself, by the network's Dirichlet distributions"
         return partial(_with_bounds, partial(credible_bounds, tree, coverage), tree.columns, coverage, how)

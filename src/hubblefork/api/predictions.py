@@ -197,7 +197,13 @@ def _bounds(
 ) -> Callable[[pa.Table], pa.Table] | None:
     if interval is None:
         return None
-    return adding_bounds(model.place, interval, views=views, others=[Path(other) for other in others])
+    return adding_bounds(
+        model.place,
+        interval,
+        views=views,
+        others=[Path(other) for other in others],
+        trained=lambda: model.network(few=True).trained,
+    )
 
 
 def _places(images: Images) -> list[Path | str]:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hubblefork.data.field import Field
 from hubblefork.data.members import (
     LARGEST_MEMBER,
     UNREADABLE,
@@ -70,6 +71,11 @@ class Reading:
                 f'files named "{self.files}": a pattern holds {{id}} and {{band}} once each: '
                 '"{id}_{band}.fits"'
             )
+
+    @property
+    def field(self) -> Field | None:
+        """How much sky images show, where what is shown of fluxes says it."""
+        return self.display.field if self.display else None
 
     @classmethod
     def of(cls, survey: str | Reading) -> Reading:

@@ -34,6 +34,7 @@ from hubblefork.data.catalogue import (
     labelled,
     metadata_of,
     read_catalogue,
+    read_head,
     with_fractions,
     with_metadata,
 )
@@ -128,7 +129,7 @@ class DataFolder(Folder):
 
     def display(self) -> Display | None:
         """Return what is shown of fluxes in its stamps; None for pictures. Raises CatalogueError."""
-        return Reading.noted(metadata_of(self.catalogue(only=[])).get(READING, "")).display
+        return Reading.noted(metadata_of(read_head(self.catalogue_file)).get(READING, "")).display
 
     @property
     def rejects_file(self) -> Path:

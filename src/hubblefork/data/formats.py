@@ -15,8 +15,8 @@ import lzma
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,7 +31,7 @@ import pyarrow.parquet
 from hubblefork.data.columns import chosen, id_columns, unique
 from hubblefork.data.members import UNREADABLE
 from hubblefork.data.shards import QUESTIONS, TREE, CatalogueFolder, described, is_catalogue_folder, notes_of
-from hubblefork.data.text import Opener, Rows, read_text
+from hubblefork.data.text import Opener, Rows, read_text, text_names
 from hubblefork.errors import CatalogueError
 from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_names
 from hubblefork.zoo.tree import DEFAULT
@@ -72,8 +72,15 @@ def read_rows(path: Path, only: Collection[str] | None = None) -> Rows:
     Names lose spaces around them; a name that stands twice is numbered ("a (1 of 2)"). Of Parquet and text
     nothing else is ever in memory. Raises CatalogueError.
     """
-    try:
+    with _readable(path):
         return _read(path, only)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of any error of a parser that the table cannot be read, as a CatalogueError."""
+    try:
+        yield
     except CatalogueError:
         raise
     except FileNotFoundError as error:
@@ -88,8 +95,17 @@ def read_rows(path: Path, only: Collection[str] | None = None) -> Rows:
 
 
 def names_of(path: Path) -> list[str]:
-    """Return the names of the columns of any table. Raises CatalogueError."""
-    return list(read_rows(path, ()).names) or read_rows(path).table.column_names
+    """Return the names of a table's columns, of Parquet and text without its rows. Raises CatalogueError."""
+    with _readable(path):
+        if is_catalogue_folder(path):
+            return CatalogueFolder(path).head().column_names
+        opener, kind, _ = _content(path)
+        if kind == "text":
+            return text_names(path, opener)
+        if kind == "Parquet":
+            with opener() as handle:
+                return unique(pa.parquet.read_schema(handle).names)
+    return read_rows(path).table.column_names
 
 
 def _read(path: Path, only: Collection[str] | None) -> Rows:

@@ -412,8 +412,7 @@ def stream(
     """Yield name and stamp of the images of an archive or folder, which may be open; see `each`."""
     opening = nullcontext(source) if isinstance(source, Source) else open_source(source, reading.files)
     with opening as opened:
-        field = reading.display.field if reading.display else None
-        work = partial(stamp, spec=spec, field=field)
+        work = partial(stamp, spec=spec, field=reading.field)
         yield from each(opened, work, names=names, threads=threads, reading=reading)
 
 

@@ -35,7 +35,6 @@ from numpy.typing import NDArray
 from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import IMAGES, metadata_of, read_catalogue
 from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.field import Field
 from hubblefork.data.images import StampSpec, stream
 from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
@@ -81,7 +80,7 @@ def prepare(
     folder, how = stamps_folder(data, spec), _how(galaxies, spec)
     if not _is_ready(folder, how):
         _check_sources(galaxies, data / CATALOGUE)
-        if _field(galaxies) is None:
+        if _reading(galaxies).field is None:
             _check_crop(galaxies, spec)
         with _refusals_told(folder), alone_in(folder, "making these stamps"):
             if not _is_ready(folder, how):  # another process may have finished them meanwhile
@@ -137,11 +136,6 @@ def _how(galaxies: pa.Table, spec: StampSpec) -> How:
 
 def _reading(galaxies: pa.Table) -> Reading:
     return Reading.noted(metadata_of(galaxies).get(READING, ""))
-
-
-def _field(galaxies: pa.Table) -> Field | None:
-    display = _reading(galaxies).display
-    return display.field if display else None
 
 
 def _way(spec: StampSpec) -> How:

@@ -100,6 +100,11 @@ class _Bytes(io.RawIOBase):
         return size
 
 
+def text_names(path: Path, opener: Opener) -> list[str]:
+    """Return the names of the columns of a text. Raises CatalogueError."""
+    return unique(_described(path, opener).names)
+
+
 def read_text(path: Path, opener: Opener, member: str, only: Collection[str] | None) -> Rows:
     """Read text by PyArrow: ids as text, other columns as what all their cells are. Raises CatalogueError."""
     text = _described(path, opener)

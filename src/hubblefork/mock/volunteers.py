@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from hubblefork.errors import CatalogueError
 from hubblefork.mock.galaxies import SEEING, Galaxy
-from hubblefork.zoo import DecisionTree, to_joint
+from hubblefork.zoo import DecisionTree, VoteCounts
 
 VOLUNTEERS = 42
 LAPSE = 0.03
@@ -45,9 +45,7 @@ class Votes:
         NaN for a question that nobody was asked though its reach is not 0: "anything odd?" when everybody saw
         a star.
         """
-        asked = self.asked[list(tree.question_of)].astype(float)
-        conditional = np.divide(self.counts, asked, out=np.full(len(asked), np.nan), where=asked > 0)
-        return to_joint(tree, conditional[None])[0]
+        return VoteCounts(self.counts[None], self.asked[None]).joint(tree)[0]
 
 
 def vote(

@@ -62,21 +62,21 @@ def vote_loss(shares: Tensor, concentration: Tensor | None, votes: Tensor, tree:
     given, asked = votes.float().split([len(tree.columns), len(tree.questions)], dim=1)
     total = torch.zeros(len(votes), device=votes.device)
     for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
-        n = asked[:, number, None]
         k, p = given[:, answers], shares[:, answers].float().clamp(LEAST_SHARE, 1 - LEAST_SHARE)
+        n = asked[:, number, None]
         if not question.exclusive:  # each answer beside "not this answer": pairs (answer, yes or no)
             k, p = torch.stack([k, n - k], dim=2), torch.stack([p, 1 - p], dim=2)
-            n = n[:, :, None]
-        possible = torch.lgamma(n + 1).squeeze(-1) - torch.lgamma(k + 1).sum(dim=-1)
+        each = (-1, *(1,) * (k.ndim - 1))
+        n = n.reshape(each)
+        possible = torch.lgamma(n + 1) - torch.lgamma(k + 1).sum(dim=-1, keepdim=True)
         if concentration is None:
-            likely = (k * p.log()).sum(dim=-1)
+            likely = (k * p.log()).sum(dim=-1, keepdim=True)
         else:
-            whole = concentration[:, number, None].float()
-            whole = whole[:, :, None] if not question.exclusive else whole
+            whole = concentration[:, number].float().reshape(each)
             alpha = p * whole
-            likely = (torch.lgamma(whole) - torch.lgamma(n + whole)).squeeze(-1)
-            likely = likely + (torch.lgamma(k + alpha) - torch.lgamma(alpha)).sum(dim=-1)
-        total = total - (possible + likely).reshape(len(votes), -1).sum(dim=1)
+            likely = torch.lgamma(whole) - torch.lgamma(n + whole)
+            likely = likely + (torch.lgamma(k + alpha) - torch.lgamma(alpha)).sum(dim=-1, keepdim=True)
+        total = total - (possible + likely).flatten(1).sum(dim=1)
     return total.mean()
 
 

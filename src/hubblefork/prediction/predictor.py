@@ -56,8 +56,7 @@ class Predictor:
     @property
     def as_trained(self) -> bool:
         """Whether images show as much sky as those of training by the network's own account."""
-        display = self.reading.display
-        return display is not None and display.field is not None and self.field == display.field
+        return self.reading.field is not None and self.field == self.reading.field
 
     def remarks(self, sides: Mapping[int, int]) -> list[str]:
         """Say which images were seen at another scale; `sides` counts them by shorter side in pixels."""
