@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
 
@@ -98,12 +99,20 @@ def test_what_is_no_image_is_named(tmp_path):
         hf.fraction(tmp_path / "none.parquet")
 
 
+@pytest.fixture(scope="module")
+def prepared(sky, tmp_path_factory):
+    """A folder with the names of the docstrings in it."""
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "sky").symlink_to(sky)
+    with chdir(folder):
+        hf.train(hf.ingest("sky/", out="data/"), "lab-cnn", out="runs/a", **BRIEFLY)
+        hf.predict("runs/a", "sky/images_test_rev1.zip", out="predictions.parquet")
+    return folder
+
+
 @pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize("module", ["api.predictions", "api.training", "api.skies", "api.fractions"])
-def test_the_examples_of_the_docstrings_run(module, sky, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sky").symlink_to(sky)
-    hf.train(hf.ingest("sky/", out="data/"), "lab-cnn", out="runs/a", **BRIEFLY)
-    hf.predict("runs/a", "sky/images_test_rev1.zip", out="predictions.parquet")
+def test_the_examples_of_the_docstrings_run(module, prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
     examples = {"hf": hf, "np": np}
     assert doctest.testmod(import_module(f"hubblefork.{module}"), extraglobs=examples).failed == 0

@@ -130,7 +130,7 @@ def test_a_command_of_a_document_runs(places, monkeypatch, name, command):
     if command.startswith("python "):
         runpy.run_path(command.removeprefix("python "))
         return
-    if "lab-cnn" not in command:  # seconds a network, which tests/network/test_export.py writes
+    if "--out runs/lab-cnn" not in command:  # seconds a network, which tests/network/test_export.py writes
         monkeypatch.setattr("hubblefork.api.training.write_network", lambda run: None)
     words = [word for part in shlex.split(command) for word in sorted(map(str, Path().glob(part))) or [part]]
     done = CliRunner().invoke(app, words + _briefly(words), catch_exceptions=False)

@@ -23,6 +23,7 @@ from hubblefork.prediction.predictor import Predictor
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SIDE = 71
+SMALLER = {"fork": ["architecture=encoder:test_efficientnet", "pretrained="], "views": ["width=4"]}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_cutouts_of_another_pixel_scale(tree, tmp_path):
 
 def test_any_number_of_cutouts_of_a_transformer(tree, tmp_path):
     settings = [
-        "architecture=encoder:vit_tiny_patch16_224",
+        "architecture=encoder:test_vit",
         "pretrained=",
         "crop=64",
         "stamp_size=64",
@@ -159,9 +160,9 @@ def test_any_number_of_cutouts_of_a_transformer(tree, tmp_path):
         assert session.run(None, {"cutouts": cutouts(galaxies)})[0].shape == (galaxies, 37)
 
 
-@pytest.mark.parametrize("source", ["embedded", "views"])
+@pytest.mark.parametrize("source", ["embedded", *SMALLER])
 def test_any_number_of_cutouts_of_networks_that_turn_galaxies(source, tree, tmp_path):
-    run = EMBEDDED if source == "embedded" else views_run(tmp_path, tree)
+    run = EMBEDDED if source == "embedded" else smaller_run(tmp_path, tree, source)
     side = load_weights(run).recipe.crop
     assert export(run, tmp_path / "any.onnx", side=side) < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "any.onnx")
@@ -175,8 +176,8 @@ def test_any_number_of_cutouts_of_networks_that_turn_galaxies(source, tree, tmp_
         np.testing.assert_allclose(fractions, expected, atol=1e-4)
 
 
-def views_run(folder, tree):
-    recipe = load_recipe("views", ["crop=80", "stamp_size=80", "input_size=76", "width=4"])
+def smaller_run(folder, tree, name):
+    recipe = load_recipe(name, ["crop=80", "stamp_size=80", "input_size=76", *SMALLER[name]])
     torch.manual_seed(0)
     write_weights(folder, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     return folder
