@@ -3,14 +3,18 @@
 import gzip
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.visualization import AsinhStretch, ManualInterval, make_lupton_rgb
+from PIL import Image
 
+import hubblefork as hf
 from hubblefork.data.catalogue import metadata_of, read_catalogue
 from hubblefork.data.cutouts import READING, Reading, rgb_of
+from hubblefork.data.folders import DataFolder
 from hubblefork.data.images import StampSpec, result_of
 from hubblefork.data.ingest import ingest
 from hubblefork.data.members import ImageFault
@@ -124,10 +128,27 @@ def test_what_is_missing_is_named_and_filled_only_when_asked(spoil, said):
 def test_a_picture_is_no_cutout_for_a_network_of_fluxes():
     picture = np.zeros((20, 20, 3), np.uint8)
     refused = result_of(
-        lambda data: data, "here", "a.jpg", picture, Reading(LEGACY.display, only_fluxes=True)
+        lambda data, sky: data, "here", "a.jpg", picture, Reading(LEGACY.display, only_fluxes=True)
     )
     assert refused.reason == "no FITS cutout"
-    assert result_of(lambda data: data, "here", "a.jpg", picture, Reading(LEGACY.display)) is picture
+    kept = result_of(lambda data, sky: data, "here", "a.jpg", picture, Reading(LEGACY.display))
+    assert kept is picture
+
+
+def test_pictures_of_a_survey_have_its_pixels_and_no_stretch(tmp_path, tree):
+    cutouts = tmp_path / "cutouts"
+    cutouts.mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(cutouts / f"{number}.png")
+    (cutouts / "9.fits").write_bytes(by_name(planes("g", "r", "z")))
+    summary = ingest([cutouts], tmp_path / "data", tree=tree, reading=Reading(LEGACY.display))
+    assert (summary.galaxies, summary.rejects) == (2, {"another kind of image": 1})
+    shown = DataFolder(tmp_path / "data").display()
+    assert shown == Display("legacy", pixel_scale=0.262) and str(shown) == "legacy pictures"
+    network = replace(hf.load("fork").network(few=True).trained, display=shown)
+    assert network.reading_of(Reading()) == Reading(shown)
+    assert network.reading_of(Reading(VIS.display)) == Reading(VIS.display)
 
 
 def test_files_of_single_bands_are_brought_together_by_their_names(tmp_path):

@@ -53,7 +53,7 @@ Images = list[tuple[list[str], NDArray[np.float32]]]
 class Reading:
     """How the images of a source are read, beside what they say themselves.
 
-    `display` is what is shown of fluxes; None as without a survey. `bands` are the names of the images in a
+    `display` is what they show; None as without a survey. `bands` are the names of the images in a
     file that names none, in their order. `files` is the pattern of file names where each band is a file of
     its own, "{id}_{band}.fits". With `fill_missing` a pixel without a value becomes 0, and a missing band the
     mean of those that are there. With `only_fluxes` images that somebody has stretched already are refused.
@@ -74,8 +74,18 @@ class Reading:
 
     @property
     def field(self) -> Field | None:
-        """How much sky images show, where what is shown of fluxes says it."""
+        """How much sky images show, where it is stated."""
         return self.display.field if self.display else None
+
+    @property
+    def of_pictures(self) -> Reading:
+        """The same of images that somebody has stretched already."""
+        return replace(self, display=self.display and self.display.of_pictures)
+
+    @property
+    def rgb(self) -> tuple[str, ...]:
+        """The bands that are shown, where they are stated."""
+        return self.display.rgb if self.display else ()
 
     @classmethod
     def of(cls, survey: str | Reading) -> Reading:
@@ -98,7 +108,7 @@ class Reading:
         try:
             entries = json.loads(text or "{}")
             return cls(
-                display_of(entries["display"]) if "display" in entries else None,
+                display_of(entries.get("display", {})),
                 tuple(entries.get("bands", ())),
                 entries.get("files", ""),
                 entries.get("fill_missing", False),
@@ -154,7 +164,7 @@ def rgb_of(data: bytes, reading: Reading = Reading()) -> NDArray[np.uint8]:
     """Return the pixels (y, x, 3) of a FITS cutout; the first row is its top. Raises ImageFault."""
     try:
         bands = _bands(data, reading)
-        planes = _chosen(bands, reading) if reading.display else _three(bands)
+        planes = _chosen(bands, reading) if reading.rgb else _three(bands)
         _check_same_size(planes)
         filled = [_without_nan(plane, reading.fill_missing) for plane in planes]
         levels = stretched(*filled, by=reading.display.stretch if reading.display else None)
@@ -177,8 +187,7 @@ def _three(bands: Bands) -> list[NDArray[np.float32]]:
 
 def _chosen(bands: Bands, reading: Reading) -> list[NDArray[np.float32]]:
     """Return the bands that are shown; a missing one as the mean of the others where that is asked for."""
-    assert reading.display
-    wanted = reading.display.rgb
+    wanted = reading.rgb
     if reading.fill_missing:
         bands = {name: plane for name, plane in bands.items() if np.isfinite(plane).any()}
     there = [bands[name] for name in wanted if name in bands]
@@ -217,7 +226,7 @@ def _without_nan(plane: NDArray[np.float32], fill: bool) -> NDArray[np.float32]:
 def _bands(data: bytes, reading: Reading) -> Bands:
     """Return the images of a file by the names of their bands."""
     images = _images(data)
-    wanted = {*reading.bands, *(reading.display.rgb if reading.display else ())}
+    wanted = {*reading.bands, *reading.rgb}
     named = _named(images, wanted)
     if reading.bands and not any(name for name, _ in named):
         if len(reading.bands) not in (1, len(images)):

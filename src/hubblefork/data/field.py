@@ -23,6 +23,13 @@ BLANK, EMPTY_SIDE = 16, 0.4
 
 
 @dataclass(frozen=True)
+class Sky:
+    """What is known of an image beside its pixels: whether they are `fluxes` in a stretch of ours."""
+
+    fluxes: bool = False
+
+
+@dataclass(frozen=True)
 class Field:
     """The field of some images, `share` of that of a training image of `side` pixels.
 

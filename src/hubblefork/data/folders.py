@@ -128,7 +128,7 @@ class DataFolder(Folder):
         return int(sides[0]) if len(sides) == 1 else 0
 
     def display(self) -> Display | None:
-        """Return what is shown of fluxes in its stamps; None for pictures. Raises CatalogueError."""
+        """Return what its images show; None where it is not stated. Raises CatalogueError."""
         return Reading.noted(metadata_of(read_head(self.catalogue_file)).get(READING, "")).display
 
     @property

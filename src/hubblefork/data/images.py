@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from io import BytesIO
 from math import ceil, floor
 from typing import NamedTuple, TypeVar
@@ -31,7 +31,7 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from hubblefork.data.cutouts import Reading, is_fits, rgb_of
-from hubblefork.data.field import Field, check_filled
+from hubblefork.data.field import Field, Sky, check_filled
 from hubblefork.data.members import (
     HEAD,
     JPEG,
@@ -103,15 +103,16 @@ class StampSpec:
 
 @dataclass(frozen=True)
 class Cutout:
-    """Width, height in pixels; the mean colour (red, green, blue) of its centre; the SHA-256."""
+    """Width, height in pixels; the mean colour (red, green, blue) of its centre; the SHA-256; its sky."""
 
     width: int
     height: int
     centre: tuple[int, int, int]
     digest: bytes
+    sky: Sky
 
 
-def inspect(data: ImageData) -> Cutout:
+def inspect(data: ImageData, sky: Sky = Sky()) -> Cutout:
     """Decode an image wholly and return what is worth knowing of it.
 
     Grey and CMYK images count as what they are in red, green and blue, transparent ones as they look on
@@ -121,7 +122,7 @@ def inspect(data: ImageData) -> Cutout:
     pixels = pixels_of(data)
     check_filled(pixels)
     digest = hashlib.sha256(data if isinstance(data, bytes) else pixels.tobytes()).digest()
-    return Cutout(pixels.shape[1], pixels.shape[0], _centre_colour(pixels), digest)
+    return Cutout(pixels.shape[1], pixels.shape[0], _centre_colour(pixels), digest, sky)
 
 
 def pixels_of(data: ImageData) -> NDArray[np.uint8]:
@@ -297,7 +298,9 @@ def _with_height(data: bytes, height: int) -> bytes | None:
 # From pixels to a stamp
 
 
-def stamp(data: ImageData, spec: StampSpec, field: Field | None = None) -> NDArray[np.uint8]:
+def stamp(
+    data: ImageData, spec: StampSpec, field: Field | None = None, sky: Sky = Sky()
+) -> NDArray[np.uint8]:
     """Return the stamp, uint8 (size, size, band), of one encoded image, or of pixels uint8 (y, x, 3).
 
     Without a `field` a pixel shows as much sky as one of a training image. A JPEG (not of CMYK) is decoded at
@@ -412,13 +415,16 @@ def stream(
     """Yield name and stamp of the images of an archive or folder, which may be open; see `each`."""
     opening = nullcontext(source) if isinstance(source, Source) else open_source(source, reading.files)
     with opening as opened:
-        work = partial(stamp, spec=spec, field=reading.field)
+
+        def work(data: ImageData, sky: Sky) -> NDArray[np.uint8]:
+            return stamp(data, spec, reading.field, sky)
+
         yield from each(opened, work, names=names, threads=threads, reading=reading)
 
 
 def each(
     source: Source,
-    work: Callable[[ImageData], T],
+    work: Callable[[ImageData, Sky], T],
     *,
     names: Collection[str] | None = None,
     threads: int | None = None,
@@ -440,7 +446,7 @@ def each(
 
 
 def result_of(
-    work: Callable[[ImageData], T],
+    work: Callable[[ImageData, Sky], T],
     source: Place,
     name: str,
     data: ImageData | MemberError,
@@ -450,10 +456,11 @@ def result_of(
     if isinstance(data, MemberError):
         return data
     try:
+        sky = Sky()
         if isinstance(data, bytes) and is_fits(data):
-            data = rgb_of(data, reading)
+            data, sky = rgb_of(data, reading), Sky(fluxes=True)
         elif reading.only_fluxes:
             raise ImageFault("no FITS cutout", *ONLY_FLUXES)
-        return work(data)
+        return work(data, sky)
     except ImageFault as fault:
         return fault.at(source, name)

@@ -134,6 +134,7 @@ class _Gathering:
     rejects: list[Reject] = field(default_factory=list)
     refused_images: dict[str, str] = field(default_factory=dict)
     labelled_sources: set[Place] = field(default_factory=set)
+    fluxes: bool = False
 
     def __post_init__(self) -> None:
         self.refused_labels = {reject.galaxy_id: reject.reason for reject in self.labels.rejects}
@@ -180,17 +181,22 @@ class _Gathering:
         elif objection := self._objection(source, galaxy_id, result):
             self.refuse_image(MemberError(source, member, *objection))
         else:
+            self.fluxes = result.sky.fluxes
             self.source_of[galaxy_id] = str(source)
             self.twins[result.digest] = galaxy_id
             self.members.append(member)
             self.shapes.extend((result.width, result.height))
             self.centres.extend(result.centre)
 
-    def _objection(self, source: Place, galaxy_id: str, cutout: Cutout) -> tuple[str, str] | None:
+    def _objection(self, source: Place, galaxy_id: str, cutout: Cutout) -> tuple[str, ...] | None:
         if galaxy_id in self.source_of:
             return "galaxy_id stands twice", f"first in {self.source_of[galaxy_id]}"
         if cutout.digest in self.twins:
             return "same image as another galaxy", f"galaxy_id {self.twins[cutout.digest]}"
+        if self.members and self.reading.display and cutout.sky.fluxes != self.fluxes:
+            kinds = ("a picture that somebody has stretched", "a FITS cutout")
+            value = f"{kinds[cutout.sky.fluxes]}, and {self.members[0]} is {kinds[self.fluxes]}"
+            return "another kind of image", value, "ingest each kind by itself"
         if source not in self.labelled_sources or galaxy_id in self.labels.row_of:
             return None
         if galaxy_id in self.refused_labels:
@@ -238,7 +244,8 @@ class _Gathering:
         rows = [self.labels.row_of.get(galaxy_id, -1) for galaxy_id in self.source_of]
         joint = np.concatenate([self.labels.joint, unlabelled])[rows]
         metadata = {"tree": tree.name, IMAGES: hashlib.sha256(b"".join(self.twins)).hexdigest()}
-        metadata |= {READING: str(self.reading)} if str(self.reading) else {}
+        reading = self.reading if self.fluxes else self.reading.of_pictures
+        metadata |= {READING: str(reading)} if str(reading) else {}
         catalogue = with_fractions(pa.table(columns), joint, tree)
         if self.labels.votes is not None:
             nobody = np.zeros((1, len(tree.columns) + len(tree.questions)), np.int64)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from hubblefork.data.field import Sky
 from hubblefork.data.images import each, pixels_of
 from hubblefork.data.inputs import Reject, reject_of, write_rejects
 from hubblefork.data.members import ImageData, MemberError, Place, Source, galaxy_id_of
@@ -68,7 +69,7 @@ class Images:
                 yield names[name], result
 
 
-def png_of(data: ImageData) -> tuple[bytes, bool]:
+def png_of(data: ImageData, sky: Sky = Sky()) -> tuple[bytes, bool]:
     """Return an image as PNG, smaller where it would be too large, and whether it was. Raises ImageFault."""
     image, smaller = Image.fromarray(pixels_of(data)), False
     while True:

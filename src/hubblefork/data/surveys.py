@@ -17,7 +17,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -81,20 +81,25 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Display:
-    """What is shown of fluxes: the bands that are red, green and blue (one: grey), and their stretch.
+    """What images show: of fluxes the bands that are red, green and blue (one: grey), and their stretch.
 
-    `survey` names where they come from; `pixel_scale` is in arcsec, 0 if unknown. With a `side` every
-    cutout counts as so many pixels across, whatever its own, as those do that show the same number of a
-    galaxy's radii. Raises RecipeError for two bands, and for scales that are not one a band.
+    Pictures that somebody has stretched have neither. `survey` names where they come from; `pixel_scale` is
+    in arcsec, 0 if unknown. With a `side` every image counts as so many pixels across, whatever its own, as
+    those do that show the same number of a galaxy's radii. Raises RecipeError for two bands, and for scales
+    that are not one a band.
     """
 
     survey: str
-    rgb: tuple[str, ...]
-    stretch: Stretch
+    rgb: tuple[str, ...] = ()
+    stretch: Stretch | None = None
     pixel_scale: float = 0.0
     side: int = 0
 
     def __post_init__(self) -> None:
+        if self.stretch is None:
+            if self.rgb:
+                raise RecipeError("rgb and stretch are stated together")
+            return
         if len(self.rgb) not in (1, 3):
             raise RecipeError(f"rgb = {', '.join(self.rgb) or 'nothing'}: one band, or red, green and blue")
         if len(self.stretch.scale) not in (0, len(self.rgb)):
@@ -104,17 +109,30 @@ class Display:
 
     def __str__(self) -> str:
         """Return a short name that differs where what is shown does."""
+        if self.stretch is None:
+            return f"{self.survey} pictures".strip()
         digest = hashlib.sha256(json.dumps(self.entries(), sort_keys=True).encode()).hexdigest()
         return f"{self.survey or 'fluxes'}-{digest[:8]}"
 
     def entries(self) -> dict[str, Any]:
-        """Return it as it stands in a recipe: survey, rgb, stretch, pixel_scale."""
-        entries = {**asdict(self), "rgb": list(self.rgb), "stretch": self.stretch.entries()}
-        return entries if self.side else {key: value for key, value in entries.items() if key != "side"}
+        """Return what is stated, as metadata hold it."""
+        stretch = self.stretch and self.stretch.entries()
+        entries = {**asdict(self), "rgb": list(self.rgb), "stretch": stretch}
+        return {key: value for key, value in entries.items() if value or key == "pixel_scale"}
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What of it decides the pixels of an image."""
+        return self.rgb, self.stretch
+
+    @property
+    def of_pictures(self) -> Display:
+        """The same of images that somebody has stretched already."""
+        return replace(self, rgb=(), stretch=None)
 
     @property
     def field(self) -> Field | None:
-        """How much sky cutouts show: with a `side` all the same; None where their pixels are alike."""
+        """How much sky images show: with a `side` all the same; None where their pixels are alike."""
         return Field(1, self.side, enlarge=True) if self.side else None
 
 
@@ -196,22 +214,17 @@ def _survey_text(name: str) -> str:
 
 
 def display_of(entries: Mapping[str, Any]) -> Display | None:
-    """Return what entries of a recipe say is shown: `survey`, `rgb`, `stretch`, `pixel_scale`, each optional.
-
-    What they leave out is that of the survey. None where they state nothing. Raises RecipeError where they
-    name no survey, and not both of `rgb` and `stretch`.
-    """
-    name, rgb, stretch = (entries.get(key) or () for key in ("survey", "rgb", "stretch"))
-    scale, side = entries.get("pixel_scale") or 0.0, entries.get("side", 0)
-    if rgb and stretch:
-        return Display(name or "", tuple(rgb), stretch_of(stretch), scale, side)
-    if name:
-        shown = load_survey(name).display
-        by = stretch_of(stretch) if stretch else shown.stretch
-        return Display(name, tuple(rgb) or shown.rgb, by, scale or shown.pixel_scale, side)
-    if rgb or stretch:
-        raise RecipeError("rgb and stretch are stated together, or a survey is named")
-    return None
+    """Return what metadata say (`Display.entries`), None where that is nothing. Raises RecipeError."""
+    if not entries:
+        return None
+    stretch = entries.get("stretch")
+    return Display(
+        entries.get("survey", ""),
+        tuple(entries.get("rgb", ())),
+        stretch_of(stretch) if stretch else None,
+        entries.get("pixel_scale", 0.0),
+        entries.get("side", 0),
+    )
 
 
 def stretch_of(entries: Mapping[str, Any]) -> Stretch:

@@ -31,8 +31,8 @@ class Trained:
     Views of `input_size` pixels are cut from stamps, the first rotated by `first_angle` degrees. `precision`
     is the recipe's. `image_side` is the shorter side of the training images in pixels; 0 where it is unknown
     or differs. `outputs` is the number of values for a galaxy: one for each answer (0 stands for that), and
-    with concentrations one for each question too. `display` is what it was shown of fluxes; None where it was
-    trained on pictures.
+    with concentrations one for each question too. `display` is what its images showed; None where it is
+    not stated.
     """
 
     recipe: str
@@ -111,14 +111,15 @@ class Trained:
 
     def reading_of(self, reading: Reading) -> Reading:
         """Return how images are read for the network. Raises RunError where it was trained on others."""
-        if self.display is None:
+        asked, known = reading.display, self.display
+        if known is None or (asked and not known.stretch):
             return reading
-        if reading.display not in (None, self.display):
+        if asked and asked.shown != known.shown:
             raise RunError(
-                f"{self.recipe} was trained on {self.display}, and {reading.display} is asked for: leave "
+                f"{self.recipe} was trained on {known}, and {asked} is asked for: leave "
                 "--survey out, or fine-tune the network to cutouts of the other survey"
             )
-        return replace(reading, display=self.display, only_fluxes=True)
+        return replace(reading, display=known, only_fluxes=known.stretch is not None)
 
 
 def weights_file(source: Path) -> Path:

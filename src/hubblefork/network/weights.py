@@ -40,7 +40,7 @@ class Weights:
     """A trained network, its recipe, its tree and its epoch; `digest` is the SHA-256 of its file.
 
     `image_side` is the shorter side of the training images in pixels; 0 where it is unknown or differs.
-    `display` is what was shown of fluxes; None for pictures.
+    `display` is what the training images showed; None where it is not stated.
     """
 
     network: VoteFractions
@@ -109,7 +109,7 @@ def _display(text: str, path: Path) -> Display | None:
     try:
         return display_of(json.loads(text))
     except (ValueError, TypeError, AttributeError, RecipeError) as error:
-        raise RunError(f"{path}: its header does not say what was shown of fluxes: {error}") from error
+        raise RunError(f"{path}: its header does not say what its images showed: {error}") from error
 
 
 def read_recipe(run: Path) -> Recipe:

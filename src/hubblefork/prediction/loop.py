@@ -26,7 +26,7 @@ from hubblefork import __version__
 from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
 from hubblefork.data.cutouts import Reading
-from hubblefork.data.field import Field, check_filled, check_not_blank
+from hubblefork.data.field import Field, Sky, check_filled, check_not_blank
 from hubblefork.data.folders import VIEWING, DataFolder
 from hubblefork.data.images import StampSpec, result_of, shorter_side, stamp
 from hubblefork.data.members import SUFFIXES, UNREAD, ImageData, MemberError, Source, galaxy_id_of
@@ -213,10 +213,11 @@ def _of_rows(
             f"{data}: --field is for images, and this is a data folder: name the images themselves"
         )
     folder, shown = DataFolder(data), predictor.reading
-    if shown.only_fluxes and folder.display() != shown.display:
+    display, known = folder.display(), shown.display
+    if known and known.stretch and (not display or display.shown != known.shown):
         raise ImageError(
-            f"{data}: its images are read as {folder.display() or 'pictures'}, and the network was trained "
-            f"on {shown.display}: ingest them with that survey, or name the images themselves"
+            f"{data}: its images are read as {display or 'pictures'}, and the network was trained "
+            f"on {known}: ingest them with that survey, or name the images themselves"
         )
     ids, sides = galaxy_ids(folder.catalogue(only=[])).astype(str), folder.image_sides()
     pixels = prepare(data, predictor.stamps, progress=progress).pixels
@@ -250,8 +251,8 @@ def prepared(
 ) -> Prepared:
     """Return some images of a place as stamps."""
 
-    def stamp_and_side(data: ImageData) -> tuple[NDArray[np.uint8], int]:
-        pixels = stamp(data, spec, field)
+    def stamp_and_side(data: ImageData, sky: Sky) -> tuple[NDArray[np.uint8], int]:
+        pixels = stamp(data, spec, field, sky)
         check_not_blank(pixels)
         check_filled(pixels)
         return pixels, shorter_side(data)
