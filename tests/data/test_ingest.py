@@ -141,7 +141,7 @@ def test_a_folder_of_images_with_two_tables_asks_which(tmp_path, tree, out):
     label_table(folder / "a.csv", label_lines(tree, [1]))
     summary = ingest([folder], out, labels=[folder / "a.csv"], tree=tree)
     assert summary.labelled_fully == 1
-    assert rejects_of(out) == {("b.csv", "", "neither a JPEG nor a PNG"): "begins with b''"}
+    assert rejects_of(out) == {("b.csv", "", "table within it"): "b.csv"}
 
 
 def test_an_archive_and_a_table_given_by_name(tmp_path, tree, out):

@@ -299,6 +299,20 @@ def test_a_data_folder_is_predicted_by_itself(trained, data, tmp_path):
         predict(trained, [data / "images.zip", data], tmp_path / "out.parquet", device="cpu")
 
 
+def test_a_table_of_labels_is_told_before_anything_is_predicted(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.jpg").write_bytes(blob(0.5))
+    table = tmp_path / "in" / "labels.csv"
+    table.write_text("galaxy_id,smooth\n1,0.5\n")
+    made = predict(trained, tmp_path / "in", tmp_path / "folder.csv", device="cpu")
+    assert made.galaxies == 1 and "table within it" in made.rejects[0][1]
+    seen = []
+    with pytest.raises(ImageError, match=r"labels\.csv: a table without images"):
+        for batch in predictions(torch_predictor(load_weights(trained)), [tmp_path / "in", table]):
+            seen.append(batch)
+    assert not seen
+
+
 def test_parts_of_other_weights_are_not_taken_up(trained, untrained, data, tree, tmp_path):
     out = tmp_path / "out.parquet"
     interrupted(untrained, data / "images.zip", out, after=1)

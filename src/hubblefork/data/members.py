@@ -311,6 +311,8 @@ def _other_than_image(path: Place, entry: Entry) -> MemberError | bytes | None:
         return None
     if name.lower().endswith(ARCHIVE_SUFFIXES):
         return MemberError(path, name, "archive within it", name, "unpack it or name it by itself")
+    if name.lower().endswith(TABLE_SUFFIXES):
+        return MemberError(path, name, "table within it", name, "name it by itself if it has images")
     is_sidecar = name.lower().endswith(SIDECARS)
     head = _attempt(path, entry, LARGEST_SIDECAR if is_sidecar else HEAD)
     if isinstance(head, MemberError):

@@ -29,8 +29,17 @@ from hubblefork.data.cutouts import Reading
 from hubblefork.data.field import Field, Sky, check_filled, check_not_blank
 from hubblefork.data.folders import VIEWING, DataFolder
 from hubblefork.data.images import StampSpec, result_of, shorter_side, stamp
-from hubblefork.data.members import SUFFIXES, UNREAD, ImageData, MemberError, Source, galaxy_id_of
-from hubblefork.data.remote import place_of
+from hubblefork.data.members import (
+    ARCHIVE_SUFFIXES,
+    SUFFIXES,
+    TABLE_SUFFIXES,
+    UNREAD,
+    ImageData,
+    MemberError,
+    Source,
+    galaxy_id_of,
+)
+from hubblefork.data.remote import is_url, place_of
 from hubblefork.data.shards import QUESTIONS
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
@@ -130,6 +139,11 @@ def image_sets(
     """Return the sources of images, to be opened one after the other; as `predictions` raises."""
     if data := data_folder(images):
         return [nullcontext(_rows_of_folder(predictor, data, what, progress))]
+    for place in places_of(images):
+        name = str(place).lower()
+        if name.endswith(TABLE_SUFFIXES) and not name.endswith(ARCHIVE_SUFFIXES) and not is_url(place):
+            with open_source(place):  # a table of labels is told before the images of others are predicted
+                pass
     sources = opened(images, predictor.reading.files)
     return [_image_set(source, partial(_of_source, predictor, what, progress)) for source in sources]
 
