@@ -32,6 +32,7 @@ EXTRAS = {
     **dict.fromkeys(("h5py", "zarr"), "arrays"),
     **dict.fromkeys(("fsspec", "aiohttp", "s3fs", "gcsfs"), "remote"),
     "ray": "ray",
+    **dict.fromkeys(("fastapi", "uvicorn", "duckdb", "umap", "plotly"), "gallery"),
     **dict.fromkeys(("hats_import", "dask"), "hats"),
 }
 """Packages that not every user needs, and the extra that installs each."""

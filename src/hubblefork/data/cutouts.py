@@ -320,7 +320,7 @@ def brought_together(source: Source, pattern: str) -> Source:
             others.append(MemberError(source.path, member, "name without a band", member, named))
 
     def entries() -> Iterator[Entry]:
-        files = {entry.name: entry for entry in source._entries() if isinstance(entry, Entry)}
+        files = {entry.name: entry for entry in source.entries() if isinstance(entry, Entry)}
         for name, bands in members.items():
             there = {band: files[member] for band, member in bands.items() if member in files}
             yield Entry(name, 0, versions[name], partial(_joined, there))
@@ -340,7 +340,7 @@ def brought_together(source: Source, pattern: str) -> Source:
         left_out=tuple(others),
         versions=versions,
         positions=positions,
-        _entries=entries,
+        entries=entries,
         key=f"{source.key} {pattern}",
     )
 

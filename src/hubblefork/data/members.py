@@ -110,7 +110,7 @@ class Source:
     defects: tuple[MemberError, ...]
     left_out: tuple[MemberError, ...]
     versions: dict[str, str]
-    _entries: Callable[[], Iterable[Entry | MemberError]]
+    entries: Callable[[], Iterable[Entry | MemberError]]
     key: str = ""
     positions: Positions = field(default_factory=dict)
 
@@ -127,7 +127,7 @@ class Source:
         left = set(self.versions) if names is None else self._checked(names)
         why = "it is no longer there"
         try:
-            for entry in self._entries() if left else ():
+            for entry in self.entries() if left else ():
                 if isinstance(entry, Entry) and entry.name in left:
                     left.remove(entry.name)
                     yield entry.name, _attempt(self.path, entry)

@@ -1,0 +1,40 @@
+"""The command that shows a catalogue as local pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hubblefork.cli.terminal import USE
+from hubblefork.errors import extras
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=USE)
+def gallery(
+    catalogue: Annotated[Path, typer.Argument(help="A catalogue, predicted or volunteers'.")],
+    images: Annotated[
+        list[str] | None, typer.Option(help="Its images: an archive, a folder or a list. May be repeated.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Volunteers' votes to show beside.")] = None,
+    model: Annotated[str, typer.Option(help="The network that looks at dropped images.")] = "fork",
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen at; 0 takes a free one.")
+    ] = 8600,
+    browse: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Browse, search, compare and mark a catalogue in local pages.
+
+    Example: hubblefork gallery catalogue.parquet --images tiles/
+    """
+    with extras("the gallery"):
+        from hubblefork.gallery.app import create
+        from hubblefork.gallery.gallery import open_gallery
+        from hubblefork.gallery.server import serve
+
+    shown = open_gallery(catalogue, images or [], labels=labels, model=model)
+    serve(create(shown), host=host, port=port, browse=browse, say=typer.echo)

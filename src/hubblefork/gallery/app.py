@@ -1,0 +1,31 @@
+"""The gallery as an application: its endpoints, static files and errors together."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from hubblefork.errors import HubbleforkError, ImageError
+from hubblefork.gallery import browse
+from hubblefork.gallery.gallery import Gallery
+
+STATIC = resources.files("hubblefork.gallery") / "static"
+
+
+def create(gallery: Gallery) -> FastAPI:
+    """Return the application that shows a gallery."""
+    app = FastAPI(title="hubblefork gallery", docs_url=None, redoc_url=None)
+    app.state.gallery = gallery
+    app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
+    app.add_exception_handler(HubbleforkError, _refused)
+    app.include_router(browse.router)
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Answer what a request cannot have with the reason."""
+    status = 404 if isinstance(error, ImageError) and request.method == "GET" else 400
+    return JSONResponse({"error": str(error)}, status)

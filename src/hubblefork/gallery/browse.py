@@ -1,0 +1,161 @@
+"""The pages on which a catalogue is browsed, and the endpoints behind them."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+
+import hubblefork as hf
+from hubblefork.data.members import Place
+from hubblefork.errors import HubbleforkError, ImageError
+from hubblefork.gallery.gallery import Shown
+from hubblefork.gallery.pages import page
+from hubblefork.gallery.selection import RANDOM, Order, Selection, selection_of
+from hubblefork.gallery.store import Store
+
+PAGE, LARGEST_PAGE = 60, 240
+MOST_IMAGES = 64
+SHOWN = 4
+
+router = APIRouter()
+
+
+def _parameters(
+    request: Request,
+    f: Annotated[list[str] | None, Query(description="ranges, spiral:0.6:1", max_length=64)] = None,
+    q: Annotated[str, Query(description="an expression, spiral > 0.5 & barred > 0.3", max_length=1000)] = "",
+    named: Annotated[str, Query(description="a part of the id", max_length=200)] = "",
+) -> Selection:
+    return selection_of({"f": f or [], "q": [q], "named": [named]})
+
+
+Chosen = Annotated[Selection, Depends(_parameters)]
+Name = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/plotly.js", include_in_schema=False)
+def plotly() -> FileResponse:
+    """Plotly's script, from the package that is installed."""
+    script = resources.files("plotly").joinpath("package_data", "plotly.min.js")
+    return FileResponse(str(script), media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
+
+
+@router.get("/", response_class=HTMLResponse, include_in_schema=False)
+def wall(request: Request, gallery: Shown) -> HTMLResponse:
+    """The galaxies as a wall of images with filters by the tree."""
+    return page(request, "wall.html.j2", questions=gallery.questions)
+
+
+@router.get("/api/galaxies", tags=["catalogue"])
+def galaxies(
+    gallery: Shown,
+    selection: Chosen,
+    sort: Name = "",
+    offset: Annotated[int, Query(ge=0, le=10**10)] = 0,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = PAGE,
+) -> dict[str, Any]:
+    """Galaxies of a selection, a page of them in an order: how many there are, ids, shown quantities."""
+    store, order = gallery.store, Order.parse(sort)
+    shown = _shown(store, selection, order)
+    listed = store.page(selection, order, offset=offset, limit=limit, shown=shown)
+    return {"total": store.total, "selected": store.count(selection), "shown": shown, "galaxies": listed}
+
+
+@router.get("/api/histograms", tags=["catalogue"])
+def histograms(
+    gallery: Shown, selection: Chosen, of: Annotated[list[str], Query(max_length=24)]
+) -> list[dict[str, Any]]:
+    """Counts of some quantities in bins: in all galaxies, and in a selection."""
+    return [gallery.store.histogram(quantity, selection) for quantity in of]
+
+
+@router.get("/api/density", tags=["catalogue"])
+def density(gallery: Shown, selection: Chosen, x: Name, y: Name) -> dict[str, Any]:
+    """Counts of a selection on a grid of two quantities."""
+    return gallery.store.density(x, y, selection)
+
+
+@router.get("/api/fraction", tags=["catalogue"])
+def fraction(gallery: Shown, selection: Chosen) -> dict[str, Any]:
+    """The fraction of galaxies that a selection describes, corrected, with its interval; or why not."""
+    query = selection.criterion(gallery.store.quantities)
+    if not query:
+        return {"reason": "a corrected fraction needs conditions on fractions of all volunteers only"}
+    return gallery.fractions.kept(query)
+
+
+@router.get("/stamp/{galaxy_id:path}", tags=["images"], response_class=Response)
+def picture(
+    gallery: Shown,
+    galaxy_id: str,
+    size: Annotated[int, Query(ge=16, le=1024)] = 160,
+    share: Annotated[float, Query(ge=0.1, le=1)] = 1.0,
+) -> Response:
+    """The central share of a galaxy's image, as a JPEG of at most so many pixels a side."""
+    made = gallery.pictures.jpeg(galaxy_id, size=size, share=share)
+    return Response(made, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+@router.get("/galaxy/{galaxy_id:path}", tags=["catalogue"])
+def galaxy(request: Request, gallery: Shown, galaxy_id: str) -> Response:
+    """One galaxy: a page, or all its columns where the address ends in `.json`."""
+    found = gallery.store.galaxy(galaxy_id)
+    if found is None and galaxy_id.endswith(".json"):
+        found = gallery.store.galaxy(galaxy_id.removesuffix(".json"))
+        if found is not None:
+            return JSONResponse(jsonable(found))
+    if found is None:
+        return page(request, "missing.html.j2", galaxy_id=galaxy_id)
+    return page(request, "galaxy.html.j2", galaxy=found, links=sky_links(found))
+
+
+@router.post("/api/classify", tags=["classify"])
+def classify(gallery: Shown, images: list[UploadFile]) -> list[dict[str, Any]]:
+    """Vote fractions of images (JPEG, PNG, FITS), in their order, with 90% intervals where there are some."""
+    if len(images) > MOST_IMAGES:
+        raise ImageError(f"{len(images)} images at once; at most {MOST_IMAGES} are classified")
+    return [classified(upload, gallery.model) for upload in images]
+
+
+def classified(upload: UploadFile, model: Place) -> dict[str, Any]:
+    """Return the fractions of one uploaded image with their intervals, or why there are none."""
+    name = upload.filename or "image"
+    try:
+        galaxy = hf.classify(upload.file.read(), model)
+    except HubbleforkError as error:
+        return {"name": name, "error": str(error)}
+    ends = {} if galaxy.low is None else {"low": galaxy.low.tolist(), "high": galaxy.high.tolist()}
+    return {
+        "name": name,
+        "answers": list(galaxy.tree.columns),
+        "fractions": galaxy.fractions.tolist(),
+        **ends,
+    }
+
+
+def _shown(store: Store, selection: Selection, order: Order) -> list[str]:
+    """Return the quantities that stand under an image: what is sorted and filtered by."""
+    names = [order.quantity, *(part.quantity for part in selection.ranges)]
+    known = [name for name in dict.fromkeys(names) if name and name != RANDOM]
+    return known[:SHOWN]
+
+
+def jsonable(galaxy: dict[str, Any]) -> dict[str, Any]:
+    """Return a galaxy's columns without those that are of the gallery alone."""
+    return {name: value for name, value in galaxy.items() if not name.startswith("#")}
+
+
+def sky_links(galaxy: dict[str, Any]) -> dict[str, str]:
+    """Return addresses of public viewers that show the sky at a galaxy; none without its position."""
+    ra, dec = galaxy.get("ra"), galaxy.get("dec")
+    if ra is None or dec is None:
+        return {}
+    at = f"ra={ra:.6f}&dec={dec:.6f}"
+    return {
+        "Legacy Survey viewer": f"https://www.legacysurvey.org/viewer?{at}&zoom=15",
+        "ESASky": f"https://sky.esa.int/esasky/?target={ra:.6f}%20{dec:.6f}&fov=0.05&sci=true",
+        "SDSS": f"https://skyserver.sdss.org/dr18/VisualTools/explore/summary?{at}",
+    }

@@ -1,0 +1,92 @@
+"""What the gallery shows: a catalogue, the images of its galaxies, corrected fractions of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+import hubblefork as hf
+from hubblefork.data.members import Place
+from hubblefork.errors import HubbleforkError
+from hubblefork.gallery.pictures import Pictures
+from hubblefork.gallery.store import Store
+from hubblefork.stats.estimators import UNCORRECTED, Unavailable
+
+
+@dataclass
+class Gallery:
+    """What the pages show: a catalogue, the images of its galaxies, and the network that predicts others."""
+
+    store: Store
+    pictures: Pictures
+    model: Place = "fork"
+    title: str = ""
+    fractions: Fractions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fractions = Fractions(self.store.path)
+
+    @cached_property
+    def questions(self) -> list[dict[str, Any]]:
+        """The tree as the filters show it: each question once, below the answer that first leads to it."""
+        tree, placed = self.store.tree, set[str]()
+
+        def shown(name: str) -> dict[str, Any]:
+            placed.add(name)
+            question = tree.question(name)
+            answers = []
+            for answer in question.answers:
+                below = [shown(following) for following in answer.leads_to if following not in placed]
+                answers.append({"name": answer.name, "text": answer.text or answer.name, "below": below})
+            return {"name": name, "text": question.text or name, "root": question.root, "answers": answers}
+
+        return [shown(question.name) for question in tree.questions if question.root]
+
+
+@dataclass
+class Fractions:
+    """Corrected fractions of a catalogue, each computed once."""
+
+    path: Path
+    kept: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kept = lru_cache(maxsize=256)(self._fraction)
+
+    def _fraction(self, query: str) -> dict[str, Any]:
+        try:
+            found = hf.fraction(self.path, query)
+        except HubbleforkError as error:
+            return {"reason": str(error)}
+        calibration = found.calibration
+        return {
+            "value": found.value,
+            "low": found.low,
+            "high": found.high,
+            "level": found.level,
+            "estimator": found.estimator,
+            "corrected": found.estimator != UNCORRECTED,
+            "reason": calibration.reason if isinstance(calibration, Unavailable) else "",
+        }
+
+
+def open_gallery(
+    catalogue: Path, images: Sequence[Place], *, labels: Path | None = None, model: Place = "fork"
+) -> Gallery:
+    """Return the gallery of a catalogue. Raises CatalogueError."""
+    store = Store(catalogue, labels)
+    return Gallery(store, Pictures(images, store.ids()), model, catalogue.name)
+
+
+def _of_request(request: Request) -> Gallery:
+    gallery: Gallery = request.app.state.gallery
+    return gallery
+
+
+Shown = Annotated[Gallery, Depends(_of_request)]
+"""The gallery that an endpoint is of."""

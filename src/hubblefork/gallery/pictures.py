@@ -1,0 +1,123 @@
+"""The images of a catalogue's galaxies: found by id, decoded by the one decoder, sent as JPEG."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event, Lock, Thread
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from hubblefork.data.cutouts import Reading
+from hubblefork.data.images import StampSpec, pixels_of, result_of, shorter_side, stamp
+from hubblefork.data.members import Entry, ImageData, MemberError, Place, Source, galaxy_id_of, printable
+from hubblefork.data.sources import open_source
+from hubblefork.errors import HubbleforkError, ImageError
+
+QUALITY = 88
+KEPT = 48 * 2**20
+WAIT = 60.0
+
+
+@dataclass
+class Pictures:
+    """Images by galaxy, of some archives, folders and lists, and of those galaxies only that `ids` names.
+
+    They are listed in the background; an image that is asked for meanwhile waits. `fault` says what went
+    wrong with the listing.
+    """
+
+    places: Sequence[Place]
+    ids: Iterable[tuple[str, int]]
+    reading: Reading = field(default_factory=Reading)
+    fault: str = ""
+    _found: dict[str, tuple[Source, Entry]] = field(default_factory=dict, repr=False)
+    _made: OrderedDict[tuple[str, int, float], bytes] = field(default_factory=OrderedDict, repr=False)
+    _opened: ExitStack = field(default_factory=ExitStack, repr=False)
+    _listed: Event = field(default_factory=Event, repr=False)
+    _reading: Lock = field(default_factory=Lock, repr=False)
+    _keeping: Lock = field(default_factory=Lock, repr=False)
+    _bytes: int = 0
+
+    def __post_init__(self) -> None:
+        Thread(target=self._list, daemon=True, name="listing images").start()
+
+    def _list(self) -> None:
+        try:
+            there: dict[str, tuple[Source, Entry]] = {}
+            for place in self.places:
+                source = self._opened.enter_context(open_source(place, self.reading.files))
+                for entry in source.entries():
+                    if isinstance(entry, Entry) and entry.name in source.versions:
+                        there.setdefault(printable(galaxy_id_of(entry.name)), (source, entry))
+            self._found = {galaxy_id: there[galaxy_id] for galaxy_id, _ in self.ids if galaxy_id in there}
+        except HubbleforkError as error:
+            self.fault = str(error)
+        finally:
+            self._listed.set()
+
+    def __len__(self) -> int:
+        """How many galaxies have an image; waits for the listing."""
+        self._listed.wait(WAIT)
+        return len(self._found)
+
+    def __contains__(self, galaxy_id: str) -> bool:
+        self._listed.wait(WAIT)
+        return galaxy_id in self._found
+
+    def jpeg(self, galaxy_id: str, *, size: int, share: float = 1.0) -> bytes:
+        """Return the central `share` of a galaxy's image as a JPEG of at most `size` pixels a side.
+
+        Raises ImageError for a galaxy without an image, or whose image cannot be decoded.
+        """
+        key = (galaxy_id, size, share)
+        with self._keeping:
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key]
+        made = encoded(self._of(galaxy_id, partial(square, size=size, share=share)))
+        with self._keeping:
+            if key not in self._made:
+                self._made[key] = made
+                self._bytes += len(made)
+            while self._bytes > KEPT:
+                self._bytes -= len(self._made.popitem(last=False)[1])
+        return made
+
+    def pixels(self, galaxy_id: str) -> NDArray[np.uint8]:
+        """Return a galaxy's whole image, uint8 (y, x, 3). Raises ImageError."""
+        return self._of(galaxy_id, pixels_of)
+
+    def _of(self, galaxy_id: str, work: Callable[[ImageData], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        self._listed.wait(WAIT)
+        if galaxy_id not in self._found:
+            raise ImageError(f"galaxy {galaxy_id} has no image here{': ' * bool(self.fault)}{self.fault}")
+        source, entry = self._found[galaxy_id]
+        made = result_of(work, source.path, entry.name, self._read(source, entry), self.reading)
+        if isinstance(made, MemberError):
+            raise made
+        return made
+
+    def _read(self, source: Source, entry: Entry) -> ImageData | MemberError:
+        """Return the bytes of an image; a tar, whose members are readable in turn only, is walked again."""
+        with self._reading:
+            try:
+                return entry.read(-1)
+            except (OSError, ValueError):
+                return next(iter(source.stream([entry.name])))[1]
+
+
+def square(data: ImageData, *, size: int, share: float = 1.0) -> NDArray[np.uint8]:
+    """Return the central square of an image, `share` of its shorter side, as at most `size` pixels a side."""
+    crop = max(1, round(shorter_side(data) * share))
+    return stamp(data, StampSpec(crop, min(size, crop)))
+
+
+def encoded(pixels: NDArray[np.uint8]) -> bytes:
+    """Return pixels, uint8 (y, x, 3), as a JPEG."""
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY, colorsubsampling="420")

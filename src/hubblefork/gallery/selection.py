@@ -1,0 +1,236 @@
+"""Which galaxies a page shows, and in which order: read from a URL, written as SQL.
+
+A *quantity* is a number that each galaxy has, named in a URL:
+
+    spiral                joint fraction of an answer
+    spiral~               its fraction of those who were asked the question
+    volunteers.spiral     the volunteers' fraction, where the gallery has their votes
+    difference.spiral     predicted minus volunteers' fraction
+    width.spiral          width of its interval
+    disagreement          root mean square of all differences
+    uncertainty           mean width of all intervals; without intervals the mean of p(1 - p)
+    column.redshift       a numeric column of the catalogue
+
+Names are looked up and quoted, numbers are parameters: nothing of a URL becomes SQL.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hubblefork.errors import CatalogueError, did_you_mean
+from hubblefork.stats.query import Criterion, parse_query
+from hubblefork.zoo import DecisionTree
+
+ROW = "#row"
+RANDOM = "random"
+LONGEST = 200
+SIGNS = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<="}
+
+
+def quoted(name: str) -> str:
+    """Return a name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """The quantities of a catalogue: its tree, its columns of numbers, and the votes beside it.
+
+    `beside` are the answers that the votes have; none without votes. `more` are other quantities by name,
+    as SQL of tables that `joins` name.
+    """
+
+    tree: DecisionTree
+    numbers: frozenset[str]
+    beside: frozenset[str] = frozenset()
+
+    def sql(self, name: str) -> str:
+        """Return a quantity as SQL. Raises CatalogueError that names the nearest one, UnknownAnswer."""
+        kind, _, rest = name.partition(".")
+        if name.endswith("~"):
+            return self._of_those_asked(name[:-1])
+        if name == "disagreement" and self.beside:
+            return "sqrt(({}) / {})".format(
+                " + ".join(f"coalesce(({self._difference(a)})**2, 0)" for a in sorted(self.beside)),
+                len(self.beside),
+            )
+        if name == "uncertainty":
+            return self._uncertainty()
+        if kind == "column" and rest in self.numbers:
+            return f"g.{quoted(rest)}"
+        if kind in ("volunteers", "difference") and rest in self.beside:
+            return f"v.{quoted(rest)}" if kind == "volunteers" else self._difference(rest)
+        if kind == "width" and {f"{rest}_low", f"{rest}_high"} <= self.numbers:
+            return self._width(rest)
+        if name in self.tree.columns:
+            return f"g.{quoted(name)}"
+        raise CatalogueError(f'"{name[:LONGEST]}" is no quantity here{did_you_mean(name, self.names())}')
+
+    def names(self) -> list[str]:
+        """Return the quantities by name, those of an answer's kind once for each answer."""
+        answers = list(self.tree.columns)
+        beside = [a for a in answers if a in self.beside]
+        named = [*answers, *(f"{a}~" for a in answers)]
+        named += [f"{kind}.{a}" for kind in ("volunteers", "difference") for a in beside]
+        named += [f"width.{a}" for a in answers if f"{a}_low" in self.numbers]
+        return [*named, *(f"column.{name}" for name in self.columns()), *self.of_all()]
+
+    def of_all(self) -> list[str]:
+        """Return the quantities that are of no single answer."""
+        return ["uncertainty", *(["disagreement"] if self.beside else [])]
+
+    def columns(self) -> list[str]:
+        """Return the columns of numbers that are none of the tree's."""
+        answers = self.tree.columns
+        own = {f"{a}{end}" for a in answers for end in ("", "_low", "_high", "_conditional")}
+        own |= {f"{question.name}_reach" for question in self.tree.questions}
+        return sorted(self.numbers - own)
+
+    def _of_those_asked(self, answer: str) -> str:
+        column = self.tree.column(answer)
+        parents = self.tree.parents[self.tree.question_of[column]]
+        asked = " + ".join(f"g.{quoted(self.tree.columns[parent])}" for parent in parents)
+        value = f"g.{quoted(self.tree.columns[column])}"
+        return f"{value} / nullif({asked}, 0)" if parents else value
+
+    def _difference(self, answer: str) -> str:
+        return f"g.{quoted(answer)} - v.{quoted(answer)}"
+
+    def _width(self, answer: str) -> str:
+        return f"g.{quoted(f'{answer}_high')} - g.{quoted(f'{answer}_low')}"
+
+    def _uncertainty(self) -> str:
+        with_ends = [a for a in self.tree.columns if f"{a}_low" in self.numbers]
+        terms = [self._width(a) for a in with_ends]
+        if not terms:
+            columns = (f"g.{quoted(a)}" for a in self.tree.columns)
+            terms = [f"{column} * (1 - {column})" for column in columns]
+        return f"({' + '.join(terms)}) / {len(terms)}"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values from `low` to `high`, both included, of a quantity."""
+
+    quantity: str
+    low: float
+    high: float
+
+    @classmethod
+    def parse(cls, text: str) -> Range:
+        """Read "spiral:0.6:1"; an end may be missing. Raises CatalogueError."""
+        name, *ends = text.rsplit(":", 2)
+        try:
+            low, high = (float(end) if end else bound for end, bound in zip(ends, UNBOUNDED, strict=True))
+        except ValueError as error:
+            raise CatalogueError(f'"{text[:LONGEST]}" is no range: write spiral:0.6:1') from error
+        if not low <= high:
+            raise CatalogueError(f'"{text[:LONGEST]}": the lower end is above the upper one')
+        return cls(name, low, high)
+
+
+UNBOUNDED = (float("-inf"), float("inf"))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The galaxies within all `ranges` for which `query` holds and whose id holds the text `named`.
+
+    `ids`, where given, are the only galaxies that may be in it.
+    """
+
+    ranges: tuple[Range, ...] = ()
+    query: str = ""
+    named: str = ""
+    ids: tuple[str, ...] | None = None
+
+    def sql(self, quantities: Quantities) -> tuple[str, list[object]]:
+        """Return a condition and its parameters. Raises CatalogueError, UnknownAnswer."""
+        conditions, values = ["true"], list[object]()
+        for part in self.ranges:
+            for sign, end, unbounded in zip((">=", "<="), (part.low, part.high), UNBOUNDED, strict=True):
+                if end != unbounded:
+                    conditions.append(f"({quantities.sql(part.quantity)}) {sign} ?::float")
+                    values.append(end)
+        if self.query.strip():
+            criterion = parse_query(self.query, quantities.tree)
+            condition, numbers = criterion_sql(criterion)
+            conditions.append(f"({condition})")
+            values += numbers
+        if self.named:
+            conditions.append("contains(g.galaxy_id::varchar, ?)")
+            values.append(self.named[:LONGEST])
+        if self.ids is not None:
+            conditions.append("list_contains(?::varchar[], g.galaxy_id::varchar)")
+            values.append(list(self.ids))
+        return " and ".join(conditions), values
+
+    def criterion(self, quantities: Quantities) -> str:
+        """Return the selection as an expression of joint fractions; empty where it is none or of all."""
+        parts = [f"({self.query})"] if self.query.strip() else []
+        for part in self.ranges:
+            if part.quantity not in quantities.tree.columns:
+                return ""
+            name = f'"{part.quantity}"'
+            parts += [f"{name} >= {part.low:g}"] if part.low > 0 else []
+            parts += [f"{name} <= {part.high:g}"] if part.high < 1 else []
+        return "" if self.named or self.ids is not None else " & ".join(parts)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of galaxies: by a quantity, upwards or downwards; at random; as in the catalogue (empty)."""
+
+    quantity: str = ""
+    down: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Order:
+        """Read "spiral", or "-spiral" for the largest first."""
+        return cls(text.removeprefix("-"), text.startswith("-"))
+
+    def sql(self, quantities: Quantities) -> str:
+        """Return what stands behind "order by". Raises CatalogueError."""
+        if not self.quantity:
+            return f"g.{quoted(ROW)}"
+        if self.quantity == RANDOM:
+            return f"hash(g.{quoted(ROW)})"
+        way = "desc" if self.down else "asc"
+        return f"({quantities.sql(self.quantity)}) {way} nulls last, g.{quoted(ROW)}"
+
+
+def criterion_sql(criterion: Criterion) -> tuple[str, Sequence[object]]:
+    """Return an expression of joint fractions as an SQL condition with its parameters."""
+    values: list[object] = []
+
+    def text(node: ast.AST) -> str:
+        match node:
+            case ast.BoolOp(op=sign, values=parts):
+                word = " and " if isinstance(sign, ast.And) else " or "
+                return "(" + word.join(map(text, parts)) + ")"
+            case ast.UnaryOp(operand=part):
+                return f"(not {text(part)})"
+            case ast.Compare(left=left, ops=signs, comparators=others):
+                sides = [text(part) for part in (left, *others)]
+                pairs = zip(sides[:-1], signs, sides[1:], strict=True)
+                return " and ".join(f"{low} {SIGNS[type(sign)]} {high}" for low, sign, high in pairs)
+            case ast.BinOp(left=left, right=right):
+                return f"({text(left)} + {text(right)})"
+            case ast.Name(id=name):
+                return f"g.{quoted(name)}"
+            case ast.Constant(value=number):
+                values.append(number)
+                return "?::float"
+        raise AssertionError(ast.dump(node))
+
+    return text(criterion.expression), values
+
+
+def selection_of(parameters: Mapping[str, Sequence[str]]) -> Selection:
+    """Return the selection that the parameters `f`, `q`, `named` of a URL describe. Raises CatalogueError."""
+    first = {name: (values or [""])[0] for name, values in parameters.items()}
+    ranges = tuple(Range.parse(text) for text in parameters.get("f", ()))
+    return Selection(ranges, first.get("q", ""), first.get("named", ""))

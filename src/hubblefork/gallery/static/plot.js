@@ -1,0 +1,66 @@
+// Two quantities against each other; Plotly is loaded when the panel is opened first.
+import { asked, element, label, selection } from "./state.js";
+
+let loading = null;
+const plotly = () => loading ??= new Promise((done, failed) => {
+  const script = element("script", { src: "/plotly.js" });
+  script.addEventListener("load", () => done(globalThis.Plotly));
+  script.addEventListener("error", () => failed(new Error("the plot library could not be loaded")));
+  document.head.append(script);
+});
+
+export class Plot {
+  constructor(selected, chosen) {
+    this.panel = document.querySelector("[data-plot-panel]");
+    this.area = document.querySelector("[data-plot-area]");
+    this.button = document.querySelector("[data-plot]");
+    this.axes = ["x", "y"].map((axis) => document.querySelector(`[data-axis="${axis}"]`));
+    this.selected = selected;
+    const names = [...document.querySelectorAll("[data-quantity]")].map((answer) => answer.dataset.quantity);
+    for (const axis of this.axes) {
+      axis.append(...names.map((name) => element("option", { value: name, text: label(name) })));
+      axis.addEventListener("change", () => { chosen(...this.axes.map((one) => one.value)); this.draw(this.state); });
+    }
+    this.axes[1].selectedIndex = Math.min(1, names.length - 1);
+    this.button.addEventListener("click", () => {
+      this.panel.hidden = !this.panel.hidden;
+      this.button.setAttribute("aria-expanded", !this.panel.hidden);
+      chosen(...(this.panel.hidden ? ["", ""] : this.axes.map((one) => one.value)));
+      this.draw(this.state);
+    });
+    document.addEventListener("theme", () => this.draw(this.state));
+  }
+
+  async draw(state) {
+    this.state = state;
+    if (state.x && state.y) {
+      this.axes[0].value = state.x;
+      this.axes[1].value = state.y;
+      this.panel.hidden = false;
+      this.button.setAttribute("aria-expanded", "true");
+    }
+    if (this.panel.hidden) return;
+    const [x, y] = this.axes.map((axis) => axis.value), parameters = selection(state);
+    parameters.set("x", x);
+    parameters.set("y", y);
+    const [Plotly, found] = await Promise.all([plotly(), asked("/api/density", parameters)]);
+    const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
+    const axis = (name) => ({ title: { text: label(name) }, gridcolor: colour("--line"), zeroline: false, color: colour("--muted") });
+    const centre = (edges) => edges.slice(1).map((edge, n) => (edge + edges[n]) / 2);
+    const shown = found.counts.map((row) => row.map((count) => (count ? Math.log10(count) : null)));
+    await Plotly.react(this.area, [{
+      type: "heatmap", x: centre(found.x_edges), y: centre(found.y_edges), z: shown, customdata: found.counts, showscale: false,
+      colorscale: [[0, colour("--line")], [0.5, colour("--bar")], [1, colour("--ink")]],
+      hovertemplate: `${label(x)} %{x:.3g}<br>${label(y)} %{y:.3g}<br>%{customdata} galaxies<extra></extra>`,
+    }], {
+      margin: { l: 55, r: 10, t: 10, b: 45 }, dragmode: "select", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") }, xaxis: axis(x), yaxis: axis(y), selectdirection: "any",
+    }, { displayModeBar: false, responsive: true });
+    this.area.removeAllListeners("plotly_selected");
+    this.area.on("plotly_selected", (event) => {
+      if (!event?.range) return;
+      const ends = (values) => [...values].sort((a, b) => a - b).map((value) => +value.toPrecision(4));
+      this.selected(x, y, { x: ends(event.range.x), y: ends(event.range.y) });
+    });
+  }
+}

@@ -1,0 +1,55 @@
+// What is shown, as the address says it: a view is a link.
+
+export const parse = (search) => {
+  const given = new URLSearchParams(search);
+  return {
+    ranges: new Map(given.getAll("f").map((text) => {
+      const parts = text.split(":");
+      const [low, high] = parts.slice(-2);
+      return [parts.slice(0, -2).join(":"), [low === "" ? null : +low, high === "" ? null : +high]];
+    })),
+    q: given.get("q") ?? "",
+    named: given.get("named") ?? "",
+    sort: given.get("sort") ?? "",
+    size: +(given.get("size") ?? 144),
+    share: +(given.get("share") ?? 0.6),
+    x: given.get("x") ?? "",
+    y: given.get("y") ?? "",
+  };
+};
+
+export const selection = (state) => {
+  const written = new URLSearchParams();
+  for (const [name, [low, high]] of state.ranges) written.append("f", `${name}:${low ?? ""}:${high ?? ""}`);
+  if (state.q) written.set("q", state.q);
+  if (state.named) written.set("named", state.named);
+  return written;
+};
+
+export const address = (state) => {
+  const written = selection(state);
+  if (state.sort) written.set("sort", state.sort);
+  if (state.size !== 144) written.set("size", state.size);
+  if (state.share !== 0.6) written.set("share", state.share);
+  if (state.x && state.y) { written.set("x", state.x); written.set("y", state.y); }
+  return written;
+};
+
+export const asked = async (path, parameters, signal) => {
+  const response = await fetch(`${path}?${parameters}`, { signal });
+  const found = await response.json();
+  if (!response.ok) throw new Error(found.error ?? found.detail?.[0]?.msg ?? response.statusText);
+  return found;
+};
+
+export const label = (name) => name.replace(/^(column|volunteers|difference|width)\./, (kind) => kind === "column." ? "" : kind.slice(0, -1) + " of ")
+  .replace(/~$/, " (of asked)").replaceAll("_", " ");
+
+export const element = (tag, attributes = {}, ...children) => {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "text") made.textContent = value; else if (value !== null) made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+};

@@ -1,0 +1,257 @@
+"""A catalogue behind the gallery: DuckDB over its Parquet files, counted by the million and never held.
+
+Volunteers' votes, or another catalogue to compare with, stand beside it by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.data.catalogue import metadata_of, read_catalogue, read_head
+from hubblefork.data.columns import ID
+from hubblefork.data.folders import tree_of
+from hubblefork.data.labels import read_labels
+from hubblefork.data.shards import CatalogueFolder, is_catalogue_folder
+from hubblefork.data.threads import cores
+from hubblefork.errors import CatalogueError
+from hubblefork.gallery.selection import ROW, Order, Quantities, Selection, quoted
+
+MEMORY = "384MB"
+BINS = 24
+CELLS = 80
+KEPT = 512
+
+
+@dataclass
+class Store:
+    """The rows of a catalogue and what stands beside them; safe to be asked by several threads.
+
+    Raises CatalogueError for a catalogue that cannot be read or lacks the answers of its tree.
+    """
+
+    path: Path
+    labels: Path | None = None
+    _connection: Any = field(init=False, repr=False)
+    _kept: dict[Any, Any] = field(init=False, default_factory=dict, repr=False)
+    _lock: Lock = field(init=False, default_factory=Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        settings: dict[str, Any] = {
+            "threads": cores(),
+            "memory_limit": MEMORY,
+            "autoinstall_known_extensions": False,
+        }
+        self._connection = duckdb.connect(config=settings)
+        self.head = read_head(self.path)
+        self.tree = tree_of(self.head)
+        if absent := [name for name in self.tree.columns if name not in self.head.column_names]:
+            raise CatalogueError(
+                f'{self.path}: a catalogue of {self.tree.name} has a column "{absent[0]}", and this has not; '
+                "run `hubblefork predict`, or `hubblefork ingest` for volunteers' votes"
+            )
+        self._open()
+        self.quantities = Quantities(self.tree, self._numbers(), self._open_labels())
+        self.total: int = self._one("select count(*) from galaxies g")[0]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the catalogue says of itself."""
+        return metadata_of(self.head)
+
+    def _open(self) -> None:
+        """Make the view `galaxies`, whose column `#row` counts the rows of the catalogue from 0."""
+        files = self._files()
+        if not files:
+            self._table("held", read_catalogue(self.path))
+            made = f"select *, rowid as {quoted(ROW)} from held"
+        elif len(files) == 1:
+            made = f"select * rename (file_row_number as {quoted(ROW)}) from {_parquet(files)}"
+        else:
+            rows = [pa.parquet.read_metadata(path).num_rows for path in files]
+            starts = np.cumsum([0, *rows[:-1]])
+            self._table("shards", pa.table({"filename": [str(path) for path in files], "start": starts}))
+            made = (
+                "select p.* exclude (filename, file_row_number), "
+                f"p.file_row_number + s.start as {quoted(ROW)} "
+                f"from {_parquet(files)} p join shards s using (filename)"
+            )
+        self._connection.execute(f"create view galaxies as {made}")
+
+    def _files(self) -> list[Path]:
+        if is_catalogue_folder(self.path):
+            return CatalogueFolder(self.path).shards()
+        return [self.path] if self.path.suffix.lower() == ".parquet" and ID in self.head.column_names else []
+
+    def _table(self, name: str, table: pa.Table) -> None:
+        self._connection.register("given", table)
+        self._connection.execute(f"create table {name} as select * from given")
+        self._connection.unregister("given")
+
+    def _open_labels(self) -> frozenset[str]:
+        """Make the table `votes` of the labels, and return the answers it has; none without labels."""
+        if self.labels is None:
+            return frozenset()
+        labels = read_labels([self.labels], self.tree)
+        joint = labels.joint[list(labels.row_of.values())]
+        columns = {name: pa.array(joint[:, n], from_pandas=True) for n, name in enumerate(self.tree.columns)}
+        self._table("votes", pa.table({ID: pa.array(list(labels.row_of), pa.string()), **columns}))
+        return frozenset(self.tree.columns)
+
+    def _numbers(self) -> frozenset[str]:
+        kinds = {f.name: f.type for f in self.head.schema if f.name != ID}
+        return frozenset(n for n, k in kinds.items() if pa.types.is_floating(k) or pa.types.is_integer(k))
+
+    def _from(self, *sql: str) -> str:
+        """Return the tables that some SQL needs."""
+        votes = any('v."' in text for text in sql)
+        joined = f" left join votes v on v.{ID} = g.{ID}::varchar" if votes else ""
+        return f"from galaxies g{joined}"
+
+    def _all(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            return cursor.execute(sql, list(values)).fetchall()
+
+    def _one(self, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...]:
+        return self._all(sql, values)[0]
+
+    def _remembered(self, key: Any, work: Any) -> Any:
+        """Return a result that was there before, or make it; the oldest of many are forgotten."""
+        with self._lock:
+            if key in self._kept:
+                return self._kept[key]
+        value = work()
+        with self._lock:
+            self._kept[key] = value
+            while len(self._kept) > KEPT:
+                del self._kept[next(iter(self._kept))]
+        return value
+
+    def count(self, selection: Selection) -> int:
+        """Return how many galaxies are in a selection."""
+        condition, values = selection.sql(self.quantities)
+        sql = f"select count(*) {self._from(condition)} where {condition}"
+        return self._remembered((sql, str(values)), lambda: self._one(sql, values)[0])
+
+    def page(
+        self, selection: Selection, order: Order, *, offset: int, limit: int, shown: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Return some galaxies of a selection in an order: id, row, and the quantities `shown` of each."""
+        condition, values = selection.sql(self.quantities)
+        by = order.sql(self.quantities)
+        numbers = [self.quantities.sql(name) for name in shown]
+        listed = ", ".join([f"g.{ID}::varchar", f"g.{quoted(ROW)}", *numbers])
+        sql = (
+            f"select {listed} {self._from(condition, by, *numbers)} where {condition} "
+            f"order by {by} limit {int(limit)} offset {int(offset)}"
+        )
+        names = ["galaxy_id", "row", *shown]
+        return [dict(zip(names, row, strict=True)) for row in self._all(sql, values)]
+
+    def at(self, rows: Sequence[int], shown: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return the galaxies of some rows of the catalogue, in that order; as `page`."""
+        numbers = [self.quantities.sql(name) for name in shown]
+        listed = ", ".join([f"g.{ID}::varchar", f"g.{quoted(ROW)}", *numbers])
+        chosen = f"g.{quoted(ROW)} in (select unnest(?::bigint[]))"
+        sql = f"select {listed} {self._from(*numbers)} where {chosen}"
+        names = ["galaxy_id", "row", *shown]
+        found = {row[1]: dict(zip(names, row, strict=True)) for row in self._all(sql, [list(rows)])}
+        return [found[row] for row in rows if row in found]
+
+    def rows(self, selection: Selection) -> NDArray[np.int64]:
+        """Return the rows of a selection, sorted, shape (galaxy,)."""
+        condition, values = selection.sql(self.quantities)
+        sql = f"select g.{quoted(ROW)} as row {self._from(condition)} where {condition}"
+        with self._connection.cursor() as cursor:
+            return np.sort(cursor.execute(sql, values).fetchnumpy()["row"]).astype(np.int64)
+
+    def ids(self) -> Iterator[tuple[str, int]]:
+        """Yield id and row of every galaxy, in pieces."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"select {ID}::varchar, {quoted(ROW)} from galaxies")
+            while pairs := cursor.fetchmany(50_000):
+                yield from pairs
+
+    def galaxy(self, galaxy_id: str) -> dict[str, Any] | None:
+        """Return all columns of one galaxy and, under "volunteers", its votes; None where it is not there."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"select * from galaxies where {ID}::varchar = ?", [galaxy_id])
+            names = [column[0] for column in cursor.description]
+            row = cursor.fetchone()
+            if row is None:
+                return None
+            galaxy = dict(zip(names, row, strict=True))
+            if self.quantities.beside:
+                cursor.execute(f"select * exclude ({ID}) from votes where {ID} = ?", [galaxy_id])
+                names, votes = [column[0] for column in cursor.description], cursor.fetchone()
+                galaxy["volunteers"] = dict(zip(names, votes, strict=True)) if votes else None
+        return galaxy
+
+    def span(self, quantity: str) -> tuple[float, float]:
+        """Return the least and the greatest value of a quantity; 0 and 1 for fractions and for no values."""
+        sql = self.quantities.sql(quantity)
+        if quantity.removesuffix("~") in self.tree.columns or quantity.startswith("volunteers."):
+            return 0.0, 1.0
+
+        def measured() -> tuple[float, float]:
+            low, high = self._one(
+                f"select min(x), max(x) from (select ({sql})::double as x {self._from(sql)}) "
+                "where isfinite(x)"
+            )
+            return (0.0, 1.0) if low is None else (low, high if high > low else low + 1.0)
+
+        return self._remembered(("span", sql), measured)
+
+    def histogram(self, quantity: str, selection: Selection) -> dict[str, Any]:
+        """Return edges (bin + 1,) and counts (bin,) of a quantity, of all galaxies and of a selection."""
+        sql, (low, high) = self.quantities.sql(quantity), self.span(quantity)
+        condition, values = selection.sql(self.quantities)
+
+        def counted(condition: str, values: Sequence[object]) -> list[int]:
+            place = f"least({BINS - 1}, floor((x - ?) / ? * {BINS}))::int"
+            query = (
+                f"select {place} as b, count(*) from (select ({sql})::double as x "
+                f"{self._from(sql, condition)} where {condition}) where isfinite(x) group by b"
+            )
+            counts = [0] * BINS
+            for place_, number in self._all(query, [low, high - low, *values]):
+                counts[max(place_, 0)] = number
+            return counts
+
+        whole = self._remembered(("histogram", sql), lambda: counted("true", []))
+        part = counted(condition, values) if condition != "true" else whole
+        edges = np.linspace(low, high, BINS + 1).tolist()
+        return {"quantity": quantity, "edges": edges, "all": whole, "selected": part}
+
+    def density(self, x: str, y: str, selection: Selection) -> dict[str, Any]:
+        """Return the counts (y, x) of a selection on a grid of two quantities, and the edges of its cells."""
+        spans = [self.span(x), self.span(y)]
+        quantities = [self.quantities.sql(x), self.quantities.sql(y)]
+        condition, values = selection.sql(self.quantities)
+        place = f"least({CELLS - 1}, floor(({{}} - ?) / ? * {CELLS}))::int"
+        query = (
+            f"select {place.format('x')} as i, {place.format('y')} as j, count(*) from (select "
+            f"({quantities[0]})::double as x, ({quantities[1]})::double as y "
+            f"{self._from(condition, *quantities)} where {condition}) "
+            "where isfinite(x) and isfinite(y) group by i, j"
+        )
+        steps = [number for low, high in spans for number in (low, high - low)]
+        counts = np.zeros((CELLS, CELLS), np.int64)
+        for column, row, number in self._all(query, [*steps, *values]):
+            counts[max(row, 0), max(column, 0)] = number
+        edges = [np.linspace(*span, CELLS + 1).tolist() for span in spans]
+        return {"x": x, "y": y, "x_edges": edges[0], "y_edges": edges[1], "counts": counts.tolist()}
+
+
+def _parquet(files: Sequence[Path]) -> str:
+    names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+    filename = ", filename = true" if len(files) > 1 else ""
+    return f"read_parquet([{names}], file_row_number = true{filename})"
