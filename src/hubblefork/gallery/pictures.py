@@ -98,7 +98,8 @@ class Pictures:
         if galaxy_id not in self._found:
             raise ImageError(f"galaxy {galaxy_id} has no image here{': ' * bool(self.fault)}{self.fault}")
         source, entry = self._found[galaxy_id]
-        made = result_of(work, source.path, entry.name, self._read(source, entry), self.reading)
+        data = self._read(source, entry)
+        made = result_of(lambda data, _: work(data), source.path, entry.name, data, self.reading)
         if isinstance(made, MemberError):
             raise made
         return made
