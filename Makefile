@@ -3,13 +3,18 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow test-gpu benchmark benchmark-gpu record check count format
+.PHONY: demo browser test test-slow test-gpu benchmark benchmark-gpu record check count format
 
 demo: .venv/installed  ## the whole job on a mock sky
 	$(BIN)/hubblefork demo --out demo
 
-test: .venv/installed-dev  ## the test suite
+test: .venv/installed-dev browser  ## the test suite
 	$(BIN)/python -m pytest
+
+browser:  ## a browser for the tests of the gallery, where it can be installed; they are skipped without
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		{ apt-get install -qq -y chromium || { apt-get update -qq && apt-get install -qq -y chromium; }; } \
+		>/dev/null 2>&1; } || echo "no chromium: tests in a browser are skipped"
 
 test-slow: .venv/installed-dev  ## tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -26,10 +26,13 @@ router = APIRouter()
 def _parameters(
     request: Request,
     f: Annotated[list[str] | None, Query(description="ranges, spiral:0.6:1", max_length=64)] = None,
+    within: Annotated[
+        list[str] | None, Query(alias="in", description="polygons, x:y:0,0,1,0,1,1", max_length=8)
+    ] = None,
     q: Annotated[str, Query(description="an expression, spiral > 0.5 & barred > 0.3", max_length=1000)] = "",
     named: Annotated[str, Query(description="a part of the id", max_length=200)] = "",
 ) -> Selection:
-    return selection_of({"f": f or [], "q": [q], "named": [named]})
+    return selection_of({"f": f or [], "in": within or [], "q": [q], "named": [named]})
 
 
 Chosen = Annotated[Selection, Depends(_parameters)]
@@ -108,7 +111,7 @@ def galaxy(request: Request, gallery: Shown, galaxy_id: str) -> Response:
         if found is not None:
             return JSONResponse(jsonable(found))
     if found is None:
-        return page(request, "missing.html.j2", galaxy_id=galaxy_id)
+        return page(request, "missing.html.j2", 404, galaxy_id=galaxy_id)
     return page(request, "galaxy.html.j2", galaxy=found, links=sky_links(found))
 
 

@@ -17,6 +17,7 @@ Names are looked up and quoted, numbers are parameters: nothing of a URL becomes
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from hubblefork.zoo import DecisionTree
 
 ROW = "#row"
 RANDOM = "random"
-LONGEST = 200
+LONGEST, CORNERS = 200, 100
 SIGNS = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<="}
 
 
@@ -136,13 +137,48 @@ UNBOUNDED = (float("-inf"), float("inf"))
 
 
 @dataclass(frozen=True)
+class Region:
+    """The inside of a polygon of `points` (x, y) in the plane of two quantities."""
+
+    x: str
+    y: str
+    points: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """Read "spiral:barred:0.1,0.2,0.5,0.2,0.3,0.9". Raises CatalogueError."""
+        try:
+            x, y, listed = text.split(":")
+            numbers = [float(number) for number in listed.split(",")]
+            points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+        except ValueError as error:
+            raise CatalogueError(
+                f'"{text[:LONGEST]}" is no region: write spiral:barred:0,0,1,0,1,1 (x, y of each corner)'
+            ) from error
+        if not 3 <= len(points) <= CORNERS or not all(math.isfinite(number) for number in numbers):
+            raise CatalogueError(f"a region has 3 to {CORNERS} corners of finite numbers, not {len(points)}")
+        return cls(x, y, points)
+
+    def sql(self, quantities: Quantities) -> tuple[str, list[object]]:
+        """Return a condition and its parameters: a ray to the right meets an odd number of edges."""
+        x, y = quantities.sql(self.x), quantities.sql(self.y)
+        crossings, values = [], list[object]()
+        for (x1, y1), (x2, y2) in zip(self.points, self.points[1:] + self.points[:1], strict=True):
+            if y1 != y2:
+                crossings.append(f"((({y}) < ?) != (({y}) < ?) and ({x}) < ? + (({y}) - ?) * ?)::int")
+                values += [y1, y2, x1, y1, (x2 - x1) / (y2 - y1)]
+        return f"({' + '.join(crossings) or '0'}) % 2 = 1", values
+
+
+@dataclass(frozen=True)
 class Selection:
-    """The galaxies within all `ranges` for which `query` holds and whose id holds the text `named`.
+    """The galaxies within all `ranges` and `regions` for which `query` holds and whose id holds `named`.
 
     `ids`, where given, are the only galaxies that may be in it.
     """
 
     ranges: tuple[Range, ...] = ()
+    regions: tuple[Region, ...] = ()
     query: str = ""
     named: str = ""
     ids: tuple[str, ...] | None = None
@@ -155,11 +191,15 @@ class Selection:
                 if end != unbounded:
                     conditions.append(f"({quantities.sql(part.quantity)}) {sign} ?::float")
                     values.append(end)
+        for region in self.regions:
+            condition, numbers = region.sql(quantities)
+            conditions.append(condition)
+            values += numbers
         if self.query.strip():
             criterion = parse_query(self.query, quantities.tree)
-            condition, numbers = criterion_sql(criterion)
+            condition, constants = criterion_sql(criterion)
             conditions.append(f"({condition})")
-            values += numbers
+            values += constants
         if self.named:
             conditions.append("contains(g.galaxy_id::varchar, ?)")
             values.append(self.named[:LONGEST])
@@ -177,7 +217,7 @@ class Selection:
             name = f'"{part.quantity}"'
             parts += [f"{name} >= {part.low:g}"] if part.low > 0 else []
             parts += [f"{name} <= {part.high:g}"] if part.high < 1 else []
-        return "" if self.named or self.ids is not None else " & ".join(parts)
+        return "" if self.named or self.regions or self.ids is not None else " & ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -230,7 +270,8 @@ def criterion_sql(criterion: Criterion) -> tuple[str, Sequence[object]]:
 
 
 def selection_of(parameters: Mapping[str, Sequence[str]]) -> Selection:
-    """Return the selection that the parameters `f`, `q`, `named` of a URL describe. Raises CatalogueError."""
+    """Return the selection that the parameters `f`, `in`, `q`, `named` describe. Raises CatalogueError."""
     first = {name: (values or [""])[0] for name, values in parameters.items()}
     ranges = tuple(Range.parse(text) for text in parameters.get("f", ()))
-    return Selection(ranges, first.get("q", ""), first.get("named", ""))
+    regions = tuple(Region.parse(text) for text in parameters.get("in", ()))
+    return Selection(ranges, regions, first.get("q", ""), first.get("named", ""))

@@ -48,19 +48,24 @@ export class Plot {
     const axis = (name) => ({ title: { text: label(name) }, gridcolor: colour("--line"), zeroline: false, color: colour("--muted") });
     const centre = (edges) => edges.slice(1).map((edge, n) => (edge + edges[n]) / 2);
     const shown = found.counts.map((row) => row.map((count) => (count ? Math.log10(count) : null)));
+    const hover = `${label(x)} %{x:.3g}<br>${label(y)} %{y:.3g}<br>%{customdata} galaxies<extra></extra>`;
+    const bar = colour("--bar");
     await Plotly.react(this.area, [{
       type: "heatmap", x: centre(found.x_edges), y: centre(found.y_edges), z: shown, customdata: found.counts, showscale: false,
-      colorscale: [[0, colour("--line")], [0.5, colour("--bar")], [1, colour("--ink")]],
-      hovertemplate: `${label(x)} %{x:.3g}<br>${label(y)} %{y:.3g}<br>%{customdata} galaxies<extra></extra>`,
-    }], {
-      margin: { l: 55, r: 10, t: 10, b: 45 }, dragmode: "select", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") }, xaxis: axis(x), yaxis: axis(y), selectdirection: "any",
+      colorscale: [[0, `${bar}55`], [0.6, bar], [1, colour("--ink")]], hovertemplate: hover,
+    }, { type: "scatter", mode: "markers", x: [null], y: [null], showlegend: false }], { // a lasso needs points
+      margin: { l: 55, r: 10, t: 10, b: 45 }, dragmode: "lasso", paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") }, xaxis: axis(x), yaxis: axis(y),
     }, { displayModeBar: false, responsive: true });
     this.area.removeAllListeners("plotly_selected");
     this.area.on("plotly_selected", (event) => {
-      if (!event?.range) return;
-      const ends = (values) => [...values].sort((a, b) => a - b).map((value) => +value.toPrecision(4));
-      this.selected(x, y, { x: ends(event.range.x), y: ends(event.range.y) });
+      const drawn = event?.lassoPoints;
+      if (!drawn || drawn.x.length < 3) return;
+      const step = Math.ceil(drawn.x.length / 60), points = [];
+      for (let n = 0; n < drawn.x.length; n += step) points.push(+drawn.x[n].toPrecision(4), +drawn.y[n].toPrecision(4));
+      Plotly.restyle(this.area, { selectedpoints: [null] });
+      Plotly.relayout(this.area, { selections: [] });
+      this.selected(`${x}:${y}:${points.join(",")}`);
     });
   }
 }

@@ -8,6 +8,7 @@ export const parse = (search) => {
       const [low, high] = parts.slice(-2);
       return [parts.slice(0, -2).join(":"), [low === "" ? null : +low, high === "" ? null : +high]];
     })),
+    regions: given.getAll("in"),
     q: given.get("q") ?? "",
     named: given.get("named") ?? "",
     sort: given.get("sort") ?? "",
@@ -21,6 +22,7 @@ export const parse = (search) => {
 export const selection = (state) => {
   const written = new URLSearchParams();
   for (const [name, [low, high]] of state.ranges) written.append("f", `${name}:${low ?? ""}:${high ?? ""}`);
+  for (const region of state.regions) written.append("in", region);
   if (state.q) written.set("q", state.q);
   if (state.named) written.set("named", state.named);
   return written;

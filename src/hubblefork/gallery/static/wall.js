@@ -86,7 +86,7 @@ const next = async () => {
 
 const correct = async (signal) => {
   corrected.hidden = true;
-  if (!state.q && !state.ranges.size) return;
+  if (!state.q && !state.ranges.size && !state.regions.length) return;
   try {
     const found = await asked("/api/fraction", selection(state), signal);
     if (signal.aborted) return;
@@ -137,12 +137,17 @@ const controls = () => {
   wall.style.setProperty("--tile", `${state.size}px`);
   for (const [name, range] of ranges) range.set(state.ranges.get(name));
   for (const answer of document.querySelectorAll(".answer")) answer.classList.toggle("sorted", state.sort.replace(/^-/, "") === answer.querySelector("[data-range]").dataset.range);
-  chips.replaceChildren(...[...state.ranges].map(([name, [low, high]]) => {
-    const text = `${label(name)} ${low === null ? `≤ ${high}` : high === null ? `≥ ${low}` : `${low} to ${high}`}`;
-    const chip = element("button", { type: "button", text, "aria-label": `${text}: remove` });
-    chip.addEventListener("click", () => { state.ranges.delete(name); change(); });
-    return element("li", {}, chip);
-  }));
+  const ranged = [...state.ranges].map(([name, [low, high]]) => chip(
+    `${label(name)} ${low === null ? `≤ ${high}` : high === null ? `≥ ${low}` : `${low} to ${high}`}`, () => state.ranges.delete(name)));
+  const regions = state.regions.map((region, n) => chip(
+    `region of ${region.split(":").slice(0, 2).map(label).join(" and ")}`, () => state.regions.splice(n, 1)));
+  chips.replaceChildren(...ranged, ...regions);
+};
+
+const chip = (text, remove) => {
+  const button = element("button", { type: "button", text, "aria-label": `${text}: remove` });
+  button.addEventListener("click", () => { remove(); change(); });
+  return element("li", {}, button);
 };
 
 const reveal = () => {
@@ -178,7 +183,7 @@ query.addEventListener("change", () => { state.q = query.value; change(); });
 named.addEventListener("input", () => { state.named = named.value; change(false, 200); });
 sort.addEventListener("change", () => { state.sort = sort.value; change(); });
 find("[data-turn]").addEventListener("click", () => { if (state.sort && state.sort !== "random") { state.sort = state.sort.startsWith("-") ? state.sort.slice(1) : `-${state.sort}`; change(); } });
-find("[data-clear]").addEventListener("click", () => { state.ranges.clear(); state.q = ""; state.named = ""; change(); });
+find("[data-clear]").addEventListener("click", () => { state.ranges.clear(); state.regions = []; state.q = ""; state.named = ""; change(); });
 for (const [input, name] of [[size, "size"], [share, "share"]]) {
   input.addEventListener("input", () => { state[name] = +input.value; wall.style.setProperty("--tile", `${state.size}px`); });
   input.addEventListener("change", () => change(false));
@@ -204,7 +209,7 @@ document.addEventListener("keydown", (event) => {
 const sentinel = find("[data-sentinel]");
 new IntersectionObserver((entries) => { if (entries[0].isIntersecting) next(); }, { rootMargin: "800px" }).observe(sentinel);
 
-const plot = new Plot((x, y, box) => { state.ranges.set(x, box.x); state.ranges.set(y, box.y); change(); },
+const plot = new Plot((region) => { state.regions.push(region); change(); },
   (x, y) => { state.x = x; state.y = y; remember(false); });
 dropping();
 reveal();
