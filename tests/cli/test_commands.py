@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
 
+import numpy as np
 import pytest
 import typer
+from astropy.io import fits
 from typer.testing import CliRunner
 
 from hubblefork import __version__, cli
@@ -67,8 +68,8 @@ def test_one_option_has_one_meaning():
     """--weights is a start file everywhere, --labels a table, …: an option has one type in all commands."""
     types = {}
     for command in _all_commands(cli.app):
-        for parameter in signature(command).parameters.values():
-            annotated = eval(parameter.annotation, vars(import_module(command.__module__)))
+        for parameter in signature(command, eval_str=True).parameters.values():
+            annotated = parameter.annotation
             kind, option = get_args(annotated) if get_origin(annotated) is Annotated else (None, None)
             if isinstance(option, typer.models.OptionInfo):
                 name = option.param_decls[0] if option.param_decls else parameter.name
@@ -206,3 +207,12 @@ def test_brackets_in_a_tree_are_drawn():
     console = Console(file=StringIO(), width=100)
     console.print(drawn_tree(plain_columns(["ring[red]"])))
     assert console.file.getvalue().count("ring[red]") >= 2
+
+
+def test_every_command_that_reads_images_has_the_options_that_say_how(tmp_path):
+    light = 5 * np.exp(-((np.mgrid[:424, :424] - 211.5) ** 2).sum(axis=0) / 4000).astype(np.float32)
+    fits.PrimaryHDU(np.stack([light, light, light])).writeto(tmp_path / "a.fits")
+    words = ("classify", tmp_path / "a.fits", "--views", 1, "--survey", "legacy")
+    refused, drawn = run(*words), run(*words, "--bands", "g,r,z")
+    assert refused.exit_code == 1 and "bands without names" in refused.stderr
+    assert drawn.exit_code == 0 and "smooth" in drawn.stdout

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,6 @@ from hubblefork.api.galaxy import Galaxy, galaxies_of
 from hubblefork.api.intervals import adding_bounds
 from hubblefork.data.catalogue import id_column, read_catalogue, with_fractions, with_metadata
 from hubblefork.data.columns import ID
-from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import PACKAGES
 from hubblefork.data.shards import WHOLE, Share
 from hubblefork.data.threads import cores
@@ -32,7 +31,7 @@ from hubblefork.io import Progress, digest_of, silent
 from hubblefork.prediction.loop import Images, Place, Reject, places_of, predictions, scale_of, signed
 from hubblefork.prediction.output import Predicted
 from hubblefork.prediction.output import predict as predict_files
-from hubblefork.prediction.predictor import Predictor
+from hubblefork.prediction.predictor import Computing, Predictor, Showing
 from hubblefork.prediction.runtimes import Network, open_network
 from hubblefork.zoo import DecisionTree
 
@@ -106,27 +105,23 @@ def predict(
     model: Model | Place,
     images: Images,
     *,
-    views: int = 1,
     interval: float | None = None,
     out: Place | None = None,
     others: Sequence[Place] = (),
-    field: str | float | None = None,
-    enlarge: bool = False,
-    survey: str | Reading = "",
     overwrite: bool = False,
-    device: str = "",
-    runtime: str = "",
     progress: Progress = silent,
+    **how: Unpack[Computing],
 ) -> GalaxyTable:
     """Predict the joint vote fractions of images: a table of one row a galaxy, fractions from 0 to 1.
 
     `images` is an image file, a list of them, a folder, an archive, a data folder, or an array uint8 (galaxy,
-    y, x, 3). `views` is the number of rotations and reflections that are averaged; `interval` is the coverage
-    of conformal intervals (0.68, 0.9, 0.95). `field` is how much sky an image shows, in units of a training
-    image (1 as much, 0.5 half as much), None where its pixels show as much as those of a training image;
-    `enlarge` allows images with fewer pixels than the network sees. `survey` names the survey of FITS
-    cutouts, or is a `data.cutouts.Reading`; a network that was trained on such knows it. `runtime` is
-    "onnxruntime", "openvino" or "torch"; empty takes the fastest with `out`, and what starts soonest without.
+    y, x, 3). `interval` is the coverage of conformal intervals (0.68, 0.9, 0.95). How images are shown and on
+    what is computed: `views` is the number of rotations and reflections that are averaged; `field` how much
+    sky an image shows, in units of a training image (1 as much, 0.5 half as much), None where its pixels show
+    as much as those of a training image; `enlarge` allows images with fewer pixels than the network sees;
+    `survey` names the survey of the images, or is a `data.cutouts.Reading`; `device` is cpu, cuda or mps.
+    `runtime` is "onnxruntime", "openvino" or "torch"; empty takes the fastest with `out`, and what starts
+    soonest without.
 
     With `out` the catalogue is written to that file as the images stream past, an interrupted call goes on,
     and the written catalogue is returned. A file of other images, networks or settings is only replaced with
@@ -143,24 +138,24 @@ def predict(
             model,
             _places(images),
             Path(out),
-            views=views,
             interval=interval,
             others=others,
-            field=field,
-            enlarge=enlarge,
-            reading=Reading.of(survey),
             overwrite=overwrite,
-            device=device,
-            runtime=runtime,
             progress=progress,
+            **how,
         )
         return _shown(read_catalogue(made.path), model.tree, made.rejects, made.remarks)
-    members, add = [model, *map(load, others)], _bounds(model, interval, views, others)
-    networks = [member.network(device, runtime, few=True) for member in members]
-    how: dict[str, Any] = {"field": field, "enlarge": enlarge, "reading": Reading.of(survey)}
-    predictor = Predictor(*networks, views=views, **how)
+    members, add = [model, *map(load, others)], _bounds(model, interval, how.get("views", 1), others)
+    predictor = _predictor(members, **how)
     catalogue, rejects, remarks = _in_memory(predictor, members, images, add, progress)
     return _shown(catalogue, predictor.tree, rejects, remarks)
+
+
+def _predictor(
+    members: Sequence[Model], device: str = "", runtime: str = "", **how: Unpack[Showing]
+) -> Predictor:
+    """Return networks that start soon."""
+    return Predictor(*(member.network(device, runtime, few=True) for member in members), **how)
 
 
 def _in_memory(
@@ -217,7 +212,6 @@ def write_predictions(
     sources: Sequence[Place],
     out: Path,
     *,
-    views: int = 1,
     interval: float | None = None,
     others: Sequence[Place] = (),
     shard: str = "",
@@ -234,8 +228,7 @@ def write_predictions(
         sources,
         out,
         others=[Path(other) for other in others],
-        views=views,
-        adding=_bounds(model, interval, views, others),
+        adding=_bounds(model, interval, options.get("views", 1), others),
         share=_share(shard),
         **options,
     )
@@ -255,24 +248,19 @@ def _share(text: str) -> Share:
 def classify(
     image: Place | bytes | NDArray[np.uint8],
     model: Model | Place = "fork",
-    *,
-    views: int = VIEWS,
-    field: str | float | None = None,
-    enlarge: bool = False,
-    survey: str | Reading = "",
-    device: str = "",
+    **how: Unpack[Computing],
 ) -> Galaxy:
     """Return the vote fractions of the galaxy in one image: a file, bytes, or an array uint8 (y, x, 3).
 
-    `print` draws its tree, with 90% intervals where the weights have them. Raises ImageError, RunError.
+    `how` is that of `predict`, with 16 views unless others are asked for. `print` draws its tree, with 90%
+    intervals where the weights have them. Raises ImageError, RunError.
 
     >>> cutout = np.random.default_rng(0).integers(0, 256, (424, 424, 3), np.uint8)
     >>> 0 < hf.classify(cutout, views=1)["merger"] < 1
     True
     """
     images = image[None] if isinstance(image, np.ndarray) else image
-    how: dict[str, Any] = {"views": views, "field": field, "enlarge": enlarge, "survey": survey}
-    classified = classify_all(images, model, **how, device=device)
+    classified = classify_all(images, model, **how)
     if not classified.galaxies:
         raise ImageError(classified.rejects[0][1])
     return classified.galaxies[0]
@@ -291,24 +279,20 @@ def classify_all(
     images: Images,
     model: Model | Place = "fork",
     *,
-    views: int = VIEWS,
-    field: str | float | None = None,
-    enlarge: bool = False,
-    survey: str | Reading = "",
-    device: str = "",
     progress: Progress = silent,
+    **how: Unpack[Computing],
 ) -> Classified:
     """Predict images with 90% intervals; a remark says why where there are none.
 
     Raises ImageError, RunError.
     """
     model, missing, add = load(model), list[str](), None
+    how.setdefault("views", VIEWS)
     try:
-        add = _bounds(model, COVERAGE, views, [])
+        add = _bounds(model, COVERAGE, how["views"], [])
     except RunError as error:
         missing = [f"no intervals: {error}"]
-    how: dict[str, Any] = {"field": field, "enlarge": enlarge, "reading": Reading.of(survey)}
-    predictor = Predictor(model.network(device, few=True), views=views, **how)
+    predictor = _predictor([model], **how)
     catalogue, rejects, remarks = _in_memory(predictor, [model], images, add, progress)
     galaxies = list(galaxies_of(catalogue, predictor.tree, COVERAGE))
     return Classified(galaxies, rejects, [*missing, *remarks])

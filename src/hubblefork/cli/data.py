@@ -10,22 +10,19 @@ import typer
 import hubblefork as hf
 from hubblefork.cli.terminal import (
     DATA,
-    BandFiles,
-    Bands,
     Data,
-    FillMissing,
     JudgeOn,
     Missing,
     Salt,
     Side,
-    Survey,
     Test,
     Tree,
     Validation,
     bar,
-    reading_of,
+    reading_images,
     show,
     warn,
+    with_side,
 )
 
 app = typer.Typer()
@@ -50,6 +47,7 @@ def fetch(
 
 
 @app.command(rich_help_panel=DATA)
+@reading_images
 def ingest(
     inputs: Annotated[
         list[str], typer.Argument(help="A folder of Kaggle's files, archives, folders or tables of images.")
@@ -60,10 +58,7 @@ def ingest(
     ] = None,
     missing: Missing = None,
     tree: Tree = "",
-    survey: Survey = "",
-    bands: Bands = "",
-    band_files: BandFiles = "",
-    fill_missing: FillMissing = False,
+    reading: Any = None,
     side: Side = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad image or label.")] = False,
     salt: Salt = "hubblefork",
@@ -89,7 +84,7 @@ def ingest(
         labels=labels or [],
         missing=missing or [],
         tree=load_tree(tree) if tree else None,
-        reading=reading_of(survey, bands, band_files, fill_missing, side),
+        reading=with_side(reading, side),
         strict=strict,
         progress=bar,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,15 +18,15 @@ from hubblefork.cli.terminal import (
     RecipeName,
     Settings,
     Side,
-    Survey,
     Test,
     Tree,
     Validation,
     Weights,
     bar,
-    reading_of,
+    reading_images,
     settings_of,
     show,
+    with_side,
 )
 
 app = typer.Typer()
@@ -133,6 +133,7 @@ def tune(
 
 
 @app.command(rich_help_panel=LEARN)
+@reading_images
 def finetune(
     model: Annotated[
         Path, typer.Argument(help="A run folder, a .safetensors file, `fork`, or encoder:NAME of timm.")
@@ -141,7 +142,7 @@ def finetune(
     labels: Annotated[Path, typer.Argument(help="A table: galaxy_id, and your labels.")],
     out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
     tree: Tree = "",
-    survey: Survey = "",
+    reading: Any = None,
     side: Side = 0,
     columns: Annotated[
         str, typer.Option(help="Columns of fractions, or yes and no, to learn: ring,bar. Default: all.")
@@ -182,7 +183,7 @@ def finetune(
         number=number,
         unit=unit,
         missing=missing or [],
-        survey=reading_of(survey, side=side),
+        survey=with_side(reading, side),
         settings=[f"unfreeze={unfreeze}", f"layer_decay={layer_decay}", *(settings or [])],
         test=test,
         validation=validation,

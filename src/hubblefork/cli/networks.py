@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import hubblefork as hf
 from hubblefork.cli.terminal import (
     USE,
-    BandFiles,
-    Bands,
     DataNow,
     Device,
     Enlarge,
     Field,
-    FillMissing,
     Missing,
     Model,
     Overwrite,
-    Survey,
     Views,
     bar,
-    reading_of,
+    reading_images,
     show,
     warn,
 )
@@ -33,6 +29,7 @@ app = typer.Typer()
 
 
 @app.command(rich_help_panel=USE)
+@reading_images
 def classify(
     images: Annotated[list[str], typer.Argument(help="Image files, folders, zips or tars of them; URLs.")],
     run: Annotated[
@@ -43,7 +40,7 @@ def classify(
     ] = None,
     field: Field = None,
     enlarge: Enlarge = False,
-    survey: Survey = "",
+    reading: Any = None,
     overwrite: Overwrite = False,
     views: Views = 16,
     device: Device = "",
@@ -55,6 +52,7 @@ def classify(
     from hubblefork.api import predictions
 
     model = run or "fork"
+    how: dict[str, Any] = {"views": views, "field": field, "enlarge": enlarge, "survey": reading}
     if out is not None:
         from hubblefork.cli.tables import written_text
 
@@ -62,30 +60,18 @@ def classify(
             model,
             images,
             out,
-            views=views,
             columns="kaggle",
-            field=field,
-            enlarge=enlarge,
-            reading=reading_of(survey),
             overwrite=overwrite,
             device=device,
             progress=bar,
+            **how,
         )
         for _, reason in made.rejects:
             typer.secho(reason, fg="red", err=True)
         typer.echo(written_text(out, made.galaxies, len(made.rejects)))
         warn(*made.remarks)
         return
-    classified = predictions.classify_all(
-        images,
-        model,
-        views=views,
-        field=field,
-        enlarge=enlarge,
-        survey=survey,
-        device=device,
-        progress=bar,
-    )
+    classified = predictions.classify_all(images, model, device=device, progress=bar, **how)
     for _, reason in classified.rejects:
         typer.secho(reason, fg="red", err=True)
     for galaxy in classified.galaxies:
@@ -97,6 +83,7 @@ def classify(
 
 
 @app.command(rich_help_panel=USE)
+@reading_images
 def predict(
     model: Model,
     sources: Annotated[
@@ -114,10 +101,7 @@ def predict(
     ] = "joint",
     field: Field = None,
     enlarge: Enlarge = False,
-    survey: Survey = "",
-    bands: Bands = "",
-    band_files: BandFiles = "",
-    fill_missing: FillMissing = False,
+    reading: Any = None,
     overwrite: Overwrite = False,
     views: Views = 1,
     others: Annotated[
@@ -157,7 +141,7 @@ def predict(
         columns="kaggle" if kaggle else columns,
         field=field,
         enlarge=enlarge,
-        reading=reading_of(survey, bands, band_files, fill_missing),
+        survey=reading,
         overwrite=overwrite,
         device=device,
         runtime=runtime,

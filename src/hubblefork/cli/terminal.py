@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,18 +85,39 @@ quiet = False
 """No bars: the option -q."""
 
 
-def reading_of(
-    survey: str, bands: str = "", files: str = "", fill_missing: bool = False, side: int = 0
+def _reading(
+    survey: Survey = "", bands: Bands = "", band_files: BandFiles = "", fill_missing: FillMissing = False
 ) -> Any:
-    """Return how FITS cutouts are read by the options of a command. Raises RecipeError, ImageError."""
+    """Return how images are read by the options of a command. Raises RecipeError, ImageError."""
     from hubblefork.data.cutouts import Reading
 
     names = tuple(name.strip().lower() for name in bands.split(",") if name.strip())
-    reading = replace(Reading.of(survey), bands=names, files=files, fill_missing=fill_missing)
+    return replace(Reading.of(survey), bands=names, files=band_files, fill_missing=fill_missing)
+
+
+def reading_images(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say how images are read; it has them as one `reading`."""
+    options = inspect.signature(_reading, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True)
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        asked = {name: given.pop(name) for name in options}
+        command(**given, reading=_reading(**asked))
+
+    place, parameters = [*own.parameters].index("reading"), [*own.parameters.values()]
+    parameters[place : place + 1] = options.values()
+    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def with_side(reading: Any, side: int) -> Any:
+    """Return a reading by which every image counts as so many pixels across; 0: as many as it has."""
     if not side:
         return reading
     if not reading.display:
-        raise typer.BadParameter("--side is for FITS cutouts of a --survey")
+        raise typer.BadParameter("--side is for images of a --survey")
     return replace(reading, display=replace(reading.display, side=side))
 
 

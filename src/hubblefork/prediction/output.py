@@ -7,13 +7,13 @@ after an interruption, `predict` goes on with what is missing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -27,7 +27,6 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_pieces,
 )
-from hubblefork.data.cutouts import Reading
 from hubblefork.data.inputs import rejects_file
 from hubblefork.data.layouts import spelled_as
 from hubblefork.data.members import POSITION
@@ -63,7 +62,7 @@ from hubblefork.prediction.loop import (
     scale_of,
     signed,
 )
-from hubblefork.prediction.predictor import Predictor
+from hubblefork.prediction.predictor import Predictor, Showing
 from hubblefork.prediction.runtimes import open_network
 from hubblefork.zoo import DecisionTree
 
@@ -141,12 +140,8 @@ def predict(
     out: Path,
     *,
     others: Sequence[Path] = (),
-    views: int = 1,
     columns: str = "joint",
     adding: Callable[[pa.Table], pa.Table] | None = None,
-    field: str | float | None = None,
-    enlarge: bool = False,
-    reading: Reading = Reading(),
     overwrite: bool = False,
     share: Share = WHOLE,
     engine: str = "",
@@ -154,11 +149,12 @@ def predict(
     device: str = "",
     runtime: str = "",
     progress: Progress = silent,
+    **how: Unpack[Showing],
 ) -> Predicted:
     """Predict images (as in `loop.predictions`) into a catalogue; an interrupted prediction goes on.
 
-    `run` is a run folder or a .safetensors file; with `others` their mean is predicted, and with `views` the
-    mean over so many views of each galaxy. The format follows the suffix of `out` (.parquet, .csv, .fits,
+    `run` is a run folder or a .safetensors file; with `others` their mean is predicted, `how` is that of
+    `predictor.Showing`. The format follows the suffix of `out` (.parquet, .csv, .fits,
     .vot); without one a folder is written as docs/catalogue.md describes. Of it `share` (3, 64) predicts the
     third of 64 shares, and with the `engine` "ray" the workers of a cluster write it. `columns` says how
     they are spelled (`data.layouts.COLUMNS`). `adding` is given the catalogue, a piece at a
@@ -179,7 +175,6 @@ def predict(
     if engine not in ENGINES or (engine and not is_folder):
         raise CatalogueError(f'{out}: --engine is "ray" or left out, and writes a folder: name one')
     runs = [run, *others]
-    how: dict[str, Any] = {"views": views, "field": field, "enlarge": enlarge, "reading": reading}
     opening = partial(_open_call, runs, images, columns, adding, device, runtime, how)
     call = replace(opening(), progress=progress)
     if not is_folder:
@@ -195,7 +190,7 @@ def _open_call(
     adding: Callable[[pa.Table], pa.Table] | None,
     device: str,
     runtime: str,
-    how: Mapping[str, Any],
+    how: Showing,
 ) -> Call:
     networks = [open_network(place, device=device, runtime=runtime) for place in runs]
     return Call(Predictor(*networks, **how), runs, images, columns, adding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,31 +15,45 @@ from hubblefork.errors import RunError
 from hubblefork.prediction.runtimes import Network
 
 
+class Showing(TypedDict, total=False):
+    """How a network is shown images.
+
+    `views` is the number of rotations and reflections of each that are averaged: 1, or an even number.
+    `field` is how much sky an image shows, in units of a training image (see `data.field`), None where its
+    pixels are as large as those of a training image; `enlarge` allows images with fewer pixels than a stamp.
+    `survey` names the survey of the images, or is a `data.cutouts.Reading`.
+    """
+
+    views: int
+    field: str | float | None
+    enlarge: bool
+    survey: str | Reading
+
+
+class Computing(Showing, total=False):
+    """The same, on which `device` (cpu, cuda, mps) and by which `runtime` (onnxruntime, openvino, torch)."""
+
+    device: str
+    runtime: str
+
+
 class Predictor:
     """Trained networks: stamps uint8 (galaxy, y, x, band) to joint fractions (galaxy, answer).
 
     The fractions are the mean over all networks and over `views` of each galaxy: rotations around the
     circle, every other one mirrored. A network that was trained on turned galaxies only is shown them turned.
-    `field` is how much sky an image shows, in units of a training image (see `data.field`), None where its
-    pixels are as large as those of a training image; `enlarge` allows images with fewer pixels than a stamp.
-    `reading` says how FITS cutouts are read; networks that were trained on fluxes show them as then.
-    Raises RunError for networks that need other stamps or answer another tree than the first, for a number
-    of views that is neither 1 nor even, and for a field where the size of the training images is not known;
-    ImageError for a field that is none.
+    Networks that were trained on fluxes show them as then. Raises RunError for networks that need other
+    stamps or answer another tree than the first, for a number of views that is neither 1 nor even, and for a
+    field where the size of the training images is not known; ImageError for a field that is none.
     """
 
-    def __init__(
-        self,
-        *networks: Network,
-        views: int = 1,
-        field: str | float | None = None,
-        enlarge: bool = False,
-        reading: Reading = Reading(),
-    ) -> None:
+    def __init__(self, *networks: Network, **how: Unpack[Showing]) -> None:
+        views = how.get("views", 1)
         check_views(views)
         _check_members(networks)
         first = networks[0].trained
-        self.field, self.reading = first.field_of(field, enlarge), first.reading_of(reading)
+        self.field = first.field_of(how.get("field"), how.get("enlarge", False))
+        self.reading = first.reading_of(Reading.of(how.get("survey", "")))
         self.networks, self.views, self.tree, self.stamps = networks, views, first.tree, first.stamps
         self.image_side, self.width = first.image_side, first.outputs
 
