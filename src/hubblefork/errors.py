@@ -11,6 +11,7 @@
     ├── RunError            a run folder that is incomplete or of another recipe
     │   └── DivergedError   a training whose error is no longer a number
     ├── DownloadError       a file that could not be fetched, or is not the file expected
+    ├── SampError           a table that no other program took
     ├── BusyError           an output that another process is writing
     └── DiskError           a file that could not be written
 
@@ -84,6 +85,10 @@ class DivergedError(RunError):
 
 class DownloadError(HubbleforkError):
     """A file that could not be fetched, or is not the file expected."""
+
+
+class SampError(HubbleforkError):
+    """A table that no other program took."""
 
 
 class BusyError(HubbleforkError):

@@ -38,7 +38,11 @@ Cell = tuple[Image, str]
 
 @in_house_style
 def image_sheet(
-    stamps: Image, ids: Sequence[Any], *, notes: Sequence[str] | None = None, columns: int = 6
+    stamps: Image | Sequence[Image],
+    ids: Sequence[Any],
+    *,
+    notes: Sequence[str] | None = None,
+    columns: int = 6,
 ) -> Drawing:
     """Draw stamps (galaxy, y, x, band) in rows, each with its galaxy_id and, where given, a note below.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -73,9 +74,13 @@ def png(figure: Figure, *, dpi: int = DPI) -> bytes:
     return _file(figure, format="png", dpi=dpi, metadata={"Software": None})
 
 
-def pdf(figure: Figure, *, dpi: int = DPI) -> bytes:
-    """Return the figure as a PDF file's bytes (vector); the same figure gives the same bytes."""
-    return _file(figure, format="pdf", dpi=dpi, metadata={"CreationDate": None})
+def pdf(*figures: Figure, dpi: int = DPI) -> bytes:
+    """Return figures, a page each, as a PDF file's bytes (vector); the same figures give the same bytes."""
+    buffer = BytesIO()
+    with mpl.rc_context(STYLE), PdfPages(buffer, metadata={"CreationDate": None}) as pages:
+        for figure in figures:
+            pages.savefig(figure, dpi=dpi)
+    return buffer.getvalue()
 
 
 def svg(figure: Figure) -> bytes:
@@ -100,7 +105,7 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
 
 def save_as(figure: Figure, path: Path) -> None:
     """Write the figure whole or not at all, as the path ends: .png, .pdf or .svg. Raises DiskError."""
-    kinds = {".png": png, ".pdf": pdf, ".svg": svg}
+    kinds: dict[str, Callable[[Figure], bytes]] = {".png": png, ".pdf": pdf, ".svg": svg}
     if path.suffix.lower() not in kinds:
         raise DiskError(f'{path}: a picture ends in {", ".join(kinds)}, not "{path.suffix}"')
     content = kinds[path.suffix.lower()](figure)
