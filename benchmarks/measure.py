@@ -76,7 +76,7 @@ def run(
             time.sleep(EVERY)
             if first is None and until is not None and until():
                 first = time.perf_counter() - began
-            memory = max(memory, sum(map(_most_resident, _family(process.pid))))
+            memory = max(memory, sum(map(most_resident, _family(process.pid))))
             done, status, used = os.wait4(process.pid, os.WNOHANG)
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -104,7 +104,7 @@ def _family(number: int) -> Iterator[int]:
                 yield from _family(int(child))
 
 
-def _most_resident(number: int) -> int:
+def most_resident(number: int) -> int:
     """Return the peak memory of a process so far, in bytes; 0 where /proc does not tell it."""
     with suppress(OSError):
         for line in Path(f"/proc/{number}/status").read_text().splitlines():
