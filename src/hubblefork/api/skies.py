@@ -131,6 +131,8 @@ class DemoSummary:
     voted: Count
     true_fraction: float
     report: Path
+    predictions: Path
+    images: Path
 
     def __str__(self) -> str:
         """Return a few lines for the terminal."""
@@ -143,7 +145,8 @@ class DemoSummary:
             f"Merger fraction of {counted}: counted {_text(self.predicted)}, "
             f"corrected {_text(self.corrected)}, by votes {_text(self.voted)}; "
             f"true mergers {self.true_fraction:.4f}\n"
-            f"Report: {self.report}"
+            f"Report: {self.report}\n"
+            f"Look at the galaxies: hubblefork gallery {self.predictions} --images {self.images}"
         )
 
 
@@ -160,19 +163,21 @@ def run_demo(
     from hubblefork.api.training import train
 
     sky, run, predictions = out / "sky", out / "runs" / "lab-cnn", out / "predictions.parquet"
+    unlabelled = sky / "images_test_rev1.zip"
     if not (sky / "truth.parquet").exists():
         mock_sky(sky, galaxies, seed=seed, progress=progress)
     split = Split(salt="demo", test=20, validation=15)
     data = ingest(sky, out / "data", split=split, progress=progress)
     train(data.path, "lab-cnn", run, settings=[*settings, f"seed={seed}"], progress=progress)
     evaluation = evaluate(run, progress=progress)
-    write_predictions(run, [sky / "images_test_rev1.zip"], predictions, overwrite=True, progress=progress)
+    write_predictions(run, [unlabelled], predictions, overwrite=True, progress=progress)
     predicted, true = matched(read_catalogue(predictions), read_catalogue(sky / "truth.parquet"))
     tree = load_tree()
     counted, voted = (count_above(tree, fractions(table, tree)) for table in (predicted, true))
     mergers = float(np.mean(true.column("is_merger").to_numpy(zero_copy_only=False)))
     page = report(run, predictions=predictions, progress=progress)
-    return DemoSummary(evaluation, counted, fraction(predictions).estimate, voted, mergers, page)
+    corrected = fraction(predictions).estimate
+    return DemoSummary(evaluation, counted, corrected, voted, mergers, page, predictions, unlabelled)
 
 
 def _text(fraction: Any) -> str:

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-from hubblefork.cli.terminal import USE
+from hubblefork.cli.terminal import USE, bar
 from hubblefork.errors import extras
 
 app = typer.Typer()
+EXAMPLE = Path("mock-gallery")
 
 
 @app.command(rich_help_panel=USE)
 def gallery(
-    catalogue: Annotated[Path, typer.Argument(help="A catalogue, predicted or volunteers'.")],
+    catalogue: Annotated[
+        Path | None, typer.Argument(help="A catalogue, predicted or volunteers'. Default: a mock sky's.")
+    ] = None,
     images: Annotated[
         list[str] | None, typer.Option(help="Its images: an archive, a folder or a list. May be repeated.")
     ] = None,
@@ -33,8 +36,11 @@ def gallery(
     """
     with extras("the gallery"):
         from hubblefork.gallery.app import create
+        from hubblefork.gallery.example import example
         from hubblefork.gallery.gallery import open_gallery
         from hubblefork.gallery.server import serve
 
+    if catalogue is None:
+        catalogue, *images = example(EXAMPLE, progress=bar)
     shown = open_gallery(catalogue, images or [], labels=labels, model=model)
     serve(create(shown), host=host, port=port, browse=browse, say=typer.echo)
