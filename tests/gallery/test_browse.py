@@ -144,7 +144,7 @@ def test_names_and_ids_are_escaped(files, tree, tmp_path):
     evil, place = "<script>alert(1)</script>", tmp_path / "evil.parquet"
     ids = pa.array([evil, "'\"&/../x"])
     write_catalogue(read_catalogue(files.catalogue).slice(0, 2).set_column(0, "galaxy_id", ids), place)
-    with TestClient(create(open_gallery(place, []))) as client:
+    with TestClient(create(open_gallery(place, [])), base_url="http://127.0.0.1") as client:
         page = client.get(f"/galaxy/{evil}")
         assert page.status_code == 200 and evil not in page.text
         assert client.get("/api/galaxies").json()["galaxies"][1]["galaxy_id"] == "'\"&/../x"

@@ -54,7 +54,7 @@ def test_five_hundred_galaxies_load_as_one_scrolls(screen, address):
     ids = page.locator(".tile").evaluate_all("tiles => tiles.map(tile => tile.dataset.id)")
     assert len(ids) >= 500 and ids[:500] == [str(number) for number in range(1000, 1500)]
     page.locator(".tile").nth(480).scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelectorAll('.tile')[480].querySelector('img').naturalWidth > 0")
+    expect(page.locator(".tile").nth(480).locator("img")).not_to_have_class("waiting")
 
 
 def test_a_galaxy_opens_and_the_way_back_leads_to_the_same_wall(screen, address, files, tree):
@@ -95,7 +95,7 @@ def test_a_lasso_round_a_cloud_of_galaxies_selects_them(screen, address):
         page.mouse.move(*point, steps=8)
     page.mouse.up()
     expect(page.locator("[data-chips] button")).to_contain_text("region of")
-    page.wait_for_function("document.querySelector('[data-count]').textContent !== '620'")
+    expect(page.locator("[data-count]")).not_to_have_text("620")
     assert 0 < counted(page) < 620
 
 

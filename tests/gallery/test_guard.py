@@ -14,7 +14,7 @@ from hubblefork.gallery.guard import Guard, is_loopback, new_token
 HOME = "http://127.0.0.1:8000"
 
 
-def client(home: str = HOME, **settings: Any) -> TestClient:
+def guarded(home: str = HOME, **settings: Any) -> TestClient:
     app = FastAPI()
 
     @app.api_route("/page", methods=["GET", "POST"])
@@ -40,7 +40,7 @@ def client(home: str = HOME, **settings: Any) -> TestClient:
     ],
 )
 def test_without_a_token_only_loopback_names_are_answered(host: str, status: int) -> None:
-    assert client().get("/page", headers={"host": host}).status_code == status
+    assert guarded().get("/page", headers={"host": host}).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ CROSS = {"sec-fetch-site": "cross-site"}
     ],
 )
 def test_other_sites_may_only_open_a_page(method: str, headers: dict[str, str], status: int) -> None:
-    assert client().request(method, "/page", headers=headers).status_code == status
+    assert guarded().request(method, "/page", headers=headers).status_code == status
 
 
 def test_a_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_have() -> None:
     token = new_token()
-    browser = client("http://sky.example:8000", token=token)
+    browser = guarded("http://sky.example:8000", token=token)
     assert browser.get("/page").status_code == 401
     assert browser.get("/page", params={"token": token[:-1]}).status_code == 401
     assert browser.post("/page", params={"token": token}).status_code == 401
@@ -84,24 +84,24 @@ def test_a_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_have() -> 
     cookie = opened.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie
     assert browser.get("/page").text == "seen"
-    program = client("http://sky.example:8000", token=token)
+    program = guarded("http://sky.example:8000", token=token)
     assert program.post("/page", headers={"authorization": f"Bearer {token}"}).text == "seen"
 
 
 def test_the_page_behind_the_token_is_one_of_the_gallery() -> None:
-    opened = client(token="secret").get(f"{HOME}//evil.example/?token=secret")
+    opened = guarded(token="secret").get(f"{HOME}//evil.example/?token=secret")
     assert 'url=/evil.example/"' in opened.text
 
 
 def test_every_answer_says_what_may_be_loaded() -> None:
     for path in ("/page", "/nowhere"):
-        headers = client().get(path).headers
+        headers = guarded().get(path).headers
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy and "http" not in policy
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
-    assert client().get("/page", headers={"host": "evil"}).headers["x-content-type-options"] == "nosniff"
+    assert guarded().get("/page", headers={"host": "evil"}).headers["x-content-type-options"] == "nosniff"
 
 
 def chunks(number: int) -> Iterator[bytes]:
@@ -110,7 +110,7 @@ def chunks(number: int) -> Iterator[bytes]:
 
 
 def test_bodies_are_counted_as_they_come() -> None:
-    small = client(largest=1000)
+    small = guarded(largest=1000)
     assert small.post("/stream", content=chunks(10)).json() == 1000
     assert small.post("/stream", content=chunks(11)).status_code == 413
     assert small.post("/stream", content=b"x" * 1001).status_code == 413
@@ -119,3 +119,10 @@ def test_bodies_are_counted_as_they_come() -> None:
         "/upload", content=chunks(11), headers={"content-type": "multipart/form-data; boundary=b"}
     )
     assert answer.status_code == 413 and "send less" in answer.text
+
+
+def test_the_gallery_is_behind_the_door(client: TestClient) -> None:
+    assert "script-src 'self'" in client.get("/").headers["content-security-policy"]
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+    image = {"images": ("a.jpg", b"")}
+    assert client.post("/api/classify", files=image, headers={"origin": "http://evil"}).status_code == 403

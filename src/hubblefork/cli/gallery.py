@@ -24,7 +24,9 @@ def gallery(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Volunteers' votes to show beside.")] = None,
     model: Annotated[str, typer.Option(help="The network that looks at dropped images.")] = "fork",
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; beyond this machine with a token.")
+    ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port to listen at; 0 takes a free one.")
     ] = 8600,
@@ -35,7 +37,6 @@ def gallery(
     Example: hubblefork gallery catalogue.parquet --images tiles/
     """
     with extras("the gallery"):
-        from hubblefork.gallery.app import create
         from hubblefork.gallery.example import example
         from hubblefork.gallery.gallery import open_gallery
         from hubblefork.gallery.server import serve
@@ -43,4 +44,4 @@ def gallery(
     if catalogue is None:
         catalogue, *images = example(EXAMPLE, progress=bar)
     shown = open_gallery(catalogue, images or [], labels=labels, model=model)
-    serve(create(shown), host=host, port=port, browse=browse, say=typer.echo)
+    serve(shown, host=host, port=port, browse=browse, say=typer.echo)

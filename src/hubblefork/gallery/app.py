@@ -11,14 +11,16 @@ from fastapi.staticfiles import StaticFiles
 from hubblefork.errors import HubbleforkError, ImageError
 from hubblefork.gallery import browse
 from hubblefork.gallery.gallery import Gallery
+from hubblefork.gallery.guard import Guard
 
 STATIC = resources.files("hubblefork.gallery") / "static"
 
 
-def create(gallery: Gallery) -> FastAPI:
-    """Return the application that shows a gallery."""
+def create(gallery: Gallery, token: str = "") -> FastAPI:
+    """Return the application that shows a gallery, to those who have the token if there is one."""
     app = FastAPI(title="hubblefork gallery", docs_url=None, redoc_url=None)
     app.state.gallery = gallery
+    app.add_middleware(Guard, token=token)
     app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
     app.add_exception_handler(HubbleforkError, _refused)
     app.include_router(browse.router)

@@ -8,26 +8,30 @@ from collections.abc import Callable
 from threading import Timer
 
 import uvicorn
-from fastapi import FastAPI
 
 from hubblefork.errors import BusyError
+from hubblefork.gallery.app import create
+from hubblefork.gallery.gallery import Gallery
+from hubblefork.gallery.guard import is_loopback, new_token
 
 HOST, PORT, PORTS = "127.0.0.1", 8600, 20
 
 
 def serve(
-    app: FastAPI, *, host: str = HOST, port: int = PORT, browse: bool = True, say: Callable[[str], None]
+    gallery: Gallery, *, host: str = HOST, port: int = PORT, browse: bool = True, say: Callable[[str], None]
 ) -> None:
-    """Serve an application until it is interrupted, and say at which address. Raises BusyError.
+    """Serve a gallery until it is interrupted, and say at which address. Raises BusyError.
 
-    Where `port` is the default and another process has it, one of the next is taken.
+    Beyond loopback the address holds a token, and nobody sees anything without it. Where `port` is the
+    default and another process has it, one of the next is taken.
     """
     listening = _listening(host, port)
-    address = f"http://{host}:{listening.getsockname()[1]}/"
+    token = "" if is_loopback(host) else new_token()
+    address = f"http://{host}:{listening.getsockname()[1]}/{f'?token={token}' if token else ''}"
     say(f"{address}  (Ctrl-C ends it)")
     if browse:
         Timer(0.3, webbrowser.open, [address]).start()
-    config = uvicorn.Config(app, log_level="warning", server_header=False)
+    config = uvicorn.Config(create(gallery, token), log_level="warning", server_header=False)
     uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -35,7 +39,11 @@ def _listening(host: str, port: int) -> socket.socket:
     fault: OSError | None = None
     for attempt in range(port, port + (PORTS if port == PORT else 1)):
         try:
-            return socket.create_server((host, attempt))
+            listening = socket.create_server((host, attempt))
         except OSError as error:
             fault = error
+        else:
+            # An answer is a head and a body: without this the body waits 40 ms for a receipt of the head.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return listening
     raise BusyError(f"port {port} of {host} cannot be used: {fault}; choose another with --port") from fault

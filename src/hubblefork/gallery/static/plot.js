@@ -3,6 +3,7 @@ import { asked, element, label, selection } from "./state.js";
 
 let loading = null;
 const plotly = () => loading ??= new Promise((done, failed) => {
+  document.head.append(element("link", { rel: "stylesheet", href: "/static/plotly.css", id: "plotly.js-style-global", class: "no-inline-styles" }));
   const script = element("script", { src: "/plotly.js" });
   script.addEventListener("load", () => done(globalThis.Plotly));
   script.addEventListener("error", () => failed(new Error("the plot library could not be loaded")));
