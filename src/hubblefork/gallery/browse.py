@@ -15,6 +15,7 @@ from hubblefork.gallery.gallery import Shown
 from hubblefork.gallery.pages import page
 from hubblefork.gallery.selection import RANDOM, Order, Selection, selection_of
 from hubblefork.gallery.store import Store
+from hubblefork.gallery.walk import drawn, walk_of
 
 PAGE, LARGEST_PAGE = 60, 240
 MOST_IMAGES = 64
@@ -112,7 +113,8 @@ def galaxy(request: Request, gallery: Shown, galaxy_id: str) -> Response:
             return JSONResponse(jsonable(found))
     if found is None:
         return page(request, "missing.html.j2", 404, galaxy_id=galaxy_id)
-    return page(request, "galaxy.html.j2", galaxy=found, links=sky_links(found))
+    walked = drawn(walk_of(gallery.store.tree, found))
+    return page(request, "galaxy.html.j2", galaxy=found, links=sky_links(found), walk=walked)
 
 
 @router.post("/api/classify", tags=["classify"])
