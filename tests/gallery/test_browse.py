@@ -6,12 +6,14 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
 from fastapi.testclient import TestClient
 from matplotlib.path import Path as Polygon
 from PIL import Image
 
 import hubblefork as hf
 from hubblefork.data.catalogue import read_catalogue, write_catalogue
+from hubblefork.data.cutouts import Reading
 from hubblefork.data.shards import CatalogueFolder, shard_table
 from hubblefork.gallery.app import create
 from hubblefork.gallery.gallery import open_gallery
@@ -158,6 +160,21 @@ def test_stamps_are_the_centre_of_the_image(client, files, tmp_path):
     whole = Image.open(tmp_path / "sky" / "1003.jpg").crop((24, 24, 72, 72)).resize((32, 32), Image.BICUBIC)
     assert made.shape == (32, 32, 3)
     assert np.abs(made - np.asarray(whole, float)).mean() < 6
+
+
+def test_fluxes_are_shown_in_the_stretch_of_their_survey_and_can_be_made_brighter(files, tmp_path):
+    y, x = np.mgrid[:64, :64] - 32
+    for galaxy_id in (1000, 1001):
+        flux = np.random.default_rng(galaxy_id).normal(0, 0.003, (64, 64)) + 0.05 * np.exp(
+            -np.hypot(x, y) / 4
+        )
+        fits.PrimaryHDU(flux.astype(np.float32)).writeto(tmp_path / f"{galaxy_id}.fits")
+    gallery = open_gallery(files.catalogue, [tmp_path], reading=Reading.of("euclid_vis"))
+    with TestClient(create(gallery), base_url="http://127.0.0.1") as client:
+        shown = [client.get(f"/stamp/1000?gain={gain}").content for gain in (0.3, 1, 3)]
+        assert "Brightness" in client.get("/").text
+    means = [np.asarray(Image.open(io.BytesIO(one))).mean() for one in shown]
+    assert 0 < means[0] < 0.8 * means[1] < 0.6 * means[2]
 
 
 def test_dropped_images_get_their_fractions_or_the_reason(client, tree):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hubblefork.cli.terminal import USE, bar
+from hubblefork.cli.terminal import USE, bar, reading_images
 from hubblefork.errors import extras
 
 app = typer.Typer()
@@ -15,6 +15,7 @@ EXAMPLE = Path("mock-gallery")
 
 
 @app.command(rich_help_panel=USE)
+@reading_images
 def gallery(
     catalogue: Annotated[
         Path | None, typer.Argument(help="A catalogue, predicted or volunteers'. Default: a mock sky's.")
@@ -30,6 +31,7 @@ def gallery(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port to listen at; 0 takes a free one.")
     ] = 8600,
+    reading: Any = None,
     browse: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Browse, search, compare and mark a catalogue in local pages.
@@ -43,5 +45,5 @@ def gallery(
 
     if catalogue is None:
         catalogue, *images = example(EXAMPLE, progress=bar)
-    shown = open_gallery(catalogue, images or [], labels=labels, model=model)
+    shown = open_gallery(catalogue, images or [], labels=labels, model=model, reading=reading)
     serve(shown, host=host, port=port, browse=browse, say=typer.echo)

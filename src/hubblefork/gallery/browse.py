@@ -97,9 +97,10 @@ def picture(
     galaxy_id: str,
     size: Annotated[int, Query(ge=16, le=1024)] = 160,
     share: Annotated[float, Query(ge=0.1, le=1)] = 1.0,
+    gain: Annotated[float, Query(ge=0.05, le=20)] = 1.0,
 ) -> Response:
-    """The central share of a galaxy's image, as a JPEG of at most so many pixels a side."""
-    made = gallery.pictures.jpeg(galaxy_id, size=size, share=share)
+    """The central share of a galaxy's image, as a JPEG of so many pixels a side; fluxes times gain."""
+    made = gallery.pictures.jpeg(galaxy_id, size=size, share=share, gain=gain)
     return Response(made, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 

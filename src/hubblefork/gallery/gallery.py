@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 import hubblefork as hf
+from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.members import Place
 from hubblefork.errors import HubbleforkError
 from hubblefork.gallery.pictures import Pictures
@@ -76,11 +77,21 @@ class Fractions:
 
 
 def open_gallery(
-    catalogue: Path, images: Sequence[Place], *, labels: Path | None = None, model: Place = "fork"
+    catalogue: Path,
+    images: Sequence[Place],
+    *,
+    labels: Path | None = None,
+    model: Place = "fork",
+    reading: Reading = Reading(),
 ) -> Gallery:
-    """Return the gallery of a catalogue. Raises CatalogueError."""
+    """Return the gallery of a catalogue, whose images are read as stated, or as it says itself.
+
+    Raises CatalogueError, ImageError.
+    """
     store = Store(catalogue, labels)
-    return Gallery(store, Pictures(images, store.ids()), model, catalogue.name)
+    if reading == Reading():
+        reading = Reading.noted(store.metadata.get(READING, ""))
+    return Gallery(store, Pictures(images, store.ids(), reading), model, catalogue.name)
 
 
 def _of_request(request: Request) -> Gallery:

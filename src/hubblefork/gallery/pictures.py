@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event, Lock, Thread
 
@@ -37,7 +37,7 @@ class Pictures:
     reading: Reading = field(default_factory=Reading)
     fault: str = ""
     _found: dict[str, tuple[Source, Entry]] = field(default_factory=dict, repr=False)
-    _made: OrderedDict[tuple[str, int, float], bytes] = field(default_factory=OrderedDict, repr=False)
+    _made: OrderedDict[tuple[str, int, float, float], bytes] = field(default_factory=OrderedDict, repr=False)
     _opened: ExitStack = field(default_factory=ExitStack, repr=False)
     _listed: Event = field(default_factory=Event, repr=False)
     _reading: Lock = field(default_factory=Lock, repr=False)
@@ -70,17 +70,23 @@ class Pictures:
         self._listed.wait(WAIT)
         return galaxy_id in self._found
 
-    def jpeg(self, galaxy_id: str, *, size: int, share: float = 1.0) -> bytes:
+    @property
+    def has_fluxes(self) -> bool:
+        """Whether images are fluxes that the gallery stretches itself, so that they can be made brighter."""
+        return bool(self.reading.display and self.reading.display.stretch)
+
+    def jpeg(self, galaxy_id: str, *, size: int, share: float = 1.0, gain: float = 1.0) -> bytes:
         """Return the central `share` of a galaxy's image as a JPEG of at most `size` pixels a side.
 
-        Raises ImageError for a galaxy without an image, or whose image cannot be decoded.
+        Fluxes are multiplied by `gain` before they are stretched. Raises ImageError for a galaxy without an
+        image, or whose image cannot be decoded.
         """
-        key = (galaxy_id, size, share)
+        key = (galaxy_id, size, share, gain)
         with self._keeping:
             if key in self._made:
                 self._made.move_to_end(key)
                 return self._made[key]
-        made = encoded(self._of(galaxy_id, partial(square, size=size, share=share)))
+        made = encoded(self._of(galaxy_id, partial(square, size=size, share=share), gain))
         with self._keeping:
             if key not in self._made:
                 self._made[key] = made
@@ -93,13 +99,17 @@ class Pictures:
         """Return a galaxy's whole image, uint8 (y, x, 3). Raises ImageError."""
         return self._of(galaxy_id, pixels_of)
 
-    def _of(self, galaxy_id: str, work: Callable[[ImageData], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    def _of(
+        self, galaxy_id: str, work: Callable[[ImageData], NDArray[np.uint8]], gain: float = 1.0
+    ) -> NDArray[np.uint8]:
         self._listed.wait(WAIT)
         if galaxy_id not in self._found:
             raise ImageError(f"galaxy {galaxy_id} has no image here{': ' * bool(self.fault)}{self.fault}")
         source, entry = self._found[galaxy_id]
         data = self._read(source, entry)
-        made = result_of(lambda data, _: work(data), source.path, entry.name, data, self.reading)
+        made = result_of(
+            lambda data, _: work(data), source.path, entry.name, data, brighter(self.reading, gain)
+        )
         if isinstance(made, MemberError):
             raise made
         return made
@@ -111,6 +121,15 @@ class Pictures:
                 return entry.read(-1)
             except (OSError, ValueError):
                 return next(iter(source.stream([entry.name])))[1]
+
+
+def brighter(reading: Reading, gain: float) -> Reading:
+    """Return a reading whose stretch multiplies fluxes by `gain`; of pictures the same reading."""
+    display = reading.display
+    if gain == 1 or display is None or display.stretch is None:
+        return reading
+    scale = tuple(gain * factor for factor in display.stretch.scale or (1.0,) * len(display.rgb))
+    return replace(reading, display=replace(display, stretch=replace(display.stretch, scale=scale)))
 
 
 def square(data: ImageData, *, size: int, share: float = 1.0) -> NDArray[np.uint8]:

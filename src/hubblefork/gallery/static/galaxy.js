@@ -1,11 +1,13 @@
-import { address, asked, parse, selection } from "./state.js";
+import { address, asked, parse, selection, stamp } from "./state.js";
 
 const main = document.querySelector("[data-galaxy]"), given = new URLSearchParams(location.search), state = parse(location.search);
 const at = given.has("at") ? +given.get("at") : null;
 document.querySelector("[data-back]").href = `/?${address(state)}`;
 
 const portrait = document.querySelector("[data-portrait]"), zoom = document.querySelector("[data-zoom]");
-zoom.addEventListener("change", () => { portrait.src = `/stamp/${encodeURIComponent(main.dataset.galaxy)}?size=848&share=${zoom.value}`; });
+const show = () => { portrait.src = stamp(main.dataset.galaxy, 848, { share: zoom.value, gain: state.gain }); };
+zoom.addEventListener("change", show);
+if (state.gain) show();
 
 const step = async (link) => {
   const to = at === null ? -1 : at + +link.dataset.step;

@@ -14,6 +14,7 @@ export const parse = (search) => {
     sort: given.get("sort") ?? "",
     size: +(given.get("size") ?? 144),
     share: +(given.get("share") ?? 0.6),
+    gain: +(given.get("gain") ?? 0),
     x: given.get("x") ?? "",
     y: given.get("y") ?? "",
   };
@@ -33,9 +34,14 @@ export const address = (state) => {
   if (state.sort) written.set("sort", state.sort);
   if (state.size !== 144) written.set("size", state.size);
   if (state.share !== 0.6) written.set("share", state.share);
+  if (state.gain) written.set("gain", state.gain);
   if (state.x && state.y) { written.set("x", state.x); written.set("y", state.y); }
   return written;
 };
+
+// The brightness is in magnitudes: one more is 2.512 times the flux.
+export const stamp = (id, size, { share, gain }) =>
+  `/stamp/${encodeURIComponent(id)}?size=${size}&share=${share}${gain ? `&gain=${(10 ** (0.4 * gain)).toPrecision(4)}` : ""}`;
 
 export const asked = async (path, parameters, signal) => {
   const response = await fetch(`${path}?${parameters}`, { signal });

@@ -1,4 +1,4 @@
-import { address, asked, element, label, parse, selection } from "./state.js";
+import { address, asked, element, label, parse, selection, stamp } from "./state.js";
 import { Range } from "./ranges.js";
 import { dropping } from "./drop.js";
 import { Plot } from "./plot.js";
@@ -7,6 +7,7 @@ const PAGE = 60;
 const find = (selector) => document.querySelector(selector);
 const wall = find("[data-wall]"), fault = find("[data-fault]"), count = find("[data-count]"), end = find("[data-end]");
 const sort = find("[data-sort]"), query = find("#query"), named = find("#named"), size = find("[data-size]"), share = find("[data-share]");
+const gain = find("[data-gain]");
 const corrected = find("[data-corrected]"), chips = find("[data-chips]");
 const number = new Intl.NumberFormat("en");
 const ranges = new Map();
@@ -19,7 +20,7 @@ const remember = (push) => {
 
 const tile = (galaxy, shown, at) => {
   const id = encodeURIComponent(galaxy.galaxy_id), pixels = Math.min(640, Math.ceil(state.size * Math.min(devicePixelRatio, 2) / 32) * 32);
-  const image = element("img", { src: `/stamp/${id}?size=${pixels}&share=${state.share}`, alt: `Galaxy ${galaxy.galaxy_id}`, decoding: "async", class: "waiting", width: state.size, height: state.size });
+  const image = element("img", { src: stamp(galaxy.galaxy_id, pixels, state), alt: `Galaxy ${galaxy.galaxy_id}`, decoding: "async", class: "waiting", width: state.size, height: state.size });
   const frame = element("span", { class: "frame" }, image);
   image.addEventListener("load", () => image.classList.remove("waiting"));
   image.addEventListener("error", () => { frame.classList.add("none"); image.remove(); });
@@ -134,6 +135,7 @@ const controls = () => {
   }
   size.value = state.size;
   share.value = state.share;
+  if (gain) gain.value = state.gain;
   wall.style.setProperty("--tile", `${state.size}px`);
   for (const [name, range] of ranges) range.set(state.ranges.get(name));
   for (const answer of document.querySelectorAll(".answer")) answer.classList.toggle("sorted", state.sort.replace(/^-/, "") === answer.querySelector("[data-range]").dataset.range);
@@ -184,7 +186,7 @@ named.addEventListener("input", () => { state.named = named.value; change(false,
 sort.addEventListener("change", () => { state.sort = sort.value; change(); });
 find("[data-turn]").addEventListener("click", () => { if (state.sort && state.sort !== "random") { state.sort = state.sort.startsWith("-") ? state.sort.slice(1) : `-${state.sort}`; change(); } });
 find("[data-clear]").addEventListener("click", () => { state.ranges.clear(); state.regions = []; state.q = ""; state.named = ""; change(); });
-for (const [input, name] of [[size, "size"], [share, "share"]]) {
+for (const [input, name] of [[size, "size"], [share, "share"], [gain, "gain"]].filter(([input]) => input)) {
   input.addEventListener("input", () => { state[name] = +input.value; wall.style.setProperty("--tile", `${state.size}px`); });
   input.addEventListener("change", () => change(false));
 }
