@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -169,7 +170,9 @@ def test_fluxes_are_shown_in_the_stretch_of_their_survey_and_can_be_made_brighte
             -np.hypot(x, y) / 4
         )
         fits.PrimaryHDU(flux.astype(np.float32)).writeto(tmp_path / f"{galaxy_id}.fits")
-    gallery = open_gallery(files.catalogue, [tmp_path], reading=Reading.of("euclid_vis"))
+    gallery = open_gallery(
+        files.catalogue, [tmp_path], reading=replace(Reading.of("euclid_vis"), bands=("vis",))
+    )
     with TestClient(create(gallery), base_url="http://127.0.0.1") as client:
         shown = [client.get(f"/stamp/1000?gain={gain}").content for gain in (0.3, 1, 3)]
         assert "Brightness" in client.get("/").text
