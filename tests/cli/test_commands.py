@@ -58,6 +58,19 @@ def test_the_commands_are_a_dozen_and_a_few():
     assert all(command.rich_help_panel in ("Data", "Learn", "Use", "Tell") for command in COMMANDS.values())
 
 
+@pytest.mark.parametrize("command", ["ingest", "finetune", "mergers"])
+def test_whoever_reads_published_tables_takes_a_layout_of_them(tmp_path, command):
+    (tmp_path / "a.csv").write_text("id_str,ring_yes,ring_no,ring_total-votes\nJ1,3,4,7\n")
+    (tmp_path / "J1.jpg").write_bytes(b"not looked at")
+    words = {
+        "ingest": (tmp_path, "--out", tmp_path / "data"),
+        "finetune": ("fork", tmp_path, tmp_path / "a.csv", "--out", tmp_path / "run"),
+        "mergers": (tmp_path / "a.csv", "--tree", "gz_rings", "--answer", "ring_yes"),
+    }[command]
+    done = run(command, *words, "--layout", "dr7")
+    assert 'it has no layout "dr7": it has counts' in str(done.exception)
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help_and_a_place_in_the_tour(name):
     assert COMMANDS[name].help.strip()

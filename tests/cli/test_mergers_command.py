@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 from hubblefork.cli import app
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.data.folders import VIEWING
+from hubblefork.data.layouts import bases
+from hubblefork.data.published import spelled_as
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, HubbleforkError, RunError, UnknownAnswer
-from hubblefork.zoo import to_joint
+from hubblefork.zoo import load_tree, to_conditional, to_joint
 
 GALAXIES, SURVEY = 800, 600
 
@@ -90,6 +92,51 @@ def test_columns_that_are_not_counted_are_not_looked_at(place):
         mergers(folder / "spoilt.parquet", "--clean")
     with pytest.raises(CatalogueError, match='no column "zz" \\(did you mean "z"'):
         mergers(folder / "spoilt.parquet", "--bins", "zz")
+
+
+def test_a_published_catalogue_is_counted_as_it_comes(tmp_path):
+    tree, rng = load_tree("gz_decals_5"), np.random.default_rng(1)
+    shares = np.hstack([rng.dirichlet(np.ones(len(q.answers)), SURVEY) for q in tree.questions])
+    ids = pa.table({"galaxy_id": np.arange(SURVEY), "z": rng.uniform(0, 0.1, SURVEY)})
+    joint = with_fractions(ids, to_joint(tree, shares), tree)
+    asked = joint.filter(pa.array(joint["disk_edge_on_no"].to_numpy() >= 0.5))
+    wanted = ("--where", "bar_strong > 0.1", "--json")
+    count, left = (float(np.mean(table["bar_strong"].to_numpy() > 0.1)) for table in (joint, asked))
+    suffixed = [f"{c.replace('_', '-dr8_')}" for c in tree.source_columns]
+    tables = {
+        "joint": joint.rename_columns(["galaxy_id", "z", *suffixed]),
+        "advanced": spelled_as(joint, tree, "advanced").rename_columns(
+            ["dr8_id", *spelled_as(joint, tree, "advanced").column_names[1:]]
+        ),
+        "friendly": spelled_as(joint, tree, "friendly"),
+    }
+    for k, name in enumerate(tree.source_columns):
+        tables["advanced"] = tables["advanced"].append_column(f"{name}_debiased", pa.array(0 * shares[:, k]))
+    for name, table in tables.items():
+        write_catalogue(table, tmp_path / f"{name}.csv")
+        told = json.loads(mergers(tmp_path / f"{name}.csv", *wanted).stdout)
+        assert told["default"]["value"] == pytest.approx(left if name == "friendly" else count)
+    said = " ".join(mergers(tmp_path / "advanced.csv", *wanted[:2]).stdout.split())
+    assert "read as fractions of gz_decals_5 (smooth-or-featured_smooth_fraction …)" in said
+    assert "there are also debiased: --layout chooses" in said
+
+
+def test_labels_may_be_published_and_have_several_layouts(place, tree):
+    folder, _ = place
+    run, votes = folder / "run", read_catalogue(folder / "data/catalogue.parquet")
+    shares = to_conditional(tree, np.stack([votes[name].to_numpy() for name in tree.columns], axis=1))
+    columns = {"dr7objid": votes["galaxy_id"]}
+    for kind, by in (("debiased", 0), ("fraction", 1)):
+        columns |= {f"{bases(tree)[name]}_{kind}": by * shares[:, k] for k, name in enumerate(tree.columns)}
+    write_catalogue(pa.table(columns), folder / "published.csv")
+    words = (folder / "predictions.parquet", "--calibrate-on", run, "--json")
+    expected = json.loads(mergers(*words).stdout)
+    given = json.loads(mergers(*words, "--labels", folder / "published.csv", "--layout", "fractions").stdout)
+    assert given["default"]["value"] == pytest.approx(expected["default"]["value"], abs=1e-9)
+    said = " ".join(
+        mergers(*words[:3], "--labels", folder / "published.csv", "--layout", "fractions").stdout.split()
+    )
+    assert "(fractions of galaxy_zoo_2" in said
 
 
 def test_without_calibration_galaxies_it_says_so_and_what_to_do(place):

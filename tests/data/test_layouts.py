@@ -1,5 +1,7 @@
 """Published catalogues: each layout is recognised, read, and written again."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,9 +17,12 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.formats import names_of
 from hubblefork.data.labels import read_labels
-from hubblefork.data.layouts import COLUMNS, bases, in_our_columns, layout_of, spelled_as, tree_of
+from hubblefork.data.layouts import bases, found_in, tree_of
+from hubblefork.data.published import COLUMNS, in_our_columns, spelled_as
 from hubblefork.errors import CatalogueError
+from hubblefork.stats.posterior import concentrations_of
 from hubblefork.zoo import VoteCounts, load_tree, reach, to_conditional, to_joint, tree_names
+from hubblefork.zoo.tree import parse_tree
 
 GALAXIES = 6
 
@@ -60,12 +65,12 @@ def test_vote_counts_are_read_with_their_tree(name):
     for suffix in tree.suffixes:
         votes = counts_of(tree)
         table = published(tree, "count", suffix, votes)
-        found = layout_of(table.column_names)
+        (found,) = found_in(table.column_names).read
         if suffix:
             assert found.tree == tree
         assert len(found.columns) == len(tree.columns)
-        ours, layout = in_our_columns(table, tree)
-        assert (layout.quantity, layout.name) == ("count", "vote counts")
+        ours, (note,) = in_our_columns(table, tree)
+        assert note.startswith(f"counts:{suffix} of {name} (" if suffix else f"counts of {name} (")
         read = votes_of(ours, tree)
         assert (read.given == votes.given).all()
         assert (read.asked == votes.asked).all()
@@ -92,7 +97,7 @@ def test_label_tables_in_each_layout_and_format_are_labels(tmp_path, quantity, s
     assert_allclose(labels.joint[rows][both], expected[both], atol=tolerance)
     assert both.mean() > 0.9
     assert (labels.votes is not None) == (quantity == "count")
-    assert "gz_decals_5" in labels.layouts[0]
+    assert "gz_decals_5" in labels.notes[0]
 
 
 def test_galaxy_zoo_2s_table_is_read_debiased_first(tree):
@@ -103,8 +108,11 @@ def test_galaxy_zoo_2s_table_is_read_debiased_first(tree):
     columns = {f"{base[name]}_debiased": 0.9 * shares[:, k] for k, name in enumerate(tree.columns)}
     columns |= {f"{base[name]}_count": np.ones(GALAXIES) for name in tree.columns}
     table = pa.table({"dr7objid": np.arange(GALAXIES), **columns})
-    ours, layout = in_our_columns(table, tree)
-    assert layout.name == "debiased fractions of Galaxy Zoo 2"
+    ours, notes = in_our_columns(table, tree)
+    assert notes == (
+        "debiased of galaxy_zoo_2 (t01_smooth_or_features_a01_smooth_debiased …); "
+        "there are also counts: --layout chooses",
+    )
     assert_allclose(to_conditional(tree, fractions(ours, tree)), shares)
 
 
@@ -114,9 +122,9 @@ def test_a_column_that_is_nearly_right_is_named_with_the_nearest_right_one():
     names = [name.replace("bar-dr5_strong", "bar-dr5_strnog") for name in table.column_names]
     with pytest.raises(
         CatalogueError,
-        match=r'nearly vote counts of gz_decals_5 .*bar-dr5_strong \(did you mean "bar-dr5_strnog"',
+        match=r'nearly counts:dr5 of gz_decals_5 .*bar-dr5_strong \(did you mean "bar-dr5_strnog"',
     ):
-        layout_of(names)
+        found_in(names)
     assert tree_of(["galaxy_id", "ring", "bar"]) is None
 
 
@@ -149,45 +157,19 @@ def test_objects_of_bricks_are_named_by_both_numbers():
     assert ours.column("galaxy_id").to_pylist() == ["7_1", "8_1"]
 
 
-@pytest.mark.parametrize("columns", ["joint", "conditional", "friendly", "advanced", "kaggle"])
-def test_what_is_written_in_a_spelling_is_read_again(columns):
+def test_advanced_columns_have_intervals_and_for_each_answer_who_are_asked():
     tree = load_tree("gz_decals_5")
-    rng = np.random.default_rng(5)
-    shares = np.column_stack([rng.dirichlet(np.ones(s.stop - s.start), GALAXIES) for s in tree.slices])
-    joint = to_joint(tree, shares)
-    ids = [f"J{row}" for row in range(GALAXIES)]
-    table = with_fractions(
-        pa.table({"galaxy_id": ids, "ra": np.arange(6.0), "dec": np.arange(6.0)}), joint, tree
-    )
+    table = predicted(tree)
+    joint = fractions(table, tree)
     for end, by in (("low", 0.9), ("high", 1.05)):
         for k, name in enumerate(tree.columns):
             table = table.append_column(f"{name}_{end}", pa.array(by * joint[:, k]))
-    table = with_metadata(table, {"interval_coverage": "0.9"})
-    written = spelled_as(table, tree, columns)
-    if columns == "kaggle":
-        assert written.column_names == ["GalaxyID", *tree.source_columns]
-        written = written.rename_columns(["galaxy_id", *tree.source_columns])
-    if columns == "conditional":
-        assert_allclose(
-            written["bar_strong_conditional"].to_numpy(), shares[:, tree.column("bar_strong")], rtol=1e-6
-        )
-        return
-    ours, layout = in_our_columns(written, tree)
-    read = fractions(ours, tree)
-    known = ~np.isnan(read)
-    assert_allclose(read[known], joint[known], rtol=1e-5)
-    if columns == "friendly":
-        bars = written["bar_strong_fraction"].to_numpy(zero_copy_only=False)
-        asked = joint[:, tree.column("disk_edge_on_no")]
-        assert (np.isnan(bars) == (asked < 0.5)).all()
-        assert layout.name == "vote fractions"
-    else:
-        assert known.all()
-    if columns == "advanced":
-        asked = joint[:, tree.column("disk_edge_on_no")]
-        assert_allclose(written["bar_proportion-asked"].to_numpy(), asked, rtol=1e-6)
-        lower = written["bar_strong_90pc-lower"].to_numpy()
-        assert_allclose(lower, 0.9 * shares[:, tree.column("bar_strong")], rtol=1e-5)
+    written = spelled_as(with_metadata(table, {"interval_coverage": "0.9"}), tree, "advanced")
+    asked = reach(tree, joint)[:, list(tree.question_of)]
+    shares = to_conditional(tree, joint)
+    for k, name in enumerate(tree.source_columns):
+        assert_allclose(written[f"{name}_proportion-asked"].to_numpy(), asked[:, k], rtol=1e-6)
+        assert_allclose(written[f"{name}_90pc-lower"].to_numpy(), 0.9 * shares[:, k], rtol=1e-5)
 
 
 def test_another_spelling_is_answered_with_the_nearest():
@@ -209,19 +191,15 @@ def test_each_spelling_of_each_tree_is_read_again(name, columns):
     tree = load_tree(name)
     table = predicted(tree)
     joint = fractions(table, tree)
-    ours, layout = in_our_columns(spelled_as(table, tree, columns), tree)
+    ours, notes = in_our_columns(spelled_as(table, tree, columns), tree)
     read = fractions(ours, tree)
     there = ~np.isnan(read)
     assert_allclose(read[there], joint[there], rtol=1e-5)
     assert there.all() == (columns != "friendly" or name == "gz_rings")
     if columns == "friendly":
         assert (there == (reach(tree, joint)[:, list(tree.question_of)] >= 0.5))[:, tree.slices[0]].all()
-    named = {
-        "conditional": "conditional fractions",
-        "friendly": "vote fractions",
-        "advanced": "vote fractions",
-    }
-    assert (layout and layout.name) == named.get(columns)
+    named = {"conditional": "conditional", "friendly": "fractions", "advanced": "fractions"}
+    assert [note.partition(" of ")[0] for note in notes] == ([named[columns]] if columns in named else [])
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".fits"])
@@ -267,3 +245,165 @@ def test_the_ids_of_published_catalogues_are_kept_digit_by_digit(tmp_path, name,
     read = read_catalogue(tmp_path / f"a{suffix}", ["ring_yes_fraction"])
     assert set(read.column_names) == {"galaxy_id", "ring_yes_fraction"}
     assert [str(value) for value in read["galaxy_id"].to_pylist()] == list(labels.row_of)
+
+
+def both_surveys():
+    """Votes of two surveys, the first of the first half of the galaxies, and a table of both."""
+    tree = load_tree("gz_decals_5")
+    first, second = counts_of(tree, 1), counts_of(tree, 2)
+    first.given[3:], first.asked[3:] = 0, 0
+    table = published(tree, "count", "dr5", first)
+    for columns in (published(tree, "count", "dr8", second), published(tree, "fraction", "dr8", second)):
+        for name in columns.column_names[1:]:
+            table = table.append_column(name, columns[name])
+    return tree, table, first, second
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("", "counts:dr5 of gz_decals_5 .*; there are also counts:dr8, fractions:dr8: --layout chooses"),
+        ("dr8", "counts:dr8 of gz_decals_5 .*; there are also counts:dr5, fractions:dr8"),
+        ("dr5+dr8", r"counts:dr5 \+ counts:dr8 of gz_decals_5 .*; there are also fractions:dr8"),
+        ("counts:dr5+dr8", r"counts:dr5 \+ counts:dr8 of"),
+    ],
+)
+def test_counts_of_several_surveys_in_a_table_are_chosen_or_added(wanted, said):
+    tree, table, first, second = both_surveys()
+    assert tree_of(table.column_names, wanted) == tree
+    ours, (note,) = in_our_columns(table, tree, wanted)
+    assert re.match(said, note)
+    votes = votes_of(ours, tree)
+    both = (first.given + second.given, first.asked + second.asked)
+    expected = both if "+" in wanted else (second if wanted else first).__dict__.values()
+    for read, given in zip((votes.given, votes.asked), expected, strict=True):
+        assert (read == given).all()
+
+
+def test_fractions_beside_counts_are_chosen_and_what_is_not_there_or_cannot_be_added_is_said(tmp_path):
+    tree, table, _, second = both_surveys()
+    ours, (note,) = in_our_columns(table, tree, "fractions")
+    assert note.startswith("fractions:dr8 of gz_decals_5")
+    assert votes_of(ours, tree) is None
+    assert_allclose(fractions(ours, tree)[:, 0], second.joint(tree)[:, 0], atol=2e-3)
+    write_catalogue(table, tmp_path / "a.parquet")
+    labels = read_labels([tmp_path / "a.parquet"], tree, layout="fractions:dr8")
+    assert labels.notes == (note,) and labels.votes is None
+    for wanted, said in (("dr7", 'it has no layout "dr7".*: it has counts:dr5, counts:dr8, fractions:dr8'),
+                         ("fractions:dr5+dr8", 'it has no layout "fractions:dr5')):  # fmt: skip
+        with pytest.raises(CatalogueError, match=said):
+            in_our_columns(table, tree, wanted)
+
+
+@pytest.mark.parametrize("total", ["_total-votes", "_total", ""])
+@pytest.mark.parametrize("suffix", ["dr5", ""])
+def test_totals_have_either_name_or_are_sums(suffix, total):
+    tree = load_tree("gz_decals_5")
+    votes = counts_of(tree)
+    table = published(tree, "count", suffix, votes)
+    named = {name: name.replace("_total-votes", total) for name in table.column_names}
+    table = table.rename_columns([named[name] for name in table.column_names])
+    table = table if total else table.select([name for name in named if "total" not in name])
+    ours, (note,) = in_our_columns(table, tree)
+    assert note.startswith("counts")
+    assert (votes_of(ours, tree).asked == votes.asked).all()
+    assert (votes_of(ours, tree).given == votes.given).all()
+
+
+@pytest.mark.parametrize("suffix", ["dr5", ""])
+def test_fractions_in_the_columns_of_counts_are_joint_fractions(suffix):
+    tree = load_tree("gz_decals_5")
+    joint = fractions(predicted(tree), tree)
+    names = (answer.column.rpartition("_") for answer in tree.answers)
+    at = f"-{suffix}" if suffix else ""
+    columns = {f"{question}{at}_{last}": joint[:, k] for k, (question, _, last) in enumerate(names)}
+    ours, notes = in_our_columns(pa.table(columns), tree)
+    assert_allclose(fractions(ours, tree), joint, rtol=1e-6)
+    assert votes_of(ours, tree) is None
+    assert [note.partition(" of ")[0] for note in notes] == (["joint:dr5"] if suffix else [])
+
+
+MINE = """
+name = "mine"
+[[questions]]
+name = "kind"
+text = "What is it?"
+root = true
+answers = [
+    { name = "round", text = "Round", column = "kind_round" },
+    { name = "flat", text = "Flat", column = "kind_flat", leads_to = "parts" },
+]
+[[questions]]
+name = "parts"
+text = "What does it have?"
+multiple = true
+answers = [
+    { name = "knots", text = "Knots", column = "parts_knots" },
+    { name = "tail", text = "A tail", column = "parts_tail" },
+]
+"""
+
+
+def test_checkboxes_need_a_total_and_the_error_names_it():
+    tree = parse_tree(MINE, "mine.toml")
+    columns = {"kind_round": [4, 1], "kind_flat": [6, 9], "parts_knots": [5, 2], "parts_tail": [3, 2]}
+    with pytest.raises(CatalogueError, match="parts_total-votes or parts_total is missing: how many were"):
+        in_our_columns(pa.table(columns), tree)
+    ours, _ = in_our_columns(pa.table({**columns, "parts_total": [6, 8]}), tree)
+    assert votes_of(ours, tree).asked.tolist() == [[10, 6], [10, 8]]
+    assert_allclose(fractions(ours, tree)[0], [0.4, 0.6, 0.6 * 5 / 6, 0.6 * 3 / 6])
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_each_spelling_of_a_users_own_tree_is_read_again(tmp_path, columns):
+    tree, path = parse_tree(MINE, "mine.toml"), tmp_path / "a.csv"
+    joint = np.array([[0.3, 0.7, 0.5, 0.1], [0.25, 0.75, 0.0, 0.25]])
+    table = with_fractions(pa.table({"galaxy_id": [1, 2]}), joint, tree)
+    write_catalogue(spelled_as(table, tree, columns), path)
+    labels = read_labels([path], tree)
+    assert labels.rejects == []
+    assert_allclose(labels.joint, joint, atol=1e-6)
+
+
+@pytest.mark.parametrize("total", [True, False])
+def test_votes_for_an_answer_that_the_tree_lacks_are_left_out_and_named(total):
+    tree = load_tree("gz_decals_5")
+    votes = counts_of(tree)
+    table = published(tree, "count", "dr5", votes)
+    extra = np.arange(GALAXIES) + 1
+    place = table.column_names.index("merging-dr5_total-votes")
+    merging = [question.name for question in tree.questions].index("merging")
+    table = table.set_column(place, "merging-dr5_total-votes", pa.array(votes.asked[:, merging] + extra))
+    table = table.append_column("merging-dr5_both", pa.array(extra))
+    table = table.append_column("merging-dr5_score", pa.array(extra / 10))
+    if not total:
+        table = table.select([name for name in table.column_names if "total" not in name])
+    ours, (_, note) = in_our_columns(table, tree)
+    assert note == "merging-dr5_both is no answer of gz_decals_5: these votes are left out"
+    assert (votes_of(ours, tree).asked == votes.asked).all()
+    assert_allclose(fractions(ours, tree), votes.joint(tree))
+
+
+def test_dirichlet_parameters_are_concentrations():
+    tree = load_tree("gz_euclid")
+    table = spelled_as(predicted(tree), tree, "advanced")
+    shares = to_conditional(tree, fractions(predicted(tree), tree))
+    known = np.linspace(2, 40, len(tree.questions))
+    for k, column in enumerate(tree.source_columns):
+        values = shares[:, k] * known[tree.question_of[k]] + 1e-9
+        table = table.append_column(f"{column}_dirichlet", pa.array(values))
+    ours, _ = in_our_columns(table, tree)
+    assert_allclose(concentrations_of(ours, tree), np.tile(known, (GALAXIES, 1)), rtol=1e-5)
+    wrong = table.set_column(table.num_columns - 1, table.column_names[-1], pa.array([0.0] * GALAXIES))
+    with pytest.raises(CatalogueError, match="a parameter of a Dirichlet distribution is above 0"):
+        in_our_columns(wrong, tree)
+
+
+def test_a_part_of_a_tree_has_the_fractions_of_the_whole():
+    tree = load_tree("gz_euclid")
+    part = tree.part(["bar_strong"])
+    assert [question.name for question in part.questions] == ["smooth_or_featured", "disk_edge_on", "bar"]
+    written = spelled_as(predicted(tree), tree, "advanced")
+    ours, _ = in_our_columns(written, part)
+    expected = fractions(predicted(tree), tree)[:, [tree.column(name) for name in part.columns]]
+    assert_allclose(fractions(ours, part), expected, rtol=1e-5)

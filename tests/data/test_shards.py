@@ -15,7 +15,7 @@ from astropy.io.votable.ucd import check_ucd
 
 from hubblefork.data.catalogue import metadata_of, read_catalogue, read_head, with_fractions, with_metadata
 from hubblefork.data.checks import check_folder
-from hubblefork.data.folders import tree_of
+from hubblefork.data.published import tree_of
 from hubblefork.data.shards import CatalogueFolder, described, is_catalogue_folder, shard_table
 from hubblefork.errors import CatalogueError, DiskError
 from hubblefork.zoo import DecisionTree, Number, number_column, plain_columns, reach, to_joint, tree_text

@@ -147,6 +147,7 @@ def finetune(
     number: str = "",
     unit: str = "",
     missing: Collection[float] = (),
+    layout: str = "",
     survey: str | Reading = "",
     settings: Sequence[str] = (),
     test: int = 20,
@@ -159,7 +160,8 @@ def finetune(
     `model` may also be `encoder:NAME` of timm or the hub, which starts from its published weights.
     `labels` is a table with `galaxy_id` and numbers from 0 to 1: the answers of `tree`, or plain `columns`
     (default: all); or with a column of `classes`, or one that holds a `number` with this `unit`. The numbers
-    `missing` (-99) stand for missing values. `survey` names the survey of FITS cutouts, or is a
+    `missing` (-99) stand for missing values; `layout` ("counts:dr8") says which of several layouts of the
+    table is read. `survey` names the survey of FITS cutouts, or is a
     `data.cutouts.Reading`. `test` and `validation` are per cent of the labelled galaxies. Raises RunError,
     CatalogueError, ImageError, RecipeError.
     """
@@ -177,6 +179,7 @@ def finetune(
         tree=own,
         columns=columns,
         missing=missing,
+        layout=layout,
         reading=Reading.of(survey),
         settings=settings,
         split=Split(SALT, test, validation),

@@ -12,6 +12,7 @@ from hubblefork.cli.terminal import (
     LEARN,
     Data,
     Device,
+    Layout,
     Memory,
     Missing,
     Precision,
@@ -142,6 +143,7 @@ def finetune(
     labels: Annotated[Path, typer.Argument(help="A table: galaxy_id, and your labels.")],
     out: Annotated[Path, typer.Option(help="The run folder to write, or to go on with.")],
     tree: Tree = "",
+    layout: Layout = "",
     reading: Any = None,
     side: Side = 0,
     columns: Annotated[
@@ -183,6 +185,7 @@ def finetune(
         number=number,
         unit=unit,
         missing=missing or [],
+        layout=layout,
         survey=with_side(reading, side),
         settings=[f"unfreeze={unfreeze}", f"layer_decay={layer_decay}", *(settings or [])],
         test=test,

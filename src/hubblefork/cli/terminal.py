@@ -62,6 +62,12 @@ Side = Annotated[
     ),
 ]
 Tree = Annotated[str, typer.Option(help="The decision tree of the labels: a name, or a .toml file.")]
+Layout = Annotated[
+    str,
+    typer.Option(
+        help="Which of several layouts of a published table: counts, dr8, fractions:dr8; dr5+dr8 adds counts."
+    ),
+]
 Salt = Annotated[str, typer.Option(help="The name of the split. Another salt gives another split.")]
 Test = Annotated[int, typer.Option(help="Per cent of the galaxies in the test set.")]
 Validation = Annotated[int, typer.Option(help="Per cent of the galaxies in the validation set.")]

@@ -21,9 +21,9 @@ from hubblefork.data.catalogue import (
     with_fractions,
     write_pieces,
 )
-from hubblefork.data.folders import tree_of
 from hubblefork.data.formats import WRITERS
 from hubblefork.data.members import POSITION
+from hubblefork.data.published import tree_of
 from hubblefork.data.shards import ROWS, SIDES, CatalogueFolder, shard_table
 from hubblefork.errors import CatalogueError, extras
 from hubblefork.io import Progress, silent

@@ -39,11 +39,9 @@ from hubblefork.data.catalogue import (
     with_metadata,
 )
 from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.formats import noted_tree
 from hubblefork.data.images import StampSpec
 from hubblefork.data.inputs import Reject, read_rejects
-from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, weights_of
-from hubblefork.data.shards import TREE
+from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, votes_in, weights_of
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.data.surveys import Display
@@ -353,6 +351,7 @@ class RunFolder(Folder):
         views: int = 1,
         labels: Path | None = None,
         missing: Collection[float] = (),
+        layout: str = "",
         tree: DecisionTree | None = None,
         weights: str = "",
     ) -> JudgedGalaxies:
@@ -360,10 +359,11 @@ class RunFolder(Folder):
 
         What one view misses is not what the mean of several misses: a catalogue is calibrated by predictions
         made like its own. Labels are those of the run's data, or of a table `labels` in which the numbers
-        `missing` stand for missing values. Training galaxies are never taken. `weights` is the SHA-256 of the
-        weights that predicted what is to be corrected; galaxies of other weights are refused. Raises RunError
-        where the folder is no run, no part is predicted, or the weights differ, CatalogueError for tables
-        that cannot be read or have no galaxy in common.
+        `missing` stand for missing values and `layout` says which of several layouts is read. Training
+        galaxies are never taken. `weights` is the SHA-256 of the weights that predicted what is to be
+        corrected; galaxies of other weights are refused. Raises RunError where the folder is no run, no part
+        is predicted, or the weights differ, CatalogueError for tables that cannot be read or have no galaxy
+        in common.
         """
         data, tree = self.data, tree or self.tree()
         parts = (parts,) if isinstance(parts, str) else parts
@@ -385,8 +385,10 @@ class RunFolder(Folder):
         predicted = with_metadata(predicted, {"views": str(views)})
         trained = self.split().assign(galaxy_ids(predicted).tolist()) == TRAIN
         origin = f"{' and '.join(path.stem for path in paths)} galaxies of {self.path}"
-        where = labels or data.catalogue_file
-        votes = read_catalogue(labels, missing=missing) if labels else data.catalogue()
+        votes, said = (
+            votes_in(labels, tree, missing=missing, layout=layout) if labels else (data.catalogue(), "")
+        )
+        origin, where = f"{origin}{said}", labels or data.catalogue_file
         return joined(predicted.filter(~trained), votes, tree, origin, where=where)
 
     def _predicted(self, path: Path, views: int, tree: DecisionTree) -> pa.Table:
@@ -414,22 +416,6 @@ def named_run(table: pa.Table) -> Path:
     if not run:
         raise CatalogueError("the catalogue names no run (metadata key `run`; CSV keeps none)")
     return Path(run)
-
-
-def tree_of(table: pa.Table) -> DecisionTree:
-    """Return the tree that a catalogue holds or names, or that of its run; else Galaxy Zoo 2's.
-
-    Raises CatalogueError for another tree whose run is not there.
-    """
-    metadata = metadata_of(table)
-    if tree := noted_tree(metadata):
-        return tree
-    name, run = metadata[TREE], Path(metadata.get("run", ""))
-    if "run" not in metadata or read_tree(run).name != name:
-        raise CatalogueError(
-            f'the catalogue is of the tree "{name}", which its run should hold; {run} does not: predict anew'
-        )
-    return read_tree(run)
 
 
 def check_viewing(table: pa.Table, what: str, remedy: str) -> None:

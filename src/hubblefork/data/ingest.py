@@ -69,6 +69,7 @@ def ingest(
     labels: Sequence[Path] = (),
     missing: Collection[float] = (),
     tree: DecisionTree | None = None,
+    layout: str = "",
     strict: bool = False,
     only_labelled: bool = False,
     reading: Reading = Reading(),
@@ -77,18 +78,20 @@ def ingest(
 ) -> IngestSummary:
     """Write `catalogue.parquet`, `tree.toml` and `rejects.csv` into `out`, each whole or not at all.
 
-    `inputs` are folders in Kaggle's layout, folders of images, archives and label tables;
-    `labels` are more label tables; without a `tree` their columns say which it is, else the survey of the
-    `reading`; the numbers `missing` stand for missing values in all of them. Images of a
-    source none of which has labels are kept without; where some have labels the others are refused, with
-    `only_labelled` not even read. `reading` says how fluxes are read. `strict` raises at the first refusal.
-    Raises ImageError when no image can be used, CatalogueError for a table that cannot be read or of which no
-    row is used and for answers named as what a catalogue says of images, DiskError.
+    `inputs` are folders in Kaggle's layout, folders of images, archives and label tables; `labels` are more
+    label tables; without a `tree` their columns say which it is, else the survey of the `reading`; `layout`
+    says which of several layouts of a table is read; the numbers `missing` stand for missing values in all
+    of them. Images of a source none of which has labels are kept without; where some have labels the others
+    are refused, with `only_labelled` not even read. `reading` says how fluxes are read. `strict` raises at
+    the first refusal. Raises ImageError when no image can be used, CatalogueError for a table that cannot be
+    read or of which no row is used and for answers named as what a catalogue says of images, DiskError.
     """
     chosen = find_inputs(inputs, labels)
-    tree = tree or _tree_of(chosen, reading)
+    tree = tree or _tree_of(chosen, reading, layout)
     check_names(tree)
-    gathering = _Gathering(chosen, read_labels(chosen.tables, tree, missing=missing), strict, reading)
+    gathering = _Gathering(
+        chosen, read_labels(chosen.tables, tree, missing=missing, layout=layout), strict, reading
+    )
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
         names = [gathering.names(source, only_labelled) for source in sources]
@@ -108,11 +111,11 @@ def ingest(
     return _summary(table, gathering, tree)
 
 
-def _tree_of(inputs: Inputs, reading: Reading) -> DecisionTree:
+def _tree_of(inputs: Inputs, reading: Reading, layout: str) -> DecisionTree:
     """Return the tree of the first label table, else of the survey; Galaxy Zoo 2's where neither says it."""
     for path in inputs.tables:
         with naming(path):
-            if tree := tree_of(names_of(path)):
+            if tree := tree_of(names_of(path), layout):
                 return tree
     survey = reading.display.survey if reading.display else ""
     return load_tree(load_survey(survey).tree) if survey else load_tree()
@@ -294,7 +297,7 @@ def _summary(table: pa.Table, gathering: _Gathering, tree: DecisionTree) -> Inge
         unlabelled=unlabelled,
         rejects=dict(Counter(reject.reason for reject in gathering.rejects).most_common()),
         ignored=gathering.inputs.ignored,
-        notes=(*(f"labels: {layout}" for layout in gathering.labels.layouts), *_notes(table)),
+        notes=(*(f"labels: {note}" for note in gathering.labels.notes), *_notes(table)),
     )
 
 

@@ -22,7 +22,7 @@ from hubblefork.data.catalogue import (
     read_catalogue,
     rows_of,
 )
-from hubblefork.data.layouts import in_our_columns
+from hubblefork.data.published import in_our_columns
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.zoo import DecisionTree
 
@@ -72,11 +72,18 @@ class JudgedGalaxies:
 
 
 def judged_in_catalogue(
-    catalogue: Path, tree: DecisionTree, labels: Path, *, missing: Collection[float] = (), like: pa.Table
+    catalogue: Path,
+    tree: DecisionTree,
+    labels: Path,
+    *,
+    missing: Collection[float] = (),
+    layout: str = "",
+    like: pa.Table,
 ) -> JudgedGalaxies:
     """Return the galaxies of a catalogue of predictions that have labels in a table.
 
-    The numbers `missing` stand for missing values in both. `like` is the catalogue to be corrected. Whether
+    The numbers `missing` stand for missing values in both; `layout` says which of several layouts of the
+    labels is read. `like` is the catalogue to be corrected. Whether
     the network trained on the galaxies is for the caller to know. Raises RunError where other weights
     predicted `like`, CatalogueError, also where `like` was predicted from another number of views.
     """
@@ -90,11 +97,21 @@ def judged_in_catalogue(
             f"{catalogue} is predicted from --views {views[0]}, the catalogue to be corrected from --views "
             f"{views[1]}; predict one of them anew"
         )
-    votes = in_our_columns(read_catalogue(labels, missing=missing), tree)[0]
+    votes, said = votes_in(labels, tree, missing=missing, layout=layout)
     pieces = pieces_of(opened, None)
     predicted = [piece.filter(pa.array(ids_among(votes, galaxy_ids(piece)))) for piece in pieces]
-    origin = f"galaxies of {catalogue} labelled in {labels}"
+    origin = f"galaxies of {catalogue} labelled in {labels}{said}"
     return joined(pa.concat_tables(predicted), votes, tree, origin, where=labels)
+
+
+def votes_in(
+    labels: Path, tree: DecisionTree, *, missing: Collection[float] = (), layout: str = ""
+) -> tuple[pa.Table, str]:
+    """Read a table of labels in our columns; return it, and what was read of it. Raises CatalogueError."""
+    table = read_catalogue(labels, missing=missing)
+    with naming(labels):
+        votes, notes = in_our_columns(table, tree, layout)
+    return votes, f" ({'; '.join(notes)})" if notes else ""
 
 
 def joined(

@@ -37,7 +37,7 @@ from hubblefork.data.columns import (
 )
 from hubblefork.data.formats import read_rows
 from hubblefork.data.inputs import Reject
-from hubblefork.data.layouts import in_our_columns
+from hubblefork.data.published import in_our_columns
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import (
@@ -67,7 +67,7 @@ class Labels:
 
     `origins` has one entry for each row of `joint`, shape (galaxy, answer); `rejects` are the
     rows that were refused. `votes` are the counts, of no votes where a table has none, None where none has;
-    `layouts` says which published layouts were read.
+    `notes` say which published layouts were read, and what else is there.
     """
 
     row_of: dict[str, int]
@@ -75,11 +75,15 @@ class Labels:
     origins: list[Origin]
     rejects: list[Reject]
     votes: VoteCounts | None = None
-    layouts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def read_labels(tables: Iterable[Path], tree: DecisionTree, *, missing: Collection[float] = ()) -> Labels:
+def read_labels(
+    tables: Iterable[Path], tree: DecisionTree, *, missing: Collection[float] = (), layout: str = ""
+) -> Labels:
     """Read label tables into one set of labels; the numbers `missing` stand for missing values.
+
+    `layout` says which of several layouts of a table is read (`data.layouts.found_in`).
 
     Refused with reason and value are rows with text in a number, without an id or with one that lost digits
     in a float, of another length than the header, and rows that break the tree. Of rows with one id that
@@ -87,7 +91,7 @@ def read_labels(tables: Iterable[Path], tree: DecisionTree, *, missing: Collecti
     other all are refused. Raises CatalogueError for a table that cannot be read, lacks columns, or holds per
     cent or numbers that usually stand for a missing value.
     """
-    gathered = _Gathered(tree)
+    gathered = _Gathered(tree, layout)
     for path in tables:
         gathered.add(path, missing)
     return gathered.labels()
@@ -96,21 +100,21 @@ def read_labels(tables: Iterable[Path], tree: DecisionTree, *, missing: Collecti
 class _Gathered:
     """Rows as they come; then sifted."""
 
-    def __init__(self, tree: DecisionTree) -> None:
-        self.tree = tree
+    def __init__(self, tree: DecisionTree, layout: str) -> None:
+        self.tree, self.layout = tree, layout
         self.ids: list[str] = []
         self.origins: list[Origin] = []
         self.values = [np.empty((0, len(tree.columns)))]
         self.rejects: list[Reject] = []
         self.counts = [np.empty((0, len(tree.columns) + len(tree.questions)), np.int64)]
         self.has_votes = False
-        self.layouts: dict[str, None] = {}
+        self.notes: dict[str, None] = {}
 
     def add(self, path: Path, missing: Collection[float]) -> None:
         """Take the rows of a table in whose cells can be read, refuse the others. Raises CatalogueError."""
         rows = read_rows(path)
         with naming(path):
-            table, layout = in_our_columns(without(rows.table, missing), self.tree)
+            table, notes = in_our_columns(without(rows.table, missing), self.tree, self.layout)
             rows = replace(rows, table=table)
             ids, faults, values = _cells(rows, self.tree, missing)
             votes = votes_of(table, self.tree)
@@ -123,7 +127,7 @@ class _Gathered:
         if votes is not None:
             given, self.has_votes = np.hstack([votes.given, votes.asked]), True
         self.counts.append(given[good])
-        self.layouts |= {str(layout): None} if layout else {}
+        self.notes |= dict.fromkeys(notes)
         refused = {
             rows.lines[row]: _reject(origins[row], ids[row] or "", *fault) for row, fault in faults.items()
         }
@@ -150,7 +154,7 @@ class _Gathered:
             [self.origins[row] for row in rows],
             self.rejects,
             VoteCounts(*counts) if self.has_votes else None,
-            tuple(self.layouts),
+            tuple(self.notes),
         )
 
     def _refuse(self, row: int, reason: str, value: str) -> None:

@@ -1,111 +1,178 @@
-"""Published catalogues: how they spell a tree's answers, and ours in their spelling.
+"""The layouts of published catalogues: how they spell a tree's answers, and which of them a table has.
 
-`zoo/layouts.toml` has the patterns. A table in one of them becomes one in our columns: joint fractions and,
-where it has them, vote counts.
+`zoo/layouts.toml` has the patterns; `data.published` reads and writes what they name.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import ID, fractions, metadata_of, with_fractions, with_votes
-from hubblefork.data.columns import column_named, numbers, with_id
+from hubblefork.data.columns import LISTED, column_named
 from hubblefork.errors import CatalogueError, did_you_mean
-from hubblefork.zoo import (
-    Answer,
-    DecisionTree,
-    VoteCounts,
-    load_tree,
-    reach,
-    to_conditional,
-    to_joint,
-    tree_names,
-)
+from hubblefork.zoo import DecisionTree, load_tree, tree_names
 
 NEARLY = 0.5
-ROUNDED = 0.05
-"""By how much fractions that were rounded may miss a sum of one."""
-ASKED = 0.5
-"""Friendly columns are empty where fewer were asked."""
-COLUMNS = ("joint", "conditional", "friendly", "advanced", "kaggle")
-JOINT = "joint"
+COUNT, JOINT, DEBIASED = "count", "joint", "debiased"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns in which a catalogue holds a tree: for each answer, with counts also for each question.
+    """The columns in which a catalogue may hold a tree, one for each answer.
 
-    `quantity` is "count", "joint", "fraction" or "debiased". `totals` may be empty: those of Galaxy Zoo 2 are
-    sums.
+    `quantity` is "count", "joint", "fraction" or "debiased"; `survey` is the suffix of the questions, if they
+    have one. `totals` are for each question the names that its total may have, none where totals are always
+    sums; `dirichlet` are the columns of Dirichlet parameters that may stand beside fractions.
     """
 
     tree: DecisionTree
     name: str
     quantity: str
     columns: tuple[str, ...]
-    totals: tuple[str, ...] = ()
+    survey: str = ""
+    totals: tuple[tuple[str, ...], ...] = ()
+    dirichlet: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What `--layout` calls it: "counts:dr5"."""
+        return f"{self.name}:{self.survey}" if self.survey else self.name
 
     def __str__(self) -> str:
-        return f"{self.name} of {self.tree.name} ({self.columns[0]} …)"
+        return f"{self.label} of {self.tree.name} ({self.columns[0]} …)"
 
 
-def layout_of(names: Collection[str], tree: DecisionTree | None = None) -> Layout:
-    """Return the layout of a table by the names of its columns, of one tree or of any that comes along.
+@dataclass(frozen=True)
+class Found:
+    """What a table has: the layouts that are read, of which several are counts to be added, and others."""
 
-    Of several trees the one with most of the columns, these as the table spells them. Raises CatalogueError
-    that names the nearest columns, and where two trees have the same.
+    read: tuple[Layout, ...]
+    others: tuple[Layout, ...] = ()
+
+    @property
+    def tree(self) -> DecisionTree:
+        """The tree that is read."""
+        return self.read[0].tree
+
+    @property
+    def quantity(self) -> str:
+        """What is read: "count", "joint", "fraction" or "debiased"."""
+        return self.read[0].quantity
+
+    @property
+    def columns(self) -> set[str]:
+        """All columns that are read, or may be."""
+        each = ((*one.columns, *one.dirichlet, *chain(*one.totals)) for one in self.read)
+        return set(chain(*each))
+
+    def __str__(self) -> str:
+        read = " + ".join(layout.label for layout in self.read)
+        said = f"{read} of {self.tree.name} ({self.read[0].columns[0]} …)"
+        return f"{said}; there are also {self._others()}: --layout chooses" if self.others else said
+
+    def _others(self) -> str:
+        theirs = [
+            layout.label if layout.tree == self.tree else f"{layout.label} (--tree {layout.tree.name})"
+            for layout in self.others
+        ]
+        more = f" and {len(theirs) - LISTED} more" if len(theirs) > LISTED else ""
+        return ", ".join(theirs[:LISTED]) + more
+
+
+def found_in(names: Collection[str], tree: DecisionTree | None = None, wanted: str = "") -> Found:
+    """Return what a table has by the names of its columns, of one tree or of any that comes along.
+
+    Of several trees the one with most of the columns, these as the table spells them. `wanted` is a layout's
+    name, its survey or both ("counts", "dr8", "counts:dr8"), or several surveys whose counts are added
+    ("dr5+dr8"). Raises CatalogueError that names the nearest columns, for a layout that is not there or that
+    cannot be added, and where two trees have the same columns.
     """
     layouts = _layouts(tree) if tree else _of_all_trees()
-    whole = [found for layout in layouts if (found := _found(layout, names))]
+    whole = defaultdict(list)
+    for layout in _whole(layouts, names):
+        whole[layout.tree].append(layout)
     if not whole:
         raise CatalogueError(_nearly(layouts, names))
-    most = max(len(layout.columns) for layout in whole)
-    best = [layout for layout in whole if len(layout.columns) == most]
-    trees = sorted({layout.tree.name for layout in best})
-    if len(trees) > 1:
-        asked = " or ".join(f"--tree {name}" for name in trees)
+    read = {of: chosen for of, found in whole.items() if (chosen := _chosen(found, wanted))}
+    if not read:
+        labels = list(dict.fromkeys(layout.label for found in whole.values() for layout in found))
+        near = did_you_mean(wanted, labels)
+        raise CatalogueError(f'it has no layout "{wanted}"{near}: it has {", ".join(labels)}')
+    most = max(len(of.columns) for of in read)
+    best = [of for of in read if len(of.columns) == most]
+    if len(best) > 1:
+        asked = " or ".join(f"--tree {name}" for name in sorted(of.name for of in best))
         raise CatalogueError(f"its columns are those of several trees: say which, {asked}")
-    return best[0]
+    known = _of_all_trees() if best[0] in {layout.tree for layout in _of_all_trees()} else ()
+    every = chain(whole[best[0]], _whole(known, names))
+    return Found(tuple(read[best[0]]), tuple(_others(read[best[0]], every)))
 
 
-def tree_of(names: Sequence[str]) -> DecisionTree | None:
+def tree_of(names: Sequence[str], wanted: str = "") -> DecisionTree | None:
     """Return the tree that a table answers, by the names of its columns; None where they are of none.
 
     Raises CatalogueError for columns that are those of two trees, or of which most are a published
-    layout's and not all.
+    layout's and not all; and for a layout `wanted` that is not there.
     """
-    return layout_of(names).tree if _is_published(_of_all_trees(), names) else None
+    return found_in(names, wanted=wanted).tree if wanted or _is_known(_of_all_trees(), names) else None
 
 
-def _is_published(layouts: Sequence[Layout], names: Collection[str]) -> bool:
+def found_of(names: Collection[str], tree: DecisionTree, wanted: str = "") -> Found | None:
+    """Return what a table has of a tree; None where it is no layout, nor nearly. Raises as `found_in`."""
+    return found_in(names, tree, wanted) if wanted or _is_known(_layouts(tree), names) else None
+
+
+def _whole(layouts: Iterable[Layout], names: Collection[str]) -> Iterator[Layout]:
+    """Yield the layouts of which a table has all columns, with the names that these have in it."""
+    for layout in layouts:
+        spelled = []
+        for name in layout.columns:
+            there = column_named(names, name)
+            if there is None:
+                break
+            spelled.append(there)
+        else:
+            yield replace(layout, columns=tuple(spelled))
+
+
+def _chosen(found: Sequence[Layout], wanted: str) -> list[Layout]:
+    """Return the layouts that are wanted, the first where nothing is said; none where one is not there."""
+    if not wanted:
+        return [found[0]]
+    name, colon, surveys = wanted.rpartition(":")
+    asked = [name + colon + survey for survey in dict.fromkeys(surveys.split("+"))]
+    chosen = [
+        layout
+        for one in asked
+        for layout in islice((each for each in found if one in (each.label, each.name, each.survey)), 1)
+    ]
+    if len(chosen) > 1 and any(layout.quantity != COUNT for layout in chosen):
+        raise CatalogueError(f'"{wanted}" adds {chosen[0].name}: only counts can be added, counts:{surveys}')
+    return chosen if len(chosen) == len(asked) else []
+
+
+def _others(read: Sequence[Layout], every: Iterable[Layout]) -> Iterator[Layout]:
+    """Yield the layouts with columns that none before them has."""
+    seen = {name for layout in read for name in layout.columns}
+    for layout in every:
+        if not seen.issuperset(layout.columns):
+            seen.update(layout.columns)
+            yield layout
+
+
+def _is_known(layouts: Sequence[Layout], names: Collection[str]) -> bool:
     """Say whether a table has a layout wholly, or most of a published one."""
     there = set(names)
     published = (layout for layout in layouts if layout.quantity != JOINT)
-    return any(_found(layout, names) for layout in layouts) or any(
-        _share(layout, there) >= NEARLY for layout in published
-    )
-
-
-def _found(layout: Layout, names: Collection[str]) -> Layout | None:
-    """Return a layout with the names that its columns have in a table; None where one is not there."""
-    spelled: list[str] = []
-    for name in (*layout.columns, *layout.totals):
-        there = column_named(names, name)
-        if there is None:
-            return None
-        spelled.append(there)
-    columns, totals = spelled[: len(layout.columns)], spelled[len(layout.columns) :]
-    return replace(layout, columns=tuple(columns), totals=tuple(totals))
+    return any(_whole(layouts, names)) or any(_share(layout, there) >= NEARLY for layout in published)
 
 
 def _nearly(layouts: Sequence[Layout], names: Collection[str]) -> str:
@@ -114,7 +181,7 @@ def _nearly(layouts: Sequence[Layout], names: Collection[str]) -> str:
     nearest = max(layouts, key=lambda layout: _share(layout, there))
     if _share(nearest, there) < NEARLY:
         return f"its columns are of no tree: {', '.join(tree_names())}; name one with --tree"
-    lacking = [name for name in (*nearest.columns, *nearest.totals) if name not in there]
+    lacking = [name for name in nearest.columns if name not in there]
     others = there.difference(nearest.columns)
     listed = ", ".join(name + did_you_mean(name, others) for name in lacking[:3])
     more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
@@ -124,27 +191,29 @@ def _nearly(layouts: Sequence[Layout], names: Collection[str]) -> str:
     )
 
 
-def published_counts(tree: DecisionTree, given: NDArray, asked: NDArray) -> dict[str, NDArray]:
-    """Return vote counts (galaxy, answer) and totals (galaxy, question) by their published names.
-
-    In the first layout that has both, with the first of the tree's suffixes; empty where none has.
-    """
-    layouts = (each for each in _layouts(tree) if each.quantity == "count" and each.totals)
-    columns: dict[str, NDArray] = {}
-    for layout in islice(layouts, 1):
-        for number, answers in enumerate(tree.slices):
-            columns |= dict(zip(layout.columns[answers], given.T[answers], strict=True))
-            columns[layout.totals[number]] = asked[:, number]
-    return columns
-
-
 def _share(layout: Layout, there: set[str]) -> float:
-    """Return the share of a layout's columns that are there; 0 without any total where it has totals."""
-    if layout.totals and there.isdisjoint(layout.totals):
+    """Return the share of a layout's columns that are there; 0 for counts that could be joint fractions."""
+    alike = layout.quantity == COUNT and layout.columns == layout.tree.source_columns
+    if alike and there.isdisjoint(chain(*layout.totals)):
         return 0.0
     return sum(name in there for name in layout.columns) / len(layout.columns)
 
 
+def published_counts(tree: DecisionTree, given: NDArray, asked: NDArray) -> dict[str, NDArray]:
+    """Return vote counts (galaxy, answer) and totals (galaxy, question) by their published names.
+
+    In the first layout that has both, with the first of the tree's suffixes; empty for a tree without.
+    """
+    layouts = (each for each in _layouts(tree) if each.totals and tree.suffixes)
+    columns: dict[str, NDArray] = {}
+    for layout in islice(layouts, 1):
+        for number, answers in enumerate(tree.slices):
+            columns |= dict(zip(layout.columns[answers], given.T[answers], strict=True))
+            columns[layout.totals[number][0]] = asked[:, number]
+    return columns
+
+
+@cache
 def _of_all_trees() -> tuple[Layout, ...]:
     return tuple(layout for name in tree_names() for layout in _layouts(load_tree(name)))
 
@@ -155,25 +224,41 @@ def _layouts(tree: DecisionTree) -> tuple[Layout, ...]:
 
 
 def _spelled(tree: DecisionTree) -> Iterator[Layout]:
-    base = bases(tree)
+    base, surveys = bases(tree), _surveys(tree)
     for pattern in _entries()["layouts"]:
-        total, quantity = pattern.get("total", ""), pattern["quantity"]
-        if quantity != JOINT and not (tree.suffixes or base):
+        answer, quantity = pattern["answer"], pattern["quantity"]
+        if ("{base}" in answer and not base) or (tree.number and quantity != JOINT):
             continue
-        if "{base}" in pattern["answer"] and not base:
-            continue
-        for suffix in tree.suffixes if "{survey}" in pattern["answer"] else [""]:
-            parts = [_parts(answer, suffix, base) for answer in tree.answers]
-            columns = tuple(pattern["answer"].format(**each) for each in parts)
-            totals = tuple(total.format(**parts[answers.start]) for answers in tree.slices if total)
-            yield Layout(tree, pattern["name"], quantity, columns, totals)
+        for survey in surveys if "{survey}" in answer else [""]:
+            yield _layout(tree, pattern, survey, base)
 
 
-def _parts(answer: Answer, suffix: str, base: Mapping[str, str]) -> dict[str, str]:
-    """Return what the patterns put together."""
-    question, _, last = answer.column.rpartition("_")
-    names = {"name": answer.name, "column": answer.column, "base": base.get(answer.name, "")}
-    return {**names, "question": question, "answer": last, "survey": f"-{suffix}" if suffix else ""}
+def _layout(tree: DecisionTree, pattern: Mapping[str, Any], survey: str, base: Mapping[str, str]) -> Layout:
+    parts = []
+    for answer in tree.answers:
+        question, _, last = answer.column.rpartition("_")
+        names = {"name": answer.name, "column": answer.column, "base": base.get(answer.name, "")}
+        suffix = f"-{survey}" if survey else ""
+        parts.append({**names, "question": question, "answer": last, "survey": suffix})
+    columns, dirichlet = (
+        tuple(text.format(**each) for each in parts if text)
+        for text in (pattern["answer"], pattern.get("dirichlet", ""))
+    )
+    totals = tuple(
+        tuple(total.format(**parts[answers.start]) for total in pattern.get("totals", ()))
+        for answers in tree.slices
+    )
+    named = pattern["name"], pattern["quantity"], columns, survey
+    return Layout(tree, *named, totals if any(totals) else (), dirichlet)
+
+
+def _surveys(tree: DecisionTree) -> tuple[str, ...]:
+    """Return the suffixes of a tree's questions; none at all where columns do not name their question."""
+    parts = [{answer.column.rpartition("_")[0] for answer in question.answers} for question in tree.questions]
+    named = {part for of_question in parts for part in of_question}
+    apart = all(map(len, (named, *parts))) and len(named) == len(parts) and "" not in named
+    several = any(len(question.answers) > 1 for question in tree.questions)
+    return (tree.suffixes or ("",)) if apart and several else ()
 
 
 def bases(tree: DecisionTree) -> dict[str, str]:
@@ -186,120 +271,3 @@ def bases(tree: DecisionTree) -> dict[str, str]:
 def _entries() -> dict[str, Any]:
     file = resources.files("hubblefork.zoo").joinpath("layouts.toml")
     return tomllib.loads(file.read_text(encoding="utf-8"))
-
-
-# Theirs to ours
-
-
-def in_our_columns(table: pa.Table, tree: DecisionTree) -> tuple[pa.Table, Layout | None]:
-    """Return a published table with our columns added, and its layout; one with ours as it is, and None.
-
-    Added are joint fractions, vote counts where it has them, and `galaxy_id` where two columns together name
-    the galaxies. Raises CatalogueError for columns that are nearly a layout's, and for values that are no
-    numbers.
-    """
-    table = with_id(table)
-    if not _is_published(_layouts(tree), table.column_names):
-        return table, None
-    layout = layout_of(table.column_names, tree)
-    if layout.quantity == JOINT:
-        return table, None
-    values = _values(table, layout.columns)
-    if layout.quantity == "count":
-        votes = _votes(table, layout, values)
-        return with_votes(with_fractions(table, votes.joint(tree), tree), votes, tree), layout
-    return with_fractions(table, to_joint(tree, _summing_to_one(values, layout)), tree), layout
-
-
-def _values(table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:
-    columns = []
-    for name in names:
-        values, bad = numbers(table.column(name))
-        for row in np.flatnonzero(bad)[:1].tolist():
-            raise CatalogueError(
-                f"row {row + 1}: {name} is {table.column(name)[row].as_py()!r}, which is no number"
-            )
-        columns.append(values)
-    return np.stack(columns, axis=1)
-
-
-def _votes(table: pa.Table, layout: Layout, given: NDArray) -> VoteCounts:
-    """Return counts and totals; an empty count is none. Raises CatalogueError for what cannot be a count."""
-    tree = layout.tree
-    given = np.nan_to_num(given)
-    totals = np.stack([given[:, answers].sum(axis=1) for answers in tree.slices], axis=1)
-    if layout.totals:
-        totals = np.nan_to_num(_values(table, layout.totals))
-    for values, names in ((given, layout.columns), (totals, layout.totals or layout.columns)):
-        wrong = (values < 0) | (values != np.trunc(values))
-        for row, column in zip(*np.nonzero(wrong), strict=True):
-            raise CatalogueError(
-                f"row {row + 1}: {names[column]} is {values[row, column]:g}; a count is a whole number from 0"
-            )
-    return VoteCounts(given.astype(np.int64), totals.astype(np.int64))
-
-
-def _summing_to_one(values: NDArray, layout: Layout) -> NDArray[np.float64]:
-    """Scale the fractions of a question that were rounded, or debiased each by itself, to a sum of one."""
-    scaled = values.copy()
-    for question, answers in zip(layout.tree.questions, layout.tree.slices, strict=True):
-        if question.exclusive:
-            total = values[:, answers].sum(axis=1)
-            near = (np.abs(total - 1) <= ROUNDED) | (layout.quantity == "debiased")
-            near &= total > 0
-            scaled[near, answers] = values[near, answers] / total[near, None]
-            nobody = (values[:, answers] == 0).all(axis=1)
-            scaled[nobody, answers] = np.nan
-    return scaled
-
-
-# Ours to theirs
-
-
-def spelled_as(table: pa.Table, tree: DecisionTree, columns: str) -> pa.Table:
-    """Return a catalogue of predictions in another spelling: one of `COLUMNS`.
-
-    "friendly" are conditional fractions, null where fewer than half are asked; "advanced" has them all, the
-    share that is asked, and the ends of the intervals if there are any; "kaggle" and "joint" are joint
-    fractions. Ids and positions stay. Raises CatalogueError for another name.
-    """
-    if columns not in COLUMNS:
-        near = did_you_mean(columns, COLUMNS)
-        raise CatalogueError(f'there are no columns "{columns}"{near}: {", ".join(COLUMNS)}')
-    if columns == "joint":
-        return table
-    kept = [name for name in (ID, "ra", "dec") if name in table.column_names]
-    metadata = {**metadata_of(table), "quantity": "joint_fraction" if columns == "kaggle" else "fraction"}
-    if columns == "kaggle":
-        renamed = table.select([ID, *tree.columns]).rename_columns(["GalaxyID", *tree.source_columns])
-        return renamed.replace_schema_metadata(metadata)
-    joint = fractions(table, tree)
-    asked = reach(tree, joint)
-    shares, each = to_conditional(tree, joint), asked[:, list(tree.question_of)]
-    if columns == "friendly":
-        shares = np.where(each < ASKED, np.nan, shares)
-    end = {"conditional": "_conditional"}.get(columns, "_fraction")
-    spelled = tree.columns if columns == "conditional" else tree.source_columns
-    written = {f"{name}{end}": column for name, column in zip(spelled, shares.T, strict=True)}
-    if columns == "advanced":
-        written |= _advanced(table, tree, asked, each)
-    result = table.select(kept)
-    for name, column in written.items():
-        result = result.append_column(name, pa.array(column.astype(np.float32), mask=np.isnan(column)))
-    return result.replace_schema_metadata(metadata)
-
-
-def _advanced(table: pa.Table, tree: DecisionTree, asked: NDArray, each: NDArray) -> dict[str, NDArray]:
-    """Return the share of volunteers who are asked each question, and the ends of conditional intervals."""
-    written: dict[str, NDArray] = {}
-    for ours, theirs in (("low", "lower"), ("high", "upper")):
-        names = [f"{name}_{ours}" for name in tree.columns]
-        if set(names) <= set(table.column_names):
-            coverage = f"{100 * float(metadata_of(table)['interval_coverage']):g}"
-            ends = np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in names], axis=1)
-            ends = np.clip(np.divide(ends, each, out=np.full(ends.shape, np.nan), where=each > 0), 0, 1)
-            spelled = [f"{name}_{coverage}pc-{theirs}" for name in tree.source_columns]
-            written |= dict(zip(spelled, ends.T, strict=True))
-    questions = [tree.answers[answers.start].column.rpartition("_")[0] for answers in tree.slices]
-    written |= {f"{name}_proportion-asked": column for name, column in zip(questions, asked.T, strict=True)}
-    return written

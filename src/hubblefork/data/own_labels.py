@@ -186,13 +186,15 @@ def _complaint(table: pa.Table, name: str) -> str:
     return ""
 
 
-def check_labels(cutouts: Path, labels: Path, tree: DecisionTree, *, missing: Collection[float] = ()) -> None:
-    """Check that labels and images are enough to learn from, before anything is decoded.
+def check_labels(
+    cutouts: Path, labels: Path, tree: DecisionTree, *, missing: Collection[float] = (), layout: str = ""
+) -> tuple[str, ...]:
+    """Check that labels and images are enough to learn from, before anything is decoded; say what was read.
 
     Raises CatalogueError, with all complaints at once, for fewer than 20 galaxies with labels that fit the
     tree, and fewer than 20 of them with an image; ImageError where no images are.
     """
-    found = read_labels([labels], tree, missing=missing)
+    found = read_labels([labels], tree, missing=missing, layout=layout)
     known = {galaxy_id for galaxy_id, row in found.row_of.items() if not np.isnan(found.joint[row]).all()}
     names = image_names(cutouts, labels)
     shown = known.intersection(map(galaxy_id_of, names))
@@ -212,6 +214,7 @@ def check_labels(cutouts: Path, labels: Path, tree: DecisionTree, *, missing: Co
         )
     if min(len(known), len(shown)) < FEWEST:
         raise CatalogueError("; ".join(complaints))
+    return found.notes
 
 
 def image_names(cutouts: Path, labels: Path) -> list[str]:

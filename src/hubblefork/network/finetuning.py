@@ -73,6 +73,7 @@ def finetune(
     tree: DecisionTree | None = None,
     columns: Sequence[str] = (),
     missing: Collection[float] = (),
+    layout: str = "",
     reading: Reading = Reading(),
     settings: Sequence[str] = (),
     split: Split,
@@ -85,7 +86,8 @@ def finetune(
     with its published weights.
     `labels` is a table with `galaxy_id` (the names of the images) and the columns of `tree`; without a tree,
     that of its columns, else columns of numbers from 0 to 1: those in `columns`, or all. The numbers
-    `missing` stand for missing values. Only labelled images are read. An interrupted fine-tuning continues.
+    `missing` stand for missing values; `layout` says which of several layouts of the table is read. Only
+    labelled images are read. An interrupted fine-tuning continues.
     Raises RunError for a run with adapters and for a folder that holds another run; BusyError if another
     process works in the folder; CatalogueError and ImageError for labels and cutouts that cannot be used
     (`data.own_labels`); RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
@@ -99,15 +101,15 @@ def finetune(
             f"{model}: a network with adapters; merge them first: "
             f"hubblefork export {model} --out merged.safetensors, and fine-tune that"
         )
-    tree = tree or (None if columns else tree_of(names_of(labels)))
+    tree = tree or (None if columns else tree_of(names_of(labels), layout))
     tree = tree or tree_of_columns(labels, columns, missing=missing)
     recipe = recipe_for(weights, tree, settings)
-    check_labels(cutouts, labels, tree, missing=missing)
+    notes = check_labels(cutouts, labels, tree, missing=missing, layout=layout)
     data = DataFolder(out / "data")
     origin = {
         "start": weights.digest,
         "cutouts": _digest("\n".join(sorted(image_names(cutouts, labels))).encode()),
-        **({"reading": str(reading)} if str(reading) else {}),
+        **{key: said for key, said in (("reading", str(reading)), ("layout", layout)) if said},
         "labels": _digest(labels.read_bytes() + (repr(sorted(missing)).encode() if missing else b"")),
     }
     with alone_in(out, "fine-tuning or training here"):
@@ -119,6 +121,7 @@ def finetune(
                 labels=[labels],
                 missing=missing,
                 tree=tree,
+                layout=layout,
                 only_labelled=True,
                 reading=reading,
                 progress=progress,
@@ -127,8 +130,10 @@ def finetune(
             _write_start(out, data, weights, recipe, split, progress)
             write_text(out / ORIGIN, tomli_w.dumps(origin))
     train(data.path, recipe, out, weights=out / START, hardware=hardware, split=split, progress=progress)
+    remarks = [f"labels: {note}" for note in notes]
     if refused := len(data.rejects()):
-        RunFolder(out).add_remarks([f"{refused} rows of labels or images are refused: see data/rejects.csv"])
+        remarks.append(f"{refused} rows of labels or images are refused: see data/rejects.csv")
+    RunFolder(out).add_remarks(remarks)
     return out
 
 

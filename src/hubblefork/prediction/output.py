@@ -28,8 +28,8 @@ from hubblefork.data.catalogue import (
     write_pieces,
 )
 from hubblefork.data.inputs import rejects_file
-from hubblefork.data.layouts import spelled_as
 from hubblefork.data.members import POSITION
+from hubblefork.data.published import spelled_as
 from hubblefork.data.shards import (
     WHOLE,
     CatalogueFolder,
@@ -95,7 +95,7 @@ class Call:
     """What is predicted, by what, and what is written of it.
 
     `adding` is given the catalogue, a piece at a time, and returns it with more columns; `columns` says how
-    these are spelled (`data.layouts.COLUMNS`).
+    these are spelled (`data.published.COLUMNS`).
     """
 
     predictor: Predictor
@@ -157,7 +157,7 @@ def predict(
     `predictor.Showing`. The format follows the suffix of `out` (.parquet, .csv, .fits,
     .vot); without one a folder is written as docs/catalogue.md describes. Of it `share` (3, 64) predicts the
     third of 64 shares, and with the `engine` "ray" the workers of a cluster write it. `columns` says how
-    they are spelled (`data.layouts.COLUMNS`). `adding` is given the catalogue, a piece at a
+    they are spelled (`data.published.COLUMNS`). `adding` is given the catalogue, a piece at a
     time, and returns it with more columns. Of images with one id the first is kept. Images that cannot be
     read are listed in `<out>.rejects.csv`. Raises BusyError while another process writes `out`,
     CatalogueError where it is there and not from such a call, unless `overwrite`; RunError, ImageError,

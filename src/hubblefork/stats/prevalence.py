@@ -17,8 +17,9 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import Catalogue, head_of, ids_among
-from hubblefork.data.folders import RunFolder, named_run, tree_of
+from hubblefork.data.folders import RunFolder, named_run
 from hubblefork.data.judged import JudgedGalaxies
+from hubblefork.data.published import tree_of
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import detection
 from hubblefork.stats.counting import Counting, usable

@@ -34,8 +34,8 @@ from hubblefork.data.catalogue import (
     rows_of,
     with_fractions,
 )
-from hubblefork.data.folders import tree_of
 from hubblefork.data.members import POSITION
+from hubblefork.data.published import tree_of
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent
 from hubblefork.stats.information import (

@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
@@ -208,6 +208,16 @@ class DecisionTree:
         near = did_you_mean(name, [q.name for q in self.questions])
         raise UnknownAnswer(f'"{name}" is not a question of {self.name}{near}')
 
+    def part(self, answers: Collection[str]) -> DecisionTree:
+        """Return the tree of the questions of some answers and of those before them. Raises UnknownAnswer."""
+        kept = {self.question_of[self.column(answer)] for answer in answers}
+        for number in reversed(self.asking_order):
+            if number in kept:
+                kept |= {self.question_of[parent] for parent in self.parents[number]}
+        questions = [self.questions[number] for number in sorted(kept)]
+        names = {question.name for question in questions}
+        return replace(self, questions=tuple(_leading_to(question, names) for question in questions))
+
     def _name_complaints(self) -> list[str]:
         kinds = {
             "question": [q.name for q in self.questions],
@@ -374,6 +384,15 @@ def _entries(of: dict[str, Any]) -> dict[str, Any]:
     entries = {**of, "leads_to": to[0] if len(to) == 1 else to}
     unsaid = {"multiple": False, "leads_to": (), "suffixes": (), "number": None}
     return {key: value for key, value in entries.items() if key not in unsaid or value != unsaid[key]}
+
+
+def _leading_to(question: Question, names: Collection[str]) -> Question:
+    """Return a question whose answers lead to those of some names alone."""
+    answers = (
+        replace(answer, leads_to=tuple(to for to in answer.leads_to if to in names))
+        for answer in question.answers
+    )
+    return replace(question, answers=tuple(answers))
 
 
 def _parts(question: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,280 @@
+"""What published catalogues say in our columns, and what ours say in theirs; `data.layouts` knows the names.
+
+A table in one of the layouts becomes one in our columns: joint fractions and, where it has them, vote counts
+or concentrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hubblefork.data.catalogue import ID, fractions, metadata_of, with_fractions, with_votes
+from hubblefork.data.columns import SENTINELS, column_named, numbers, with_id
+from hubblefork.data.formats import noted_tree
+from hubblefork.data.layouts import COUNT, DEBIASED, JOINT, Found, Layout, found_of
+from hubblefork.data.layouts import tree_of as tree_of_names
+from hubblefork.data.shards import QUESTIONS, TREE
+from hubblefork.errors import CatalogueError, did_you_mean
+from hubblefork.zoo import DecisionTree, VoteCounts, reach, read_tree, to_conditional, to_joint
+
+ROUNDED = 0.05
+"""By how much fractions that were rounded may miss a sum of one."""
+ASKED = 0.5
+"""Friendly columns are empty where fewer were asked."""
+COLUMNS = ("joint", "conditional", "friendly", "advanced", "kaggle")
+
+
+def tree_of(table: pa.Table) -> DecisionTree:
+    """Return the tree that a catalogue holds or names, or of its run or its columns; else Galaxy Zoo 2's.
+
+    Raises CatalogueError for another tree whose run is not there, and for columns of two trees.
+    """
+    metadata = metadata_of(table)
+    if not {TREE, QUESTIONS} & metadata.keys() and (known := tree_of_names(table.column_names)):
+        return known
+    if tree := noted_tree(metadata):
+        return tree
+    name, run = metadata[TREE], Path(metadata.get("run", ""))
+    if "run" not in metadata or read_tree(run).name != name:
+        raise CatalogueError(
+            f'the catalogue is of the tree "{name}", which its run should hold; {run} does not: predict anew'
+        )
+    return read_tree(run)
+
+
+# Theirs to ours
+
+
+def in_our_columns(
+    table: pa.Table, tree: DecisionTree, wanted: str = "", *, found: Found | None = None
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return a published table with our columns added, and what was read; one with ours as it is.
+
+    Added are joint fractions, vote counts and concentrations where it has them, and `galaxy_id` where two
+    columns together name the galaxies. `wanted` is the layout (`data.layouts.found_in`), or the first;
+    `found` is known of a table that was read in part. Debiased columns of layouts go. Counts without any
+    total and joint fractions may have the same names: they are counts where all are whole numbers and one is
+    above 1. Raises CatalogueError for columns that are nearly a layout's, and for values
+    that are no numbers.
+    """
+    table = with_id(table)
+    found = found or found_of(table.column_names, tree, wanted)
+    if found is None:
+        return table, ()
+    if found.quantity == COUNT and not any(_counted(table, layout) for layout in found.read):
+        joint = tuple(replace(layout, name=JOINT, quantity=JOINT) for layout in found.read)
+        found = replace(found, read=joint)
+    if found.quantity == JOINT and _is_ours(table, found.read[0]):
+        return table, ()
+    if found.quantity != COUNT and len(found.read) > 1:
+        raise CatalogueError(f'"{wanted}" adds fractions: only counts can be added')
+    ours, notes = _counts_added(table, found) if found.quantity == COUNT else _fractions_added(table, found)
+    layouts = (*found.read, *found.others)
+    debiased = {name for each in layouts if each.quantity == DEBIASED for name in each.columns}
+    return ours.drop_columns(sorted(debiased.intersection(ours.column_names))), (str(found), *notes)
+
+
+def _fractions_added(table: pa.Table, found: Found) -> tuple[pa.Table, list[str]]:
+    layout, tree = found.read[0], found.tree
+    values = _values(table, layout.columns)
+    if found.quantity != JOINT:
+        values = to_joint(tree, _summing_to_one(values, layout))
+    return with_fractions(table, np.hstack([values, *_concentrations(table, layout)]), tree), []
+
+
+def _counts_added(table: pa.Table, found: Found) -> tuple[pa.Table, list[str]]:
+    votes, notes = _votes(table, found.read)
+    return with_votes(with_fractions(table, votes.joint(found.tree), found.tree), votes, found.tree), notes
+
+
+def _is_ours(table: pa.Table, layout: Layout) -> bool:
+    """Say whether a layout's columns are named as the answers are, or as the source names them."""
+    named = (layout.tree.columns, layout.tree.source_columns)
+    return any(
+        layout.columns == tuple(column_named(table.column_names, name) for name in names) for names in named
+    )
+
+
+def _counted(table: pa.Table, layout: Layout) -> bool:
+    """Say whether a layout of counts has counts: with totals, or whole numbers of which one is above 1."""
+    if not layout.totals or any(_total_of(table, names) for names in layout.totals):
+        return True
+    values = np.stack([numbers(table.column(name))[0] for name in layout.columns])
+    above = (values > 1) & ~np.isin(values, SENTINELS)
+    return bool(above.any() and (np.isnan(values) | (values == np.trunc(values))).all())
+
+
+def _total_of(table: pa.Table, names: Sequence[str]) -> str | None:
+    """Return the column of a question's total; None where there is none."""
+    return next((there for name in names if (there := column_named(table.column_names, name))), None)
+
+
+def _values(table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:
+    columns = []
+    for name in names:
+        values, bad = numbers(table.column(name))
+        for row in np.flatnonzero(bad)[:1].tolist():
+            raise CatalogueError(
+                f"row {row + 1}: {name} is {table.column(name)[row].as_py()!r}, which is no number"
+            )
+        columns.append(values)
+    return np.stack(columns, axis=1)
+
+
+def _votes(table: pa.Table, layouts: Sequence[Layout]) -> tuple[VoteCounts, list[str]]:
+    """Return the counts and totals of some layouts together, and what is to be known of them."""
+    given, asked, notes = list[NDArray[np.int64]](), list[NDArray[np.int64]](), list[str]()
+    for layout in layouts:
+        counts, totals = _whole_numbers(table, layout.columns), []
+        for number, answers in enumerate(layout.tree.slices):
+            total, left_out = _total(table, layout, number, counts[:, answers].sum(axis=1))
+            totals.append(total)
+            if left_out:
+                are = "is no answer" if len(left_out) == 1 else "are no answers"
+                notes.append(f"{', '.join(left_out)} {are} of {layout.tree.name}: these votes are left out")
+        given.append(counts)
+        asked.append(np.stack(totals, axis=1))
+    return VoteCounts(np.sum(given, axis=0), np.sum(asked, axis=0)), notes
+
+
+def _total(
+    table: pa.Table, layout: Layout, number: int, counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Return how many answered a question, (galaxy,), and the columns of answers that the tree lacks.
+
+    It is the total without the votes for these; the sum of the `counts` where there is no total. Raises
+    CatalogueError where that is no total.
+    """
+    question, names = layout.tree.questions[number], layout.totals[number] if layout.totals else ()
+    total = _total_of(table, names)
+    if not question.exclusive and total is None:
+        answers = "several answers" if question.multiple else "the other answer or none"
+        needed = " or ".join(names) or "a total"
+        raise CatalogueError(
+            f"{needed} is missing: how many were asked {question.name}; "
+            f"they may give {answers}, so that counts do not say it"
+        )
+    left_out = list(_answers_left_out(table, layout, number)) if question.exclusive else []
+    if total is None:
+        return counts, left_out
+    lost = sum(_whole_numbers(table, [name])[:, 0] for name in left_out)
+    return _whole_numbers(table, [total])[:, 0] - lost, left_out
+
+
+def _answers_left_out(table: pa.Table, layout: Layout, number: int) -> Iterator[str]:
+    """Yield the columns of votes for answers of a question that the tree does not have."""
+    answers, totals = layout.tree.slices[number], layout.totals[number] if layout.totals else ()
+    known = {name.casefold() for name in (*layout.columns[answers], *totals)}
+    stem = layout.columns[answers.start].rpartition("_")[0].casefold()
+    for name in table.column_names:
+        question = name.casefold().rpartition("_")[0]
+        if totals and question == stem and name.casefold() not in known:
+            values, bad = numbers(table.column(name))
+            values = values[~np.isnan(values)]
+            if not bad.any() and (values > 0).any() and not _no_count(values).any():
+                yield name
+
+
+def _whole_numbers(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return columns of counts (galaxy, column); an empty one is 0. Raises CatalogueError for no count."""
+    values = np.nan_to_num(_values(table, names))
+    for row, column in zip(*np.nonzero(_no_count(values)), strict=True):
+        raise CatalogueError(
+            f"row {row + 1}: {names[column]} is {values[row, column]:g}; a count is a whole number from 0"
+        )
+    return values.astype(np.int64)
+
+
+def _no_count(values: NDArray) -> NDArray[np.bool_]:
+    return (values < 0) | (values != np.trunc(values))
+
+
+def _summing_to_one(values: NDArray, layout: Layout) -> NDArray[np.float64]:
+    """Scale the fractions of a question that were rounded, or debiased each by itself, to a sum of one."""
+    scaled = values.copy()
+    for question, answers in zip(layout.tree.questions, layout.tree.slices, strict=True):
+        if question.exclusive:
+            total = values[:, answers].sum(axis=1)
+            near = (np.abs(total - 1) <= ROUNDED) | (layout.quantity == DEBIASED)
+            near &= total > 0
+            scaled[near, answers] = values[near, answers] / total[near, None]
+            nobody = (values[:, answers] == 0).all(axis=1)
+            scaled[nobody, answers] = np.nan
+    return scaled
+
+
+def _concentrations(table: pa.Table, layout: Layout) -> list[NDArray[np.float64]]:
+    """Return the concentrations (galaxy, question), the sums of Dirichlet parameters, where they are there.
+
+    Raises CatalogueError for parameters that are not above 0.
+    """
+    names = [column_named(table.column_names, name) for name in layout.dirichlet]
+    columns = [name for name in names if name]
+    slices, exclusive = layout.tree.slices, all(question.exclusive for question in layout.tree.questions)
+    if not columns or len(columns) < len(names) or not exclusive:
+        return []
+    values = _values(table, columns)
+    for row, column in zip(*np.nonzero(values <= 0), strict=True):
+        raise CatalogueError(
+            f"row {row + 1}: {columns[column]} is {values[row, column]:g}; "
+            "a parameter of a Dirichlet distribution is above 0"
+        )
+    return [np.stack([values[:, answers].sum(axis=1) for answers in slices], axis=1)]
+
+
+# Ours to theirs
+
+
+def spelled_as(table: pa.Table, tree: DecisionTree, columns: str) -> pa.Table:
+    """Return a catalogue of predictions in another spelling: one of `COLUMNS`.
+
+    "friendly" are conditional fractions, null where fewer than half are asked; "advanced" has them all, the
+    share that is asked, and the ends of the intervals if there are any; "kaggle" and "joint" are joint
+    fractions. Ids and positions stay. Raises CatalogueError for another name. Source of the names:
+    zoobot/shared/load_predictions.py (mwalmsley/zoobot), which wrote Galaxy Zoo DESI's.
+    """
+    if columns not in COLUMNS:
+        near = did_you_mean(columns, COLUMNS)
+        raise CatalogueError(f'there are no columns "{columns}"{near}: {", ".join(COLUMNS)}')
+    if columns == "joint":
+        return table
+    kept = [name for name in (ID, "ra", "dec") if name in table.column_names]
+    metadata = {**metadata_of(table), "quantity": "joint_fraction" if columns == "kaggle" else "fraction"}
+    if columns == "kaggle":
+        renamed = table.select([ID, *tree.columns]).rename_columns(["GalaxyID", *tree.source_columns])
+        return renamed.replace_schema_metadata(metadata)
+    joint = fractions(table, tree)
+    asked = reach(tree, joint)[:, list(tree.question_of)]
+    shares = to_conditional(tree, joint)
+    if columns == "friendly":
+        shares = np.where(asked < ASKED, np.nan, shares)
+    end = {"conditional": "_conditional"}.get(columns, "_fraction")
+    spelled = tree.columns if columns == "conditional" else tree.source_columns
+    written = {f"{name}{end}": column for name, column in zip(spelled, shares.T, strict=True)}
+    if columns == "advanced":
+        written |= _advanced(table, tree, asked)
+    result = table.select(kept)
+    for name, column in written.items():
+        result = result.append_column(name, pa.array(column.astype(np.float32), mask=np.isnan(column)))
+    return result.replace_schema_metadata(metadata)
+
+
+def _advanced(table: pa.Table, tree: DecisionTree, asked: NDArray) -> dict[str, NDArray]:
+    """Return the ends of conditional intervals, and for each answer the share who are asked its question."""
+    written: dict[str, NDArray] = {}
+    for ours, theirs in (("low", "lower"), ("high", "upper")):
+        names = [f"{name}_{ours}" for name in tree.columns]
+        if set(names) <= set(table.column_names):
+            coverage = f"{100 * float(metadata_of(table)['interval_coverage']):g}"
+            ends = np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in names], axis=1)
+            ends = np.clip(np.divide(ends, asked, out=np.full(ends.shape, np.nan), where=asked > 0), 0, 1)
+            spelled = [f"{name}_{coverage}pc-{theirs}" for name in tree.source_columns]
+            written |= dict(zip(spelled, ends.T, strict=True))
+    spelled = [f"{name}_proportion-asked" for name in tree.source_columns]
+    return written | dict(zip(spelled, asked.T, strict=True))
