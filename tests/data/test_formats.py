@@ -140,7 +140,7 @@ def test_columns_of_a_votable_go_by_name_and_then_by_id(tmp_path):
         ("galaxy_id,ring,bar\n1,0.5,-99\n", r"bar is -99; .* say so: --missing -99"),
         ("galaxy_id,ring,bar\n1,50,10\n2,75.5,\n", r"ring is 50; .*divide by 100 what is in per cent"),
         ("galaxy_id,ring,bar\n1,0.5,9999\n", r"--missing 9999"),
-        ("galaxy_id,ring_fraction,bar_fraction\n1,0.5,1\n", r'"ring_fraction" for ring.*without "_fraction"'),
+        ("galaxy_id,ring_weight,bar_weight\n1,0.5,1\n", r'"ring_weight" for ring.*without "_weight"'),
         ("galaxy_id,ring,bar,ring\n1,0,1,0\n", r'the column "ring" stands 2 times; keep one'),
         ("galaxy_id,Ring,RING,bar\n1,0,1,0\n", r"1 of the 2 columns of plain_columns are missing: ring"),
         ("id,ring,bar\n1,0,1\n", r'there is no column "galaxy_id"'),

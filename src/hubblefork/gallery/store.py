@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import metadata_of, read_catalogue, read_head
 from hubblefork.data.columns import ID
-from hubblefork.data.folders import tree_of
 from hubblefork.data.labels import read_labels
+from hubblefork.data.published import tree_of
 from hubblefork.data.shards import CatalogueFolder, is_catalogue_folder
 from hubblefork.data.threads import cores
 from hubblefork.errors import CatalogueError
