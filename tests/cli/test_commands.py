@@ -53,7 +53,7 @@ def test_the_commands_are_a_dozen_and_a_few():
     assert set(COMMANDS) == {
         *("fetch", "ingest", "split", "mock", "train", "tune", "finetune"),
         *("classify", "predict", "evaluate", "mergers", "catalogue", "export", "zooniverse"),
-        *("report", "study", "demo", "info"),
+        *("report", "study", "demo", "info", "gallery"),
     }
     assert all(command.rich_help_panel in ("Data", "Learn", "Use", "Tell") for command in COMMANDS.values())
 
