@@ -10,7 +10,7 @@ from hubblefork.data.catalogue import open_catalogue, read_catalogue, with_fract
 from hubblefork.data.shards import CatalogueFolder, shard_table
 from hubblefork.errors import CatalogueError
 from hubblefork.gallery import downloads
-from hubblefork.gallery.downloads import Shown, chosen, contact_sheet, table_file
+from hubblefork.gallery.downloads import Pictured, chosen, contact_sheet, table_file
 from hubblefork.zoo import DecisionTree
 
 
@@ -51,6 +51,6 @@ def test_what_cannot_be_a_file_is_refused_before_its_first_bytes(
 def test_a_contact_sheet_has_pages_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "ROWS", 1)
     image = np.full((20, 20, 3), 128, np.uint8)
-    sheet = contact_sheet([Shown(str(n), image, "merger 0.83") for n in range(7)])
+    sheet = contact_sheet([Pictured(str(n), image, "merger 0.83") for n in range(7)])
     assert sheet.startswith(b"%PDF-")
     assert sheet.count(b"/Type /Page ") == 2 and b"/Subtype /Image" in sheet

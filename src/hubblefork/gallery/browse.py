@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from typing import Annotated, Any
 
@@ -24,20 +25,29 @@ SHOWN = 4
 router = APIRouter()
 
 
-def _parameters(
-    request: Request,
+def chosen(
+    gallery: Shown,
     f: Annotated[list[str] | None, Query(description="ranges, spiral:0.6:1", max_length=64)] = None,
     within: Annotated[
         list[str] | None, Query(alias="in", description="polygons, x:y:0,0,1,0,1,1", max_length=8)
     ] = None,
     q: Annotated[str, Query(description="an expression, spiral > 0.5 & barred > 0.3", max_length=1000)] = "",
     named: Annotated[str, Query(description="a part of the id", max_length=200)] = "",
+    tag: Annotated[str, Query(description="a tag that somebody gave", max_length=60)] = "",
+    starred: Annotated[bool, Query(description="only galaxies with a star")] = False,
+    by: Annotated[str, Query(description="only what this person marked", max_length=60)] = "",
 ) -> Selection:
-    return selection_of({"f": f or [], "in": within or [], "q": [q], "named": [named]})
+    """Return the galaxies that the parameters of an address describe. Raises CatalogueError."""
+    selection = selection_of({"f": f or [], "in": within or [], "q": [q], "named": [named]})
+    if not (tag or starred or by):
+        return selection
+    ids = gallery.marks.galaxies(tag=tag or None, starred=starred, person=by or None)
+    return replace(selection, ids=tuple(ids))
 
 
-Chosen = Annotated[Selection, Depends(_parameters)]
+Chosen = Annotated[Selection, Depends(chosen)]
 Name = Annotated[str, Query(max_length=200)]
+Gain = Annotated[float, Query(ge=0.05, le=20)]
 
 
 @router.get("/plotly.js", include_in_schema=False)
@@ -97,7 +107,7 @@ def picture(
     galaxy_id: str,
     size: Annotated[int, Query(ge=16, le=1024)] = 160,
     share: Annotated[float, Query(ge=0.1, le=1)] = 1.0,
-    gain: Annotated[float, Query(ge=0.05, le=20)] = 1.0,
+    gain: Gain = 1.0,
 ) -> Response:
     """The central share of a galaxy's image, as a JPEG of so many pixels a side; fluxes times gain."""
     made = gallery.pictures.jpeg(galaxy_id, size=size, share=share, gain=gain)

@@ -108,7 +108,7 @@ def _blocks(file: Any) -> Iterator[bytes]:
             yield block
 
 
-class Shown(NamedTuple):
+class Pictured(NamedTuple):
     """A galaxy of a contact sheet: its id, its image, uint8 (y, x, 3), and what stands below."""
 
     galaxy_id: str
@@ -116,7 +116,7 @@ class Shown(NamedTuple):
     note: str
 
 
-def contact_sheet(galaxies: Iterable[Shown]) -> bytes:
+def contact_sheet(galaxies: Iterable[Pictured]) -> bytes:
     """Return a PDF of images, six times six a page as wide as a journal's, each over its id and its note.
 
     Raises CatalogueError for no galaxy and for more than 300.
@@ -132,6 +132,6 @@ def contact_sheet(galaxies: Iterable[Shown]) -> bytes:
         return pdf(*map(_page, pages))
 
 
-def _page(shown: Sequence[Shown]) -> Any:
+def _page(shown: Sequence[Pictured]) -> Any:
     ids, images, notes = zip(*shown, strict=True)
-    return image_sheet(images, ids, notes=notes, columns=COLUMNS)[0]
+    return image_sheet(images, ids, notes=notes if any(notes) else None, columns=COLUMNS)[0]

@@ -14,6 +14,7 @@ import hubblefork as hf
 from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.members import Place
 from hubblefork.errors import HubbleforkError
+from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Pictures
 from hubblefork.gallery.store import Store
 from hubblefork.stats.estimators import UNCORRECTED, Unavailable
@@ -28,9 +29,25 @@ class Gallery:
     model: Place = "fork"
     title: str = ""
     fractions: Fractions = field(init=False)
+    sent: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fractions = Fractions(self.store.path)
+
+    @property
+    def stem(self) -> str:
+        """The name of the catalogue in the names of files."""
+        return Path(self.title).stem or "catalogue"
+
+    @property
+    def folder(self) -> Path:
+        """The folder beside the catalogue, for what is kept of it."""
+        return self.store.path.with_name(f"{self.store.path.name}.gallery")
+
+    @cached_property
+    def marks(self) -> Marks:
+        """What people said of the galaxies. Raises CatalogueError, DiskError."""
+        return Marks(self.folder / "marks.sqlite", self.store.tree)
 
     @cached_property
     def questions(self) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ class Pictures:
             if key in self._made:
                 self._made.move_to_end(key)
                 return self._made[key]
-        made = encoded(self._of(galaxy_id, partial(square, size=size, share=share), gain))
+        made = encoded(self.square(galaxy_id, size=size, share=share, gain=gain))
         with self._keeping:
             if key not in self._made:
                 self._made[key] = made
@@ -94,6 +94,12 @@ class Pictures:
             while self._bytes > KEPT:
                 self._bytes -= len(self._made.popitem(last=False)[1])
         return made
+
+    def square(
+        self, galaxy_id: str, *, size: int, share: float = 1.0, gain: float = 1.0
+    ) -> NDArray[np.uint8]:
+        """Return the same as pixels, uint8 (y, x, 3). Raises as `jpeg` does."""
+        return self._of(galaxy_id, partial(square, size=size, share=share), gain)
 
     def pixels(self, galaxy_id: str) -> NDArray[np.uint8]:
         """Return a galaxy's whole image, uint8 (y, x, 3). Raises ImageError."""

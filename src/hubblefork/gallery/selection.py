@@ -204,7 +204,7 @@ class Selection:
             conditions.append("contains(g.galaxy_id::varchar, ?)")
             values.append(self.named[:LONGEST])
         if self.ids is not None:
-            conditions.append("list_contains(?::varchar[], g.galaxy_id::varchar)")
+            conditions.append("g.galaxy_id::varchar in (select unnest(?::varchar[]))")
             values.append(list(self.ids))
         return " and ".join(conditions), values
 

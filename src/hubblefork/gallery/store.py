@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,6 +30,7 @@ MEMORY = "384MB"
 BINS = 24
 CELLS = 80
 KEPT = 512
+PIECE = 50_000
 
 
 @dataclass
@@ -165,6 +167,22 @@ class Store:
         names = ["galaxy_id", "row", *shown]
         found = {row[1]: dict(zip(names, row, strict=True)) for row in self._all(sql, [list(rows)])}
         return [found[row] for row in rows if row in found]
+
+    def pieces(self, selection: Selection, order: Order) -> Iterator[pa.Table]:
+        """Yield the galaxies of a selection in an order with all columns of the catalogue, in pieces.
+
+        The first is empty. Raises CatalogueError, UnknownAnswer before it.
+        """
+        condition, values = selection.sql(self.quantities)
+        by = f"order by {order.sql(self.quantities)}" if order.quantity else ""
+        listed = ", ".join(f"g.{quoted(name)}" for name in self.head.column_names)
+        sql = f"select {listed} {self._from(condition, by)} where {condition} {by}"
+        return chain([self.head], self._pieces(sql, values))
+
+    def _pieces(self, sql: str, values: Sequence[object]) -> Iterator[pa.Table]:
+        with self._connection.cursor() as cursor:
+            for batch in cursor.sql(sql, params=list(values)).to_arrow_reader(PIECE):
+                yield pa.Table.from_batches([batch]).cast(self.head.schema)
 
     def rows(self, selection: Selection) -> NDArray[np.int64]:
         """Return the rows of a selection, sorted, shape (galaxy,)."""
