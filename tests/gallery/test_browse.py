@@ -166,9 +166,8 @@ def test_stamps_are_the_centre_of_the_image(client, files, tmp_path):
 def test_fluxes_are_shown_in_the_stretch_of_their_survey_and_can_be_made_brighter(files, tmp_path):
     y, x = np.mgrid[:64, :64] - 32
     for galaxy_id in (1000, 1001):
-        flux = np.random.default_rng(galaxy_id).normal(0, 0.003, (64, 64)) + 0.05 * np.exp(
-            -np.hypot(x, y) / 4
-        )
+        noise = np.random.default_rng(galaxy_id).normal(0, 0.03, (64, 64))
+        flux = noise + 3 * np.exp(-np.hypot(x, y) / 6)
         fits.PrimaryHDU(flux.astype(np.float32)).writeto(tmp_path / f"{galaxy_id}.fits")
     gallery = open_gallery(
         files.catalogue, [tmp_path], reading=replace(Reading.of("euclid_vis"), bands=("vis",))
