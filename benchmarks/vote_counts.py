@@ -28,9 +28,9 @@ from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.prediction.runs import predict_part
 from hubblefork.stats.metrics import rmse
-from hubblefork.stats.posterior import votes_of_volunteers
 from hubblefork.zoo import load_tree, to_conditional
 from hubblefork.zoo.tree import write_tree
+from hubblefork.zoo.votes import answering, votes_of_volunteers
 
 VOLUNTEERS = {"3-10": (3, 11), "40": (40, 41)}
 LOSSES = {
@@ -56,7 +56,8 @@ def data_of(published: Path, volunteers: str, out: Path) -> Path:
     rng = np.random.default_rng(1)
     asked = rng.integers(*VOLUNTEERS[volunteers], (len(table), 1))
     shares = np.nan_to_num(to_conditional(tree, joint), nan=0.5)
-    votes = votes_of_volunteers(tree, shares, np.tile(asked, (1, len(tree.questions))), rng)
+    everyone = np.tile(asked, (1, len(tree.questions)))
+    votes = votes_of_volunteers(tree, answering(tree, shares), everyone, rng)
     out.mkdir(parents=True, exist_ok=True)
     write_tree(tree, out)
     unselected = (published / "unselected_ids.txt").read_text().split()

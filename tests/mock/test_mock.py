@@ -15,7 +15,7 @@ from hubblefork.errors import CatalogueError
 from hubblefork.mock import draw_cutout, random_galaxy, vote, write_mock_sky
 from hubblefork.mock.galaxies import CUTOUT, KINDS, PIXELS_A_PETRO_R90
 from hubblefork.mock.sky import draw_mock
-from hubblefork.mock.volunteers import clearness, walking_order
+from hubblefork.mock.volunteers import clearness
 from hubblefork.zoo import violations
 
 FILES = ("images_training_rev1.zip", "training_solutions_rev1.zip", "images_test_rev1.zip", "truth.parquet")
@@ -215,15 +215,6 @@ def test_larger_pixels_hold_less_detail_and_the_dial_at_one_changes_nothing():
     ]
     assert detail[0] > 1.3 * detail[1]
     assert coarse[182:242, 182:242].mean() == pytest.approx(as_it_is[182:242, 182:242].mean(), rel=0.25)
-
-
-def test_walking_order_asks_oddness_after_all_that_lead_to_it(tree):
-    order = walking_order(tree)
-    assert set(order) == {question.name for question in tree.questions}
-    places = {name: place for place, name in enumerate(order)}
-    for question in tree.questions:
-        for answer in question.answers:
-            assert all(places[question.name] < places[name] for name in answer.leads_to)
 
 
 @pytest.mark.parametrize(

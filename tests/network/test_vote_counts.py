@@ -18,8 +18,9 @@ from hubblefork.errors import CatalogueError, RecipeError
 from hubblefork.network.export import write_network
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
-from hubblefork.stats.posterior import concentrations_of, votes_of_volunteers
+from hubblefork.stats.posterior import concentrations_of
 from hubblefork.zoo import to_conditional, violations
+from hubblefork.zoo.votes import answering, votes_of_volunteers
 
 VOTES = ["head=dirichlet", "loss=votes"]
 
@@ -32,7 +33,7 @@ def counted(tree, tmp_path_factory):
     shares = np.nan_to_num(to_conditional(tree, fractions(table, tree)), nan=0.5)
     rng = np.random.default_rng(8)
     volunteers = np.tile(rng.integers(5, 31, (len(table), 1)), (1, len(tree.questions)))
-    votes = votes_of_volunteers(tree, shares, volunteers, rng)
+    votes = votes_of_volunteers(tree, answering(tree, shares), volunteers, rng)
     table = with_votes(with_fractions(table, votes.joint(tree), tree), votes, tree)
     write_catalogue(table, data / "catalogue.parquet")
     return data

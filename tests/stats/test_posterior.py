@@ -6,8 +6,9 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.posterior import conditional_bounds, joint_bounds, votes_of_volunteers
+from hubblefork.stats.posterior import conditional_bounds, joint_bounds
 from hubblefork.zoo import Answer, DecisionTree, Question, reach, to_joint
+from hubblefork.zoo.votes import answering, votes_of_volunteers
 
 SHAPE = Question(
     "shape", "Shape?", (Answer("disk", "", "0", ("arms", "extras")), Answer("smooth", "", "1")), root=True
@@ -55,7 +56,7 @@ def test_intervals_of_measured_fractions_hold_as_often_as_they_say():
         + [rng.beta(mean[:, 5:] * concentration[:, [2]], (1 - mean[:, 5:]) * concentration[:, [2]])]
     )
     volunteers = np.full((galaxies, 3), 15)
-    measured = votes_of_volunteers(TREE, truth, volunteers, rng).joint(TREE)
+    measured = votes_of_volunteers(TREE, answering(TREE, truth), volunteers, rng).joint(TREE)
     low, high = joint_bounds(TREE, to_joint(TREE, mean), concentration, 0.9, volunteers=volunteers)
     asked = ~np.isnan(measured)
     inside = (low - 1e-9 <= measured) & (measured <= high + 1e-9)
@@ -73,7 +74,9 @@ def _dirichlet(rng, alpha):
 
 
 def test_volunteers_walk_the_tree(mean):
-    votes = votes_of_volunteers(TREE, mean, np.array([[40, 0, 0], [40, 0, 0]]), np.random.default_rng(0))
+    votes = votes_of_volunteers(
+        TREE, answering(TREE, mean), np.array([[40, 0, 0], [40, 0, 0]]), np.random.default_rng(0)
+    )
     assert (votes.asked[:, 0] == 40).all()
     assert (votes.given[:, :2].sum(axis=1) == 40).all()
     assert (votes.asked[:, 1] == votes.given[:, 0]).all()

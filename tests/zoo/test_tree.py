@@ -170,6 +170,15 @@ def test_a_question_is_asked_after_all_that_lead_to_it(tree: DecisionTree) -> No
             assert turn[tree.question_of[parent]] < turn[question]
 
 
+@pytest.mark.parametrize("name", tree_names())
+def test_a_root_that_answers_lead_to_is_asked_after_them(name):
+    tree = load_tree(name)
+    turn = {tree.questions[number].name: place for place, number in enumerate(tree.asking_order)}
+    for question in tree.questions:
+        for answer in question.answers:
+            assert all(turn[question.name] < turn[following] for following in answer.leads_to)
+
+
 @given(decision_trees())
 def test_every_answer_is_found_under_both_its_names(tree: DecisionTree) -> None:
     for place, answer in enumerate(tree.answers):

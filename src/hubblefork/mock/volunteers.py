@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from graphlib import TopologicalSorter
 from importlib import resources
 
 import numpy as np
@@ -23,6 +22,7 @@ from scipy.special import expit
 from hubblefork.errors import CatalogueError
 from hubblefork.mock.galaxies import SEEING, Galaxy
 from hubblefork.zoo import DecisionTree, VoteCounts
+from hubblefork.zoo.votes import votes_of_volunteers
 
 VOLUNTEERS = 42
 LAPSE = 0.03
@@ -66,22 +66,15 @@ def vote(
     number = max(number, 1) if volunteers else number + 5
     taken = scores_of(tree)
     seen = scores(galaxy, clearness(galaxy, seeing=seeing, noise=noise))
-    questions = {question.name: place for place, question in enumerate(tree.questions)}
-    led_to = {name for answer in tree.answers for name in answer.leads_to}
-    asked = np.array([0 if question.name in led_to else number for question in tree.questions])
-    counts = np.zeros(len(tree.columns), np.int64)
-    for name in walking_order(tree):
-        question, answers = tree.questions[questions[name]], tree.slices[questions[name]]
+
+    def shares(question: int) -> NDArray[np.float64]:
+        answers = tree.slices[question]
         shaken = np.array([seen[score] for score in taken[answers]])
         shaken += rng.normal(0, DISAGREEMENT, len(shaken))
-        if question.exclusive:
-            counts[answers] = rng.multinomial(asked[questions[name]], _chances(shaken))
-        else:
-            counts[answers] = rng.binomial(asked[questions[name]], expit(shaken))
-        for answer, count in zip(question.answers, counts[answers], strict=True):
-            for following in answer.leads_to:
-                asked[questions[following]] += count
-    return Votes(number, counts, asked)
+        return (_chances(shaken) if tree.questions[question].exclusive else expit(shaken))[None]
+
+    votes = votes_of_volunteers(tree, shares, np.full((1, len(tree.questions)), number), rng)
+    return Votes(number, votes.given[0], votes.asked[0])
 
 
 def clearness(galaxy: Galaxy, *, seeing: float = 1.0, noise: float = 1.0) -> float:
@@ -89,16 +82,6 @@ def clearness(galaxy: Galaxy, *, seeing: float = 1.0, noise: float = 1.0) -> flo
     elements = galaxy.petro_r90 / (SEEING * seeing)
     depth = galaxy.brightness / (0.3 * noise)
     return float(1 / (1 + np.exp(-(elements - 3.2) / 1.1)) * depth / (depth + 0.35))
-
-
-def walking_order(tree: DecisionTree) -> tuple[str, ...]:
-    """Return the questions so that each comes after all whose answers lead to it, roots or not."""
-    before: dict[str, set[str]] = {question.name: set() for question in tree.questions}
-    for question in tree.questions:
-        for answer in question.answers:
-            for following in answer.leads_to:
-                before[following].add(question.name)
-    return tuple(TopologicalSorter(before).static_order())
 
 
 def scores(galaxy: Galaxy, clarity: float) -> dict[str, float]:

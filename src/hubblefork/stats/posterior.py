@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import concentrations, fractions
 from hubblefork.errors import CatalogueError
-from hubblefork.zoo import DecisionTree, VoteCounts, to_conditional, to_joint
+from hubblefork.zoo import DecisionTree, to_conditional, to_joint
+from hubblefork.zoo.votes import answering, votes_of_volunteers
 
 DRAWS = 400
 TOGETHER = 256
@@ -82,32 +83,11 @@ def joint_bounds(
             drawn = to_joint(tree, shares)
         else:
             each = np.tile(volunteers[rows], (DRAWS, 1))
-            drawn = votes_of_volunteers(tree, shares, each, rng).joint(tree)
+            drawn = votes_of_volunteers(tree, answering(tree, shares), each, rng).joint(tree)
         drawn = drawn.reshape(DRAWS, -1, len(tree.columns))
         parts.append(np.nanquantile(drawn, _sides(coverage), axis=0))
     low, high = np.concatenate(parts, axis=1) if parts else np.empty((2, 0, len(tree.columns)))
     return low, high
-
-
-def votes_of_volunteers(
-    tree: DecisionTree, conditional: NDArray, volunteers: NDArray, rng: np.random.Generator
-) -> VoteCounts:
-    """Draw the votes of volunteers who walk the tree, each answering by the conditional fractions.
-
-    `volunteers` (galaxy, question) is the number who answer each root; other columns are not read.
-    """
-    given = np.zeros(conditional.shape, dtype=np.int64)
-    asked = np.zeros((len(conditional), len(tree.questions)), dtype=np.int64)
-    for number in tree.asking_order:
-        parents, answers = list(tree.parents[number]), tree.slices[number]
-        asked[:, number] = given[:, parents].sum(axis=1) if parents else volunteers[:, number]
-        shares = np.where(asked[:, [number]] > 0, conditional[:, answers], 0.5)
-        if tree.questions[number].exclusive:
-            shares = shares / shares.sum(axis=1, keepdims=True)
-            given[:, answers] = rng.multinomial(asked[:, number], shares)
-        else:
-            given[:, answers] = rng.binomial(asked[:, [number]], shares)
-    return VoteCounts(given, asked)
 
 
 def _drawn(

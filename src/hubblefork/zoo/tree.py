@@ -139,20 +139,23 @@ class DecisionTree:
         return tuple(slice(start, end) for start, end in zip([0, *ends], ends, strict=False))
 
     @cached_property
+    def ways_in(self) -> tuple[tuple[int, ...], ...]:
+        """For each question, the columns of the answers that lead to it, be it a root or not."""
+        return tuple(
+            tuple(column for column, answer in enumerate(self.answers) if question.name in answer.leads_to)
+            for question in self.questions
+        )
+
+    @cached_property
     def parents(self) -> tuple[tuple[int, ...], ...]:
         """For each question, the columns of the answers that lead to it; none for a root."""
-        ways_in: dict[str, list[int]] = {}
-        for column, answer in enumerate(self.answers):
-            for name in answer.leads_to:
-                ways_in.setdefault(name, []).append(column)
-        return tuple(() if q.root else tuple(ways_in[q.name]) for q in self.questions)
+        pairs = zip(self.questions, self.ways_in, strict=True)
+        return tuple(() if question.root else ways for question, ways in pairs)
 
     @cached_property
     def asking_order(self) -> tuple[int, ...]:
         """The questions sorted so that each comes after all whose answers lead to it."""
-        before = {
-            number: {self.question_of[p] for p in parents} for number, parents in enumerate(self.parents)
-        }
+        before = {number: {self.question_of[way] for way in ways} for number, ways in enumerate(self.ways_in)}
         return tuple(TopologicalSorter(before).static_order())
 
     @cached_property

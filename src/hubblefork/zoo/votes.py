@@ -11,6 +11,7 @@ Arrays have shape (galaxy, answer) in the order of `tree.columns`. NaN means tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,6 +128,34 @@ def excesses(tree: DecisionTree, joint: NDArray) -> NDArray:
         else:
             columns.append(np.maximum(joint[:, answers].max(axis=1) - asked[:, number], 0))
     return np.stack(columns, axis=1)
+
+
+def votes_of_volunteers(
+    tree: DecisionTree, shares: Callable[[int], NDArray], volunteers: NDArray, rng: np.random.Generator
+) -> VoteCounts:
+    """Draw the votes of volunteers who walk the tree, each asked what the answers that they gave lead to.
+
+    `shares` returns, for the number of a question, by which conditional fractions (galaxy, answer) it is
+    answered; it is called in the order in which questions are asked. `volunteers` (galaxy, question) is the
+    number who answer each question that no answer leads to; other columns are not read.
+    """
+    given = np.zeros((len(volunteers), len(tree.columns)), dtype=np.int64)
+    asked = np.zeros(volunteers.shape, dtype=np.int64)
+    for number in tree.asking_order:
+        ways, answers = list(tree.ways_in[number]), tree.slices[number]
+        asked[:, number] = given[:, ways].sum(axis=1) if ways else volunteers[:, number]
+        chances = np.where(asked[:, [number]] > 0, shares(number), 0.5)
+        if tree.questions[number].exclusive:
+            chances = chances / chances.sum(axis=1, keepdims=True)
+            given[:, answers] = rng.multinomial(asked[:, number], chances)
+        else:
+            given[:, answers] = rng.binomial(asked[:, [number]], chances)
+    return VoteCounts(given, asked)
+
+
+def answering(tree: DecisionTree, conditional: NDArray) -> Callable[[int], NDArray]:
+    """Return for `votes_of_volunteers` the answers by given conditional fractions (galaxy, answer)."""
+    return lambda number: conditional[:, tree.slices[number]]
 
 
 def _check_width(tree: DecisionTree, fractions: NDArray) -> None:
