@@ -14,6 +14,7 @@ import hubblefork as hf
 from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.members import Place
 from hubblefork.errors import HubbleforkError
+from hubblefork.gallery.attention import Looks
 from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Pictures
 from hubblefork.gallery.store import Store
@@ -29,10 +30,12 @@ class Gallery:
     model: Place = "fork"
     title: str = ""
     fractions: Fractions = field(init=False)
+    looks: Looks = field(init=False)
     sent: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fractions = Fractions(self.store.path)
+        self.looks = Looks(self.model, self.pictures)
 
     @property
     def stem(self) -> str:

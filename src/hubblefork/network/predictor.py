@@ -30,13 +30,17 @@ class TorchNetwork:
         self.runtime = f"PyTorch {torch.__version__}, {self.device}, {self.precision}"
         self.lock = threading.Lock()
 
-    @torch.inference_mode()
     def __call__(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
         """Return the mean over views of what stamps (galaxy, y, x, 3) get: (galaxy, answer or feature)."""
+        return self.each(stamps, views).mean(axis=1)
+
+    @torch.inference_mode()
+    def each(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+        """Return what each view gets: (galaxy, view, answer or feature)."""
         network = self.network.features[:-1] if self.features else self.network
         with self.lock, autocast(self.device, self.precision):
             pixels = torch.from_numpy(np.ascontiguousarray(stamps)).to(self.device)
             shown = even_views(pixels, self.recipe.input_size, views, self.recipe.augmentation)
-            values = torch.stack([network(view).float() for view in shown]).mean(dim=0)
-        mean: NDArray[np.float32] = values.cpu().numpy()
-        return mean
+            values = torch.stack([network(view).float() for view in shown], dim=1)
+        each: NDArray[np.float32] = values.cpu().numpy()
+        return each

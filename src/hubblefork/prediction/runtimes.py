@@ -42,6 +42,10 @@ class Network(Protocol):
         """Return the mean over views of what stamps (galaxy, y, x, 3) get: (galaxy, answer or feature)."""
         ...
 
+    def each(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+        """Return what each view gets: (galaxy, view, answer or feature)."""
+        ...
+
 
 class _OnBatches:
     """A network of a file, computed in batches of `TOGETHER` views."""
@@ -52,12 +56,15 @@ class _OnBatches:
         self.trained, self.output, self.runtime = trained, output, runtime
 
     def __call__(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
+        return self.each(stamps, views).mean(axis=1)
+
+    def each(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
         images = views_of(stamps, self.trained.input_size, views, self.trained.first_angle)
         batches = [
             self._values(images[start : start + TOGETHER]) for start in range(0, len(images), TOGETHER)
         ]
         values: NDArray[np.float32] = np.concatenate(batches)
-        return values.reshape(len(stamps), views, -1).mean(axis=1)
+        return values.reshape(len(stamps), views, -1)
 
     def _values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         raise NotImplementedError
