@@ -55,7 +55,7 @@ def test_nothing_is_drawn_of_what_nobody_was_asked(tree):
     joint[:3] = 0.97, 0.03, 0
     made = walk(tree, joint)
     names = [tree.questions[card.question].name for card in made.cards]
-    assert names == ["smooth_or_features", "odd", "roundness"]
+    assert names == ["smooth_or_features", "roundness", "odd"]
     assert len(made.ribbons) == 1 and "97% of all go on to “How rounded is it?”" in made.ribbons[0].text
 
 
