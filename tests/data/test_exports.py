@@ -143,6 +143,26 @@ def test_a_volunteer_counts_once_for_a_galaxy_with_the_first_answer(count):
     assert summary.left_out == {"a second classification of a galaxy by one volunteer": 2, "no answer": 1}
 
 
+@pytest.mark.parametrize("block", [2**22, 900])
+def test_the_first_answer_is_the_earliest_wherever_it_stands(count, monkeypatch, block):
+    monkeypatch.setattr("hubblefork.data.exports.BLOCK", block)
+    disk, ball = answered(("T0", "Disk")), answered(("T0", "Ball"))
+    late, early, unsaid = (
+        {"created_at": text} for text in ("2017-05-12 08:34:21 UTC", "2017-05-12T08:34:20Z", "")
+    )
+    rows = [
+        *(row(ball, user="ada", **when) for when in (unsaid, late)),
+        row(answered(("T0", None)), user="ada", created_at="2016-01-01 00:00:00 UTC"),
+        row(disk, user="ada", **early),
+        *(row(ball, user="bo", **late), row(disk, user="bo", **late)),
+        row(ball, user="cy", created_at="yesterday"),
+    ]
+    votes, (reject,), summary = count(rows)
+    assert filled(votes["J1"]) == {"volunteers": 2, "disk_count": 1, "ball_count": 1, "kind_total_votes": 2}
+    assert (reject.reason, reject.value.partition(";")[0]) == ("no time", 'line 8: created_at is "yesterday"')
+    assert summary.left_out["a second classification of a galaxy by one volunteer"] == 3
+
+
 def test_checkboxes_and_combined_tasks(count):
     boxes = [answered(("T0", "Disk"), ("T1", value)) for value in (["A tail", "Dust"], [], ["Dust"], None)]
     combined = answered(("T7", answered(("T0", "Disk"), ("T1", ["A shell"]))))
@@ -311,7 +331,7 @@ def ouroboros(**cells):
     return {
         "_id": "55a",
         "subject_id": "56f3",
-        "created_at": "2015-10-02",
+        "created_at": "2015-10-02 09:41:23 UTC",
         "user": "ada",
         "user_ip": "1",
         **cells,

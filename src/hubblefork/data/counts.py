@@ -1,9 +1,10 @@
 """From an export of classifications to counts of votes, one row a galaxy.
 
-A volunteer counts once for a galaxy: with the first classification of the file that can be read and answers
-anything; exports are in the order of time. Volunteers are told apart by their id, else by their name, and who
-was not logged in by the hash of the IP address. A row that says none of these is a volunteer of its own.
-The file is read in blocks: in memory are the counts of each galaxy and eight bytes a classification.
+A volunteer counts once for a galaxy: with the earliest classification (`created_at`; of several in one second
+the first of the file) that can be read and answers anything. Volunteers are told apart by their id, else by
+their name, and who was not logged in by the hash of the IP address. A row that says none of these is a
+volunteer of its own. The file is read in blocks: in memory are the counts of each galaxy and twenty bytes a
+classification.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ from hubblefork.io import Progress, replacing, silent
 from hubblefork.zoo import DecisionTree, Question, VoteCounts
 
 VOLUNTEERS = "volunteers"
-VERSION, WORKFLOW, GOLD = "workflow_version", "workflow_id", "gold_standard"
+VERSION, WORKFLOW, GOLD, CREATED = "workflow_version", "workflow_id", "gold_standard", "created_at"
+EXAMPLE, LATEST = "2017-05-12 08:34:21 UTC", np.iinfo(np.int64).max
 DUPLICATE, GOLD_STANDARD = "a second classification of a galaxy by one volunteer", "gold standard"
 OTHER_VERSION, OTHER_WORKFLOW, EMPTY = "of another workflow version", "of another workflow", "no answer"
 TRUE = ("true", "t", "1")
-REMEMBERED = 2**16
+REMEMBERED = TOGETHER = 2**16
 LONGEST_VALUE = 200
 
 
@@ -88,7 +90,7 @@ def count_votes(
             for rows in opened.blocks():
                 writer.write_table(rejects_table(counting.take(rows)))
                 advance(len(rows.lines) + len(rows.ragged))
-        counting.check()
+        counting.finish()
         write_catalogue(with_metadata(counting.table(), {"tree": tree.name, "export": export.name}), out)
     return counting.summary()
 
@@ -132,40 +134,23 @@ def _which(column: pa.Array, accepts: Callable[[str], bool]) -> NDArray[np.bool_
     return np.array([*map(accepts, texts), False], dtype=bool)[coded.indices.to_numpy()]
 
 
-class _Pairs:
-    """The pairs of galaxy and volunteer that were seen, as 64-bit integers in a few sorted arrays."""
-
-    def __init__(self) -> None:
-        self.runs: list[NDArray[np.int64]] = []
-
-    def new(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Say of each pair whether it stands for the first time, (pair,), and remember all."""
-        _, first = np.unique(pairs, return_index=True)
-        fresh = np.zeros(len(pairs), dtype=bool)
-        fresh[first] = True
-        for run in self.runs:
-            places = np.minimum(np.searchsorted(run, pairs), len(run) - 1)
-            fresh &= run[places] != pairs
-        if fresh.any():
-            self.runs.append(np.sort(pairs[fresh]))
-        while len(self.runs) > 1 and len(self.runs[-2]) < 2 * len(self.runs[-1]):
-            self.runs[-2:] = [np.sort(np.concatenate(self.runs[-2:]), kind="stable")]
-        return fresh
-
-
 class _Counting:
-    """Votes so far: `counts` (galaxy, answers + questions + 1), with more rows than there are galaxies."""
+    """Classifications so far: each with its galaxy and volunteer, when it was made, and which votes it has.
+
+    `patterns` numbers the votes that were given: (answers + questions + 1) truth values as bytes, 0 for none.
+    """
 
     def __init__(self, export: Export, tasks: Tasks, wanted: _Wanted) -> None:
         self.export, self.tasks, self.wanted, self.tree = export, tasks, wanted, tasks.tree
         self.width = len(self.tree.columns) + len(self.tree.questions) + 1
-        self.counts = np.zeros((2**10, self.width), np.int32)
+        self.made: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]] = []
+        self.patterns = {bytes(self.width): 0}
+        self.counts = np.zeros((0, self.width), np.int32)
         self.names: list[str] = []
         self.galaxies: dict[str, int] = {}
         self.subjects: dict[bytes, int] = {}
         self.volunteers: dict[bytes, int] = {}
         self.people, self.rows, self.counted = 0, 0, 0
-        self.pairs = _Pairs()
         self.left_out, self.rejects, self.versions = Counter[str](), Counter[str](), Counter[str]()
         self.first_reject: Reject | None = None
         self.other_tasks: dict[str, str] = {}
@@ -182,23 +167,42 @@ class _Counting:
         self._note_versions(cells)
         said, faults = self.export.layout.classifications(cells), dict[int, Fault]()
         votes, galaxies = self._votes(said.answers, faults), self._galaxies(said, faults)
+        times = self._times(cells, faults)
         good = np.ones(len(lines), dtype=bool)
         good[list(faults)] = False
-        self._count(galaxies, votes, self._volunteers(said.volunteers), good)
+        answered = good & (votes > 0)
+        self.left_out[EMPTY] += int(good.sum() - answered.sum())
+        pairs = galaxies << 32 | self._volunteers(said.volunteers)
+        self.made.append((pairs[answered], times[answered], votes[answered]))
         ragged = [self._reject(line, -1, Fault("wrong number of cells", text)) for line, text in rows.ragged]
         return ragged + [self._reject(lines[row], galaxies[row], faults[row]) for row in sorted(faults)]
 
-    def _votes(self, answers: pa.Array, faults: dict[int, Fault]) -> NDArray[np.bool_]:
-        """Return the votes in each row, (row, answers + questions + 1), the last true where there are any."""
+    def _votes(self, answers: pa.Array, faults: dict[int, Fault]) -> NDArray[np.int32]:
+        """Return the number of each row's pattern of votes, (row,)."""
         coded = answers.dictionary_encode()
-        places, votes = coded.indices.to_numpy(), np.zeros((len(coded.dictionary), self.width), dtype=bool)
+        places, numbers = coded.indices.to_numpy(), np.zeros(len(coded.dictionary), np.int32)
         for number, cell in enumerate(coded.dictionary.to_pylist()):
             try:
-                votes[number, self.columns_in(cell)] = True
+                votes = np.zeros(self.width, dtype=bool)
+                votes[self.columns_in(cell)] = True
+                votes[-1] = votes.any()
+                numbers[number] = self.patterns.setdefault(votes.tobytes(), len(self.patterns))
             except Fault as fault:
                 faults |= dict.fromkeys(np.flatnonzero(places == number).tolist(), fault)
-        votes[:, -1] = votes.any(axis=1)
-        return votes[places]
+        return numbers[places]
+
+    def _times(self, cells: pa.RecordBatch, faults: dict[int, Fault]) -> NDArray[np.int64]:
+        """Return when each row was made, (row,) in seconds; the last of times where it does not say it."""
+        if CREATED not in self.export.names:
+            return np.full(len(cells), LATEST)
+        said = cells.column(CREATED)
+        seconds = pc.replace_substring(pc.binary_slice(said, 0, 19), b"T", b" ").cast(pa.string(), safe=False)
+        times = pc.strptime(seconds, "%Y-%m-%d %H:%M:%S", "s", error_is_null=True).cast(pa.int64())
+        unread = times.is_null().to_numpy(False) & (pc.binary_length(said).to_numpy(False) > 0)
+        for row in np.flatnonzero(unread).tolist():
+            text = said[row].as_py().decode("utf-8", "replace")
+            faults.setdefault(row, Fault("no time", f'{CREATED} is "{text}"; allowed is {EXAMPLE}'))
+        return times.fill_null(LATEST).to_numpy(False)
 
     def _columns_in(self, cell: bytes) -> list[int]:
         """Return the columns of the votes in a cell of answers, and of the questions. Raises Fault."""
@@ -246,12 +250,10 @@ class _Counting:
         return numbers
 
     def _number(self, name: str) -> int:
-        """Return the number of a galaxy; make room for a new one."""
+        """Return the number of a galaxy."""
         number = self.galaxies.setdefault(name, len(self.names))
         if number == len(self.names):
             self.names.append(name)
-            if number == len(self.counts):
-                self.counts = np.concatenate([self.counts, np.zeros_like(self.counts)])
         return number
 
     def _volunteers(self, volunteers: pa.Array) -> NDArray[np.int64]:
@@ -268,14 +270,24 @@ class _Counting:
         self.people += int(unnamed.sum())
         return rows
 
-    def _count(self, galaxies: NDArray, votes: NDArray, volunteers: NDArray, good: NDArray) -> None:
-        rows = np.flatnonzero(good & votes[:, -1])
-        fresh = self.pairs.new(galaxies[rows] << 32 | volunteers[rows])
-        self.left_out[EMPTY] += int(good.sum()) - len(rows)
-        self.left_out[DUPLICATE] += int((~fresh).sum())
-        row, column = np.nonzero(votes[rows[fresh]])
-        np.add.at(self.counts.reshape(-1), galaxies[rows[fresh]][row] * self.width + column, 1)
-        self.counted += int(fresh.sum())
+    def finish(self) -> None:
+        """Count of each volunteer's classifications of a galaxy the earliest: `counts` (galaxy, width).
+
+        Raises CatalogueError where nothing is counted.
+        """
+        pairs, times, votes = (np.concatenate(parts) for parts in zip(*self.made, strict=True))
+        self.made.clear()
+        self.counts = np.zeros((len(self.names), self.width), np.int32)
+        order = np.lexsort((times, pairs))
+        first = order[np.unique(pairs[order], return_index=True)[1]]
+        patterns = np.frombuffer(b"".join(self.patterns), bool).reshape(-1, self.width)
+        for start in range(0, len(first), TOGETHER):
+            rows = first[start : start + TOGETHER]
+            row, column = np.nonzero(patterns[votes[rows]])
+            np.add.at(self.counts.reshape(-1), (pairs[rows] >> 32)[row] * self.width + column, 1)
+        self.counted = len(first)
+        self.left_out[DUPLICATE] += len(pairs) - len(first)
+        self._check()
 
     def _note_versions(self, cells: pa.RecordBatch) -> None:
         if VERSION in self.export.names and WORKFLOW in self.export.names:
@@ -292,8 +304,7 @@ class _Counting:
         self.rejects[fault.reason] += 1
         return reject
 
-    def check(self) -> None:
-        """Raise CatalogueError where nothing is counted."""
+    def _check(self) -> None:
         if self.counted:
             return
         reasons = (self.rejects + self.left_out).most_common()
@@ -306,7 +317,7 @@ class _Counting:
 
     def table(self) -> pa.Table:
         """Return galaxies, volunteers and counts: as they are published, else ours, with joint fractions."""
-        counts = self.counts[: len(self.names)]
+        counts = self.counts
         rows = np.flatnonzero(counts[:, -1])
         ids = id_column(pa.array(self.names, pa.string()).take(rows))
         table = pa.table({ID: ids, VOLUNTEERS: counts[rows, -1]})
