@@ -23,9 +23,9 @@ def test_a_crop_as_large_as_the_image_reads_no_pixel_outside():
 
 
 def test_a_field_is_a_number_above_zero():
-    assert parse_field("0.5") == parse_field(0.5) == 0.5
-    with pytest.raises(ImageError, match=r"a field of 50arcsec: the network does not know"):
-        parse_field("50arcsec")
+    assert parse_field("0.5") == parse_field(0.5) == (0.5, "")
+    assert parse_field("50arcsec") == parse_field("50″") == (50, "arcsec")
+    assert parse_field("0.5 arcmin") == (30, "arcsec")
     with pytest.raises(ImageError, match=r'a field of "0": give a number above 0'):
         parse_field("0")
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import hubblefork as hf
 from hubblefork.data.catalogue import metadata_of, read_catalogue
-from hubblefork.data.cutouts import READING, Reading, rgb_of
+from hubblefork.data.cutouts import READING, Reading, picture_of
 from hubblefork.data.folders import DataFolder
 from hubblefork.data.images import StampSpec, result_of
 from hubblefork.data.ingest import ingest
@@ -59,7 +59,7 @@ def expected(bands, survey=LEGACY):
 
 
 def read(data, **how):
-    return rgb_of(data, Reading(LEGACY.display, **how))
+    return picture_of(data, Reading(LEGACY.display, **how))[0]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_grey_survey_shows_one_band():
     bands = planes("VIS")
     by = VIS.stretch
     grey = (AsinhStretch(by.a) + ManualInterval(by.minimum, by.maximum))(bands["VIS"], clip=True)
-    found = rgb_of(by_name(bands), Reading(VIS.display))
+    found, _ = picture_of(by_name(bands), Reading(VIS.display))
     for band in range(3):
         np.testing.assert_array_equal(found[:, :, band], np.rint(255 * grey).astype(np.uint8)[::-1])
 
@@ -162,7 +162,7 @@ def test_files_of_single_bands_are_brought_together_by_their_names(tmp_path):
         images = dict(source.stream())
         assert [fault.member for fault in source.left_out] == ["notes.fits"]
     for galaxy, seed in (("b", 1), ("a", 2)):
-        found = rgb_of(images[f"{galaxy}.fits"], reading)
+        found, _ = picture_of(images[f"{galaxy}.fits"], reading)
         np.testing.assert_array_equal(found, expected(planes("g", "r", "z", seed=seed)))
     with pytest.raises(ImageError, match=r"a pattern holds \{id\} and \{band\} once each"):
         Reading(files="{id}.fits")

@@ -18,7 +18,7 @@ import zarr
 from astropy.io import fits
 from image_boxes import box, picture
 
-from hubblefork.data.cutouts import rgb_of, stretched
+from hubblefork.data.cutouts import picture_of, stretched
 from hubblefork.data.images import each, inspect
 from hubblefork.data.inputs import find_inputs
 from hubblefork.data.members import ImageFault
@@ -88,7 +88,7 @@ def opened(place):
 def test_every_source_gives_the_bytes_and_positions_of_the_same_images(tmp_path, make):
     source, data = opened(make(tmp_path))
     assert {name.removesuffix(".jpg"): value for name, value in data.items()} == IMAGES
-    assert {name.removesuffix(".jpg"): value for name, value in source.positions.items()} == PLACES
+    assert {name.removesuffix(".jpg"): value[:2] for name, value in source.targets.items()} == PLACES
     assert source.defects == source.left_out == ()
 
 
@@ -127,7 +127,7 @@ def test_arrays_give_their_pixels(tmp_path, make, channels_first):
     pixels = PIXELS.transpose(0, 3, 1, 2) if channels_first else PIXELS
     path = make(tmp_path, images=pixels, id=[7, 8, 9], ra=[1.0, 2.0, np.nan], dec=[3.0, 4.0, np.nan])
     source, data = opened(path)
-    assert list(data) == ["7", "8", "9"] and source.positions == {"7": (1.0, 3.0), "8": (2.0, 4.0)}
+    assert list(data) == ["7", "8", "9"] and source.targets == {"7": (1.0, 3.0, None), "8": (2.0, 4.0, None)}
     assert np.array_equal(np.stack(list(data.values())), PIXELS)
     with open_source(path) as again:
         assert dict(each(again, inspect))["8"].height == 24
@@ -268,10 +268,10 @@ def test_bands_are_known_by_name_not_by_order(tmp_path, data):
 )
 def test_fits_that_cannot_be_shown_says_why(data, reason):
     if not reason:
-        assert len(np.unique(np.ptp(rgb_of(data), axis=2))) == 1
+        assert len(np.unique(np.ptp(picture_of(data)[0], axis=2))) == 1
         return
     with pytest.raises(ImageFault) as caught:
-        rgb_of(data)
+        picture_of(data)
     assert caught.value.reason == reason
 
 

@@ -266,7 +266,7 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
     image, read = next(iter(images.values())), count()
 
     class Endless:
-        path = Path("endless.zip")
+        path, targets = Path("endless.zip"), {}
 
         def stream(self, names):
             return ((str(next(read)), image) for _ in count())
@@ -452,7 +452,9 @@ def test_without_stamps_or_catalogue(data):
 
 def test_a_crop_larger_than_an_image_is_refused_before_any_work(data):
     changed(data, "width", np.where(np.arange(GALAXIES) == 7, 63, 90).astype(np.int32))
-    with pytest.raises(ImageError, match=r"1007\.jpg: 63 × 90 .* crop of 64; so are 1 of 40.* at most 63"):
+    with pytest.raises(
+        ImageError, match=r"1007\.jpg: smaller than the crop: 63 × 90, .*; so it is with 1 of 40"
+    ):
         prepare(data, SPEC)
     assert not (data / "stamps").exists()
 

@@ -512,7 +512,10 @@ def test_what_a_stamp_cannot_show_is_refused_with_the_remedy(trained):
         for predictor, side in ((few, 24), (little, 64), (torch_predictor(weights), 24))
     )
     assert "24 of 24 × 24 pixels would become 32; allow it to be enlarged with --enlarge" in few_reasons[0][1]
-    assert "shows less sky than a stamp: 0.9 of a training image's, 1 is needed" in little_reasons[0][1]
+    assert (
+        "shows less sky than a stamp: 0.9 of a training image, 1.11 times that is needed"
+        in little_reasons[0][1]
+    )
     assert "say with --field how much sky it shows" in plain_reasons[0][1]
     enlarging = torch_predictor(weights, field=1, enlarge=True)
     (batch,) = predictions(enlarging, galaxy(24)[None])
@@ -521,7 +524,7 @@ def test_what_a_stamp_cannot_show_is_refused_with_the_remedy(trained):
     )
 
 
-@pytest.mark.parametrize("field", ["50arcsec", '3"', "much", 0, -1, "inf", "nan"])
+@pytest.mark.parametrize("field", ["3 m", '3"', "much", 0, -1, "inf", "nan"])
 def test_a_field_that_is_none_is_refused(trained, field):
     with pytest.raises(ImageError, match=r"a field of.*1 shows as much sky as a training image"):
         torch_predictor(load_weights(trained), field=field)
@@ -531,6 +534,8 @@ def test_a_field_needs_the_size_of_the_training_images(trained, data):
     unknown = replace(load_weights(trained), image_side=0)
     with pytest.raises(RunError, match="do not say how large the training images were"):
         torch_predictor(unknown, field=1)
+    with pytest.raises(RunError, match="do not say how many arcseconds a pixel of the training images"):
+        torch_predictor(unknown, field="50arcsec")
     with pytest.raises(ImageError, match="enlarging needs to know"):
         torch_predictor(unknown, enlarge=True)
     assert not torch_predictor(unknown).remarks({5: 1, 7: 1})

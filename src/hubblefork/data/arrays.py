@@ -1,7 +1,7 @@
 """Images as arrays in HDF5 and Zarr: uint8 (galaxy, y, x, 3) or (galaxy, 3, y, x).
 
-They are named by `id` beside them, else by the numbers of their rows, from 0; `ra` and `dec` are degrees. All
-have the length of the array of images. A few images are read at a time.
+They are named by `id` beside them, else by the numbers of their rows, from 0; `ra` and `dec` are degrees,
+`petro_r90` is arcsec. All have the length of the array of images. A few images are read at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.members import LARGEST_MEMBER, POSITION, UNREADABLE, Entry, ImageData, Place, Source
+from hubblefork.data.members import LARGEST_MEMBER, UNREADABLE, Entry, ImageData, Place, Source, Target
 from hubblefork.data.remote import OpenFile, is_url
 from hubblefork.data.tables_of_images import ID_COLUMNS, Row, rows_source
 from hubblefork.errors import ImageError, extras
@@ -75,14 +75,14 @@ def _of_arrays(file: OpenFile, arrays: dict[str, Any]) -> Source:
     images = arrays[name]
     galaxies = images.shape[0]
     identifier = next((column for column in ID_COLUMNS if column in arrays), None)
-    for other in (identifier, *POSITION):
+    for other in (identifier, *Target._fields):
         if other in arrays and arrays[other].shape != (galaxies,):
             raise ImageError(
                 f"{file.place}: {other} has the shape {arrays[other].shape}, of {galaxies} images "
                 f"in {name}: each image needs one value"
             )
     ids = list(map(str, range(galaxies))) if identifier is None else _texts(file.place, arrays[identifier])
-    sky = [_degrees(arrays.get(column), galaxies) for column in POSITION]
+    sky = [_degrees(arrays.get(column), galaxies) for column in Target._fields]
 
     def rows() -> Iterator[Row]:
         yield from zip(ids, *sky, strict=True)

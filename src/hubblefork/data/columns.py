@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hubblefork.data.members import galaxy_id_of, is_image
+from hubblefork.data.members import Target, galaxy_id_of, is_image
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree
 from hubblefork.zoo.votes import TOLERANCE
@@ -31,6 +31,12 @@ ID = "galaxy_id"
 IDS = (ID, "GalaxyID")
 PUBLISHED_IDS = ("id_str", "iauname", "dr7objid", "dr8_id", "object_id")
 BRICK = ("brickid", "objid")
+TARGETS = {
+    "ra": ("ra", "right_ascension"),
+    "dec": ("dec", "declination"),
+    "petro_r90": ("petro_r90", "petro_th90", "petror90_r"),
+}
+"""The columns of right ascension and declination in degrees, and of the Petrosian radius R90 in arcsec."""
 MISSING = frozenset(("", "na", "nan", "-nan", "null", "none", "n/a", "#n/a", "<na>", "-", "--", r"\n"))
 """What stands for a missing value, in small letters."""
 SENTINELS = (-1, -9, -99, -999, -9999, 99, 999, 9999)
@@ -180,6 +186,25 @@ def numbers(column: pa.ChunkedArray) -> tuple[NDArray[np.float64], NDArray[np.bo
     right = pc.match_substring_regex(cells, NUMBER).fill_null(True)
     texts = pc.replace_substring(pc.if_else(right, cells, None), ",", ".")
     return texts.cast(pa.float64()).to_numpy(), ~right.to_numpy()
+
+
+def targets_in(table: pa.Table) -> list[Target]:
+    """Return what a table says of the galaxy of each row; nothing where it has no such columns.
+
+    A cell that is no number is NaN, which is no position; a radius that is not above 0 is unknown.
+    """
+    found = {
+        key: next((name for each in spellings if (name := column_named(table.column_names, each))), None)
+        for key, spellings in TARGETS.items()
+    }
+    if not any(found.values()):
+        return []
+    columns = []
+    for key, name in found.items():
+        values, bad = numbers(table.column(name)) if name else (np.full(len(table), np.nan), np.False_)
+        missing = np.isnan(values) & ~bad if key != "petro_r90" else ~(values > 0)
+        columns.append(pa.array(values, mask=missing).to_pylist())
+    return [Target(*row) for row in zip(*columns, strict=True)]
 
 
 def classes_in(column: pa.ChunkedArray) -> pa.ChunkedArray:

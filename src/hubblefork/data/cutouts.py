@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.field import Field
+from hubblefork.data.field import Field, Sky
 from hubblefork.data.members import (
     LARGEST_MEMBER,
     UNREADABLE,
@@ -32,6 +32,8 @@ from hubblefork.data.members import (
     ImageFault,
     MemberError,
     Source,
+    Target,
+    off_the_sky,
 )
 from hubblefork.data.surveys import DEFAULT, Display, Stretch, display_of, load_survey
 from hubblefork.errors import ImageError
@@ -40,6 +42,8 @@ FITS_START, GZIP_START = b"SIMPLE  =", b"\x1f\x8b"
 KEYWORDS = ("BAND", "FILTER", "EXTNAME")
 BAND_NAMES = ("u", "g", "r", "i", "z")
 MOST_PIXELS = 64 * 2**20
+CENTRED = 1
+"""How many pixels a galaxy may be off the centre and count as in it: cutouts end at whole pixels."""
 READING = "reading"
 """The key of a catalogue's metadata that says how its images are read."""
 ALLOWED = f"bands are {', '.join(BAND_NAMES)}; g, r and one of i and z are needed, or one band alone"
@@ -76,6 +80,12 @@ class Reading:
     def field(self) -> Field | None:
         """How much sky images show, where it is stated."""
         return self.display.field if self.display else None
+
+    @property
+    def pixel_scale(self) -> float | None:
+        """The arcseconds of a pixel, where they are stated and all images have the same."""
+        known = self.display and not self.display.side
+        return self.display.pixel_scale or None if self.display and known else None
 
     @property
     def of_pictures(self) -> Reading:
@@ -160,17 +170,70 @@ def stretched(*bands: NDArray[np.floating], by: Stretch | None = None) -> NDArra
     return np.rint(255 * shares).astype(np.uint8)
 
 
-def rgb_of(data: bytes, reading: Reading = Reading()) -> NDArray[np.uint8]:
-    """Return the pixels (y, x, 3) of a FITS cutout; the first row is its top. Raises ImageFault."""
+def picture_of(
+    data: bytes, reading: Reading = Reading(), known: Target | Sky = Target()
+) -> tuple[NDArray[np.uint8], Sky]:
+    """Return the pixels (y, x, 3) of a FITS cutout, the first row its top, and its sky. Raises ImageFault.
+
+    The sky is found by the coordinates in its header (WCS) where it is not `known`. Without them the galaxy
+    is in the centre, and the pixels are those of the survey.
+    """
     try:
-        bands = _bands(data, reading)
+        images, header = _images(data)
+        bands = _bands(images, reading)
         planes = _chosen(bands, reading) if reading.rgb else _three(bands)
         _check_same_size(planes)
         filled = [_without_nan(plane, reading.fill_missing) for plane in planes]
         levels = stretched(*filled, by=reading.display.stretch if reading.display else None)
     except (*UNREADABLE, TypeError) as error:
         raise ImageFault("damaged FITS cutout", str(error) or type(error).__name__) from error
-    return np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3))[::-1])
+    pixels = np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3))[::-1])
+    if isinstance(known, Sky):
+        return pixels, known
+    return pixels, _sky(header, pixels.shape[:2], known, reading.pixel_scale)
+
+
+# Where it is on the sky
+
+
+def _sky(header: Any, shape: tuple[int, ...], target: Target, pixel_scale: float | None) -> Sky:
+    """Return what is known of the sky of an image (y, x). Raises ImageFault for a target outside of it."""
+    from astropy.wcs.utils import proj_plane_pixel_area
+
+    sky = Sky(True, pixel_scale, petro_r90=target.petro_r90)
+    if (wcs := _wcs(header, target)) is None:
+        return sky
+    sky = replace(sky, pixel_scale=3600 * float(proj_plane_pixel_area(wcs)) ** 0.5)
+    if target.ra is None or target.dec is None:
+        return sky
+    if off := off_the_sky(target.ra, target.dec):
+        raise ImageFault(*off)
+    height, width = shape
+    x, y = (float(axis) + 0.5 for axis in wcs.wcs_world2pix(target.ra, target.dec, 0))
+    if not (0 <= x <= width and 0 <= y <= height):
+        value = (
+            f"ra {target.ra:.5f}, dec {target.dec:.5f} is at pixel ({x:.0f}, {y:.0f}) of {width} × {height}"
+        )
+        raise ImageFault("galaxy outside the image", value, "cut it out around its galaxy, or leave it out")
+    if max(abs(x - width / 2), abs(y - height / 2)) <= CENTRED:
+        return sky
+    return replace(sky, target_x=x, target_y=height - y)
+
+
+def _wcs(header: Any, target: Target) -> Any:
+    """Return the sky coordinates of a header, None without. Raises ImageFault where a target needs them."""
+    from astropy.wcs import WCS
+
+    if "CTYPE1" not in header:
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            wcs = WCS(header, naxis=2)
+            return wcs if wcs.has_celestial else None
+    except (*UNREADABLE, TypeError) as error:
+        if target.ra is None:
+            return None
+        raise ImageFault("sky coordinates cannot be read", str(error).splitlines()[0]) from error
 
 
 def _three(bands: Bands) -> list[NDArray[np.float32]]:
@@ -223,9 +286,8 @@ def _without_nan(plane: NDArray[np.float32], fill: bool) -> NDArray[np.float32]:
 # From a file to its bands
 
 
-def _bands(data: bytes, reading: Reading) -> Bands:
+def _bands(images: Images, reading: Reading) -> Bands:
     """Return the images of a file by the names of their bands."""
-    images = _images(data)
     wanted = {*reading.bands, *reading.rgb}
     named = _named(images, wanted)
     if reading.bands and not any(name for name, _ in named):
@@ -260,14 +322,15 @@ def _named(images: Images, wanted: set[str]) -> list[tuple[str, NDArray[np.float
     return named
 
 
-def _images(data: bytes) -> Images:
-    """Return each image (y, x) of a file with the names that its header has for its band."""
+def _images(data: bytes) -> tuple[Images, Any]:
+    """Return each image (y, x) of a file with the names that it has for its band, and the first header."""
     from astropy.io import fits
 
     data = _unzipped(data, LARGEST_MEMBER + 1)
     if len(data) > LARGEST_MEMBER:
         raise ImageFault("larger than allowed", f"at most {LARGEST_MEMBER} bytes are")
     images: Images = []
+    first: Any = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fits.open(BytesIO(data), memmap=False) as units:
@@ -277,11 +340,12 @@ def _images(data: bytes) -> Images:
                 if len(shape) not in (2, 3) or not 0 < np.prod(shape, dtype=float) <= MOST_PIXELS:
                     allowed = f"shape {shape}; (y, x) or (band, y, x) are allowed"
                     raise ImageFault("not an image", allowed)
+                first = first or unit.header
                 planes = unit.data[None] if len(shape) == 2 else unit.data
                 whole = [] if images else _texts(units[0].header, KEYWORDS[:2])
                 names = _names(unit.header, len(planes), whole)
                 images += zip(names, (np.asarray(plane, np.float32) for plane in planes), strict=True)
-    return images
+    return images, first
 
 
 def _names(header: Any, planes: int, whole: list[str]) -> list[list[str]]:
@@ -329,17 +393,17 @@ def brought_together(source: Source, pattern: str) -> Source:
         name: " ".join(f"{band} {source.versions[member]}" for band, member in bands.items())
         for name, bands in members.items()
     }
-    positions = {
-        name: place
+    targets = {
+        name: target
         for name, bands in members.items()
-        for place in [source.positions.get(member) for member in bands.values()][:1]
-        if place
+        for target in [source.targets.get(member) for member in bands.values()][:1]
+        if target
     }
     return replace(
         source,
         left_out=tuple(others),
         versions=versions,
-        positions=positions,
+        targets=targets,
         entries=entries,
         key=f"{source.key} {pattern}",
     )
@@ -352,10 +416,11 @@ def _joined(files: Mapping[str, Entry], most: int) -> bytes:
     units = fits.HDUList([fits.PrimaryHDU()])
     for band, entry in files.items():
         data = entry.read(-1)
-        images = _images(data) if isinstance(data, bytes) else []
+        images, header = _images(data) if isinstance(data, bytes) else ([], {})
         if not images:
             raise ImageFault("missing band", f"{entry.name} has no image")
-        units.append(fits.ImageHDU(images[0][1], name=band))
+        wcs = _wcs(header, Target())
+        units.append(fits.ImageHDU(images[0][1], wcs and wcs.to_header(), name=band))
     buffer = BytesIO()
     units.writeto(buffer)
     return buffer.getvalue()

@@ -11,36 +11,51 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubblefork.data.members import ImageFault
-from hubblefork.errors import ImageError
+from hubblefork.errors import ImageError, StampError
 
 ROUNDING = 1e-9
+PIXEL, ARCSEC, R90 = "pixel", "arcsec", "R90"
+SKY = ("pixel_scale", "target_x", "target_y", "petro_r90")
+"""The columns of a catalogue that say what is known of the sky of its images."""
 BLANK, EMPTY_SIDE = 16, 0.4
 
 
 @dataclass(frozen=True)
 class Sky:
-    """What is known of an image beside its pixels: whether they are `fluxes` in a stretch of ours."""
+    """What is known of an image beside its pixels; None where it is not.
+
+    `fluxes` says whether they were stretched here. `pixel_scale` and `petro_r90`, the Petrosian radius R90 of
+    its galaxy, are in arcsec. The galaxy is `target_x` and `target_y` pixels from the left and upper edges,
+    or in the centre.
+    """
 
     fluxes: bool = False
+    pixel_scale: float | None = None
+    target_x: float | None = None
+    target_y: float | None = None
+    petro_r90: float | None = None
 
 
 @dataclass(frozen=True)
 class Field:
     """The field of some images, `share` of that of a training image of `side` pixels.
 
-    With `enlarge` an image may have fewer pixels than the stamp that is made of it.
+    With `enlarge` an image may have fewer pixels than the stamp that is made of it. A field that was stated
+    otherwise is `said`.
     """
 
     share: float
-    side: int
+    side: float
     enlarge: bool = False
+    said: str = ""
 
-    def crop(self, crop: int, shorter: int) -> float:
+    def crop(self, crop: float, shorter: int) -> float:
         """Return how many pixels of an image show as much sky as `crop` pixels of a training image.
 
         `shorter` is the image's shorter side in pixels. It may be less than what is returned.
@@ -49,30 +64,56 @@ class Field:
         return min(needed, shorter) if needed <= shorter * (1 + ROUNDING) else needed
 
     def __str__(self) -> str:
-        return f"{self.share:g}{', enlarged where needed' if self.enlarge else ''}"
+        return f"{self.said or format(self.share, 'g')}{', enlarged where needed' if self.enlarge else ''}"
 
 
-def parse_field(text: str | float) -> float:
-    """Return a field in units of a training image. Raises ImageError for another text."""
-    if isinstance(text, str) and re.fullmatch(r"[\d.eE+-]+\s*(arcsec|arcmin|\"|'|″|′)", text.strip()):
-        raise ImageError(
-            f"a field of {text}: the network does not know how many arcseconds a training image shows "
-            "(Galaxy Zoo's show 8.48 Petrosian radii R90 of each galaxy); divide by that number and give "
-            "the share: 1 shows as much sky as a training image, 0.5 half as much"
-        )
+def parse_field(text: str | float) -> tuple[float, str]:
+    """Return a field and its unit: arcsec, or none in units of a training image. Raises ImageError."""
     try:
-        share = float(text)
+        value, unit = float(text), ""
     except ValueError:
-        share = math.nan
-    if not 0 < share < math.inf:
+        value, unit = arcseconds(str(text)), ARCSEC
+    if not 0 < value < math.inf:
         raise ImageError(
-            f'a field of "{text}": give a number above 0: 1 shows as much sky as a training image, 0.5 half'
+            f'a field of "{text}": give a number above 0: 1 shows as much sky as a training image, 0.5 half; '
+            "or an angle: 50arcsec"
         )
-    return share
+    return value, unit
+
+
+def arcseconds(text: str) -> float:
+    """Return an angle as astropy reads it ("50arcsec", "0.5 arcmin") in arcsec; NaN for other texts."""
+    from astropy.units import Quantity, UnitsError
+
+    try:
+        return float(Quantity(text).to_value(ARCSEC))
+    except (ValueError, TypeError, UnitsError):
+        return math.nan
+
+
+@cache
+def extent_of(crop: int | str) -> tuple[float, str]:
+    """Return the side of a stamp and its unit: 212 counts pixels, "30 arcsec" and "6 R90" the sky.
+
+    Raises StampError for what is neither.
+    """
+    text = str(crop).strip()
+    number, is_radii, _ = text.partition(R90)
+    if re.fullmatch(r"\d+", text):
+        value, unit = float(text), PIXEL
+    elif is_radii:
+        value, unit = arcseconds(f"{number} {ARCSEC}"), R90
+    else:
+        value, unit = arcseconds(text), ARCSEC
+    if not 0 < value < math.inf:
+        raise StampError(
+            f'a crop of "{crop}": give pixels (212), an angle ("30 arcsec"), or Petrosian radii ("6 R90")'
+        )
+    return value, unit
 
 
 def scale_remarks(
-    sides: Mapping[int, int], trained_on: int, crop: int, size: int, field: Field | None
+    sides: Mapping[int, int], trained_on: int, crop: float, size: int, field: Field | None
 ) -> list[str]:
     """Say of images which are of another scale than those of training.
 

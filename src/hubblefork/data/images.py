@@ -16,12 +16,12 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
-from math import ceil, floor
+from math import ceil, floor, isclose
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
-from hubblefork.data.cutouts import Reading, is_fits, rgb_of
-from hubblefork.data.field import Field, Sky, check_filled
+from hubblefork.data.cutouts import Reading, is_fits, picture_of
+from hubblefork.data.field import PIXEL, R90, ROUNDING, Field, Sky, check_filled, extent_of
 from hubblefork.data.members import (
     HEAD,
     JPEG,
@@ -43,6 +43,7 @@ from hubblefork.data.members import (
     MemberError,
     Place,
     Source,
+    Target,
     picture_kind,
 )
 from hubblefork.data.sources import open_source
@@ -65,6 +66,7 @@ CONTEXT = 2
 UNWRITTEN = 255
 LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 SUPPORT = 2
+SAME_SCALE, NEAR = 0.01, 1e-3
 TOGETHER = 32
 ONLY_FLUXES = (
     "somebody has stretched it already, and the network was trained on fluxes in another stretch",
@@ -78,24 +80,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StampSpec:
-    """The central square of side `crop`, in original pixels, as `size` × `size` stamp pixels.
+    """The square of side `crop` around the galaxy of an image, as `size` × `size` stamp pixels.
 
-    It has three `bands`, or one, their mean. Raises StampError unless 1 ≤ size ≤ crop.
+    `crop` counts original pixels (of `pixel_scale` arcsec, where that is known), or is an angle ("30 arcsec")
+    or Petrosian radii ("6 R90"). A stamp has three `bands`, or one, their mean. Raises StampError unless
+    1 ≤ size ≤ crop, and for another crop.
     """
 
-    crop: int
+    crop: int | str
     size: int
     bands: int = BANDS
+    pixel_scale: float | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= self.crop:
+        if not 1 <= self.size <= (self.extent[0] if self.extent[1] == PIXEL else self.size):
             raise StampError(
                 f"stamps of size {self.size} from a crop of {self.crop} pixels: the size is at least 1 "
                 "and at most the crop (stamps are never enlarged); choose a larger crop or a smaller size"
             )
 
+    @property
+    def extent(self) -> tuple[float, str]:
+        """The crop and its unit."""
+        return extent_of(self.crop)
+
     def __str__(self) -> str:
-        return f"crop{self.crop}-size{self.size}" + ("" if self.bands == BANDS else "-grey")
+        crop = str(self.crop).replace(" ", "")
+        return f"crop{crop}-size{self.size}" + ("" if self.bands == BANDS else "-grey")
 
 
 # What a catalogue says of a cutout
@@ -305,13 +316,16 @@ def stamp(
 
     Without a `field` a pixel shows as much sky as one of a training image. A JPEG (not of CMYK) is decoded at
     half scale where the crop has at least two pixels a stamp pixel, else at full scale. Raises ImageFault for
-    an image that is damaged, too large to be true, or shows less sky than the stamp; with a field also for
-    one that would be enlarged, unless the field allows it.
+    an image that is damaged, too large to be true, shows less sky than the stamp around its galaxy, or would
+    be enlarged, unless the field allows it.
     """
     header = _header(data) if isinstance(data, bytes) else Header("", *data.shape[:2])
-    crop = crop_of(header, spec, field)
+    crop = crop_of(header, spec, field, sky)
     reduced = 2 if header.decoder == SIMPLE and crop >= 2 * spec.size else 1
-    rows, columns = (taps(side, crop, spec.size, reduced) for side in header[1:])
+    centre = sky.target_y, sky.target_x
+    rows, columns = (
+        taps(side, crop, spec.size, reduced, at) for side, at in zip(header[1:], centre, strict=True)
+    )
     if isinstance(data, bytes):
         data = _decoded(data, header, rows=rows.window.stop * reduced, reduced=reduced)
     made = resample(data, rows, columns)
@@ -329,32 +343,57 @@ def shorter_side(data: ImageData) -> int:
     return min(_header(data)[1:] if isinstance(data, bytes) else data.shape[:2])
 
 
-def crop_of(header: Header, spec: StampSpec, field: Field | None) -> float:
+def crop_of(header: Header, spec: StampSpec, field: Field | None, sky: Sky = Sky()) -> float:
     """Return the side of the square, in pixels of the image, that becomes the stamp. Raises ImageFault."""
     _, height, width = header
-    shorter, size = min(height, width), f"{width} × {height}"
-    if field is None:
-        if shorter < spec.crop:
+    crop, size = _crop_asked(min(height, width), spec, field, sky), f"{width} × {height}"
+    x = width / 2 if sky.target_x is None else sky.target_x
+    y = height / 2 if sky.target_y is None else sky.target_y
+    room = 2 * min(x, width - x, y, height - y)
+    if crop > room * (1 + ROUNDING):
+        if sky.target_x is not None:
+            raise ImageFault(
+                "field leaves the image",
+                f"its galaxy is at pixel ({x:.0f}, {y:.0f}) of {size}, a stamp shows {crop:.0f} around it",
+                "give a larger cutout, or leave it out",
+            )
+        if field is None:
             raise ImageFault(
                 "smaller than the crop",
-                f"{size}, the crop is {spec.crop} × {spec.crop}",
+                f"{size}, the crop is {crop:g} × {crop:g}",
                 "say with --field how much sky it shows (1: as much as a training image), or leave it out",
             )
-        return spec.crop
-    crop = field.crop(spec.crop, shorter)
-    if crop > shorter:
         raise ImageFault(
             "shows less sky than a stamp",
-            f"{field.share:g} of a training image's, {spec.crop / field.side:.3g} is needed",
+            f"{field.said or f'{field.share:g} of a training image'}, {crop / room:.3g} times that is needed",
             "give a larger cutout, or leave it out",
         )
-    if crop < spec.size and not field.enlarge:
+    if crop < spec.size and not (field and field.enlarge):
         raise ImageFault(
             "fewer pixels than a stamp",
             f"{crop:.0f} of {size} pixels would become {spec.size}",
             "allow it to be enlarged with --enlarge, give a larger cutout, or leave it out",
         )
-    return crop
+    return min(crop, room)
+
+
+def _crop_asked(shorter: int, spec: StampSpec, field: Field | None, sky: Sky) -> float:
+    """Return how many pixels of an image, whose `shorter` side is given, a stamp shows. Raises ImageFault."""
+    value, unit = spec.extent
+    if unit == R90:
+        if sky.petro_r90 is None:
+            why = "give it in arcsec in a column petro_r90 of the table of images or labels"
+            raise ImageFault("unknown Petrosian radius", f"a stamp shows {spec.crop}", why)
+        value *= sky.petro_r90
+    if field is not None:
+        return field.crop(value, shorter)
+    if unit == PIXEL:
+        ratio = spec.pixel_scale / sky.pixel_scale if spec.pixel_scale and sky.pixel_scale else 1.0
+        return value if isclose(ratio, 1, rel_tol=SAME_SCALE) else value * ratio
+    if sky.pixel_scale is None:
+        why = "name its survey with --survey, say with --field how much sky it shows (50arcsec), or give FITS"
+        raise ImageFault("unknown pixel scale", f"a stamp shows {spec.crop}", why)
+    return value / sky.pixel_scale
 
 
 @dataclass(frozen=True)
@@ -366,13 +405,15 @@ class Taps:
 
 
 @lru_cache(maxsize=64)
-def taps(side: int, crop: float, size: int, reduced: int) -> Taps:
-    """Return the weights that turn the central `crop` of `side` original pixels into `size` stamp pixels.
+def taps(side: int, crop: float, size: int, reduced: int, centre: float | None = None) -> Taps:
+    """Return the weights that turn `crop` of `side` original pixels around `centre` into `size` stamp pixels.
 
-    `reduced` (1 or 2) is how many times smaller than the original the axis was decoded.
+    The default is the centre of the axis. `reduced` (1 or 2) is how many times smaller than the original the
+    axis was decoded.
     """
-    start, stop = (side - crop) / 2 / reduced, (side + crop) / 2 / reduced
-    window = slice(floor(start), ceil(stop))
+    middle = side / 2 if centre is None else centre
+    start, stop = (middle - crop / 2) / reduced, (middle + crop / 2) / reduced
+    window = slice(max(floor(start + NEAR), 0), min(ceil(stop - NEAR), ceil(side / reduced)))
     pixels = np.arange(window.start, window.stop) + 0.5
     step = (stop - start) / size
     centres = start + (np.arange(size) + 0.5) * step
@@ -411,6 +452,7 @@ def stream(
     names: Collection[str] | None = None,
     threads: int | None = None,
     reading: Reading = Reading(),
+    skies: Mapping[str, Sky] = {},
 ) -> Iterator[tuple[str, NDArray[np.uint8] | MemberError]]:
     """Yield name and stamp of the images of an archive or folder, which may be open; see `each`."""
     opening = nullcontext(source) if isinstance(source, Source) else open_source(source, reading.files)
@@ -419,7 +461,7 @@ def stream(
         def work(data: ImageData, sky: Sky) -> NDArray[np.uint8]:
             return stamp(data, spec, reading.field, sky)
 
-        yield from each(opened, work, names=names, threads=threads, reading=reading)
+        yield from each(opened, work, names=names, threads=threads, reading=reading, skies=skies)
 
 
 def each(
@@ -430,16 +472,22 @@ def each(
     threads: int | None = None,
     together: int = TOGETHER,
     reading: Reading = Reading(),
+    skies: Mapping[str, Sky] = {},
 ) -> Iterator[tuple[str, T | MemberError]]:
     """Yield name and result of `work`, such as `inspect`, on the named images (default: all), in their order.
 
     An image on which it fails yields the MemberError that says why. `threads` (default: one a core) work
     while the caller does; for each of them some groups of `together` images are in memory at any time.
+    `skies` by name are what is known of the images' sky, which need not be found then.
     Raises ImageError when the source lacks a name.
     """
 
     def results(group: Sequence[tuple[str, ImageData | MemberError]]) -> list[tuple[str, T | MemberError]]:
-        return [(name, result_of(work, source.path, name, data, reading)) for name, data in group]
+        known = [skies.get(name) or source.targets.get(name, Target()) for name, _ in group]
+        return [
+            (name, result_of(work, source.path, name, data, reading, about))
+            for (name, data), about in zip(group, known, strict=True)
+        ]
 
     for done in in_threads(grouped(source.stream(names), together), results, threads):
         yield from done
@@ -451,16 +499,19 @@ def result_of(
     name: str,
     data: ImageData | MemberError,
     reading: Reading = Reading(),
+    known: Target | Sky = Target(),
 ) -> T | MemberError:
     """Return the result of `work` on an image, or the error that says why there is none."""
     if isinstance(data, MemberError):
         return data
     try:
-        sky = Sky()
         if isinstance(data, bytes) and is_fits(data):
-            data, sky = rgb_of(data, reading), Sky(fluxes=True)
+            data, sky = picture_of(data, reading, known)
         elif reading.only_fluxes:
             raise ImageFault("no FITS cutout", *ONLY_FLUXES)
+        else:
+            about = known if isinstance(known, Sky) else Sky(petro_r90=known.petro_r90)
+            sky = replace(about, pixel_scale=about.pixel_scale or reading.pixel_scale)
         return work(data, sky)
     except ImageFault as fault:
         return fault.at(source, name)

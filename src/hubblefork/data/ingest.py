@@ -12,7 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from hubblefork.data.catalogue import (
     with_votes,
 )
 from hubblefork.data.cutouts import READING, Reading
+from hubblefork.data.field import SKY, Sky
 from hubblefork.data.formats import names_of
 from hubblefork.data.images import Cutout, each, inspect
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
@@ -138,6 +139,7 @@ class _Gathering:
     refused_images: dict[str, str] = field(default_factory=dict)
     labelled_sources: set[Place] = field(default_factory=set)
     fluxes: bool = False
+    skies: list[Sky] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.refused_labels = {reject.galaxy_id: reject.reason for reject in self.labels.rejects}
@@ -169,6 +171,12 @@ class _Gathering:
         if not ids.isdisjoint(self.labels.row_of) or not ids.isdisjoint(self.refused_labels):
             self.labelled_sources.add(source.path)
 
+    def aimed(self, source: Source) -> Source:
+        """Return a source that knows of its galaxies what the labels say, where it does not itself."""
+        of = self.labels.targets
+        told = {name: of[i] for name in source.names() if (i := galaxy_id_of(name)) in of}
+        return replace(source, targets=told | source.targets) if told else source
+
     def names(self, source: Source, only_labelled: bool) -> list[str]:
         """Return the images of a source that are to be read."""
         names = source.names()
@@ -188,6 +196,7 @@ class _Gathering:
             self.source_of[galaxy_id] = str(source)
             self.twins[result.digest] = galaxy_id
             self.members.append(member)
+            self.skies.append(result.sky)
             self.shapes.extend((result.width, result.height))
             self.centres.extend(result.centre)
 
@@ -243,6 +252,9 @@ class _Gathering:
             **{"width": width, "height": height},
             **{"centre_red": red, "centre_green": green, "centre_blue": blue},
         }
+        for name in SKY:
+            values = [getattr(sky, name) for sky in self.skies]
+            columns |= {name: pa.array(values, pa.float64())} if any(values) else {}
         unlabelled = np.full((1, len(tree.columns)), np.nan)
         rows = [self.labels.row_of.get(galaxy_id, -1) for galaxy_id in self.source_of]
         joint = np.concatenate([self.labels.joint, unlabelled])[rows]
@@ -267,7 +279,7 @@ def _opened(path: Place, stack: ExitStack, gathering: _Gathering) -> list[Source
         gathering.refuse(Reject(str(path), "", "", "source cannot be opened", value), error)
         return []
     gathering.begin(source)
-    return [source]
+    return [gathering.aimed(source)]
 
 
 def _nothing_usable(sources: Sequence[Place], rejects: Sequence[Reject]) -> ImageError:

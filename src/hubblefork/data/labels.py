@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,10 +33,12 @@ from hubblefork.data.columns import (
     is_apart,
     no_fraction,
     numbers,
+    targets_in,
     without,
 )
 from hubblefork.data.formats import read_rows
 from hubblefork.data.inputs import Reject
+from hubblefork.data.members import Targets
 from hubblefork.data.published import in_our_columns
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
@@ -67,7 +69,7 @@ class Labels:
 
     `origins` has one entry for each row of `joint`, shape (galaxy, answer); `rejects` are the
     rows that were refused. `votes` are the counts, of no votes where a table has none, None where none has;
-    `notes` say which published layouts were read, and what else is there.
+    `notes` say which published layouts were read, and what else is there; `targets` where galaxies are, by id.
     """
 
     row_of: dict[str, int]
@@ -76,6 +78,7 @@ class Labels:
     rejects: list[Reject]
     votes: VoteCounts | None = None
     notes: tuple[str, ...] = ()
+    targets: Targets = field(default_factory=dict)
 
 
 def read_labels(
@@ -109,18 +112,22 @@ class _Gathered:
         self.counts = [np.empty((0, len(tree.columns) + len(tree.questions)), np.int64)]
         self.has_votes = False
         self.notes: dict[str, None] = {}
+        self.targets: Targets = {}
 
     def add(self, path: Path, missing: Collection[float]) -> None:
         """Take the rows of a table in whose cells can be read, refuse the others. Raises CatalogueError."""
         rows = read_rows(path)
         with naming(path):
-            table, notes = in_our_columns(without(rows.table, missing), self.tree, self.layout)
+            table = without(rows.table, missing)
+            targets = targets_in(table)
+            table, notes = in_our_columns(table, self.tree, self.layout)
             rows = replace(rows, table=table)
             ids, faults, values = _cells(rows, self.tree, missing)
             votes = votes_of(table, self.tree)
         origins = [Origin(path, rows.member, line) for line in rows.lines]
         good = [row for row in range(len(ids)) if row not in faults]
         self.ids += [str(ids[row]) for row in good]
+        self.targets = {str(ids[row]): targets[row] for row in good if targets} | self.targets
         self.origins += [origins[row] for row in good]
         self.values.append(values[good])
         given = np.zeros((len(values), self.counts[0].shape[1]), np.int64)
@@ -155,6 +162,7 @@ class _Gathered:
             self.rejects,
             VoteCounts(*counts) if self.has_votes else None,
             tuple(self.notes),
+            self.targets,
         )
 
     def _refuse(self, row: int, reason: str, value: str) -> None:

@@ -58,7 +58,17 @@ KNOWN_SUFFIXES = IMAGE_SUFFIXES | OTHER_SUFFIXES | frozenset(FITS_SUFFIXES)
 
 ImageData = bytes | NDArray[np.uint8]
 Place = Path | str
-Positions = dict[str, tuple[float, float]]
+
+
+class Target(NamedTuple):
+    """What is known of the galaxy of an image: position in degrees, Petrosian radius R90 in arcsec."""
+
+    ra: float | None = None
+    dec: float | None = None
+    petro_r90: float | None = None
+
+
+Targets = dict[str, Target]
 
 
 class Entry(NamedTuple):
@@ -102,8 +112,8 @@ class Source:
     `defects` are images that cannot be used and damage of the source itself: where a truncated tar ends,
     which name stands twice (its first member counts). `left_out` are the files that are no images. `versions`
     maps the names of the images to a text that changes when the image does. `key` tells sources apart, and an
-    archive from one that replaced it. `positions` are right ascension and declination in degrees, of the
-    images for which they are known. `path` is a path or a URL.
+    archive from one that replaced it. `targets` is what is known of galaxies by the names of their images.
+    `path` is a path or a URL.
     """
 
     path: Place
@@ -112,7 +122,7 @@ class Source:
     versions: dict[str, str]
     entries: Callable[[], Iterable[Entry | MemberError]]
     key: str = ""
-    positions: Positions = field(default_factory=dict)
+    targets: Targets = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """Return the names of the image members, each once, in archive order (a folder: sorted)."""
@@ -223,9 +233,9 @@ def indexed(path: Place, entries: Callable[[], Iterable[Entry | MemberError]], k
     except UNREADABLE as error:
         after = f"{error} after {len(listing.versions)} images"
         listing.defects.append(MemberError(path, "", "archive is damaged", after))
-    positions = listing.positions()
+    targets = listing.targets()
     defects, left_out = tuple(listing.defects), tuple(listing.left_out)
-    return Source(path, defects, left_out, listing.versions, entries, printable(key), positions)
+    return Source(path, defects, left_out, listing.versions, entries, printable(key), targets)
 
 
 @dataclass
@@ -259,23 +269,23 @@ class _Listing:
         else:
             self.versions[entry.name] = entry.version
 
-    def positions(self) -> Positions:
-        """Return what sidecars say of positions; an image with an impossible one becomes a defect."""
+    def targets(self) -> Targets:
+        """Return what sidecars say of galaxies; an image with an impossible position becomes a defect."""
         images = {stem_of(name): name for name in self.versions} if self.beside else {}
-        positions: Positions = {}
+        targets: Targets = {}
         for name, data in self.beside:
             image = images.get(splitext(name)[0])
             if image is None:
                 self.left_out.append(_no_image(self.path, name, data))
             elif name.lower().endswith(".json"):
-                self._place(image, name, data, positions)
-        return positions
+                self._place(image, name, data, targets)
+        return targets
 
-    def _place(self, image: str, name: str, data: bytes, positions: Positions) -> None:
+    def _place(self, image: str, name: str, data: bytes, targets: Targets) -> None:
         try:
             values = json.loads(data)
-            found = [values.get(axis) for axis in POSITION] if isinstance(values, dict) else [None, None]
-            ra, dec = (None if value is None else float(value) for value in found)
+            found = [values.get(key) for key in Target._fields] if isinstance(values, dict) else [None] * 3
+            ra, dec, r90 = (None if value is None else float(value) for value in found)
         except (ValueError, TypeError, RecursionError) as error:
             self.left_out.append(
                 MemberError(self.path, name, "sidecar cannot be read", str(error), "mend it")
@@ -284,8 +294,8 @@ class _Listing:
         if off := off_the_sky(ra, dec):
             self.defects.append(MemberError(self.path, image, *off))
             self.versions.pop(image, None)
-        elif ra is not None and dec is not None:
-            positions[image] = ra, dec
+        elif (ra, dec, r90) != (None, None, None):
+            targets[image] = Target(ra, dec, r90)
 
 
 def off_the_sky(ra: float | None, dec: float | None) -> tuple[str, str, str] | None:

@@ -25,6 +25,7 @@ from hubblefork.data.columns import (
     numbers,
     without,
 )
+from hubblefork.data.field import SKY
 from hubblefork.data.formats import read_rows
 from hubblefork.data.inputs import find_inputs
 from hubblefork.data.labels import read_labels
@@ -33,7 +34,7 @@ from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import DecisionTree, Number, classes, number_column, plain_columns
 
-TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"}
+TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue", *SKY}
 FEWEST, MOST_CLASSES = 20, 100
 NARROW = 1e-4
 """The least spread of a number, in units of its mean: single precision keeps three digits of it."""

@@ -22,7 +22,7 @@ import tomllib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -35,7 +35,9 @@ from numpy.typing import NDArray
 from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import IMAGES, metadata_of, read_catalogue
 from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.images import StampSpec, stream
+from hubblefork.data.field import PIXEL, SKY, Sky
+from hubblefork.data.images import Header, StampSpec, crop_of, stream
+from hubblefork.data.members import ImageFault
 from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
 from hubblefork.io import REFUSALS, Progress, alone_in, disk_error, silent, write_text
@@ -77,11 +79,11 @@ def prepare(
     of stamps made another way, BusyError for one that another process fills, CatalogueError, DiskError.
     """
     galaxies = _read_galaxies(data / CATALOGUE)
+    spec = replace(spec, pixel_scale=_reading(galaxies).pixel_scale)
     folder, how = stamps_folder(data, spec), _how(galaxies, spec)
     if not _is_ready(folder, how):
         _check_sources(galaxies, data / CATALOGUE)
-        if _reading(galaxies).field is None:
-            _check_crop(galaxies, spec)
+        _check_crop(galaxies, spec)
         with _refusals_told(folder), alone_in(folder, "making these stamps"):
             if not _is_ready(folder, how):  # another process may have finished them meanwhile
                 with filling(folder, how) as unfinished:
@@ -109,7 +111,7 @@ def open_stamps(data: Path, spec: StampSpec) -> Stamps:
 def _read_galaxies(path: Path) -> pa.Table:
     columns = ("source", *IDENTITY)
     try:
-        galaxies = read_catalogue(path, columns)
+        galaxies = read_catalogue(path, (*columns, *SKY))
     except CatalogueError as error:
         raise CatalogueError(f"{error}; run `hubblefork ingest`") from error
     missing = [name for name in columns if name not in galaxies.column_names]
@@ -144,7 +146,7 @@ def _way(spec: StampSpec) -> How:
 
 def _digest(galaxies: pa.Table) -> str:
     digest = hashlib.sha256(metadata_of(galaxies).get(IMAGES, "").encode())
-    for name in IDENTITY:
+    for name in (*IDENTITY, *_known(galaxies)):
         digest.update("\n".join(map(str, galaxies.column(name).to_pylist())).encode() + b"\0")
     return digest.hexdigest()
 
@@ -210,15 +212,37 @@ def _check_sources(galaxies: pa.Table, path: Path) -> None:
         )
 
 
+def _known(galaxies: pa.Table) -> list[str]:
+    """Return the columns that say what is known of the sky of images."""
+    return [name for name in SKY if name in galaxies.column_names]
+
+
+def _skies(galaxies: pa.Table) -> list[Sky]:
+    known = galaxies.select(_known(galaxies))
+    return [Sky(**row) for row in known.to_pylist()] if known.column_names else [Sky()] * len(galaxies)
+
+
 def _check_crop(galaxies: pa.Table, spec: StampSpec) -> None:
-    sides = np.minimum(galaxies.column("width").to_numpy(), galaxies.column("height").to_numpy())
-    small = np.flatnonzero(sides < spec.crop)
-    if small.size:
-        first = galaxies.slice(int(small[0]), 1).to_pylist()[0]
+    """Raise ImageError where images do not show what a stamp does, StampError for a crop of another kind."""
+    field, faults = _reading(galaxies).field, dict[int, ImageFault]()
+    if field and spec.extent[1] != PIXEL:
+        raise StampError(
+            f"crop = {spec.crop}, and the images were ingested with --side {field.side:g}: each shows "
+            "another part of the sky; state the crop in pixels of that side, or ingest without it"
+        )
+    sides = (galaxies.column(name).to_pylist() for name in ("height", "width"))
+    for row, (height, width, sky) in enumerate(zip(*sides, _skies(galaxies), strict=True)):
+        try:
+            crop_of(Header("", height, width), spec, field, sky)
+        except ImageFault as fault:
+            faults[row] = fault
+    if faults:
+        row = min(faults)
+        first = galaxies.slice(row, 1).to_pylist()[0]
         raise ImageError(
-            f"{first['source']}: {first['member']}: {first['width']} × {first['height']} pixels, "
-            f"smaller than the crop of {spec.crop}; so are {small.size} of {len(sides)} images; "
-            f"choose a crop of at most {sides.min()}, or leave them out and run `hubblefork ingest` again"
+            f"{first['source']}: {first['member']}: {faults[row].reason}: {faults[row].value}; so it is with "
+            f"{len(faults)} of {len(galaxies)} images; choose another crop, or leave them out and run "
+            "`hubblefork ingest` again"
         )
 
 
@@ -228,8 +252,11 @@ def _fill(
     done = unfinished.done
     often = -(-CHECKPOINT_BYTES // (spec.size**2 * spec.bands))
     with progress("stamps", len(done), int(done.sum())) as advance:
+        reading, skies = _reading(galaxies), _skies(galaxies)
         for source, rows in _by_source(galaxies, done).items():
-            images = stream(Path(source), spec, names=rows, threads=threads, reading=_reading(galaxies))
+            known = {name: skies[row] for name, row in rows.items()}
+            how: How = {"names": rows, "threads": threads, "reading": reading, "skies": known}
+            images = stream(Path(source), spec, **how)
             for name, pixels in images:
                 if isinstance(pixels, ImageError):
                     raise ImageError(

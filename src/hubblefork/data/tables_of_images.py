@@ -3,7 +3,8 @@
 A column of images is named as in `IMAGE_COLUMNS` and holds the bytes of JPEG, PNG or FITS, or structs {bytes,
 path} as the datasets of Hugging Face do. A list of files has a column named as in `PATH_COLUMNS`: paths
 relative to the list, or URLs. Ids are in the first column of `ID_COLUMNS` that is there; else an image is
-named by its path, or by the number of its row, from 0. `ra` and `dec` are degrees.
+named by its path, or by the number of its row, from 0. `ra` and `dec` are degrees; `petro_r90`, the
+Petrosian radius R90, is arcsec.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import pyarrow.parquet
 from hubblefork.data.archives import version_of
 from hubblefork.data.members import (
     LARGEST_MEMBER,
-    POSITION,
     UNREAD,
     UNREADABLE,
     Entry,
     MemberError,
     Place,
-    Positions,
     Source,
+    Target,
+    Targets,
     off_the_sky,
     printable,
 )
@@ -41,11 +42,11 @@ LIST_SUFFIXES = (".csv", ".tsv")
 ID_COLUMNS = ("id_str", "galaxy_id", "iauname", "object_id", "id")
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "img", "bytes")
 PATH_COLUMNS = ("path", "file", "filename", "url")
-LIST_COLUMNS = frozenset({*PATH_COLUMNS, *ID_COLUMNS, *POSITION})
+LIST_COLUMNS = frozenset({*PATH_COLUMNS, *ID_COLUMNS, *Target._fields})
 TOGETHER = 16
 LIST_BATCH = 2**16
 
-Row = tuple[str | None, float | None, float | None]
+Row = tuple[str | None, float | None, float | None, float | None]
 
 
 def is_table_of_images(path: Path) -> bool:
@@ -72,11 +73,11 @@ def _is_list(names: Sequence[str]) -> bool:
 def rows_source(
     file: OpenFile, rows: Iterable[Row], entries: Callable[[], Iterable[Entry | MemberError]]
 ) -> Source:
-    """Return images that stand in rows: of each its name, right ascension and declination, or None."""
+    """Return images that stand in rows: of each its name and what its `Target` holds, or None."""
     versions: dict[str, str] = {}
-    positions: Positions = {}
+    targets: Targets = {}
     defects: list[MemberError] = []
-    for number, (name, ra, dec) in enumerate(rows):
+    for number, (name, ra, dec, r90) in enumerate(rows):
         if not name:
             fault = f"row {number}", "row without an id", "it is empty", "give it an id or leave it out"
         elif name in versions:
@@ -85,11 +86,11 @@ def rows_source(
             fault = name, *off
         else:
             versions[name] = file.version
-            if ra is not None and dec is not None:
-                positions[name] = ra, dec
+            if (ra, dec, r90) != (None, None, None):
+                targets[name] = Target(ra, dec, r90)
             continue
         defects.append(MemberError(file.place, *fault))
-    return Source(file.place, tuple(defects), (), versions, entries, printable(file.key), positions)
+    return Source(file.place, tuple(defects), (), versions, entries, printable(file.key), targets)
 
 
 # Parquet
@@ -115,16 +116,16 @@ def _of_bytes(file: OpenFile, table: Any, image: str) -> Source:
     path = f"{image}.path" if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 else None
     identifier = _first(table.schema_arrow.names, ID_COLUMNS) or path
     named = [identifier] if identifier else []
-    where = [name for name in POSITION if name in table.schema_arrow.names]
+    where = [name for name in Target._fields if name in table.schema_arrow.names]
     batches = partial(table.iter_batches, use_threads=False)
 
     def rows() -> Iterator[Row]:
         if not named and not where:
-            yield from ((str(row), None, None) for row in range(table.metadata.num_rows))
+            yield from ((str(row), None, None, None) for row in range(table.metadata.num_rows))
             return
         start = 0
         for batch in batches(LIST_BATCH, columns=[*named, *where]):
-            yield from zip(_names(batch, identifier, start), *_positions(batch), strict=True)
+            yield from zip(_names(batch, identifier, start), *_targets(batch), strict=True)
             start += len(batch)
 
     def entries() -> Iterator[Entry]:
@@ -178,7 +179,7 @@ def open_list(file: OpenFile) -> Source:
 def _read_csv(place: Place, handle: Any) -> Any:
     handle.seek(0)
     texts = dict.fromkeys((*PATH_COLUMNS, *ID_COLUMNS), pa.string())
-    types = {**texts, **dict.fromkeys(POSITION, pa.float64())}
+    types = {**texts, **dict.fromkeys(Target._fields, pa.float64())}
     options = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
     parsing = pa.csv.ParseOptions(delimiter="\t" if str(place).lower().endswith(".tsv") else ",")
     return pa.csv.open_csv(handle, parse_options=parsing, convert_options=options)
@@ -195,7 +196,7 @@ def _listed(file: OpenFile, table: pa.Table) -> Source:
     identifier = _first(table.column_names, ID_COLUMNS) or path
     files = [beside(file.place, name) if name else None for name in _texts(table.column(path))]
     names = list(_names(table, identifier, 0))
-    found = rows_source(file, zip(names, *_positions(table), strict=True), list)
+    found = rows_source(file, zip(names, *_targets(table), strict=True), list)
     kept: dict[str, tuple[Place, str]] = {}
     defects = list(found.defects)
     for name, place in zip(names, files, strict=True):
@@ -210,8 +211,8 @@ def _listed(file: OpenFile, table: pa.Table) -> Source:
             yield Entry(name, 0, version, partial(_read_listed, file.place, name, place))
 
     versions = {name: version for name, (_, version) in kept.items()}
-    positions = {name: place for name, place in found.positions.items() if name in kept}
-    return Source(file.place, tuple(defects), (), versions, entries, found.key, positions)
+    targets = {name: target for name, target in found.targets.items() if name in kept}
+    return Source(file.place, tuple(defects), (), versions, entries, found.key, targets)
 
 
 def _version(file: OpenFile, place: Place | None) -> str:
@@ -253,9 +254,9 @@ def _texts(column: Any) -> list[str | None]:
     return column.cast(pa.string()).to_pylist()
 
 
-def _positions(table: Any) -> Iterator[list[float | None]]:
-    """Yield right ascensions, then declinations; None where unknown."""
+def _targets(table: Any) -> Iterator[list[float | None]]:
+    """Yield the columns of targets; None where unknown."""
     names = table.schema.names
-    for name in POSITION:
+    for name in Target._fields:
         values = table.column(name).cast(pa.float64()).to_pylist() if name in names else [None] * len(table)
         yield [None if value is None or isnan(value) else value for value in values]

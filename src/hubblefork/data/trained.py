@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hubblefork import __version__
 from hubblefork.data.cutouts import Reading
-from hubblefork.data.field import Field, parse_field
+from hubblefork.data.field import PIXEL, Field, parse_field
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.images import BANDS, StampSpec
 from hubblefork.data.surveys import Display, display_of
@@ -49,6 +49,8 @@ class Trained:
     def __post_init__(self) -> None:
         if not self.outputs:
             object.__setattr__(self, "outputs", len(self.tree.columns))
+        scale = Reading(self.display).pixel_scale
+        object.__setattr__(self, "stamps", replace(self.stamps, pixel_scale=scale))
 
     def as_metadata(self) -> dict[str, str]:
         """Return it as the metadata of a network file."""
@@ -77,7 +79,7 @@ class Trained:
             return cls(
                 str(entries["recipe"]),
                 parse_tree(entries["questions"], origin=str(path)),
-                StampSpec(int(entries["crop"]), int(entries["stamp_size"]), int(entries.get("bands", BANDS))),
+                StampSpec(entries["crop"], int(entries["stamp_size"]), int(entries.get("bands", BANDS))),
                 int(entries["input_size"]),
                 float(entries["first_angle"]),
                 str(entries["precision"]),
@@ -100,14 +102,30 @@ class Trained:
             if enlarge:
                 raise ImageError("enlarging needs to know how much sky an image shows: give --field too")
             return None
-        share = parse_field(field)
+        value, unit = parse_field(field)
+        if unit:
+            return Field(1, value / self._arcseconds(field), enlarge, f"{value:g} arcsec")
+        if self.stamps.extent[1] != PIXEL:
+            raise RunError(f"--field {field}: {self.recipe} sees {self.stamps.crop}: state it as 50arcsec")
         if not self.image_side:
             raise RunError(
                 f"--field {field}: the weights of {self.recipe} do not say how large the training images "
                 "were, or these differed; train again with images of one size, or resample yours to the "
                 "pixel scale of training and leave --field out"
             )
-        return Field(share, self.image_side, enlarge)
+        return Field(value, self.image_side, enlarge)
+
+    def _arcseconds(self, field: str | float) -> float:
+        """Return the arcseconds in which crops count. Raises RunError where these are not known."""
+        if self.stamps.extent[1] != PIXEL:
+            return 1.0
+        if not self.stamps.pixel_scale:
+            raise RunError(
+                f"--field {field}: the weights of {self.recipe} do not say how many arcseconds a pixel of "
+                "the training images shows (Galaxy Zoo 2's show 0.02 Petrosian radii R90 of each galaxy): "
+                "divide by what a training image shows and give the share: 0.5 shows half as much sky"
+            )
+        return self.stamps.pixel_scale
 
     def reading_of(self, reading: Reading) -> Reading:
         """Return how images are read for the network. Raises RunError where it was trained on others."""

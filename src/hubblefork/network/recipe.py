@@ -23,13 +23,15 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
 
+from hubblefork.data.field import PIXEL, extent_of
 from hubblefork.data.images import StampSpec
-from hubblefork.errors import RecipeError, did_you_mean
+from hubblefork.errors import RecipeError, StampError, did_you_mean
 from hubblefork.network.architectures import (
     ENCODER,
     NetworkOptions,
@@ -66,6 +68,15 @@ def _utf8(text: str) -> str:
     return text
 
 
+def _crop(crop: Any) -> int | str:
+    """Return a number of pixels, or an angle or Petrosian radii as text."""
+    try:
+        value, unit = extent_of(crop)
+    except StampError as error:
+        raise ValueError(f"crop: {error}") from error
+    return int(value) if unit == PIXEL else str(crop)
+
+
 def _stages(text: str) -> str:
     if not re.fullmatch(rf"{ALL}|{HEAD}|[1-9]\d{{0,3}}", text):
         raise ValueError(f'unfreeze = "{text}": {ALL}, {HEAD}, or how many stages before the head')
@@ -96,7 +107,8 @@ class Recipe:
     layer, or block as timm groups them, is `layer_decay` times that of the next (Howard & Ruder 2018,
     arXiv:1801.06146; Bao et al. 2021, arXiv:2106.08254).
 
-    Stamps: `crop` original pixels become `stamp_size` pixels on disk. The network sees the central
+    Stamps: `crop` original pixels, or so much of the sky ("30 arcsec"; "6 R90", Petrosian radii) around the
+    galaxy, become `stamp_size` pixels on disk. The network sees the central
     `input_size` pixels, in three `bands`, or in their mean where that is 1. Augmentation: see
     `augment.Augmentation`.
 
@@ -118,7 +130,7 @@ class Recipe:
     pretrained: Text = ""
     head: Literal["sigmoid", "lab", "tree", "dirichlet", "dieleman"] = "sigmoid"
     loss: Literal["rmse", "votes"] = "rmse"
-    crop: Positive = 212
+    crop: Annotated[Any, PlainValidator(_crop)] = 212
     stamp_size: Positive = 64
     input_size: Positive = 64
     bands: Literal[1, 3] = 3

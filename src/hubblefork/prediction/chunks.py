@@ -20,7 +20,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import ID, id_column, with_fractions, with_metadata
-from hubblefork.data.members import POSITION
+from hubblefork.data.members import POSITION, Target, Targets
 from hubblefork.data.shards import MARKS, SIDES, CatalogueFolder, sides_of
 from hubblefork.errors import CatalogueError
 from hubblefork.prediction.loop import Batch, ImageSet, Reject, repeated_id
@@ -33,15 +33,15 @@ MEMBER = "member"
 class Chunk:
     """Consecutive images of a source: the name of its shard, their names, a digest of names and versions.
 
-    `rejects` is what the source holds beside images, listed with its first chunk. `positions` are (ra, dec)
-    in degrees by name, where known.
+    `rejects` is what the source holds beside images, listed with its first chunk. `targets` are their
+    galaxies by name, where known.
     """
 
     name: str
     images: list[str]
     marks: str
     rejects: list[Reject] = field(default_factory=list)
-    positions: dict[str, tuple[float, float]] = field(default_factory=dict)
+    targets: Targets = field(default_factory=dict)
 
 
 @dataclass
@@ -64,7 +64,7 @@ class ChunkOfResults:
         table = pa.table({ID: pa.array([self.ids[name] for name in names], pa.string())})
         table = table.append_column(MEMBER, pa.array(names, pa.string()))
         for axis, name in enumerate(POSITION):
-            degrees = [chunk.positions.get(image, (None, None))[axis] for image in names]
+            degrees = [chunk.targets.get(image, Target())[axis] for image in names]
             table = table.append_column(name, pa.array(degrees, pa.float64()))
         rows = np.stack(values) if values else np.empty((0, width), np.float32)
         marks = "" if self.unread else chunk.marks
@@ -81,7 +81,7 @@ def chunks_of(source: ImageSet, size: int, how: str) -> list[Chunk]:
             images,
             _digest([how, *images, *map(source.versions.__getitem__, images)]),
             [] if start else source.rejects,
-            {name: source.positions[name] for name in images if name in source.positions},
+            {name: source.targets[name] for name in images if name in source.targets},
         )
         for start in range(0, len(names), size)
         for images in [names[start : start + size]]

@@ -82,7 +82,7 @@ def _read(
     task = row["task"]
     with opened(images, files)[task.source] as source:
         groups = grouped(source.stream(task.chunk.images), TOGETHER)
-        parts = list(in_threads(groups, partial(how, source.path), threads=1))
+        parts = list(in_threads(groups, partial(how, source.path, source.targets), threads=1))
     whole = Prepared(
         [name for part in parts for name in part.names],
         [side for part in parts for side in part.sides],

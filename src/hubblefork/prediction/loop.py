@@ -37,6 +37,8 @@ from hubblefork.data.members import (
     ImageData,
     MemberError,
     Source,
+    Target,
+    Targets,
     galaxy_id_of,
 )
 from hubblefork.data.remote import is_url, place_of
@@ -74,14 +76,14 @@ class Batch(NamedTuple):
 class ImageSet:
     """The images of one source: its `key`, the version of each image by its name, what else is in it.
 
-    `predict` predicts some of them by name, in their order. `positions` are (ra, dec) in degrees by name.
+    `predict` predicts some of them by name, in their order. `targets` are their galaxies by name.
     """
 
     key: str
     versions: Mapping[str, str]
     rejects: list[Reject]
     predict: Callable[[list[str]], Iterator[Batch]]
-    positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    targets: Targets = field(default_factory=dict)
 
 
 def predictions(
@@ -99,7 +101,7 @@ def predictions(
     for closed in image_sets(predictor, images, what=what, progress=progress):
         with closed as source:
             if source.rejects:
-                yield _batch(predictor, Path(), [])._replace(rejects=source.rejects)
+                yield computed(predictor, NOTHING)._replace(rejects=source.rejects)
             for batch in source.predict(list(source.versions)):
                 yield _each_once(batch, names)
 
@@ -158,7 +160,7 @@ def _image_set(
         if not source.versions:
             first = f"; of {len(rejects)} other files the first: {rejects[0][1]}" if rejects else ""
             raise ImageError(f"{source.path}: there are no images in it ({SUFFIXES}){first}")
-        yield ImageSet(source.key, source.versions, rejects, partial(predict, source), source.positions)
+        yield ImageSet(source.key, source.versions, rejects, partial(predict, source), source.targets)
 
 
 def data_folder(images: Images) -> Path | None:
@@ -203,7 +205,7 @@ def _of_source(
     groups = grouped(source.stream(names), predictor.galaxies)
     total = len(source.versions)
     with progress(f"{what} {Path(source.path).name}", total, total - len(names)) as advance:
-        for batch in in_threads(groups, partial(_batch, predictor, source.path)):
+        for batch in in_threads(groups, partial(_batch, predictor, source)):
             yield batch
             advance(len(batch.names) + len(batch.rejects))
 
@@ -256,14 +258,18 @@ class Prepared(NamedTuple):
     unread: list[str]
 
 
+NOTHING = Prepared([], [], np.empty(0, np.uint8), [], [])
+
+
 def prepared(
     spec: StampSpec,
     field: Field | None,
     reading: Reading,
     place: Path | str,
+    targets: Targets,
     images: Sequence[tuple[str, ImageData | MemberError]],
 ) -> Prepared:
-    """Return some images of a place as stamps."""
+    """Return some images of a place as stamps around their targets."""
 
     def stamp_and_side(data: ImageData, sky: Sky) -> tuple[NDArray[np.uint8], int]:
         pixels = stamp(data, spec, field, sky)
@@ -271,7 +277,10 @@ def prepared(
         check_filled(pixels)
         return pixels, shorter_side(data)
 
-    results = [(name, result_of(stamp_and_side, place, name, data, reading)) for name, data in images]
+    results = [
+        (name, result_of(stamp_and_side, place, name, data, reading, targets.get(name, Target())))
+        for name, data in images
+    ]
     faults = [(name, result) for name, result in results if isinstance(result, MemberError)]
     usable = [(name, *result) for name, result in results if not isinstance(result, MemberError)]
     pixels = np.array([image[1] for image in usable], np.uint8)
@@ -289,9 +298,10 @@ def computed(predictor: Predictor, images: Prepared) -> Batch:
 
 
 def _batch(
-    predictor: Predictor, place: Path | str, images: Sequence[tuple[str, ImageData | MemberError]]
+    predictor: Predictor, source: Source, images: Sequence[tuple[str, ImageData | MemberError]]
 ) -> Batch:
-    return computed(predictor, prepared(predictor.stamps, predictor.field, predictor.reading, place, images))
+    how = predictor.stamps, predictor.field, predictor.reading
+    return computed(predictor, prepared(*how, source.path, source.targets, images))
 
 
 # What is said of predictions

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubblefork.data.cutouts import Reading
-from hubblefork.data.field import scale_remarks
+from hubblefork.data.field import PIXEL, R90, scale_remarks
 from hubblefork.data.trained import Trained
 from hubblefork.errors import RunError
 from hubblefork.prediction.runtimes import Network
@@ -74,9 +74,11 @@ class Predictor:
 
     def remarks(self, sides: Mapping[int, int]) -> list[str]:
         """Say which images were seen at another scale; `sides` counts them by shorter side in pixels."""
-        if self.as_trained:
+        crop, unit = self.stamps.extent
+        if self.as_trained or unit == R90:
             return []
-        return scale_remarks(sides, self.image_side, self.stamps.crop, self.stamps.size, self.field)
+        known = self.image_side if unit == PIXEL else 0
+        return scale_remarks(sides, known, crop, self.stamps.size, self.field)
 
     def __call__(self, stamps: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the joint fractions (galaxy, answer) of one batch of stamps."""

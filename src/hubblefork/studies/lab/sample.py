@@ -273,7 +273,7 @@ def downsizing(page: Page, lab: Lab) -> Values:
     with images_or_missing(page, "figure-07", lab.data.ingest_command):
         image = cutouts(lab.table, [row], side=10_000)[0]
         stamp = np.asarray(prepare(lab.data.path, spec).pixels[row])
-        drawing = cutout_beside_stamp(image, stamp, galaxy_id=lab.ids[row], crop=spec.crop)
+        drawing = cutout_beside_stamp(image, stamp, galaxy_id=lab.ids[row], crop=int(spec.extent[0]))
         page.figure("figure-07", *drawing, dpi=IMAGE_DPI)
     values = {"galaxy_id": lab.ids[row], "is_example": len(example) > 0}
     return values | {"size": spec.size, "crop": spec.crop, **_sizes(page, lab, spec.size)}
