@@ -69,7 +69,7 @@ class Labels:
 
     `origins` has one entry for each row of `joint`, shape (galaxy, answer); `rejects` are the
     rows that were refused. `votes` are the counts, of no votes where a table has none, None where none has;
-    `notes` say which published layouts were read, and what else is there; `targets` where galaxies are, by id.
+    `notes` say which published layouts were read, and what else is there; `targets` are galaxies by id.
     """
 
     row_of: dict[str, int]

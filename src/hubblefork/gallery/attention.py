@@ -18,7 +18,7 @@ from PIL import Image
 
 import hubblefork as hf
 from hubblefork.api.predictions import VIEWS
-from hubblefork.data.images import stamp
+from hubblefork.data.images import Header, crop_of, stamp
 from hubblefork.data.members import Place
 from hubblefork.data.views import views_of
 from hubblefork.gallery.pictures import Pictures, encoded
@@ -116,9 +116,9 @@ class Looks:
         """Return a galaxy as a stamp, and the side of its image in such sides. Raises ImageError."""
         pixels = self.pictures.pixels(galaxy_id)
         spec, shown = self.predictor.stamps, self.predictor.field
-        shorter = min(pixels.shape[:2])
-        crop = spec.crop if shown is None else shown.crop(spec.crop, shorter)
-        return stamp(pixels, spec, shown), shorter / crop
+        height, width, _ = pixels.shape
+        crop = crop_of(Header("", height, width), spec, shown)
+        return stamp(pixels, spec, shown), min(height, width) / crop
 
     def _occluded(self, galaxy_id: str) -> tuple[Occlusion, float]:
         pixels, side = self.stamp(galaxy_id)
