@@ -1,5 +1,7 @@
 // What is shown, as the address says it: a view is a link.
 
+export const MARKS = ["tag", "starred", "by"];
+
 export const parse = (search) => {
   const given = new URLSearchParams(search);
   return {
@@ -15,6 +17,9 @@ export const parse = (search) => {
     size: +(given.get("size") ?? 144),
     share: +(given.get("share") ?? 0.6),
     gain: +(given.get("gain") ?? 0),
+    tag: given.get("tag") ?? "",
+    starred: given.get("starred") ?? "",
+    by: given.get("by") ?? "",
     x: given.get("x") ?? "",
     y: given.get("y") ?? "",
   };
@@ -25,7 +30,7 @@ export const selection = (state) => {
   for (const [name, [low, high]] of state.ranges) written.append("f", `${name}:${low ?? ""}:${high ?? ""}`);
   for (const region of state.regions) written.append("in", region);
   if (state.q) written.set("q", state.q);
-  if (state.named) written.set("named", state.named);
+  for (const name of ["named", ...MARKS]) if (state[name]) written.set(name, state[name]);
   return written;
 };
 

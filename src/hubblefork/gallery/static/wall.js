@@ -1,4 +1,4 @@
-import { address, asked, element, label, parse, selection, stamp } from "./state.js";
+import { MARKS, address, asked, element, label, parse, selection, stamp } from "./state.js";
 import { Range } from "./ranges.js";
 import { dropping } from "./drop.js";
 import { Plot } from "./plot.js";
@@ -143,7 +143,9 @@ const controls = () => {
     `${label(name)} ${low === null ? `≤ ${high}` : high === null ? `≥ ${low}` : `${low} to ${high}`}`, () => state.ranges.delete(name)));
   const regions = state.regions.map((region, n) => chip(
     `region of ${region.split(":").slice(0, 2).map(label).join(" and ")}`, () => state.regions.splice(n, 1)));
-  chips.replaceChildren(...ranged, ...regions);
+  const words = { tag: `tag “${state.tag}”`, starred: "with a star", by: `marked by ${state.by}` };
+  const marked = MARKS.filter((name) => state[name]).map((name) => chip(words[name], () => { state[name] = ""; }));
+  chips.replaceChildren(...ranged, ...regions, ...marked);
 };
 
 const chip = (text, remove) => {
@@ -185,7 +187,8 @@ query.addEventListener("change", () => { state.q = query.value; change(); });
 named.addEventListener("input", () => { state.named = named.value; change(false, 200); });
 sort.addEventListener("change", () => { state.sort = sort.value; change(); });
 find("[data-turn]").addEventListener("click", () => { if (state.sort && state.sort !== "random") { state.sort = state.sort.startsWith("-") ? state.sort.slice(1) : `-${state.sort}`; change(); } });
-find("[data-clear]").addEventListener("click", () => { state.ranges.clear(); state.regions = []; state.q = ""; state.named = ""; change(); });
+find("[data-clear]").addEventListener("click", () => { state.ranges.clear(); state.regions = []; for (const name of ["q", "named", ...MARKS]) state[name] = ""; change(); });
+document.addEventListener("choose", ({ detail }) => { Object.assign(state, detail); change(); });
 for (const [input, name] of [[size, "size"], [share, "share"], [gain, "gain"]].filter(([input]) => input)) {
   input.addEventListener("input", () => { state[name] = +input.value; wall.style.setProperty("--tile", `${state.size}px`); });
   input.addEventListener("change", () => change(false));

@@ -1,0 +1,61 @@
+"""Marks by the keyboard in a real browser; they survive a reload and a kill of the gallery."""
+
+import signal
+
+import pyarrow.csv
+import pytest
+from playwright.sync_api import expect
+from tests.gallery.conftest import served
+
+
+@pytest.fixture(autouse=True)
+def without_marks(files):
+    yield
+    for path in (files.folder / "sky.parquet.gallery").glob("marks.*"):
+        path.unlink()
+
+
+def test_stars_tags_and_answers_by_key_survive_a_kill(screen, files):
+    page = screen()
+    with served(files) as (process, address):
+        page.goto(address)
+        page.locator(".tile a").nth(2).focus()
+        page.keyboard.press("s")
+        expect(page.locator(".tile").nth(2).locator(".marks")).to_have_text("★")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("t")
+        page.keyboard.type("blue lens")
+        page.keyboard.press("Enter")
+        expect(page.locator(".tile").nth(3).locator(".marks")).to_have_text("blue lens")
+        page.goto(f"{address}/galaxy/1003")
+        expect(page.locator("legend")).to_contain_text("smooth and rounded")
+        page.keyboard.type("21")
+        expect(page.locator("legend")).to_contain_text("bulge at its centre")
+        page.keyboard.press("u")
+        expect(page.locator("legend")).to_contain_text("edge-on")
+        page.goto("about:blank")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with served(files) as (_, address):
+        page.goto(f"{address}/galaxy/1003")
+        expect(page.locator("[data-question]")).to_contain_text("You said: features or disk.")
+        page.goto(address)
+        page.locator("summary", has_text="Marks").click()
+        page.get_by_role("button", name="blue lens").click()
+        expect(page.locator("[data-count]")).to_have_text("1")
+        expect(page.locator(".tile")).to_have_attribute("data-id", "1003")
+        page.locator("[data-chips] button").click()
+        expect(page.locator("[data-count]")).to_have_text("620")
+
+
+def test_a_selection_is_saved_from_the_menu(screen, address, tree, files):
+    page = screen()
+    page.goto(f"{address}/?f=spiral:0.3:&sort=-spiral")
+    expect(page.locator("[data-count]")).not_to_have_text("…")
+    selected = int(page.locator("[data-count]").inner_text())
+    page.locator("summary", has_text="Save").click()
+    with page.expect_download() as saved:
+        page.get_by_text("Selection as CSV").click()
+    table = pyarrow.csv.read_csv(saved.value.path())
+    assert len(table) == selected < 620
+    assert table.column("spiral").to_pylist() == sorted(table.column("spiral").to_pylist(), reverse=True)
