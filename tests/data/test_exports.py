@@ -23,6 +23,7 @@ from hubblefork.data.labels import read_labels
 from hubblefork.data.tasks import words_of
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.zoo import Answer, DecisionTree, load_tree, parse_tree
+from hubblefork.zoo.tree import tree_text
 
 DECALS = load_tree("gz_decals_5")
 OWN = parse_tree(
@@ -465,6 +466,7 @@ def test_the_example_of_the_library_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [row(answered(("T0", "Smooth")), subject=str(number)) for number in range(3)]
     write_export(tmp_path / "classifications.csv", rows)
+    (tmp_path / "my.toml").write_text(tree_text(DECALS))
     example = doctest.DocTestFinder().find(zooniverse.count_votes, "count_votes", globs={"hf": hf})[0]
     assert doctest.DocTestRunner().run(example).failed == 0
 

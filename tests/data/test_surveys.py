@@ -1,11 +1,16 @@
 """Surveys as data: what each file states, and what is refused."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from hubblefork.data.surveys import Stretch, load_survey, stretch_of, survey_names
+import hubblefork
+from hubblefork.data.surveys import Stretch, load_survey, stretch_of, survey_names, survey_of
 from hubblefork.errors import RecipeError
+from hubblefork.zoo import tree_names
+from hubblefork.zoo.tree import DEFAULT
 
 SURVEYS = ("euclid", "euclid_vis", "hsc", "jwst", "legacy", "lsst", "sdss")
 TREES = {"galaxy_zoo_2", "gz_decals_5", "gz_cosmic_dawn", "gz_euclid", "gz_jwst_ceers"}
@@ -69,3 +74,24 @@ def test_a_stretch_is_stated_wholly_or_refused(entries: dict, says: str) -> None
 def test_a_survey_that_contradicts_itself_is_refused(change: dict, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         replace(load_survey("sdss"), **change)
+
+
+SPOKEN = {"sdss", "desi", "decals", "legacy", "legacysurvey", "hsc", "hubble", "candels", "cosmos", "ceers",
+          "jwst", "ukidss", "euclid", "lsst"}  # fmt: skip
+ROOT = Path(hubblefork.__file__).parent
+OF_SURVEYS = {ROOT / "zoo", ROOT / "mock"}
+
+
+def test_no_survey_is_named_in_python_but_where_skies_are_drawn() -> None:
+    names = {*survey_names(), *tree_names(), *SPOKEN} - {DEFAULT}
+    named = re.compile(rf"(?<![a-z0-9])({'|'.join(sorted(names, key=len, reverse=True))})(?![a-z0-9])")
+    files = [path for path in ROOT.rglob("*.py") if OF_SURVEYS.isdisjoint(path.parents)]
+    found = {str(path.relative_to(ROOT)): named.findall(path.read_text().lower()) for path in files}
+    assert len(files) > 100
+    assert {path: which for path, which in found.items() if which} == {}
+
+
+def test_a_tree_has_a_survey() -> None:
+    assert survey_of("gz_decals_5") == load_survey("legacy")
+    with pytest.raises(RecipeError, match="no survey has the tree gz_rings"):
+        survey_of("gz_rings")

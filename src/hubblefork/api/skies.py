@@ -91,8 +91,8 @@ def mock_sky(
 ) -> Path:
     """Draw a mock sky in the layout of a survey's files, its truth in `truth.parquet`; return the folder.
 
-    `sky` are `survey` (sdss, in Kaggle's layout, is the default), `tree`, `volunteers`, `merger_fraction` and
-    the factors `seeing`, `noise`, `pixel`. Raises CatalogueError, RecipeError, TreeError, DiskError.
+    `sky` are `survey` (the default is in Kaggle's layout), `tree`, `volunteers`, `merger_fraction` and the
+    factors `seeing`, `noise`, `pixel`. Raises CatalogueError, RecipeError, TreeError, DiskError.
 
     >>> hf.mock_sky("sky/", galaxies=60, seed=1).name
     'sky'

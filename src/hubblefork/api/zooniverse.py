@@ -43,13 +43,13 @@ def count_votes(
 
     `export` is Panoptes' CSV, or Ouroboros' of Galaxy Zoo 3 and 4, compressed or not. `out` gets `galaxy_id`,
     the number of `volunteers` and counts in the layout of galaxy-datasets, `<out>.rejects.csv` the rows that
-    cannot be read. A volunteer counts once for a galaxy, with the first classification. `tasks` is a TOML
+    cannot be read. A volunteer counts once for a galaxy, with the earliest classification. `tasks` is a TOML
     file that says which task is which question, `id_name` what in a subject's metadata names its galaxy. Of a
     project with several workflows one is counted with `workflow` (its id or name), of its versions some with
     `versions` ("66" or "66.425"); classifications of experts in gold-standard mode with `gold_standard`.
     Raises CatalogueError, TreeError, DiskError.
 
-    >>> hf.count_votes("classifications.csv", "votes.parquet", tree="gz_decals_5").galaxies
+    >>> hf.count_votes("classifications.csv", "votes.parquet", tree="my.toml").galaxies
     3
     """
     return counts.count_votes(

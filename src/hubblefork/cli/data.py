@@ -71,7 +71,7 @@ def ingest(
     """Read images and labels into one catalogue. Bad ones are listed in rejects.csv.
 
     Example: hubblefork ingest kaggle/ --out data/ --test 30 --validation 15
-    hubblefork ingest cutouts/ --labels votes.csv --survey legacy --out data/
+    hubblefork ingest cutouts/ --labels votes.csv --survey my.toml --out data/
     """
     from hubblefork.cli.tables import ingest_lines
     from hubblefork.data.ingest import ingest as read
@@ -131,8 +131,8 @@ def mock(
     galaxies: Annotated[int, typer.Option(help="Labelled galaxies. A quarter as many get no labels.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sky.")] = 0,
     survey: Annotated[
-        str, typer.Option(help="Whose images: sdss, or FITS of legacy, euclid, lsst, …")
-    ] = "sdss",
+        str, typer.Option(help="Whose images, FITS: `hubblefork info surveys`. Default: Kaggle's JPEGs.")
+    ] = "",
     tree: Annotated[
         str | None, typer.Option(help="What volunteers are asked, if not the survey's tree.")
     ] = None,
@@ -146,13 +146,13 @@ def mock(
 ) -> None:
     """Draw a mock sky in the layout of a survey's files, with the truth beside it.
 
-    Example: hubblefork mock sky/ --galaxies 1000 --survey euclid --volunteers 6
+    Example: hubblefork mock sky/ --galaxies 1000 --volunteers 6
     """
     hf.mock_sky(
         folder,
         galaxies,
         seed=seed,
-        survey=survey,
+        **({"survey": survey} if survey else {}),
         tree=tree,
         volunteers=volunteers,
         merger_fraction=merger_fraction,

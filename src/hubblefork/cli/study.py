@@ -214,7 +214,7 @@ def labels(
 ) -> None:
     """Measure how many labels a network needs in a new survey, from several starts.
 
-    Example: hubblefork study labels --data euclid/ --labels 100 --labels 300 --out studies/labels/
+    Example: hubblefork study labels --data survey/ --labels 100 --labels 300 --out studies/labels/
     """
     from hubblefork.studies.labels import load_plan, run_labels
 

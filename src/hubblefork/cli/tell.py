@@ -68,7 +68,7 @@ def tree(
 ) -> None:
     """Draw a decision tree; without a name, list those that are there.
 
-    Example: hubblefork info tree gz_decals_5 --out gz_decals_5.svg
+    Example: hubblefork info tree galaxy_zoo_2 --out tree.svg
     """
     from hubblefork.cli.tables import drawn_tree, trees_table
     from hubblefork.zoo import load_tree, tree_names

@@ -43,7 +43,7 @@ def votes(
 ) -> None:
     """Count the votes in an export of classifications, one row a galaxy. Bad rows are listed beside.
 
-    Example: hubblefork zooniverse votes classifications.csv --tree gz_decals_5 --out votes.parquet
+    Example: hubblefork zooniverse votes classifications.csv --tree my.toml --out votes.parquet
     """
     import hubblefork as hf
     from hubblefork.cli.tables import votes_lines

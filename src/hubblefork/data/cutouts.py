@@ -1,7 +1,7 @@
 """Cutouts of fluxes, FITS, to what a network is shown: the bands of a survey in its stretch.
 
 Bands are known by their names, never by their order: `BANDS` of a cube ("grz" or "g,r,z"), and `BAND`,
-`FILTER` or the name (EXTNAME) of an extension; of "HSC-G" or "g DECam" a part has to be the name. A file that
+`FILTER` or the name (EXTNAME) of an extension; of "CAM-G" or "g Cam" a part has to be the name. A file that
 names none is read by the order that its user states (`Reading.bands`). Where each band is a file of its own,
 their names bring them together (`Reading.files`).
 
@@ -35,8 +35,9 @@ from hubblefork.data.members import (
     Target,
     off_the_sky,
 )
-from hubblefork.data.surveys import DEFAULT, Display, Stretch, display_of, load_survey
+from hubblefork.data.surveys import Display, Stretch, display_of, load_survey, survey_of
 from hubblefork.errors import ImageError
+from hubblefork.zoo.tree import DEFAULT
 
 FITS_START, GZIP_START = b"SIMPLE  =", b"\x1f\x8b"
 KEYWORDS = ("BAND", "FILTER", "EXTNAME")
@@ -147,7 +148,7 @@ def _unzipped(data: bytes, most: int) -> bytes:
 
 
 def stretched(*bands: NDArray[np.floating], by: Stretch | None = None) -> NDArray[np.uint8]:
-    """Return one band, or red, green and blue, as grey levels (y, x, band). The default is SDSS's stretch."""
+    """Return one band, or red, green and blue, as grey levels (y, x, band); if not said as Galaxy Zoo 2's."""
     from astropy.visualization import (
         AsinhStretch,
         LinearStretch,
@@ -156,7 +157,7 @@ def stretched(*bands: NDArray[np.floating], by: Stretch | None = None) -> NDArra
         make_lupton_rgb,
     )
 
-    by = by or load_survey(DEFAULT).stretch
+    by = by or survey_of(DEFAULT).stretch
     scaled = [band * factor for band, factor in zip(bands, by.scale or (1,) * len(bands), strict=True)]
     if by.kind == "lupton":
         colours = scaled * 3 if len(scaled) == 1 else scaled

@@ -3,7 +3,7 @@
 Panoptes (zooniverse/panoptes, lib/formatter/csv) writes one row a classification with JSON in cells:
 `annotations` is a list of {"task", "task_label", "value"}, where a value is the text of an answer, its place,
 a list of these (checkboxes), null, or a list of further tasks (combo); `subject_data` has the metadata that
-were uploaded with a subject, by its id. Ouroboros writes one column a question (decals-0 …) with a-0, a-1 …
+were uploaded with a subject, by its id. Ouroboros writes one column a question (NAME-0 …) with a-0, a-1 …
 for an answer and x-0;x-3 for checkboxes, beside which a-0 says no more than that the volunteer was done.
 """
 
@@ -257,5 +257,5 @@ def open_export(path: Path, id_name: str = "") -> Export:
         return export
     raise CatalogueError(
         f"{path}: not an export of classifications: Panoptes' has the columns annotations, subject_data and "
-        f"subject_ids, Ouroboros' has subject_id and questions as decals-0; it has {', '.join(names)[:200]}"
+        f"subject_ids, Ouroboros' has subject_id and questions as NAME-0; it has {', '.join(names)[:200]}"
     )

@@ -237,7 +237,7 @@ def spelled_as(table: pa.Table, tree: DecisionTree, columns: str) -> pa.Table:
     "friendly" are conditional fractions, null where fewer than half are asked; "advanced" has them all, the
     share that is asked, and the ends of the intervals if there are any; "kaggle" and "joint" are joint
     fractions. Ids and positions stay. Raises CatalogueError for another name. Source of the names:
-    zoobot/shared/load_predictions.py (mwalmsley/zoobot), which wrote Galaxy Zoo DESI's.
+    zoobot/shared/load_predictions.py (mwalmsley/zoobot), which writes such tables.
     """
     if columns not in COLUMNS:
         near = did_you_mean(columns, COLUMNS)

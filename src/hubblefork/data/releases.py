@@ -1,7 +1,7 @@
 """Known releases: where their files come from, on what terms, and how their labels become ours.
 
 What is known about a release is data, in `releases/*.toml`. Galaxy Zoo 2's own table (Hart et al.
-2016) names galaxies by their SDSS id and images by another; `gz2_labels` brings the two together.
+2016) names galaxies by their id and images by another; `gz2_labels` brings the two together.
 
 Files are fetched over HTTP. What arrives is kept in `.<name>.partial` until it is whole and has the expected
 checksum; only then does it get its name. An interrupted fetch goes on where it stopped.

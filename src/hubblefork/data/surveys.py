@@ -26,7 +26,6 @@ from typing import Any
 from hubblefork.data.field import Field
 from hubblefork.errors import RecipeError, did_you_mean
 
-DEFAULT = "sdss"
 PARAMETERS = {
     "lupton": ("minimum", "stretch", "q"),
     "asinh": ("minimum", "maximum", "a"),
@@ -195,6 +194,15 @@ def load_survey(name: str) -> Survey:
         return Survey(**fields, name=Path(name).stem, stretch=stretch)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{name}: no survey can be read from it: {error}") from error
+
+
+@cache
+def survey_of(tree: str) -> Survey:
+    """Return the first survey of whose images a tree is asked. Raises RecipeError where there is none."""
+    for survey in map(load_survey, survey_names()):
+        if survey.tree == tree:
+            return survey
+    raise RecipeError(f"no survey has the tree {tree}")
 
 
 def _survey_text(name: str) -> str:

@@ -1,6 +1,6 @@
 """Which question of a decision tree a project's task is, and which answer a volunteer's words or number are.
 
-A task is a question if a file says so, else if its text is the question's, else if its key (T0, decals-0) is
+A task is a question if a file says so, else if its text is the question's, else if its key (T0, NAME-0) is
 the question's `task`. An answer goes by its text, its name or the source's name for it; upper case,
 punctuation, images and links in Markdown do not count. An answer that is a number goes by its place on the
 site, from 0: a file lists the answers in that order; of a tree of one's own it is the tree's. `sites/` has

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from importlib import resources
 from typing import Annotated, Any
@@ -169,9 +170,5 @@ def sky_links(galaxy: dict[str, Any]) -> dict[str, str]:
     ra, dec = galaxy.get("ra"), galaxy.get("dec")
     if ra is None or dec is None:
         return {}
-    at = f"ra={ra:.6f}&dec={dec:.6f}"
-    return {
-        "Legacy Survey viewer": f"https://www.legacysurvey.org/viewer?{at}&zoom=15",
-        "ESASky": f"https://sky.esa.int/esasky/?target={ra:.6f}%20{dec:.6f}&fov=0.05&sci=true",
-        "SDSS": f"https://skyserver.sdss.org/dr18/VisualTools/explore/summary?{at}",
-    }
+    text = resources.files("hubblefork.gallery").joinpath("viewers.toml").read_text(encoding="utf-8")
+    return {name: address.format(ra=ra, dec=dec) for name, address in tomllib.loads(text).items()}

@@ -83,7 +83,7 @@ class Generators(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states as tensors and numbers, which a checkpoint without pickle holds."""
-        name, keys, *rest = cast(tuple[Any, ...], np.random.get_state(legacy=True))
+        name, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
         device = getattr(torch, self.device.type).get_rng_state() if self.device.type != "cpu" else None
         return {
             "python": random.getstate(),
