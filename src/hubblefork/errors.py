@@ -30,7 +30,7 @@ EXTRAS = {
     "openvino": "openvino",
     "optuna": "tune",
     "peft": "lora",
-    **dict.fromkeys(("h5py", "zarr"), "arrays"),
+    **dict.fromkeys(("h5py", "zarr", "imagecodecs"), "arrays"),
     **dict.fromkeys(("fsspec", "aiohttp", "s3fs", "gcsfs"), "remote"),
     "ray": "ray",
     **dict.fromkeys(("fastapi", "uvicorn", "duckdb", "umap", "plotly"), "gallery"),

@@ -389,7 +389,7 @@ ALL = StampSpec(crop=4, size=4)
 @pytest.mark.parametrize(("colour", "bands"), [(GREY, 1), (RGB, 3), (GREY_ALPHA, 2), (RGBA, 4)])
 def test_a_png_of_16_bits_is_refused_whatever_its_colours(colour, bands):
     data = png_of(16, colour, np.full((4, 4, bands), 4095))
-    with pytest.raises(ImageFault, match="not 8 bits a band: 16 bits; scale it to 8-bit grey or RGB"):
+    with pytest.raises(ImageFault, match="not 8 bits a band: 16 bits; say with --survey how"):
         stamp(data, ALL)
     assert fault(data) == "not 8 bits a band: 16 bits"
 

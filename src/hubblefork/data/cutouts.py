@@ -1,4 +1,7 @@
-"""Cutouts of fluxes, FITS, to what a network is shown: the bands of a survey in its stretch.
+"""Cutouts of fluxes to what a network is shown: the bands of a survey in its stretch.
+
+They are FITS, or PNG and TIFF of more than 8 bits a band (16-bit, floating-point), of one band or of red,
+green and blue, where a survey says how these are stretched.
 
 Bands are known by their names, never by their order: `BANDS` of a cube ("grz" or "g,r,z"), and `BAND`,
 `FILTER` or the name (EXTNAME) of an extension; of "CAM-G" or "g Cam" a part has to be the name. A file that
@@ -14,6 +17,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,10 +27,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from hubblefork.data.field import Field, Sky
 from hubblefork.data.members import (
+    HEAD,
     LARGEST_MEMBER,
+    PNG,
+    TIFF,
     UNREADABLE,
     Entry,
     ImageFault,
@@ -34,14 +42,16 @@ from hubblefork.data.members import (
     Source,
     Target,
     off_the_sky,
+    picture_kind,
 )
 from hubblefork.data.surveys import Display, Stretch, display_of, load_survey, survey_of
-from hubblefork.errors import ImageError
+from hubblefork.errors import ImageError, extras
 from hubblefork.zoo.tree import DEFAULT
 
 FITS_START, GZIP_START = b"SIMPLE  =", b"\x1f\x8b"
 KEYWORDS = ("BAND", "FILTER", "EXTNAME")
 BAND_NAMES = ("u", "g", "r", "i", "z")
+EIGHT_BITS, BITS_PER_SAMPLE = 8, 258
 MOST_PIXELS = 64 * 2**20
 CENTRED = 1
 """How many pixels a galaxy may be off the centre and count as in it: cutouts end at whole pixels."""
@@ -133,6 +143,30 @@ def is_fits(data: bytes) -> bool:
     return _unzipped(data, len(FITS_START)) == FITS_START
 
 
+def is_fluxes(data: bytes, reading: Reading) -> bool:
+    """Say whether bytes are fluxes that a reading stretches: FITS, or with a survey over 8 bits a band."""
+    try:
+        return is_fits(data) or bool(reading.rgb and depth_of(data) > EIGHT_BITS)
+    except (*UNREADABLE, TypeError, SyntaxError):
+        return False
+
+
+def depth_of(data: bytes) -> int:
+    """Return the bits a band of a PNG or TIFF, 8 of what is neither."""
+    kind = picture_kind(data[:HEAD])
+    if kind == PNG:
+        return data[24]
+    return max(_tags(data).get(BITS_PER_SAMPLE, (EIGHT_BITS,))) if kind == TIFF else EIGHT_BITS
+
+
+def _tags(data: bytes) -> ImageFileDirectory_v2:
+    """Return the description of the first image of a TIFF; its `next` is 0 where there is no other."""
+    tags, file = ImageFileDirectory_v2(data[:8]), BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
 def _unzipped(data: bytes, most: int) -> bytes:
     """Return so many bytes, of what gzip packed if it did; none where that is damaged."""
     if not data.startswith(GZIP_START):
@@ -174,20 +208,21 @@ def stretched(*bands: NDArray[np.floating], by: Stretch | None = None) -> NDArra
 def picture_of(
     data: bytes, reading: Reading = Reading(), known: Target | Sky = Target()
 ) -> tuple[NDArray[np.uint8], Sky]:
-    """Return the pixels (y, x, 3) of a FITS cutout, the first row its top, and its sky. Raises ImageFault.
+    """Return the pixels (y, x, 3) of a cutout of fluxes, first row its top, and its sky. Raises ImageFault.
 
     The sky is found by the coordinates in its header (WCS) where it is not `known`. Without them the galaxy
     is in the centre, and the pixels are those of the survey.
     """
     try:
-        images, header = _images(data)
+        images, header = _images(data) if is_fits(data) else (_planes(data, reading), {})
         bands = _bands(images, reading)
         planes = _chosen(bands, reading) if reading.rgb else _three(bands)
         _check_same_size(planes)
         filled = [_without_nan(plane, reading.fill_missing) for plane in planes]
         levels = stretched(*filled, by=reading.display.stretch if reading.display else None)
     except (*UNREADABLE, TypeError) as error:
-        raise ImageFault("damaged FITS cutout", str(error) or type(error).__name__) from error
+        reason = "damaged FITS cutout" if is_fits(data) else "damaged image"
+        raise ImageFault(reason, str(error) or type(error).__name__) from error
     pixels = np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3))[::-1])
     if isinstance(known, Sky):
         return pixels, known
@@ -347,6 +382,29 @@ def _images(data: bytes) -> tuple[Images, Any]:
                 names = _names(unit.header, len(planes), whole)
                 images += zip(names, (np.asarray(plane, np.float32) for plane in planes), strict=True)
     return images, first
+
+
+def _planes(data: bytes, reading: Reading) -> Images:
+    """Return the bands (y, x) of a PNG or TIFF with their names, those that are stated or that are shown."""
+    with extras("a PNG or TIFF of more than 8 bits a band"):
+        import imagecodecs
+    is_png = picture_kind(data[:HEAD]) == PNG
+    tags = _tags(data) if not is_png else None
+    width, height = (tags[256], tags[257]) if tags else struct.unpack(">II", data[16:24])
+    if not 0 < width * height <= MOST_PIXELS:
+        raise ImageFault("too many pixels", f"{width} × {height}; at most {MOST_PIXELS} pixels are allowed")
+    if tags and tags.next:
+        raise ImageFault("several images in one", "a TIFF of pages", "write each into a file of its own")
+    pixels = imagecodecs.png_decode(data) if is_png else imagecodecs.tiff_decode(data)
+    if pixels.ndim == 3 and pixels.shape[:2] != (height, width):
+        pixels = pixels.transpose(1, 2, 0)
+    planes = np.atleast_3d(pixels)[::-1].astype(np.float32).transpose(2, 0, 1)
+    if planes.shape[1:] != (height, width) or len(planes) not in (1, 3):
+        value = f"shape {pixels.shape}; one band, or red, green and blue, are allowed"
+        raise ImageFault("not an image", value, "leave transparency and other bands out")
+    order = reading.bands or reading.rgb
+    names = [[name] for name in order] if len(order) == len(planes) else [[] for _ in planes]
+    return list(zip(names, planes, strict=True))
 
 
 def _names(header: Any, planes: int, whole: list[str]) -> list[list[str]]:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
-from hubblefork.data.cutouts import Reading, is_fits, picture_of
+from hubblefork.data.cutouts import EIGHT_BITS, Reading, depth_of, is_fluxes, picture_of
 from hubblefork.data.field import PIXEL, R90, ROUNDING, Field, Sky, check_filled, extent_of
 from hubblefork.data.members import (
     HEAD,
@@ -55,7 +55,6 @@ CENTRE = 10
 BANDS = 3
 SIMPLE, CMYK, PILLOW = "simplejpeg", "CMYK", "Pillow"
 SIMPLE_COLOURS = frozenset({"Gray", "YCbCr", "RGB"})
-EIGHT_BITS, BITS_PER_SAMPLE = 8, 258
 DAMAGE = (
     *(ValueError, OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
     *(LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError),
@@ -128,7 +127,7 @@ def inspect(data: ImageData, sky: Sky = Sky()) -> Cutout:
 
     Grey and CMYK images count as what they are in red, green and blue, transparent ones as they look on
     black. Raises ImageFault for an image that is no JPEG, PNG, TIFF or WebP (whatever its name says), is
-    damaged, has 16 bits a band, or more than `MOST_PIXELS` by its header.
+    damaged, has over 8 bits a band, or more than `MOST_PIXELS` by its header.
     """
     pixels = pixels_of(data)
     check_filled(pixels)
@@ -171,6 +170,8 @@ def _header(data: bytes) -> Header:
         value = f"begins with {data[:16]!r}"
         raise ImageFault("neither a JPEG nor a PNG", value, "convert it or leave it out")
     try:
+        if (bits := depth_of(data)) > EIGHT_BITS:
+            raise ImageFault("not 8 bits a band", f"{bits} bits", "say with --survey how it is stretched")
         header = {JPEG: _jpeg_header, PNG: _png_header}.get(kind, _other_header)(data)
     except DAMAGE as error:
         raise ImageFault("damaged image", str(error)) from error
@@ -195,26 +196,16 @@ def _jpeg_header(data: bytes) -> Header:
 
 
 def _png_header(data: bytes) -> Header:
-    """Return the header. Raises ImageFault for 16 bits a band, of which Pillow drops 8."""
-    width, height, depth = struct.unpack(">IIB", data[16:25])
-    _check_depth(depth)
+    width, height = struct.unpack(">II", data[16:24])
     return Header(PILLOW, height, width)
 
 
 def _other_header(data: bytes) -> Header:
-    """Return the header of a TIFF or a WebP. Raises ImageFault for over 8 bits a band, and several images."""
+    """Return the header of a TIFF or a WebP. Raises ImageFault for several images."""
     with Image.open(BytesIO(data), formats=[TIFF, WEBP]) as image:
-        _check_depth(max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (EIGHT_BITS,))))
         if (images := getattr(image, "n_frames", 1)) > 1:
             raise ImageFault("several images in one", str(images), "write each into a file of its own")
         return Header(PILLOW, image.height, image.width)
-
-
-def _check_depth(bits: int) -> None:
-    if bits > EIGHT_BITS:
-        raise ImageFault(
-            "not 8 bits a band", f"{bits} bits", "scale it to 8-bit grey or RGB, or leave it out"
-        )
 
 
 def _decoded(data: bytes, header: Header, *, rows: int, reduced: int) -> NDArray[np.uint8]:
@@ -505,7 +496,7 @@ def result_of(
     if isinstance(data, MemberError):
         return data
     try:
-        if isinstance(data, bytes) and is_fits(data):
+        if isinstance(data, bytes) and is_fluxes(data, reading):
             data, sky = picture_of(data, reading, known)
         elif reading.only_fluxes:
             raise ImageFault("no FITS cutout", *ONLY_FLUXES)
