@@ -33,9 +33,10 @@ def test_stars_tags_and_answers_by_key_survive_a_kill(screen, files):
         expect(page.locator("legend")).to_contain_text("bulge at its centre")
         page.keyboard.press("u")
         expect(page.locator("legend")).to_contain_text("edge-on")
-        page.goto("about:blank")
+        page.close()
         process.send_signal(signal.SIGKILL)
         process.wait()
+    page = screen()
     with served(files) as (_, address):
         page.goto(f"{address}/galaxy/1003")
         expect(page.locator("[data-question]")).to_contain_text("You said: features or disk.")
