@@ -15,6 +15,7 @@ from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.members import Place
 from hubblefork.errors import HubbleforkError
 from hubblefork.gallery.attention import Looks
+from hubblefork.gallery.likeness import Likeness
 from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Pictures
 from hubblefork.gallery.store import Store
@@ -31,11 +32,14 @@ class Gallery:
     title: str = ""
     fractions: Fractions = field(init=False)
     looks: Looks = field(init=False)
+    likeness: Likeness = field(init=False)
     sent: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fractions = Fractions(self.store.path)
         self.looks = Looks(self.model, self.pictures)
+        seen = self.folder / "features"
+        self.likeness = Likeness(self.store, self.pictures, self.model, seen, lambda: self.marks)
 
     @property
     def stem(self) -> str:

@@ -10,6 +10,7 @@ A *quantity* is a number that each galaxy has, named in a URL:
     disagreement          root mean square of all differences
     uncertainty           mean width of all intervals; without intervals the mean of p(1 - p)
     column.redshift       a numeric column of the catalogue
+    like.12345            likeness of its image to that of a galaxy (gallery/likeness.py has more of these)
 
 Names are looked up and quoted, numbers are parameters: nothing of a URL becomes SQL.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hubblefork.errors import CatalogueError, did_you_mean
@@ -36,30 +37,32 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def by_row(number: int) -> str:
+    """Return the name of a table with one value a row of the catalogue, as an SQL identifier."""
+    return quoted(f"#{number}")
+
+
 @dataclass(frozen=True)
 class Quantities:
     """The quantities of a catalogue: its tree, its columns of numbers, and the votes beside it.
 
-    `beside` are the answers that the votes have; none without votes. `more` are other quantities by name,
-    as SQL of tables that `joins` name.
+    `beside` are the answers that the votes have; none without votes. `more` returns the number of the table
+    in which another quantity stands by row, None for what is none; `others` are the names of such.
     """
 
     tree: DecisionTree
     numbers: frozenset[str]
     beside: frozenset[str] = frozenset()
+    more: Callable[[str], int | None] = lambda name: None
+    others: tuple[str, ...] = ()
 
     def sql(self, name: str) -> str:
         """Return a quantity as SQL. Raises CatalogueError that names the nearest one, UnknownAnswer."""
         kind, _, rest = name.partition(".")
         if name.endswith("~"):
             return self._of_those_asked(name[:-1])
-        if name == "disagreement" and self.beside:
-            return "sqrt(({}) / {})".format(
-                " + ".join(f"coalesce(({self._difference(a)})**2, 0)" for a in sorted(self.beside)),
-                len(self.beside),
-            )
-        if name == "uncertainty":
-            return self._uncertainty()
+        if name in ("uncertainty", "disagreement"):
+            return self._uncertainty() if name == "uncertainty" else self._disagreement()
         if kind == "column" and rest in self.numbers:
             return f"g.{quoted(rest)}"
         if kind in ("volunteers", "difference") and rest in self.beside:
@@ -68,7 +71,12 @@ class Quantities:
             return self._width(rest)
         if name in self.tree.columns:
             return f"g.{quoted(name)}"
-        raise CatalogueError(f'"{name[:LONGEST]}" is no quantity here{did_you_mean(name, self.names())}')
+        if (number := self.more(name)) is not None:
+            return f"{by_row(number)}.value"
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> CatalogueError:
+        return CatalogueError(f'"{name[:LONGEST]}" is no quantity here{did_you_mean(name, self.names())}')
 
     def names(self) -> list[str]:
         """Return the quantities by name, those of an answer's kind once for each answer."""
@@ -81,7 +89,7 @@ class Quantities:
 
     def of_all(self) -> list[str]:
         """Return the quantities that are of no single answer."""
-        return ["uncertainty", *(["disagreement"] if self.beside else [])]
+        return ["uncertainty", *(["disagreement"] if self.beside else []), *self.others]
 
     def columns(self) -> list[str]:
         """Return the columns of numbers that are none of the tree's."""
@@ -96,6 +104,12 @@ class Quantities:
         asked = " + ".join(f"g.{quoted(self.tree.columns[parent])}" for parent in parents)
         value = f"g.{quoted(self.tree.columns[column])}"
         return f"{value} / nullif({asked}, 0)" if parents else value
+
+    def _disagreement(self) -> str:
+        if not self.beside:
+            raise self._unknown("disagreement")
+        squares = " + ".join(f"coalesce(({self._difference(a)})**2, 0)" for a in sorted(self.beside))
+        return f"sqrt(({squares}) / {len(self.beside)})"
 
     def _difference(self, answer: str) -> str:
         return f"g.{quoted(answer)} - v.{quoted(answer)}"

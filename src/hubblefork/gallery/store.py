@@ -5,9 +5,10 @@ Volunteers' votes, or another catalogue to compare with, stand beside it by id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,12 +25,13 @@ from hubblefork.data.published import tree_of
 from hubblefork.data.shards import CatalogueFolder, is_catalogue_folder
 from hubblefork.data.threads import cores
 from hubblefork.errors import CatalogueError
-from hubblefork.gallery.selection import ROW, Order, Quantities, Selection, quoted
+from hubblefork.gallery.selection import ROW, Order, Quantities, Selection, by_row, quoted
 
 MEMORY = "384MB"
 BINS = 24
 CELLS = 80
 KEPT = 512
+BY_ROW = re.compile(r'"#\d+"(?=\.value)')
 PIECE = 50_000
 
 
@@ -45,6 +47,7 @@ class Store:
     _connection: Any = field(init=False, repr=False)
     _kept: dict[Any, Any] = field(init=False, default_factory=dict, repr=False)
     _lock: Lock = field(init=False, default_factory=Lock, repr=False)
+    _tables: Iterator[int] = field(init=False, default_factory=count, repr=False)
 
     def __post_init__(self) -> None:
         settings: dict[str, Any] = {
@@ -116,7 +119,25 @@ class Store:
         """Return the tables that some SQL needs."""
         votes = any('v."' in text for text in sql)
         joined = f" left join votes v on v.{ID} = g.{ID}::varchar" if votes else ""
+        for table in dict.fromkeys(name for text in sql for name in BY_ROW.findall(text)):
+            joined += f" left join {table} on {table}.rowid = g.{quoted(ROW)}"
         return f"from galaxies g{joined}"
+
+    def put(self, values: NDArray) -> int:
+        """Keep a number of each row of the catalogue, (galaxy,), NaN for none; return that of its table.
+
+        `selection.by_row` names it in SQL, where its column is `value`.
+        """
+        with self._lock:
+            number = next(self._tables)
+            table = pa.table({"value": pa.array(values, pa.float32(), from_pandas=True)})
+            self._table(by_row(number), table)
+        return number
+
+    def drop(self, number: int) -> None:
+        """Forget what `put` kept."""
+        with self._lock:
+            self._connection.execute(f"drop table if exists {by_row(number)}")
 
     def _all(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
@@ -190,6 +211,10 @@ class Store:
         sql = f"select g.{quoted(ROW)} as row {self._from(condition)} where {condition}"
         with self._connection.cursor() as cursor:
             return np.sort(cursor.execute(sql, values).fetchnumpy()["row"]).astype(np.int64)
+
+    def rows_of(self, galaxy_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return the rows of those galaxies that are in the catalogue, sorted."""
+        return self.rows(Selection(ids=tuple(galaxy_ids)))
 
     def ids(self) -> Iterator[tuple[str, int]]:
         """Yield id and row of every galaxy, in pieces."""

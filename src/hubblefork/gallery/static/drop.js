@@ -1,5 +1,8 @@
 // An image that is dropped anywhere gets its tree.
 import { element, label } from "./state.js";
+import { alike } from "./features.js";
+
+const SHOWN = 8;
 
 const bars = (found) => {
   const rows = found.answers.map((name, n) => [name, found.fractions[n], found.low?.[n], found.high?.[n]]).sort((a, b) => b[1] - a[1]).slice(0, 14);
@@ -10,6 +13,15 @@ const bars = (found) => {
       element("td", { class: "number" }, value.toFixed(2), element("span", { class: "muted", text: between })));
   }));
   return element("table", { class: "fractions" }, element("caption", { text: `${found.name}: predicted fractions of volunteers` }), body);
+};
+
+// The galaxies that look like a dropped image; none as long as the network has not looked at all of them.
+const neighbours = async (file) => {
+  const form = new FormData(), list = element("ol", { class: "wall", "aria-label": "Galaxies that look like it" });
+  form.append("image", file);
+  const response = await fetch("/api/near", { method: "POST", body: form });
+  if (response.ok) list.replaceChildren(...alike(await response.json()));
+  return list;
 };
 
 export const dropping = () => {
@@ -28,9 +40,11 @@ export const dropping = () => {
     try {
       const response = await fetch("/api/classify", { method: "POST", body: form }), found = await response.json();
       if (!response.ok) throw new Error(found.error ?? response.statusText);
-      dialog.replaceChildren(...found.map((one, n) => element("section", { class: "dropped" },
+      const parts = found.map((one, n) => element("section", { class: "dropped" },
         element("img", { src: URL.createObjectURL(files[n]), alt: one.name }),
-        one.error ? element("p", { class: "fault", text: one.error }) : bars(one))), close());
+        one.error ? element("p", { class: "fault", text: one.error }) : bars(one)));
+      dialog.replaceChildren(...parts, close());
+      parts.slice(0, SHOWN).forEach(async (part, n) => part.append(await neighbours(files[n])));
     } catch (error) {
       dialog.replaceChildren(element("p", { class: "fault", text: error.message }), close());
     }

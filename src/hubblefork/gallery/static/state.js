@@ -56,7 +56,7 @@ export const asked = async (path, parameters, signal) => {
 };
 
 export const label = (name) => name.replace(/^(column|volunteers|difference|width)\./, (kind) => kind === "column." ? "" : kind.slice(0, -1) + " of ")
-  .replace(/~$/, " (of asked)").replaceAll("_", " ");
+  .replace(/^(like|tag)\./, (kind) => (kind === "tag." ? "like those with the tag " : "like ")).replace(/~$/, " (of asked)").replaceAll("_", " ");
 
 export const element = (tag, attributes = {}, ...children) => {
   const made = document.createElement(tag);
