@@ -192,3 +192,12 @@ def test_without_peft_the_other_recipes_are_listed_and_the_command_is_named(monk
     assert all(name in text for name in recipe_names())
     assert "40,044,517" in text
     assert "hubblefork[lora]" in text
+
+
+def test_a_crop_is_pixels_or_a_piece_of_the_sky():
+    recipe = override(load_recipe("lab-cnn"), ["crop=30 arcsec"])
+    assert recipe.stamps.extent == (30, "arcsec") and parse_recipe(recipe_text(recipe), "here") == recipe
+    assert override(recipe, ["crop=212"]).stamps.extent == (212, "pixel")
+    for crop in ("0.5", "30 parsec", "true", "40"):
+        with pytest.raises(RecipeError, match="crop"):
+            override(load_recipe("lab-cnn"), [f"crop={crop}"])

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from hubblefork.data.field import Field, Sky
+from hubblefork.data.field import Field, Sky, sky_of, wcs_of
 from hubblefork.data.members import (
     HEAD,
     LARGEST_MEMBER,
@@ -41,7 +41,6 @@ from hubblefork.data.members import (
     MemberError,
     Source,
     Target,
-    off_the_sky,
     picture_kind,
 )
 from hubblefork.data.surveys import Display, Stretch, display_of, load_survey, survey_of
@@ -53,8 +52,6 @@ KEYWORDS = ("BAND", "FILTER", "EXTNAME")
 BAND_NAMES = ("u", "g", "r", "i", "z")
 EIGHT_BITS, BITS_PER_SAMPLE = 8, 258
 MOST_PIXELS = 64 * 2**20
-CENTRED = 1
-"""How many pixels a galaxy may be off the centre and count as in it: cutouts end at whole pixels."""
 READING = "reading"
 """The key of a catalogue's metadata that says how its images are read."""
 ALLOWED = f"bands are {', '.join(BAND_NAMES)}; g, r and one of i and z are needed, or one band alone"
@@ -226,50 +223,7 @@ def picture_of(
     pixels = np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3))[::-1])
     if isinstance(known, Sky):
         return pixels, known
-    return pixels, _sky(header, pixels.shape[:2], known, reading.pixel_scale)
-
-
-# Where it is on the sky
-
-
-def _sky(header: Any, shape: tuple[int, ...], target: Target, pixel_scale: float | None) -> Sky:
-    """Return what is known of the sky of an image (y, x). Raises ImageFault for a target outside of it."""
-    from astropy.wcs.utils import proj_plane_pixel_area
-
-    sky = Sky(True, pixel_scale, petro_r90=target.petro_r90)
-    if (wcs := _wcs(header, target)) is None:
-        return sky
-    sky = replace(sky, pixel_scale=3600 * float(proj_plane_pixel_area(wcs)) ** 0.5)
-    if target.ra is None or target.dec is None:
-        return sky
-    if off := off_the_sky(target.ra, target.dec):
-        raise ImageFault(*off)
-    height, width = shape
-    x, y = (float(axis) + 0.5 for axis in wcs.wcs_world2pix(target.ra, target.dec, 0))
-    if not (0 <= x <= width and 0 <= y <= height):
-        value = (
-            f"ra {target.ra:.5f}, dec {target.dec:.5f} is at pixel ({x:.0f}, {y:.0f}) of {width} × {height}"
-        )
-        raise ImageFault("galaxy outside the image", value, "cut it out around its galaxy, or leave it out")
-    if max(abs(x - width / 2), abs(y - height / 2)) <= CENTRED:
-        return sky
-    return replace(sky, target_x=x, target_y=height - y)
-
-
-def _wcs(header: Any, target: Target) -> Any:
-    """Return the sky coordinates of a header, None without. Raises ImageFault where a target needs them."""
-    from astropy.wcs import WCS
-
-    if "CTYPE1" not in header:
-        return None
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            wcs = WCS(header, naxis=2)
-            return wcs if wcs.has_celestial else None
-    except (*UNREADABLE, TypeError) as error:
-        if target.ra is None:
-            return None
-        raise ImageFault("sky coordinates cannot be read", str(error).splitlines()[0]) from error
+    return pixels, sky_of(header, pixels.shape[:2], known, reading.pixel_scale)
 
 
 def _three(bands: Bands) -> list[NDArray[np.float32]]:
@@ -478,7 +432,7 @@ def _joined(files: Mapping[str, Entry], most: int) -> bytes:
         images, header = _images(data) if isinstance(data, bytes) else ([], {})
         if not images:
             raise ImageFault("missing band", f"{entry.name} has no image")
-        wcs = _wcs(header, Target())
+        wcs = wcs_of(header, Target())
         units.append(fits.ImageHDU(images[0][1], wcs and wcs.to_header(), name=band))
     buffer = BytesIO()
     units.writeto(buffer)

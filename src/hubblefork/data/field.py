@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.members import ImageFault
+from hubblefork.data.members import UNREADABLE, ImageFault, Target, off_the_sky
 from hubblefork.errors import ImageError, StampError
 
-ROUNDING = 1e-9
+ROUNDING, SAME_SCALE, NEAR = 1e-9, 0.01, 1e-3
+BANDS = 3
+CENTRED = 1
+"""How many pixels a galaxy may be off the centre and count as in it: cutouts end at whole pixels."""
 PIXEL, ARCSEC, R90 = "pixel", "arcsec", "R90"
 SKY = ("pixel_scale", "target_x", "target_y", "petro_r90")
 """The columns of a catalogue that say what is known of the sky of its images."""
@@ -112,6 +117,89 @@ def extent_of(crop: int | str) -> tuple[float, str]:
     return value, unit
 
 
+@dataclass(frozen=True)
+class StampSpec:
+    """The square of side `crop` around the galaxy of an image, as `size` × `size` stamp pixels.
+
+    `crop` counts original pixels (of `pixel_scale` arcsec, where that is known), or is an angle ("30 arcsec")
+    or Petrosian radii ("6 R90"). A stamp has three `bands`, or one, their mean. Raises StampError unless
+    1 ≤ size ≤ crop, and for another crop.
+    """
+
+    crop: int | str
+    size: int
+    bands: int = BANDS
+    pixel_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= (self.extent[0] if self.extent[1] == PIXEL else self.size):
+            raise StampError(
+                f"stamps of size {self.size} from a crop of {self.crop} pixels: the size is at least 1 "
+                "and at most the crop (stamps are never enlarged); choose a larger crop or a smaller size"
+            )
+
+    @property
+    def extent(self) -> tuple[float, str]:
+        """The crop and its unit."""
+        return extent_of(self.crop)
+
+    def __str__(self) -> str:
+        crop = str(self.crop).replace(" ", "")
+        return f"crop{crop}-size{self.size}" + ("" if self.bands == BANDS else "-grey")
+
+
+def crop_of(height: int, width: int, spec: StampSpec, field: Field | None, sky: Sky = Sky()) -> float:
+    """Return the side of the square, in pixels of the image, that becomes the stamp. Raises ImageFault."""
+    crop, size = _crop_asked(min(height, width), spec, field, sky), f"{width} × {height}"
+    x = width / 2 if sky.target_x is None else sky.target_x
+    y = height / 2 if sky.target_y is None else sky.target_y
+    room = 2 * min(x, width - x, y, height - y)
+    if crop > room * (1 + ROUNDING):
+        if sky.target_x is not None:
+            raise ImageFault(
+                "field leaves the image",
+                f"its galaxy is at pixel ({x:.0f}, {y:.0f}) of {size}, a stamp shows {crop:.0f} around it",
+                "give a larger cutout, or leave it out",
+            )
+        if field is None:
+            raise ImageFault(
+                "smaller than the crop",
+                f"{size}, the crop is {crop:g} × {crop:g}",
+                "say with --field how much sky it shows (1: as much as a training image), or leave it out",
+            )
+        raise ImageFault(
+            "shows less sky than a stamp",
+            f"{field.said or f'{field.share:g} of a training image'}, {crop / room:.3g} times that is needed",
+            "give a larger cutout, or leave it out",
+        )
+    if crop < spec.size and not (field and field.enlarge):
+        raise ImageFault(
+            "fewer pixels than a stamp",
+            f"{crop:.0f} of {size} pixels would become {spec.size}",
+            "allow it to be enlarged with --enlarge, give a larger cutout, or leave it out",
+        )
+    return min(crop, room)
+
+
+def _crop_asked(shorter: int, spec: StampSpec, field: Field | None, sky: Sky) -> float:
+    """Return how many pixels of an image, whose `shorter` side is given, a stamp shows. Raises ImageFault."""
+    value, unit = spec.extent
+    if unit == R90:
+        if sky.petro_r90 is None:
+            why = "give it in arcsec in a column petro_r90 of the table of images or labels"
+            raise ImageFault("unknown Petrosian radius", f"a stamp shows {spec.crop}", why)
+        value *= sky.petro_r90
+    if field is not None:
+        return field.crop(value, shorter)
+    if unit == PIXEL:
+        ratio = spec.pixel_scale / sky.pixel_scale if spec.pixel_scale and sky.pixel_scale else 1.0
+        return value if math.isclose(ratio, 1, rel_tol=SAME_SCALE) else value * ratio
+    if sky.pixel_scale is None:
+        why = "name its survey with --survey, say with --field how much sky it shows (50arcsec), or give FITS"
+        raise ImageFault("unknown pixel scale", f"a stamp shows {spec.crop}", why)
+    return value / sky.pixel_scale
+
+
 def scale_remarks(
     sides: Mapping[int, int], trained_on: int, crop: float, size: int, field: Field | None
 ) -> list[str]:
@@ -137,6 +225,49 @@ def scale_remarks(
         "have not, their fractions are wrong: say with --field how much sky an image shows, 1 for as much as "
         "a training image"
     ]
+
+
+# Where an image is on the sky
+
+
+def sky_of(header: Any, shape: tuple[int, ...], target: Target, pixel_scale: float | None) -> Sky:
+    """Return what is known of the sky of an image (y, x). Raises ImageFault for a target outside of it."""
+    from astropy.wcs.utils import proj_plane_pixel_area
+
+    sky = Sky(True, pixel_scale, petro_r90=target.petro_r90)
+    if (wcs := wcs_of(header, target)) is None:
+        return sky
+    sky = replace(sky, pixel_scale=3600 * float(proj_plane_pixel_area(wcs)) ** 0.5)
+    if target.ra is None or target.dec is None:
+        return sky
+    if off := off_the_sky(target.ra, target.dec):
+        raise ImageFault(*off)
+    height, width = shape
+    x, y = (float(axis) + 0.5 for axis in wcs.wcs_world2pix(target.ra, target.dec, 0))
+    if not (0 <= x <= width and 0 <= y <= height):
+        value = (
+            f"ra {target.ra:.5f}, dec {target.dec:.5f} is at pixel ({x:.0f}, {y:.0f}) of {width} × {height}"
+        )
+        raise ImageFault("galaxy outside the image", value, "cut it out around its galaxy, or leave it out")
+    if max(abs(x - width / 2), abs(y - height / 2)) <= CENTRED:
+        return sky
+    return replace(sky, target_x=x, target_y=height - y)
+
+
+def wcs_of(header: Any, target: Target) -> Any:
+    """Return the sky coordinates of a header, None without. Raises ImageFault where a target needs them."""
+    from astropy.wcs import WCS
+
+    if "CTYPE1" not in header:
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            wcs = WCS(header, naxis=2)
+            return wcs if wcs.has_celestial else None
+    except (*UNREADABLE, TypeError) as error:
+        if target.ra is None:
+            return None
+        raise ImageFault("sky coordinates cannot be read", str(error).splitlines()[0]) from error
 
 
 # Whether a galaxy was seen

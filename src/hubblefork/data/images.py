@@ -21,7 +21,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
-from math import ceil, floor, isclose
+from math import ceil, floor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from hubblefork.data.cutouts import EIGHT_BITS, Reading, depth_of, is_fluxes, picture_of
-from hubblefork.data.field import PIXEL, R90, ROUNDING, Field, Sky, check_filled, extent_of
+from hubblefork.data.field import BANDS, NEAR, Field, Sky, StampSpec, check_filled, crop_of
 from hubblefork.data.members import (
     HEAD,
     JPEG,
@@ -48,11 +48,9 @@ from hubblefork.data.members import (
 )
 from hubblefork.data.sources import open_source
 from hubblefork.data.threads import grouped, in_threads
-from hubblefork.errors import StampError
 
 MOST_PIXELS = 64 * 2**20
 CENTRE = 10
-BANDS = 3
 SIMPLE, CMYK, PILLOW = "simplejpeg", "CMYK", "Pillow"
 SIMPLE_COLOURS = frozenset({"Gray", "YCbCr", "RGB"})
 DAMAGE = (
@@ -65,7 +63,6 @@ CONTEXT = 2
 UNWRITTEN = 255
 LEFT_UNREAD = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 SUPPORT = 2
-SAME_SCALE, NEAR = 0.01, 1e-3
 TOGETHER = 32
 ONLY_FLUXES = (
     "somebody has stretched it already, and the network was trained on fluxes in another stretch",
@@ -75,37 +72,6 @@ ONLY_FLUXES = (
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class StampSpec:
-    """The square of side `crop` around the galaxy of an image, as `size` × `size` stamp pixels.
-
-    `crop` counts original pixels (of `pixel_scale` arcsec, where that is known), or is an angle ("30 arcsec")
-    or Petrosian radii ("6 R90"). A stamp has three `bands`, or one, their mean. Raises StampError unless
-    1 ≤ size ≤ crop, and for another crop.
-    """
-
-    crop: int | str
-    size: int
-    bands: int = BANDS
-    pixel_scale: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.size <= (self.extent[0] if self.extent[1] == PIXEL else self.size):
-            raise StampError(
-                f"stamps of size {self.size} from a crop of {self.crop} pixels: the size is at least 1 "
-                "and at most the crop (stamps are never enlarged); choose a larger crop or a smaller size"
-            )
-
-    @property
-    def extent(self) -> tuple[float, str]:
-        """The crop and its unit."""
-        return extent_of(self.crop)
-
-    def __str__(self) -> str:
-        crop = str(self.crop).replace(" ", "")
-        return f"crop{crop}-size{self.size}" + ("" if self.bands == BANDS else "-grey")
 
 
 # What a catalogue says of a cutout
@@ -311,7 +277,7 @@ def stamp(
     be enlarged, unless the field allows it.
     """
     header = _header(data) if isinstance(data, bytes) else Header("", *data.shape[:2])
-    crop = crop_of(header, spec, field, sky)
+    crop = crop_of(header.height, header.width, spec, field, sky)
     reduced = 2 if header.decoder == SIMPLE and crop >= 2 * spec.size else 1
     centre = sky.target_y, sky.target_x
     rows, columns = (
@@ -332,59 +298,6 @@ def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def shorter_side(data: ImageData) -> int:
     """Return the shorter side of an image in pixels. Raises ImageFault."""
     return min(_header(data)[1:] if isinstance(data, bytes) else data.shape[:2])
-
-
-def crop_of(header: Header, spec: StampSpec, field: Field | None, sky: Sky = Sky()) -> float:
-    """Return the side of the square, in pixels of the image, that becomes the stamp. Raises ImageFault."""
-    _, height, width = header
-    crop, size = _crop_asked(min(height, width), spec, field, sky), f"{width} × {height}"
-    x = width / 2 if sky.target_x is None else sky.target_x
-    y = height / 2 if sky.target_y is None else sky.target_y
-    room = 2 * min(x, width - x, y, height - y)
-    if crop > room * (1 + ROUNDING):
-        if sky.target_x is not None:
-            raise ImageFault(
-                "field leaves the image",
-                f"its galaxy is at pixel ({x:.0f}, {y:.0f}) of {size}, a stamp shows {crop:.0f} around it",
-                "give a larger cutout, or leave it out",
-            )
-        if field is None:
-            raise ImageFault(
-                "smaller than the crop",
-                f"{size}, the crop is {crop:g} × {crop:g}",
-                "say with --field how much sky it shows (1: as much as a training image), or leave it out",
-            )
-        raise ImageFault(
-            "shows less sky than a stamp",
-            f"{field.said or f'{field.share:g} of a training image'}, {crop / room:.3g} times that is needed",
-            "give a larger cutout, or leave it out",
-        )
-    if crop < spec.size and not (field and field.enlarge):
-        raise ImageFault(
-            "fewer pixels than a stamp",
-            f"{crop:.0f} of {size} pixels would become {spec.size}",
-            "allow it to be enlarged with --enlarge, give a larger cutout, or leave it out",
-        )
-    return min(crop, room)
-
-
-def _crop_asked(shorter: int, spec: StampSpec, field: Field | None, sky: Sky) -> float:
-    """Return how many pixels of an image, whose `shorter` side is given, a stamp shows. Raises ImageFault."""
-    value, unit = spec.extent
-    if unit == R90:
-        if sky.petro_r90 is None:
-            why = "give it in arcsec in a column petro_r90 of the table of images or labels"
-            raise ImageFault("unknown Petrosian radius", f"a stamp shows {spec.crop}", why)
-        value *= sky.petro_r90
-    if field is not None:
-        return field.crop(value, shorter)
-    if unit == PIXEL:
-        ratio = spec.pixel_scale / sky.pixel_scale if spec.pixel_scale and sky.pixel_scale else 1.0
-        return value if isclose(ratio, 1, rel_tol=SAME_SCALE) else value * ratio
-    if sky.pixel_scale is None:
-        why = "name its survey with --survey, say with --field how much sky it shows (50arcsec), or give FITS"
-        raise ImageFault("unknown pixel scale", f"a stamp shows {spec.crop}", why)
-    return value / sky.pixel_scale
 
 
 @dataclass(frozen=True)

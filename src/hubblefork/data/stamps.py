@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from hubblefork.data.archives import version_of
 from hubblefork.data.catalogue import IMAGES, metadata_of, read_catalogue
 from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.field import PIXEL, SKY, Sky
-from hubblefork.data.images import Header, StampSpec, crop_of, stream
+from hubblefork.data.field import PIXEL, SKY, Sky, StampSpec, crop_of
+from hubblefork.data.images import stream
 from hubblefork.data.members import ImageFault
 from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
@@ -233,7 +233,7 @@ def _check_crop(galaxies: pa.Table, spec: StampSpec) -> None:
     sides = (galaxies.column(name).to_pylist() for name in ("height", "width"))
     for row, (height, width, sky) in enumerate(zip(*sides, _skies(galaxies), strict=True)):
         try:
-            crop_of(Header("", height, width), spec, field, sky)
+            crop_of(height, width, spec, field, sky)
         except ImageFault as fault:
             faults[row] = fault
     if faults:

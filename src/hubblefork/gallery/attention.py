@@ -18,7 +18,8 @@ from PIL import Image
 
 import hubblefork as hf
 from hubblefork.api.predictions import VIEWS
-from hubblefork.data.images import Header, crop_of, stamp
+from hubblefork.data.field import crop_of
+from hubblefork.data.images import stamp
 from hubblefork.data.members import Place
 from hubblefork.data.views import views_of
 from hubblefork.gallery.pictures import Pictures, encoded
@@ -117,7 +118,7 @@ class Looks:
         pixels = self.pictures.pixels(galaxy_id)
         spec, shown = self.predictor.stamps, self.predictor.field
         height, width, _ = pixels.shape
-        crop = crop_of(Header("", height, width), spec, shown)
+        crop = crop_of(height, width, spec, shown)
         return stamp(pixels, spec, shown), min(height, width) / crop
 
     def _occluded(self, galaxy_id: str) -> tuple[Occlusion, float]:

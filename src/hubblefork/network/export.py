@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from hubblefork import __version__
 from hubblefork.data.catalogue import concentrations
-from hubblefork.data.field import Field
-from hubblefork.data.images import Header, ImageFault, crop_of, taps
+from hubblefork.data.field import Field, crop_of
+from hubblefork.data.images import taps
+from hubblefork.data.members import ImageFault
 from hubblefork.data.trained import FEATURES, FRACTIONS, network_file
 from hubblefork.errors import RunError, StampError, extras
 from hubblefork.io import replacing
@@ -43,7 +44,7 @@ class CutoutsToFractions(nn.Module):
         super().__init__()
         recipe = weights.recipe
         try:
-            crop = crop_of(Header("", side, side), recipe.stamps, field)
+            crop = crop_of(side, side, recipe.stamps, field)
         except ImageFault as fault:
             raise StampError(f"cutouts of {side} pixels: {fault}") from fault
         axis = taps(side, crop, recipe.stamp_size, 1)

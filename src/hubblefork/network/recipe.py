@@ -23,21 +23,14 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    PlainValidator,
     ValidationError,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
 
-from hubblefork.data.field import PIXEL, extent_of
-from hubblefork.data.images import StampSpec
+from hubblefork.data.field import StampSpec
 from hubblefork.errors import RecipeError, StampError, did_you_mean
-from hubblefork.network.architectures import (
-    ENCODER,
-    NetworkOptions,
-    checked_architecture,
-    option_errors,
-)
+from hubblefork.network.architectures import ENCODER, NetworkOptions, checked_architecture, option_errors
 from hubblefork.network.augment import Augmentation
 from hubblefork.zoo import DecisionTree
 
@@ -66,15 +59,6 @@ def _utf8(text: str) -> str:
     if text != text.encode("utf-8", "replace").decode("utf-8"):
         raise ValueError(f"{text!r} is no UTF-8 text")
     return text
-
-
-def _crop(crop: Any) -> int | str:
-    """Return a number of pixels, or an angle or Petrosian radii as text."""
-    try:
-        value, unit = extent_of(crop)
-    except StampError as error:
-        raise ValueError(f"crop: {error}") from error
-    return int(value) if unit == PIXEL else str(crop)
 
 
 def _stages(text: str) -> str:
@@ -108,9 +92,8 @@ class Recipe:
     arXiv:1801.06146; Bao et al. 2021, arXiv:2106.08254).
 
     Stamps: `crop` original pixels, or so much of the sky ("30 arcsec"; "6 R90", Petrosian radii) around the
-    galaxy, become `stamp_size` pixels on disk. The network sees the central
-    `input_size` pixels, in three `bands`, or in their mean where that is 1. Augmentation: see
-    `augment.Augmentation`.
+    galaxy, become `stamp_size` pixels on disk. The network sees the central `input_size` pixels, in three
+    `bands`, or in their mean where that is 1. Augmentation: see `augment.Augmentation`.
 
     Training: an epoch has `steps_per_epoch` batches (0: one pass over the galaxies). Training ends after
     `epochs`, before an epoch that would end after `max_minutes` (0: no limit), or after `patience` epochs
@@ -120,8 +103,8 @@ class Recipe:
     it. The last two begin with `warmup_epochs` of increase. The `optimiser` "sgd" uses Nesterov's
     `momentum`; "muon" is AdamW except for the matrices of the hidden layers. With an `ema_decay` (per step;
     0: none) the exponential moving average of the weights is validated and saved. With `fit_offsets` the
-    output offsets are fitted again after training, to training galaxies that were chosen at random (see
-    `postprocess`). `precision` "auto" is the fastest one of the device. `compile` uses torch.compile.
+    output offsets are fitted again after training (`postprocess`). `precision` "auto" is the fastest one of
+    the device. `compile` uses torch.compile.
     """
 
     name: Text
@@ -130,7 +113,7 @@ class Recipe:
     pretrained: Text = ""
     head: Literal["sigmoid", "lab", "tree", "dirichlet", "dieleman"] = "sigmoid"
     loss: Literal["rmse", "votes"] = "rmse"
-    crop: Annotated[Any, PlainValidator(_crop)] = 212
+    crop: Positive | Text = 212
     stamp_size: Positive = 64
     input_size: Positive = 64
     bands: Literal[1, 3] = 3
@@ -207,8 +190,13 @@ class Recipe:
             f"unfreeze = {self.unfreeze}, but adapter_rank freezes the encoder":
                 self.adapter_rank > 0 and self.unfreeze != ALL,
         }  # fmt: skip
-        options = option_errors(self.architecture, self.options, adapters=self.adapter_rank > 0)
-        return [*options, *(text for text, is_so in contradictions.items() if is_so)]
+        problems = option_errors(self.architecture, self.options, adapters=self.adapter_rank > 0)
+        problems += [text for text, is_so in contradictions.items() if is_so]
+        try:
+            StampSpec(self.crop, self.stamp_size)
+        except StampError as error:
+            problems.append(str(error))
+        return problems
 
     @property
     def stamps(self) -> StampSpec:
@@ -404,10 +392,7 @@ def _entry_problems(key: str, entry: Any) -> list[str]:
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with these field values; an epoch shows as many galaxies as before.
-
-    Raises RecipeError.
-    """
+    """Return the recipe with these values; an epoch shows as many galaxies as before. Raises RecipeError."""
     changed = replace(recipe, **with_new_names(values))
     if changed.steps_per_epoch and changed.batch_size != recipe.batch_size:
         steps = round(recipe.steps_per_epoch * recipe.batch_size / changed.batch_size)
