@@ -121,6 +121,15 @@ def test_a_published_catalogue_is_counted_as_it_comes(tmp_path):
     assert "there are also debiased: --layout chooses" in said
 
 
+def test_votes_of_a_published_catalogue_are_counted_without_those_that_the_tree_lacks(tmp_path):
+    header = "id_str,ring_yes,ring_no,ring_unsure,ring_total-votes\n"
+    (tmp_path / "rings.csv").write_text(header + "J1,3,4,3,10\nJ2,1,8,0,9\n")
+    words = (tmp_path / "rings.csv", "--tree", "gz_rings", "--answer", "ring_yes", "--threshold", 0.4)
+    assert json.loads(mergers(*words, "--json").stdout)["default"]["value"] == 0.5
+    said = " ".join(mergers(*words).stdout.split())
+    assert "ring_unsure is no answer of gz_rings: these votes are left out" in said
+
+
 def test_labels_may_be_published_and_have_several_layouts(place, tree):
     folder, _ = place
     run, votes = folder / "run", read_catalogue(folder / "data/catalogue.parquet")

@@ -135,9 +135,10 @@ def _opened(
     if found is None:
         return (table if place is None else open_catalogue(place, columns, missing=missing)), []
     if place is not None:
-        table = read_catalogue(place, columns | found.columns, missing=missing)
+        columns |= found.columns(table.column_names)
+        table = read_catalogue(place, columns, missing=missing)
     galaxies, notes = in_our_columns(table, part, found=found)
-    return galaxies, [f"read as {note}" for note in notes]
+    return galaxies, [*(f"read as {note}" for note in notes[:1]), *notes[1:]]
 
 
 def draw(fraction: Fraction, folder: Path, *, rate: Rate | None = None) -> None:

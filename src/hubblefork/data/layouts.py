@@ -67,11 +67,11 @@ class Found:
         """What is read: "count", "joint", "fraction" or "debiased"."""
         return self.read[0].quantity
 
-    @property
-    def columns(self) -> set[str]:
-        """All columns that are read, or may be."""
-        each = ((*one.columns, *one.dirichlet, *chain(*one.totals)) for one in self.read)
-        return set(chain(*each))
+    def columns(self, names: Collection[str]) -> set[str]:
+        """Return those of a table's columns that are read, or may be: of counts all of the questions."""
+        stems = {_stem(name) for one in self.read if one.quantity == COUNT for name in one.columns}
+        ours = chain(*((*one.columns, *one.dirichlet) for one in self.read))
+        return {*ours, *(name for name in names if _stem(name) in stems)}
 
     def __str__(self) -> str:
         read = " + ".join(layout.label for layout in self.read)
@@ -85,6 +85,10 @@ class Found:
         ]
         more = f" and {len(theirs) - LISTED} more" if len(theirs) > LISTED else ""
         return ", ".join(theirs[:LISTED]) + more
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("_")[0].casefold()
 
 
 def found_in(names: Collection[str], tree: DecisionTree | None = None, wanted: str = "") -> Found:
