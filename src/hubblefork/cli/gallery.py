@@ -24,6 +24,7 @@ def gallery(
         list[str] | None, typer.Option(help="Its images: an archive, a folder or a list. May be repeated.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Volunteers' votes to show beside.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Another catalogue to compare with.")] = None,
     model: Annotated[str, typer.Option(help="The network that looks at dropped images.")] = "fork",
     host: Annotated[
         str, typer.Option(help="The address to listen at; beyond this machine with a token.")
@@ -45,5 +46,7 @@ def gallery(
 
     if catalogue is None:
         catalogue, *images = example(EXAMPLE, progress=bar)
-    shown = open_gallery(catalogue, images or [], labels=labels, model=model, reading=reading)
+    shown = open_gallery(
+        catalogue, images or [], labels=labels, compare=compare, model=model, reading=reading
+    )
     serve(shown, host=host, port=port, browse=browse, say=typer.echo)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from hubblefork.errors import HubbleforkError, ImageError
-from hubblefork.gallery import browse, explain, finding, marking, saving
+from hubblefork.gallery import browse, comparing, explain, finding, marking, saving
 from hubblefork.gallery.gallery import Gallery
 from hubblefork.gallery.guard import Guard
 
@@ -24,7 +24,7 @@ def create(gallery: Gallery, token: str = "") -> FastAPI:
     app.add_middleware(Guard, token=token)
     app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
     app.add_exception_handler(HubbleforkError, _refused)
-    for part in (browse, explain, finding, marking, saving):
+    for part in (browse, comparing, explain, finding, marking, saving):
         app.include_router(part.router)
     return app
 

@@ -105,14 +105,16 @@ def open_gallery(
     images: Sequence[Place],
     *,
     labels: Path | None = None,
+    compare: Path | None = None,
     model: Place = "fork",
     reading: Reading = Reading(),
 ) -> Gallery:
     """Return the gallery of a catalogue, whose images are read as stated, or as it says itself.
 
+    Beside it stand the votes of `labels`, or the catalogue `compare`.
     Raises CatalogueError, ImageError.
     """
-    store = Store(catalogue, labels)
+    store = Store(catalogue, labels, compare)
     if reading == Reading():
         reading = Reading.noted(store.metadata.get(READING, ""))
     return Gallery(store, Pictures(images, store.ids(), reading), model, catalogue.name)

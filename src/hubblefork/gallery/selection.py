@@ -6,12 +6,14 @@ A *quantity* is a number that each galaxy has, named in a URL:
     spiral~               its fraction of those who were asked the question
     volunteers.spiral     the volunteers' fraction, where the gallery has their votes
     difference.spiral     predicted minus volunteers' fraction
+    distance.spiral       the absolute value of that
     width.spiral          width of its interval
     disagreement          root mean square of all differences
     uncertainty           mean width of all intervals; without intervals the mean of p(1 - p)
     column.redshift       a numeric column of the catalogue
     like.12345            likeness of its image to that of a galaxy (gallery/likeness.py has more of these)
 
+Where another catalogue stands beside, its fractions take the place of the volunteers'.
 Names are looked up and quoted, numbers are parameters: nothing of a URL becomes SQL.
 """
 
@@ -28,6 +30,7 @@ from hubblefork.zoo import DecisionTree
 
 ROW = "#row"
 RANDOM = "random"
+BESIDE = ("volunteers", "difference", "distance")
 LONGEST, CORNERS = 200, 100
 SIGNS = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<="}
 
@@ -65,8 +68,11 @@ class Quantities:
             return self._uncertainty() if name == "uncertainty" else self._disagreement()
         if kind == "column" and rest in self.numbers:
             return f"g.{quoted(rest)}"
-        if kind in ("volunteers", "difference") and rest in self.beside:
-            return f"v.{quoted(rest)}" if kind == "volunteers" else self._difference(rest)
+        if kind in BESIDE and rest in self.beside:
+            difference = self._difference(rest)
+            return {"volunteers": f"v.{quoted(rest)}", "difference": difference}.get(
+                kind, f"abs({difference})"
+            )
         if kind == "width" and {f"{rest}_low", f"{rest}_high"} <= self.numbers:
             return self._width(rest)
         if name in self.tree.columns:
@@ -83,7 +89,7 @@ class Quantities:
         answers = list(self.tree.columns)
         beside = [a for a in answers if a in self.beside]
         named = [*answers, *(f"{a}~" for a in answers)]
-        named += [f"{kind}.{a}" for kind in ("volunteers", "difference") for a in beside]
+        named += [f"{kind}.{a}" for kind in BESIDE for a in beside]
         named += [f"width.{a}" for a in answers if f"{a}_low" in self.numbers]
         return [*named, *(f"column.{name}" for name in self.columns()), *self.of_all()]
 

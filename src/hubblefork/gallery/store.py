@@ -33,17 +33,20 @@ CELLS = 80
 KEPT = 512
 BY_ROW = re.compile(r'"#\d+"(?=\.value)')
 PIECE = 50_000
+DIFFERENCES = ("galaxies", "mean", "rms", "scatter", "largest", "galaxy_id")
 
 
 @dataclass
 class Store:
     """The rows of a catalogue and what stands beside them; safe to be asked by several threads.
 
-    Raises CatalogueError for a catalogue that cannot be read or lacks the answers of its tree.
+    Beside them stand volunteers' votes (`labels`) or another catalogue of the same tree. Raises
+    CatalogueError for a catalogue that cannot be read or lacks the answers of its tree, and for both beside.
     """
 
     path: Path
     labels: Path | None = None
+    other: Path | None = None
     _connection: Any = field(init=False, repr=False)
     _kept: dict[Any, Any] = field(init=False, default_factory=dict, repr=False)
     _lock: Lock = field(init=False, default_factory=Lock, repr=False)
@@ -64,7 +67,7 @@ class Store:
                 "run `hubblefork predict`, or `hubblefork ingest` for volunteers' votes"
             )
         self._open()
-        self.quantities = Quantities(self.tree, self._numbers(), self._open_labels())
+        self.quantities = Quantities(self.tree, self._numbers(), self._open_beside())
         self.total: int = self._one("select count(*) from galaxies g")[0]
 
     @property
@@ -74,7 +77,7 @@ class Store:
 
     def _open(self) -> None:
         """Make the view `galaxies`, whose column `#row` counts the rows of the catalogue from 0."""
-        files = self._files()
+        files = _files(self.path, self.head)
         if not files:
             self._table("held", read_catalogue(self.path))
             made = f"select *, rowid as {quoted(ROW)} from held"
@@ -91,18 +94,22 @@ class Store:
             )
         self._connection.execute(f"create view galaxies as {made}")
 
-    def _files(self) -> list[Path]:
-        if is_catalogue_folder(self.path):
-            return CatalogueFolder(self.path).shards()
-        return [self.path] if self.path.suffix.lower() == ".parquet" and ID in self.head.column_names else []
-
     def _table(self, name: str, table: pa.Table) -> None:
         self._connection.register("given", table)
         self._connection.execute(f"create table {name} as select * from given")
         self._connection.unregister("given")
 
-    def _open_labels(self) -> frozenset[str]:
-        """Make the table `votes` of the labels, and return the answers it has; none without labels."""
+    @property
+    def beside(self) -> str:
+        """What stands beside the catalogue, in a word."""
+        return self.other.name if self.other else "volunteers"
+
+    def _open_beside(self) -> frozenset[str]:
+        """Make the table `votes` of what stands beside, and return the answers it has."""
+        if self.labels and self.other:
+            raise CatalogueError(f"{self.other} and {self.labels}: one of them stands beside {self.path}")
+        if self.other:
+            return self._open_other(self.other)
         if self.labels is None:
             return frozenset()
         labels = read_labels([self.labels], self.tree)
@@ -110,6 +117,19 @@ class Store:
         columns = {name: pa.array(joint[:, n], from_pandas=True) for n, name in enumerate(self.tree.columns)}
         self._table("votes", pa.table({ID: pa.array(list(labels.row_of), pa.string()), **columns}))
         return frozenset(self.tree.columns)
+
+    def _open_other(self, path: Path) -> frozenset[str]:
+        head = read_head(path)
+        answers = [name for name in self.tree.columns if name in head.column_names]
+        if not answers:
+            raise CatalogueError(f"{path}: it has no answer of {self.tree.name}, the tree of {self.path}")
+        files = _files(path, head)
+        if not files:
+            self._table("held_beside", read_catalogue(path))
+        listed = ", ".join([f"{ID}::varchar as {ID}", *map(quoted, answers)])
+        held = _parquet(files) if files else "held_beside"
+        self._connection.execute(f"create view votes as select {listed} from {held}")
+        return frozenset(answers)
 
     def _numbers(self) -> frozenset[str]:
         kinds = {f.name: f.type for f in self.head.schema if f.name != ID}
@@ -274,6 +294,27 @@ class Store:
         edges = np.linspace(low, high, BINS + 1).tolist()
         return {"quantity": quantity, "edges": edges, "all": whole, "selected": part}
 
+    def differences(self, selection: Selection) -> list[dict[str, Any]]:
+        """Return per answer how a selection differs from what stands beside, largest root mean square first.
+
+        Of the galaxies that have both: their number, mean and root mean square of the differences, the
+        standard deviation (`scatter`), the largest absolute difference and its galaxy. None without a galaxy.
+        """
+        condition, values = selection.sql(self.quantities)
+        answers = [name for name in self.tree.columns if name in self.quantities.beside]
+        terms = [
+            f"count({d}), avg({d}), sqrt(avg(({d}) ** 2)), stddev_pop({d}), max(abs({d})), "
+            f"arg_max(g.{ID}::varchar, abs({d}))"
+            for d in (f"({self.quantities.sql(f'difference.{name}')})::double" for name in answers)
+        ]
+        sql = f"select {', '.join(terms)} {self._from(*terms)} where {condition}"
+        numbers = self._remembered((sql, str(values)), lambda: self._one(sql, values))
+        rows = [
+            {"answer": name, **dict(zip(DIFFERENCES, numbers[start : start + len(DIFFERENCES)], strict=True))}
+            for name, start in zip(answers, range(0, len(numbers), len(DIFFERENCES)), strict=True)
+        ]
+        return sorted(rows, key=lambda row: -(row["rms"] or 0))
+
     def density(self, x: str, y: str, selection: Selection) -> dict[str, Any]:
         """Return the counts (y, x) of a selection on a grid of two quantities, and the edges of its cells."""
         spans = [self.span(x), self.span(y)]
@@ -292,6 +333,13 @@ class Store:
             counts[max(row, 0), max(column, 0)] = number
         edges = [np.linspace(*span, CELLS + 1).tolist() for span in spans]
         return {"x": x, "y": y, "x_edges": edges[0], "y_edges": edges[1], "counts": counts.tolist()}
+
+
+def _files(path: Path, head: pa.Table) -> list[Path]:
+    """Return the Parquet files of a catalogue; none where it is a table of another format."""
+    if is_catalogue_folder(path):
+        return CatalogueFolder(path).shards()
+    return [path] if path.suffix.lower() == ".parquet" and ID in head.column_names else []
 
 
 def _parquet(files: Sequence[Path]) -> str:

@@ -35,8 +35,10 @@ export class Plot {
   async draw(state) {
     this.state = state;
     if (state.x && state.y) {
-      this.axes[0].value = state.x;
-      this.axes[1].value = state.y;
+      [state.x, state.y].forEach((name, n) => {
+        this.axes[n].value = name;
+        if (this.axes[n].value !== name) this.axes[n].append(element("option", { value: name, text: label(name), selected: "" }));
+      });
       this.panel.hidden = false;
       this.button.setAttribute("aria-expanded", "true");
     }

@@ -55,7 +55,8 @@ export const asked = async (path, parameters, signal) => {
   return found;
 };
 
-export const label = (name) => name.replace(/^(column|volunteers|difference|width)\./, (kind) => kind === "column." ? "" : kind.slice(0, -1) + " of ")
+const of = { "column.": "", "volunteers.": `${document.body?.dataset.beside} of `, "distance.": "absolute difference of " };
+export const label = (name) => name.replace(/^(column|volunteers|difference|distance|width)\./, (kind) => of[kind] ?? `${kind.slice(0, -1)} of `)
   .replace(/^(like|tag)\./, (kind) => (kind === "tag." ? "like those with the tag " : "like ")).replace(/~$/, " (of asked)").replaceAll("_", " ");
 
 export const element = (tag, attributes = {}, ...children) => {
