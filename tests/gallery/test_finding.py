@@ -73,10 +73,19 @@ def test_the_neighbours_of_a_galaxy_and_the_wall_in_their_order(seen):
 def test_odd_first_and_the_map_are_quantities_like_others(seen):
     index = seen.app.state.gallery.likeness.index
     odd = index.unfamiliarity()
-    assert first(seen, "-unfamiliarity")[:50] == np.argsort(-np.nan_to_num(odd, nan=-1))[:50].tolist()
     drawn = seen.get("/api/density", params={"x": "map.x", "y": "map.y"}).json()
     assert np.sum(drawn["counts"]) == index.known.sum()
+    order = np.argsort(-np.nan_to_num(odd, nan=-1).astype(np.float32), kind="stable").tolist()
+    assert first(seen, "-unfamiliarity")[:50] == order[:50]
+    assert first(seen, "-unfamiliarity", offset=240)[:30] == order[240:270]
+    assert odd[first(seen, "unfamiliarity")[0]] == np.nanmin(odd)
+    assert first(seen, "unfamiliarity", offset=600)[-1] == int(WITHOUT_IMAGE) - 1000
     assert "odd first" in seen.get("/").text
+
+
+def test_ids_are_integers_as_they_are_written(seen):
+    store = seen.app.state.gallery.store
+    assert store.rows_of(["1005", "01003", "x", "1002", ""]).tolist() == [2, 5]
 
 
 def test_galaxies_with_a_tag_rank_the_others(seen):
