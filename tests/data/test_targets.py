@@ -17,9 +17,11 @@ from hubblefork.data.images import StampSpec, stamp
 from hubblefork.data.ingest import ingest
 from hubblefork.data.inputs import read_rejects
 from hubblefork.data.members import ImageFault, Target
+from hubblefork.data.sources import open_source
 from hubblefork.data.stamps import prepare, stamps_folder
 from hubblefork.data.surveys import Display, Stretch
 from hubblefork.errors import ImageError, RunError, StampError
+from hubblefork.prediction.loop import prepared
 from hubblefork.zoo import plain_columns
 
 SCALE = 0.5
@@ -161,6 +163,16 @@ def test_a_catalogue_knows_the_sky_of_its_images_and_stamps_follow(ingested):
     smaller = stamp(np.roll(SHOWN, 1, axis=1), StampSpec(32, 20))
     np.testing.assert_array_equal(by_radius.pixels[1], smaller)
     assert stamps_folder(ingested, StampSpec("4 R90", 20)).name == "crop4R90-size20"
+
+
+def test_a_network_is_shown_the_galaxies_of_a_list(tmp_path):
+    (tmp_path / "a.fits").write_bytes(cutout())
+    at = target(10, 5)
+    (tmp_path / "list.csv").write_text(f"id,path,ra,dec\na,a.fits,{at.ra:.8f},{at.dec:.8f}\n")
+    with open_source(tmp_path / "list.csv") as source:
+        made = prepared(StampSpec(40, 20), None, GREY, source.path, source.targets, list(source.stream()))
+    around = stamp(SHOWN[5:45, 30:70], StampSpec(40, 20))
+    assert np.abs(made.stamps[0].astype(int) - around).max() <= 1
 
 
 def test_stamps_that_leave_images_are_counted_before_any_is_made(ingested):

@@ -37,7 +37,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file tha
 Field = Annotated[
     str | None,
     typer.Option(
-        help="How much sky an image shows: 1 as much as a training image, 0.5 half. "
+        help="How much sky an image shows: 1 as much as a training image, 0.5 half; 50arcsec. "
         "Default: its pixels are as large as those of a training image."
     ),
 ]
