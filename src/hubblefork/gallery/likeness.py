@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -25,7 +27,7 @@ from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.gallery.features import FEATURES, build, features_of
 from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Pictures
-from hubblefork.gallery.similar import FeatureIndex
+from hubblefork.gallery.similar import FeatureIndex, map_of
 from hubblefork.gallery.store import Store
 from hubblefork.io import Advance
 from hubblefork.prediction.predictor import Predictor
@@ -83,9 +85,11 @@ class Likeness:
             index = FeatureIndex.open(self.folder)
             self._add({UNFAMILIARITY: index.unfamiliarity(self._progress)})
             self.index, self.state = index, "there"
-            places = index.map(self._progress)
+            # UMAP is compiled when it is first used, and until then no other thread of the process goes on.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+                places = apart.submit(map_of, self.folder).result()
             self._add({MAP_X: places[:, 0], MAP_Y: places[:, 1]})
-        except HubbleforkError as error:
+        except (HubbleforkError, BrokenExecutor) as error:
             self.fault = str(error)
             self.state = self.state if self.index else "absent"
 

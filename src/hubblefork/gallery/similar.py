@@ -176,6 +176,11 @@ class FeatureIndex:
             np.save(temporary, values)
 
 
+def map_of(folder: Path) -> NDArray[np.float64]:
+    """Return the map of the features in a folder, as `FeatureIndex.map`; for a process of its own."""
+    return np.array(FeatureIndex.open(folder).map())
+
+
 def largest(scores: NDArray, count: int) -> NDArray[np.intp]:
     """Return the rows of the largest of the scores above -inf, the largest first, at most `count`.
 
