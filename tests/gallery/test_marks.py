@@ -31,6 +31,7 @@ def test_an_answer_replaces_the_persons_earlier_one_and_undo_brings_it_back(mark
     marks.say("Ada", "7", "answer", "features_or_disk")
     ben, ada = ("Ben", "answer", "smooth", True), ("Ada", "answer", "features_or_disk", True)
     assert said(marks) == [ben, ada]
+    assert marks.galaxies(answer="smooth") == ["7"] and not marks.galaxies(answer="smooth", person="Ada")
     undone = marks.undo("Ada")
     assert undone and undone.value == "features_or_disk"
     assert said(marks) == [("Ada", "answer", "smooth", True), ben]
@@ -51,6 +52,7 @@ def test_stars_and_tags_are_found_again(marks: Marks) -> None:
     assert marks.galaxies(tag="ring") == ["8", "007"]
     assert marks.galaxies(tag="ring", starred=True) == ["8"]
     assert marks.galaxies(tag="ring", person="Ben") == ["007"]
+    assert marks.galaxies(person="Ada") == ["7", "8"]
     marks.say("Ada", "8", "tag", "ring", holds=False)
     assert marks.galaxies(tag="ring") == ["007"]
     assert said(marks, "8") == [("Ben", "star", "starred", True)]

@@ -46,6 +46,7 @@ create table if not exists said (
 ) strict;
 create table if not exists undone (number integer primary key references said, time text not null) strict;
 create index if not exists by_galaxy on said (galaxy_id, person, kind, place);
+create index if not exists by_place on said (kind, place, galaxy_id, person);
 create index if not exists by_person on said (person, number);
 """
 CURRENT = """
@@ -119,11 +120,8 @@ class Marks:
         if kind not in KINDS:
             raise CatalogueError(f'"{kind[:60]}" is no kind of mark: {", ".join(KINDS)}')
         person, galaxy_id = _text("person", person), _text("galaxy_id", galaxy_id)
-        place = value = self._value(kind, value)
-        if kind == ANSWER:
-            question = self.tree.questions[self.tree.question_of[self.tree.column(value)]]
-            place = question.name if question.exclusive else value
-        row = (_now(), person, galaxy_id, kind, place, value, holds)
+        value = self._value(kind, value)
+        row = (_now(), person, galaxy_id, kind, self._place(kind, value), value, holds)
         with self._writing() as connection:
             number = connection.execute(
                 "insert into said (time, person, galaxy_id, kind, place, value, holds) "
@@ -170,14 +168,19 @@ class Marks:
 
         With `person` only the marks of that person count; with nothing else, any mark.
         """
-        wanted = [(TAG, tag)] * (tag is not None) + [(STAR, STARRED)] * starred
-        wanted += [(ANSWER, answer)] * (answer is not None)
-        only, values = (" and person = ?", [person]) if person is not None else ("", [])
-        marks = self._all(f"{CURRENT.format(and_only=only)} where holds order by number", *values)
-        found: dict[str, set[tuple[str, str]]] = {}
-        for mark in marks:
-            found.setdefault(mark["galaxy_id"], set()).add((mark["kind"], mark["value"]))
-        return [galaxy_id for galaxy_id, said in found.items() if said.issuperset(wanted)]
+        asked = ((TAG, tag), (STAR, STARRED if starred else None), (ANSWER, answer))
+        wanted = [(kind, value) for kind, value in asked if value is not None]
+        own, who = (" and person = ?", [person]) if person is not None else ("", [])
+        if not wanted:
+            return self._ids(f"{CURRENT.format(and_only=own)} where holds", *who)
+        sql = f"{CURRENT.format(and_only=f' and kind = ? and place = ?{own}')} where holds and value = ?"
+        lists = [self._ids(sql, kind, self._place(kind, value), *who, value) for kind, value in wanted]
+        common = set.intersection(*map(set, lists))
+        return [galaxy_id for galaxy_id in lists[0] if galaxy_id in common]
+
+    def _ids(self, sql: str, *values: Any) -> list[str]:
+        rows = self._all(f"select galaxy_id from ({sql}) group by galaxy_id order by min(number)", *values)
+        return [row["galaxy_id"] for row in rows]
 
     def votes(self) -> pa.Table:
         """Return the answers as a table of labels: joint fractions and counts, one row a galaxy.
@@ -214,6 +217,13 @@ class Marks:
                     given[number, column] = row["holds"]
                     asked[number, tree.question_of[column]] = 1
         return given, asked
+
+    def _place(self, kind: str, value: str) -> str:
+        """Return what a later mark with the same replaces. Raises UnknownAnswer."""
+        if kind != ANSWER:
+            return value
+        question = self.tree.questions[self.tree.question_of[self.tree.column(value)]]
+        return question.name if question.exclusive else value
 
     def _is_no(self, row: sqlite3.Row) -> bool:
         """Whether a mark that does not hold says no, and not nothing."""
