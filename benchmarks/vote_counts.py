@@ -1,6 +1,6 @@
 """What vote counts are worth: losses compared where galaxies have few votes, and where they have many.
 
-python benchmarks/vote_counts.py KAGGLE OUT [--seeds 3] [--epochs 15]
+python benchmarks/vote_counts.py KAGGLE OUT [--seeds 3] [--epochs 6]
 
 The labels of training and validation galaxies are votes that are drawn from the published fractions, by 3 to
 10 volunteers a galaxy or by 40, who walk the tree. The same network learns them by each loss. Judged is the
@@ -39,10 +39,7 @@ LOSSES = {
     "dirichlet": ["head=dirichlet", "loss=votes"],
 }
 
-SETTINGS = (
-    *("steps_per_epoch=0", "schedule=cosine", "learning_rate=1e-3", "patience=99"),
-    *("rotation=180", "flip=0.5"),
-)
+SETTINGS = ("stamp_size=96", "input_size=64", "patience=99", "fit_offsets=false")
 
 
 def data_of(published: Path, volunteers: str, out: Path) -> Path:
@@ -73,7 +70,7 @@ def main() -> None:
     parser.add_argument("kaggle", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=6)
     asked = parser.parse_args()
     published, tree = asked.out / "published", load_tree()
     if not (published / "catalogue.parquet").exists():
@@ -87,7 +84,7 @@ def main() -> None:
             for loss, settings in LOSSES.items():
                 run = asked.out / f"{volunteers}-{loss}-{seed}"
                 recipe = load_recipe(
-                    "lab-cnn",
+                    "fork",
                     [*SETTINGS, *settings, f"seed={seed}", f"epochs={asked.epochs}"],
                 )
                 train(data, recipe, run, device="cpu")
