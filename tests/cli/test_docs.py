@@ -132,6 +132,7 @@ def test_a_command_of_a_document_runs(places, monkeypatch, name, command):
         return
     if "--out runs/lab-cnn" not in command:  # seconds a network, which tests/network/test_export.py writes
         monkeypatch.setattr("hubblefork.api.training.write_network", lambda run: None)
+    monkeypatch.setattr("hubblefork.gallery.server.serve", lambda *_, **__: None)
     words = [word for part in shlex.split(command) for word in sorted(map(str, Path().glob(part))) or [part]]
     done = CliRunner().invoke(app, words + _briefly(words), catch_exceptions=False)
     assert done.exit_code == 0, done.output
