@@ -107,8 +107,9 @@ def chromium():
     program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
     if program is None:
         pytest.skip("no chromium on this machine: apt install chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=20_000)  # the machine may be busy
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
