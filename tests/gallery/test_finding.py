@@ -4,6 +4,7 @@ import shutil
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 from tests.gallery.conftest import WITHOUT_IMAGE
 from tests.gallery.test_features import Pixels
 
+from hubblefork.gallery import likeness
 from hubblefork.gallery.app import create
 from hubblefork.gallery.gallery import open_gallery
 from hubblefork.prediction.predictor import Predictor
@@ -44,6 +46,7 @@ def seen(files, tree, tmp_path_factory):
     umap = SimpleNamespace(UMAP=lambda **_: SimpleNamespace(fit_transform=lambda values: values[:, :2]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "umap", umap)
+        patch.setattr(likeness, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
         with opened(folder, files, tree) as client:
             refused = client.get("/api/near/1003")
             assert refused.status_code == 400 and "has looked at all images" in refused.json()["error"]

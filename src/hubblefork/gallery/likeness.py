@@ -27,7 +27,7 @@ from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.gallery.features import FEATURES, build, features_of
 from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Pictures
-from hubblefork.gallery.similar import FeatureIndex, map_of
+from hubblefork.gallery.similar import MAP, FeatureIndex, map_of
 from hubblefork.gallery.store import Store
 from hubblefork.io import Advance
 from hubblefork.prediction.predictor import Predictor
@@ -85,9 +85,11 @@ class Likeness:
             index = FeatureIndex.open(self.folder)
             self._add({UNFAMILIARITY: index.unfamiliarity(self._progress)})
             self.index, self.state = index, "there"
-            # UMAP is compiled when it is first used, and until then no other thread of the process goes on.
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-                places = apart.submit(map_of, self.folder).result()
+            if not (self.folder / MAP).exists():
+                # UMAP is compiled when it is first used; until then no other thread of a process goes on.
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+                    apart.submit(map_of, self.folder).result()
+            places = index.map()
             self._add({MAP_X: places[:, 0], MAP_Y: places[:, 1]})
         except (HubbleforkError, BrokenExecutor) as error:
             self.fault = str(error)

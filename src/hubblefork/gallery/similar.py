@@ -176,9 +176,9 @@ class FeatureIndex:
             np.save(temporary, values)
 
 
-def map_of(folder: Path) -> NDArray[np.float64]:
-    """Return the map of the features in a folder, as `FeatureIndex.map`; for a process of its own."""
-    return np.array(FeatureIndex.open(folder).map())
+def map_of(folder: Path) -> None:
+    """Make the map of the features in a folder, as `FeatureIndex.map`; for a process of its own."""
+    FeatureIndex.open(folder).map()
 
 
 def largest(scores: NDArray, count: int) -> NDArray[np.intp]:
