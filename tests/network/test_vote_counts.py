@@ -80,7 +80,7 @@ def test_its_catalogue_has_concentrations_and_credible_intervals_without_pytorch
     table = predict(run, images, views=2, interval=0.8, out=tmp_path / "out.parquet", runtime="onnxruntime")
     by_torch = predict(run, images, views=2, runtime="torch")
     for name in ("smooth", "bar_concentration"):
-        np.testing.assert_allclose(table[name], by_torch[name], rtol=2e-3)
+        np.testing.assert_allclose(table[name], by_torch[name], rtol=5e-3)
     assert (table["smooth_low"] < table["smooth"]).all()
     assert (table["smooth"] < table["smooth_high"]).all()
     assert table.meta["intervals"].startswith("credible: of the fraction itself")

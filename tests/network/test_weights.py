@@ -180,7 +180,7 @@ def test_a_name_in_weights_never_calls_the_hub(tree, tmp_path, monkeypatch, name
     def call(*_, **__):
         raise CalledOut
 
-    recipe = load_recipe("encoder:resnet10t", ["crop=64", *QUICK])
+    recipe = load_recipe("encoder:resnet10t", ["crop=64", "stamp_size=64", "input_size=64", *QUICK])
     write_weights(tmp_path, VoteFractions(recipe, tree), recipe, tree, epoch=0)
     tensors = load_file(tmp_path / "weights.safetensors")
     header = replace(recipe, architecture=f"encoder:{name}", pretrained=name)

@@ -64,6 +64,7 @@ const load = async () => {
     const [found] = await Promise.all([page(0, signal), histograms(signal)]);
     say(null);
     fill(found, 0);
+    near();
     plot.draw(state);
     correct(signal);
   } catch (error) {
@@ -82,8 +83,10 @@ const next = async () => {
     if (error.name !== "AbortError") say(error.message);
   }
   more = null;
-  if (!signal.aborted && sentinel.getBoundingClientRect().top < innerHeight * 2) next();
+  if (!signal.aborted) near();
 };
+
+const near = () => { if (sentinel.getBoundingClientRect().top < innerHeight * 2) next(); };
 
 const correct = async (signal) => {
   corrected.hidden = true;
@@ -212,7 +215,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 const sentinel = find("[data-sentinel]");
-new IntersectionObserver((entries) => { if (entries[0].isIntersecting) next(); }, { rootMargin: "800px" }).observe(sentinel);
+addEventListener("scroll", near, { passive: true });
+addEventListener("resize", near);
 
 const plot = new Plot((region) => { state.regions.push(region); change(); },
   (x, y) => { state.x = x; state.y = y; remember(false); });
