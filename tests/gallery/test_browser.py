@@ -8,7 +8,6 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import expect
 
-expect.set_options(timeout=20_000)
 SERIOUS = ("serious", "critical")
 COLUMNS = "getComputedStyle(document.querySelector('.wall')).gridTemplateColumns.split(' ').length"
 pytestmark = pytest.mark.usefixtures("chromium")

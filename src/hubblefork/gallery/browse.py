@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import replace
+from functools import cache
 from importlib import resources
 from typing import Annotated, Any
 
@@ -170,5 +171,10 @@ def sky_links(galaxy: dict[str, Any]) -> dict[str, str]:
     ra, dec = galaxy.get("ra"), galaxy.get("dec")
     if ra is None or dec is None:
         return {}
+    return {name: address.format(ra=ra, dec=dec) for name, address in _viewers().items()}
+
+
+@cache
+def _viewers() -> dict[str, str]:
     text = resources.files("hubblefork.gallery").joinpath("viewers.toml").read_text(encoding="utf-8")
-    return {name: address.format(ra=ra, dec=dec) for name, address in tomllib.loads(text).items()}
+    return tomllib.loads(text)

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import ID, Catalogue, head_of, pieces_of, rows_of, write_pieces
+from hubblefork.data.catalogue import write_pieces
 from hubblefork.errors import CatalogueError
 from hubblefork.pages.sheets import image_sheet
 from hubblefork.pages.style import pdf
@@ -32,13 +32,6 @@ COLUMNS, ROWS = 6, 6
 BLOCK = 2**18
 DRAWING = Lock()
 """matplotlib's settings are those of all threads."""
-
-
-def chosen(catalogue: Catalogue, ids: NDArray) -> Iterator[pa.Table]:
-    """Yield the galaxies of some ids in pieces, at least one, as they stand in the catalogue."""
-    yield head_of(catalogue).slice(length=0)
-    for piece in pieces_of(catalogue, None):
-        yield piece.filter(pa.array(rows_of(piece.column(ID), ids) >= 0))
 
 
 def table_file(pieces: Iterator[pa.Table], kind: str) -> Iterator[bytes]:

@@ -126,14 +126,10 @@ class Likeness:
 
     def row(self, galaxy_id: str) -> int:
         """Return the row of a galaxy. Raises CatalogueError."""
-        found = self.rows([galaxy_id])
+        found = self.store.rows_of([galaxy_id])
         if not len(found):
             raise CatalogueError(f'the catalogue has no galaxy "{galaxy_id}"')
         return int(found[0])
-
-    def rows(self, galaxy_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Return the rows of the galaxies that are in the catalogue, sorted."""
-        return self.store.rows_of(galaxy_ids)
 
     def near(self, vector: NDArray, count: int, *, but: int = -1) -> list[dict[str, Any]]:
         """Return the galaxies nearest to features (64,), with their likeness, the nearest first."""
@@ -166,7 +162,7 @@ class Likeness:
     def _by_example(self, tag: str, wanted: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
         if not wanted:
             raise CatalogueError(f'no galaxy has the tag "{tag}": give it to some, five or more')
-        return self.seen.ranked(self.rows(wanted), self.rows(others))
+        return self.seen.ranked(self.store.rows_of(wanted), self.store.rows_of(others))
 
     def _made(self, key: Any, work: Callable[[], NDArray]) -> int:
         """Return the table of values that were made before, or make it; the oldest of many are dropped."""

@@ -61,15 +61,6 @@ class Pictures:
         finally:
             self._listed.set()
 
-    def __len__(self) -> int:
-        """How many galaxies have an image; waits for the listing."""
-        self._listed.wait(WAIT)
-        return len(self._found)
-
-    def __contains__(self, galaxy_id: str) -> bool:
-        self._listed.wait(WAIT)
-        return galaxy_id in self._found
-
     @property
     def has_fluxes(self) -> bool:
         """Whether images are fluxes that the gallery stretches itself, so that they can be made brighter."""

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from hubblefork.gallery.pages import templates
+from hubblefork.pages.trees import places_near
 from hubblefork.zoo import DecisionTree, reach
 
 FEWEST = 0.05
@@ -213,9 +213,7 @@ def _place(columns: list[list[Card]], chains: list[Chain]) -> None:
         steps = [
             upper.height + (GAP if upper.rows or lower.rows else LANE) for upper, lower in pairwise(column)
         ]
-        places = np.cumsum([0.0, *steps])
-        tops = isotonic_regression([card.top for card in column] - places).x + places
-        for card, top in zip(column, tops, strict=True):
+        for card, top in zip(column, places_near([card.top for card in column], steps), strict=True):
             card.top = float(top)
     least = min((card.top for column in columns for card in column), default=0.0)
     for card in (card for column in columns for card in column):

@@ -222,11 +222,22 @@ def _place(row: list[Card]) -> None:
         (left.width + right.width) / 2 + (GAP if left.texts and right.texts else LANE)
         for left, right in pairwise(row)
     ]
-    places = np.cumsum([0.0, *steps])
-    starts = isotonic_regression([wish[id(card)] for card in row] - places).x
-    last = PAGE - MARGIN - row[-1].width / 2 - places[-1]
-    for card, centre in zip(row, np.clip(starts, MARGIN + row[0].width / 2, last) + places, strict=True):
+    ends = MARGIN + row[0].width / 2, PAGE - MARGIN - row[-1].width / 2
+    for card, centre in zip(row, places_near([wish[id(card)] for card in row], steps, *ends), strict=True):
         card.centre = float(centre)
+
+
+def places_near(
+    wishes: Sequence[float], steps: Sequence[float], first: float = -np.inf, last: float = np.inf
+) -> NDArray[np.float64]:
+    """Return places (item,) as near to rising wishes as they go, each a step or more from the one before.
+
+    The sum of squared distances from the wishes is least. None lies before `first` or beyond `last`.
+    """
+    least = np.cumsum([0.0, *steps])
+    starts = isotonic_regression(np.asarray(wishes) - least).x
+    placed: NDArray[np.float64] = np.clip(starts, first, last - least[-1]) + least
+    return placed
 
 
 def _draw_card(page: Axes, card: Card) -> None:

@@ -45,6 +45,7 @@ from hubblefork.data.remote import is_url, place_of
 from hubblefork.data.shards import QUESTIONS
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
+from hubblefork.data.tables_of_images import is_table_of_images
 from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import ImageError
 from hubblefork.io import Progress, silent
@@ -143,7 +144,8 @@ def image_sets(
         return [nullcontext(_rows_of_folder(predictor, data, what, progress))]
     for place in places_of(images):
         name = str(place).lower()
-        if name.endswith(TABLE_SUFFIXES) and not name.endswith(ARCHIVE_SUFFIXES) and not is_url(place):
+        is_table = name.endswith(TABLE_SUFFIXES) and not name.endswith(ARCHIVE_SUFFIXES)
+        if is_table and not is_url(place) and not is_table_of_images(Path(place)):
             with open_source(place):  # a table of labels is told before the images of others are predicted
                 pass
     sources = opened(images, predictor.reading.files)
