@@ -201,7 +201,14 @@ opener.addEventListener("click", () => {
   opener.setAttribute("aria-expanded", filters.classList.toggle("shown"));
   histograms().catch((error) => say(error.message));
 });
-addEventListener("popstate", () => { state = parse(location.search); reveal(); controls(); load(); });
+addEventListener("popstate", () => {
+  const there = parse(location.search);
+  if (`${address(there)}` === `${address(state)}`) return;
+  state = there;
+  reveal();
+  controls();
+  load();
+});
 
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
