@@ -178,3 +178,14 @@ def test_a_network_is_shown_the_galaxies_of_a_list(tmp_path):
 def test_stamps_that_leave_images_are_counted_before_any_is_made(ingested):
     with pytest.raises(ImageError, match=r"0\.fits: field leaves the image: .*; so it is with 2 of 3 images"):
         prepare(ingested, StampSpec("29 arcsec", 20))
+
+
+def test_ingest_refuses_images_that_do_not_show_a_crop(ingested, tmp_path):
+    labels, data = [tmp_path / "labels.csv"], tmp_path / "shown"
+    how = {"labels": labels, "tree": plain_columns(["round"]), "reading": GREY}
+    ingest([tmp_path / "cutouts"], data, crop="29 arcsec", **how)
+    assert read_catalogue(data / "catalogue.parquet").column("galaxy_id").to_pylist() == [1]
+    rejects = [reject for reject in read_rejects(data / "rejects.csv") if reject.member]
+    leaves, outside = "field leaves the image", "galaxy outside the image"
+    assert {reject.galaxy_id: reject.reason for reject in rejects} == {"0": leaves, "2": leaves, "3": outside}
+    assert len(prepare(data, StampSpec("29 arcsec", 20)).pixels) == 1

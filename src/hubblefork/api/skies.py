@@ -35,6 +35,7 @@ def ingest(
     missing: Collection[float] = (),
     tree: str | DecisionTree = "",
     survey: str | Reading = "",
+    crop: int | str = "",
     split: Split | None = None,
     strict: bool = False,
     progress: Progress = silent,
@@ -44,7 +45,8 @@ def ingest(
     `inputs` are archives, folders or tables, or one folder of them, as Kaggle ships its files. Bad images
     and labels are listed in `rejects.csv`, or raise with `strict`. The numbers `missing` (-99) stand for
     missing values in the tables. The columns of the tables say which `tree` they answer. `survey` names the
-    survey of FITS cutouts, or is a `data.cutouts.Reading`. Without a `split` 20% are validation galaxies
+    survey of FITS cutouts, or is a `data.cutouts.Reading`. Images that do not show a `crop` around their
+    galaxy (318 pixels, "30 arcsec", "6 R90") are bad ones. Without a `split` 20% are validation galaxies
     and none test galaxies.
     Raises ImageError, CatalogueError, DiskError.
 
@@ -54,7 +56,7 @@ def ingest(
     paths = [inputs] if isinstance(inputs, str | PathLike) else inputs
     questions = (load_tree(tree) if tree else None) if isinstance(tree, str) else tree
     how: dict[str, Any] = {"labels": [Path(path) for path in labels], "tree": questions, "strict": strict}
-    how |= {"missing": missing, "reading": Reading.of(survey)}
+    how |= {"missing": missing, "reading": Reading.of(survey), "crop": crop}
     read_inputs([place_of(path) for path in paths], Path(out), **how, progress=progress)
     if split is not None:
         set_split(out, split)

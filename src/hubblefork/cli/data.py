@@ -62,6 +62,12 @@ def ingest(
     layout: Layout = "",
     reading: Any = None,
     side: Side = 0,
+    crop: Annotated[
+        str,
+        typer.Option(
+            help="Refuse images that do not show so much around their galaxy: 318, '30 arcsec', '6 R90'."
+        ),
+    ] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad image or label.")] = False,
     salt: Salt = "hubblefork",
     test: Test = 0,
@@ -87,6 +93,7 @@ def ingest(
         missing=missing or [],
         tree=load_tree(tree) if tree else None,
         layout=layout,
+        crop=crop,
         reading=with_side(reading, side),
         strict=strict,
         progress=bar,

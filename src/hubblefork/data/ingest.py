@@ -31,13 +31,13 @@ from hubblefork.data.catalogue import (
     with_votes,
 )
 from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.field import SKY, Sky
+from hubblefork.data.field import SKY, Sky, StampSpec, crop_of
 from hubblefork.data.formats import names_of
 from hubblefork.data.images import Cutout, each, inspect
 from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
 from hubblefork.data.labels import REPEATED, Labels, read_labels
 from hubblefork.data.layouts import tree_of
-from hubblefork.data.members import SUFFIXES, MemberError, Place, Source, galaxy_id_of
+from hubblefork.data.members import SUFFIXES, ImageFault, MemberError, Place, Source, galaxy_id_of
 from hubblefork.data.own_labels import check_names
 from hubblefork.data.sources import open_source
 from hubblefork.data.surveys import load_survey
@@ -73,6 +73,7 @@ def ingest(
     layout: str = "",
     strict: bool = False,
     only_labelled: bool = False,
+    crop: int | str = "",
     reading: Reading = Reading(),
     threads: int | None = None,
     progress: Progress = silent,
@@ -83,15 +84,17 @@ def ingest(
     label tables; without a `tree` their columns say which it is, else the survey of the `reading`; `layout`
     says which of several layouts of a table is read; the numbers `missing` stand for missing values in all
     of them. Images of a source none of which has labels are kept without; where some have labels the others
-    are refused, with `only_labelled` not even read. `reading` says how fluxes are read. `strict` raises at
-    the first refusal. Raises ImageError when no image can be used, CatalogueError for a table that cannot be
-    read or of which no row is used and for answers named as what a catalogue says of images, DiskError.
+    are refused, with `only_labelled` not even read. Images that do not show a `crop` around their galaxy
+    (`field.extent_of`) are refused. `reading` says how fluxes are read. `strict` raises at the first refusal.
+    Raises ImageError when no image can be used, CatalogueError for a table that cannot be read or of which no
+    row is used and for answers named as what a catalogue says of images, StampError for what is no crop,
+    DiskError.
     """
     chosen = find_inputs(inputs, labels)
     tree = tree or _tree_of(chosen, reading, layout)
     check_names(tree)
     gathering = _Gathering(
-        chosen, read_labels(chosen.tables, tree, missing=missing, layout=layout), strict, reading
+        chosen, read_labels(chosen.tables, tree, missing=missing, layout=layout), strict, reading, crop
     )
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
@@ -130,6 +133,7 @@ class _Gathering:
     labels: Labels
     strict: bool
     reading: Reading
+    crop: int | str = ""
     source_of: dict[str, str] = field(default_factory=dict)
     members: list[str] = field(default_factory=list)
     shapes: array = field(default_factory=lambda: array("i"))
@@ -209,6 +213,12 @@ class _Gathering:
             kinds = ("a picture that somebody has stretched", "a FITS cutout")
             value = f"{kinds[cutout.sky.fluxes]}, and {self.members[0]} is {kinds[self.fluxes]}"
             return "another kind of image", value, "ingest each kind by itself"
+        if self.crop:
+            spec = StampSpec(self.crop, 1, pixel_scale=self.reading.pixel_scale)
+            try:
+                crop_of(cutout.height, cutout.width, spec, self.reading.field, cutout.sky)
+            except ImageFault as fault:
+                return fault.reason, fault.value, fault.remedy
         if source not in self.labelled_sources or galaxy_id in self.labels.row_of:
             return None
         if galaxy_id in self.refused_labels:

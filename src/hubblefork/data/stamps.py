@@ -241,8 +241,8 @@ def _check_crop(galaxies: pa.Table, spec: StampSpec) -> None:
         first = galaxies.slice(row, 1).to_pylist()[0]
         raise ImageError(
             f"{first['source']}: {first['member']}: {faults[row].reason}: {faults[row].value}; so it is with "
-            f"{len(faults)} of {len(galaxies)} images; choose another crop, or leave them out and run "
-            "`hubblefork ingest` again"
+            f"{len(faults)} of {len(galaxies)} images; choose another crop, or leave them out: "
+            f"`hubblefork ingest … --crop '{spec.crop}'`"
         )
 
 
