@@ -74,10 +74,10 @@ def test_what_is_interrupted_goes_on(images, ids, predictor, tmp_path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(features, "_save", stopping)
         build(tmp_path, ids, images, predictor)
-    assert not is_built(tmp_path, ids, predictor)
+    assert not is_built(tmp_path, ids, "digest")
     Pixels.galaxies = 0
     build(tmp_path, ids, images, predictor)
-    assert is_built(tmp_path, ids, predictor) and Pixels.galaxies == 200 - 40 - 2 * 32
+    assert is_built(tmp_path, ids, "digest") and Pixels.galaxies == 200 - 40 - 2 * 32
     values = read_features(tmp_path)[0]
     assert np.flatnonzero(np.isnan(values[:, 0])).tolist() == [5]
     build(tmp_path / "whole", ids, images, predictor)
@@ -87,7 +87,7 @@ def test_what_is_interrupted_goes_on(images, ids, predictor, tmp_path, monkeypat
 def test_other_galaxies_are_made_anew(images, ids, predictor, tmp_path):
     build(tmp_path, ids, images, predictor)
     (tmp_path / "map.npy").write_bytes(b"of the former")
-    assert not is_built(tmp_path, ids[:100], predictor)
+    assert not is_built(tmp_path, ids[:100], "digest")
     build(tmp_path, ids[:100], images, predictor)
     assert len(read_features(tmp_path)[0]) == 100 and not (tmp_path / "map.npy").exists()
 

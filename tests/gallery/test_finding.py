@@ -123,12 +123,22 @@ def test_a_dropped_image_finds_itself(seen, files):
     assert near[0]["galaxy_id"] == "1042" and near[0]["likeness"] == pytest.approx(1, abs=1e-5)
 
 
-def test_what_was_seen_is_opened_at_the_next_start(seen, files, tree):
-    before = Pixels.galaxies
-    with opened(seen.app.state.gallery.store.path.parent, files, tree) as again:
+def test_what_was_seen_is_opened_at_the_next_start_without_the_network(seen, files, tree, monkeypatch):
+    monkeypatch.setattr(likeness, "digest_of", lambda path: "digest")
+    monkeypatch.setattr(likeness, "open_network", None)
+    gallery = open_gallery(seen.app.state.gallery.store.path, [files.images])
+    with TestClient(create(gallery), base_url="http://127.0.0.1") as again:
         wait(again)
-        assert Pixels.galaxies == before
         assert again.get("/api/near/1003").json() == seen.get("/api/near/1003").json()
+
+
+def test_what_another_network_saw_is_not_opened(seen, files):
+    gallery = open_gallery(seen.app.state.gallery.store.path, [files.images])
+    with TestClient(create(gallery), base_url="http://127.0.0.1") as again:
+        end = time.monotonic() + 60
+        while again.get("/api/features").json()["state"] != "absent":
+            assert time.monotonic() < end
+        assert gallery.likeness.index is None and not gallery.likeness.fault
 
 
 def test_of_many_orders_the_oldest_is_forgotten_and_made_again(seen):

@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import expect
 from tests.gallery.conftest import GALAXIES, served
 
-from hubblefork.gallery.features import DIMENSIONS, _description
+from hubblefork.data.trained import weights_file
+from hubblefork.gallery.features import DIMENSIONS, description
 from hubblefork.gallery.similar import FeatureIndex
-from hubblefork.prediction.predictor import Predictor
-from hubblefork.prediction.runtimes import open_network
+from hubblefork.io import digest_of
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def seen(files, tmp_path_factory):
     folder, rng = catalogue.with_name("sky.parquet.gallery") / "features", np.random.default_rng(0)
     folder.mkdir(parents=True)
     ids = np.array([str(1000 + row) for row in range(GALAXIES)], object)
-    network = open_network(Path("fork"), features=True, few=True)
-    (folder / "index.json").write_text(json.dumps(_description(ids, Predictor(network))))
+    weights = digest_of(weights_file(Path("fork")))
+    (folder / "index.json").write_text(json.dumps(description(ids, weights)))
     np.save(folder / "features.npy", rng.standard_normal((GALAXIES, DIMENSIONS)).astype(np.float32))
     np.save(folder / "unfamiliarity.npy", rng.random((GALAXIES, 1)))
     np.save(folder / "map.npy", rng.random((GALAXIES, 2)))

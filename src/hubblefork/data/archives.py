@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zipfile
-from collections.abc import Iterator
-from functools import partial
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
 
-from hubblefork.data.members import UNREAD, UNREADABLE, Entry, MemberError, Place, is_hidden
+import pyarrow as pa
+
+from hubblefork.data.members import (
+    UNREAD,
+    UNREADABLE,
+    Entry,
+    MemberError,
+    Names,
+    Place,
+    Source,
+    beside_image,
+    indexed,
+    is_hidden,
+)
 from hubblefork.errors import ImageError
 
 READ_AHEAD = 128 * 2**10
+NAMES = 2**14
+"""So many names are looked at together."""
 ENCRYPTED, UTF8_NAMES = 0x1, 0x800
+
+
+@dataclass(frozen=True)
+class _Box(ABC):
+    """Members that are listed by the rules of archives and folders (`members.indexed`)."""
+
+    path: Any
+    key: str
+
+    def names(self) -> Names:
+        """Yield them as `Members` says, as far as they can be read."""
+        told = self._told()
+        while some := list(islice(told, NAMES)):
+            yield [beside_image(name) for name, _ in some], [number for _, number in some]
+
+    def listed(self, numbers: Sequence[int] | None = None) -> Source:
+        """Return some as a source, or all."""
+        return indexed(self.path, partial(self._entries, numbers), self.key)
+
+    @abstractmethod
+    def _told(self) -> Iterator[tuple[str, int]]: ...
+
+    @abstractmethod
+    def _entries(self, numbers: Sequence[int] | None) -> Iterator[Entry | MemberError]: ...
 
 
 # Zips
@@ -31,16 +75,26 @@ def opened_zip(path: Place, handle: BinaryIO) -> zipfile.ZipFile:
         ) from error
 
 
-def zip_entries(path: Place, archive: zipfile.ZipFile) -> Iterator[Entry | MemberError]:
-    """Walk the members of a zip in the order of its list."""
-    before = min((info.header_offset for info in archive.infolist()), default=0)
-    if before:
-        value = f"{before} bytes before the first member, perhaps another zip"
-        yield MemberError(path, "", "not all of it is listed", value, "give the zips one by one")
-    for info in archive.infolist():
-        if not info.is_dir():
-            version = f"{info.file_size} {info.CRC:08x}"
-            yield Entry(_zip_name(info), info.file_size, version, partial(_read_zip, archive, info))
+@dataclass(frozen=True)
+class ZipMembers(_Box):
+    """The members of an open zip, numbered in the order of its list."""
+
+    archive: zipfile.ZipFile
+
+    def _told(self) -> Iterator[tuple[str, int]]:
+        return ((_zip_name(info), number) for number, info in enumerate(self.archive.infolist()))
+
+    def _entries(self, numbers: Sequence[int] | None) -> Iterator[Entry | MemberError]:
+        infos = self.archive.infolist()
+        before = min((info.header_offset for info in infos), default=0) if numbers is None else 0
+        if before:
+            value = f"{before} bytes before the first member, perhaps another zip"
+            yield MemberError(self.path, "", "not all of it is listed", value, "give the zips one by one")
+        for info in infos if numbers is None else (infos[number] for number in numbers):
+            if not info.is_dir():
+                version = f"{info.file_size} {info.CRC:08x}"
+                read = partial(_read_zip, self.archive, info)
+                yield Entry(_zip_name(info), info.file_size, version, read)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -60,22 +114,47 @@ def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> byt
 # Tars
 
 
-def tar_entries(path: Place, file: Path) -> Iterator[Entry | MemberError]:
-    """Walk a tar from its beginning, keeping no list; an entry is readable until the next is asked for.
+@dataclass(frozen=True)
+class TarMembers(_Box):
+    """The members of a tar, numbered by the byte at which each begins; `archive` is for those of numbers.
 
-    Tars that stand one after the other in a file are one (`cat a.tar b.tar`).
+    To list all is to walk through the `file` from its beginning, and no list is kept. Tars that stand one
+    after the other in a file are one (`cat a.tar b.tar`).
     """
-    with tarfile.open(file) as first:
-        archive: tarfile.TarFile | None = first
-        while archive is not None:
-            while (info := archive.next()) is not None:
-                if not info.isdir():
-                    version = f"{info.size} {info.mtime}"
-                    yield Entry(info.name, info.size, version, partial(_read_tar, archive, info))
-                archive.members.clear()  # type: ignore[attr-defined]
-            archive, damage = _following_tar(first.fileobj, archive.offset)
-            if damage:
-                yield MemberError(path, "", "archive is damaged", damage)
+
+    file: Path
+    archive: tarfile.TarFile
+
+    def _told(self) -> Iterator[tuple[str, int]]:
+        with suppress(*UNREADABLE):
+            for found in self._walked():
+                if not isinstance(found, MemberError):
+                    yield found[1].name, found[1].offset
+
+    def _entries(self, numbers: Sequence[int] | None) -> Iterator[Entry | MemberError]:
+        for found in self._walked() if numbers is None else map(self._at, numbers):
+            if isinstance(found, MemberError):
+                yield found
+            elif not found[1].isdir():
+                version = f"{found[1].size} {found[1].mtime}"
+                yield Entry(found[1].name, found[1].size, version, partial(_read_tar, *found))
+
+    def _at(self, place: int) -> tuple[tarfile.TarFile, tarfile.TarInfo]:
+        assert self.archive.fileobj is not None
+        self.archive.fileobj.seek(place)
+        return self.archive, tarfile.TarInfo.fromtarfile(self.archive)
+
+    def _walked(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo] | MemberError]:
+        """Yield the members, each readable until the next is asked for, and what is damaged."""
+        with tarfile.open(self.file) as first:
+            part: tarfile.TarFile | None = first
+            while part is not None:
+                while (info := part.next()) is not None:
+                    yield part, info
+                    part.members.clear()  # type: ignore[attr-defined]
+                part, damage = _following_tar(first.fileobj, part.offset)
+                if damage:
+                    yield MemberError(self.path, "", "archive is damaged", damage)
 
 
 def _following_tar(handle: Any, end: int) -> tuple[tarfile.TarFile | None, str]:
@@ -113,30 +192,58 @@ def _read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo, most: int) -> byt
 # Folders and files
 
 
-def folder_entries(path: Path) -> Iterator[Entry | MemberError]:
-    """Walk a folder in the order of names; linked folders are entered, each folder once."""
+@dataclass(frozen=True)
+class FolderMembers(_Box):
+    """The files of a folder, numbered in the order of their names, which are kept once asked for."""
+
+    @cached_property
+    def _kept(self) -> pa.Array:
+        names = (name for name in _walked(self.path) if isinstance(name, str))
+        return pa.array(map(os.fsencode, names), pa.large_binary())
+
+    def _name(self, number: int) -> str:
+        return os.fsdecode(self._kept[number].as_py())
+
+    def _told(self) -> Iterator[tuple[str, int]]:
+        return ((self._name(number), number) for number in range(len(self._kept)))
+
+    def _entries(self, numbers: Sequence[int] | None) -> Iterator[Entry | MemberError]:
+        for name in _walked(self.path) if numbers is None else map(self._name, numbers):
+            yield name if isinstance(name, MemberError) else file_entry(self.path / name, name)
+
+
+def _walked(path: Path) -> Iterator[str | MemberError]:
+    """Yield the files of a folder by name, in order; linked folders are entered, each folder once."""
     entered: set[tuple[int, int]] = set()
-    waiting = [path]
+    waiting = [iter([("", True)])]
     while waiting:
-        file = waiting.pop()
-        name = file.relative_to(path).as_posix()
-        if not file.is_dir():
-            yield file_entry(file, name)
-        elif file != path and is_hidden(file.name):
+        name, is_folder = next(waiting[-1], ("", False))
+        folder = path / name
+        if not (name or is_folder):
+            waiting.pop()
+        elif not is_folder:
+            yield name
+        elif is_hidden(folder.name) and name:
             yield MemberError(path, name, "hidden folder", name, "rename it if it holds galaxies")
         else:
             try:
-                status, files = file.stat(), sorted(file.iterdir(), reverse=True)
+                before, status = f"{name}/" if name else "", folder.stat()
+                with os.scandir(folder) as files:
+                    within = sorted((before + file.name, _is_folder(file)) for file in files)
             except OSError as error:
                 yield MemberError(path, name, UNREAD, str(error.strerror), "")
                 continue
             if (status.st_dev, status.st_ino) in entered:
                 yield MemberError(
-                    path, name, "link to a folder that is read already", str(file.resolve()), ""
+                    path, name, "link to a folder that is read already", str(folder.resolve()), ""
                 )
                 continue
             entered.add((status.st_dev, status.st_ino))
-            waiting.extend(files)
+            waiting.append(iter(within))
+
+
+def _is_folder(file: os.DirEntry[str]) -> bool:
+    return Path(file).is_dir() if file.is_symlink() else file.is_dir()
 
 
 def file_entry(path: Path, name: str) -> Entry:

@@ -6,18 +6,30 @@ They are named by `id` beside them, else by the numbers of their rows, from 0; `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.members import LARGEST_MEMBER, UNREADABLE, Entry, ImageData, Place, Source, Target
+from hubblefork.data.members import (
+    LARGEST_MEMBER,
+    UNREADABLE,
+    Entry,
+    ImageData,
+    Members,
+    Names,
+    Place,
+    Source,
+    Target,
+)
 from hubblefork.data.remote import OpenFile, is_url
-from hubblefork.data.tables_of_images import ID_COLUMNS, Row, rows_source
+from hubblefork.data.tables_of_images import ID_COLUMNS, LIST_BATCH, rows_source
 from hubblefork.errors import ImageError, extras
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -33,7 +45,7 @@ def is_zarr(place: Place) -> bool:
     return any((Path(place) / name).is_file() for name in ZARR_FILES)
 
 
-def open_hdf5(file: OpenFile, stack: ExitStack) -> Source:
+def open_hdf5(file: OpenFile, stack: ExitStack) -> Members:
     """Return the images of an open HDF5 file. Raises ImageError, ExtraMissing."""
     with extras(f"{file.place}"):
         import h5py
@@ -45,7 +57,7 @@ def open_hdf5(file: OpenFile, stack: ExitStack) -> Source:
         raise _unreadable(file.place, error) from error
 
 
-def open_zarr(place: Place) -> Source:
+def open_zarr(place: Place) -> Members:
     """Return the images of a Zarr array or group. Raises ImageError, ExtraMissing."""
     with extras(f"{place}"):
         import zarr
@@ -70,7 +82,7 @@ def _unreadable(place: Place, error: Exception) -> ImageError:
     return ImageError(f"{place}: its arrays cannot be read: {error}; fetch or copy it again")
 
 
-def _of_arrays(file: OpenFile, arrays: dict[str, Any]) -> Source:
+def _of_arrays(file: OpenFile, arrays: dict[str, Any]) -> Members:
     name = _images(file.place, arrays)
     images = arrays[name]
     galaxies = images.shape[0]
@@ -81,18 +93,45 @@ def _of_arrays(file: OpenFile, arrays: dict[str, Any]) -> Source:
                 f"{file.place}: {other} has the shape {arrays[other].shape}, of {galaxies} images "
                 f"in {name}: each image needs one value"
             )
-    ids = list(map(str, range(galaxies))) if identifier is None else _texts(file.place, arrays[identifier])
-    sky = [_degrees(arrays.get(column), galaxies) for column in Target._fields]
+    ids = None if identifier is None else pa.array(_texts(file.place, arrays[identifier]))
+    sky = [arrays[column][:] if column in arrays else None for column in Target._fields]
+    return _Arrays(file, images, ids, sky)
 
-    def rows() -> Iterator[Row]:
-        yield from zip(ids, *sky, strict=True)
 
-    def entries() -> Iterator[Entry]:
-        for start, block in _blocks(images):
-            for row, image in enumerate(block, start):
-                yield Entry(ids[row], 0, file.version, partial(_held, image))
+@dataclass(frozen=True)
+class _Arrays:
+    """Rows of arrays as members: `images`, their `ids` if there are some, and what `Target` holds."""
 
-    return rows_source(file, rows(), entries)
+    file: OpenFile
+    images: Any
+    ids: pa.Array | None
+    sky: Sequence[NDArray | None]
+
+    @property
+    def _all(self) -> range:
+        return range(self.images.shape[0])
+
+    def _named(self, rows: Sequence[int]) -> list[str]:
+        if self.ids is None:
+            return list(map(str, rows))
+        return self.ids.take(pa.array(rows, pa.int64())).to_pylist()
+
+    def names(self) -> Names:
+        for start in self._all[::LIST_BATCH]:
+            rows = self._all[start : start + LIST_BATCH]
+            yield self._named(rows), rows
+
+    def listed(self, numbers: Sequence[int] | None = None) -> Source:
+        rows = self._all if numbers is None else numbers
+        sky = [_degrees(values, rows) for values in self.sky]
+        named = zip(self._named(rows), *sky, strict=True)
+        return rows_source(self.file, named, partial(self._entries, numbers))
+
+    def _entries(self, numbers: Sequence[int] | None) -> Iterator[Entry]:
+        for start, block in _blocks(self.images, numbers):
+            names = self._named(range(start, start + len(block)))
+            for name, image in zip(names, block, strict=True):
+                yield Entry(name, 0, self.file.version, partial(_held, image))
 
 
 def _images(place: Place, arrays: dict[str, Any]) -> str:
@@ -118,13 +157,14 @@ def _holds_images(array: Any) -> bool:
     )
 
 
-def _blocks(images: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield the first row and the pixels (galaxy, y, x, 3) of some images at a time."""
+def _blocks(images: Any, numbers: Sequence[int] | None) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the first row and the pixels (galaxy, y, x, 3) of images: some together, numbered ones singly."""
     size = int(np.prod(images.shape[1:]))
     most = max(AT_A_TIME // size, 1)
     chunk = images.chunks[0] if images.chunks else most
     step = max(most // chunk, 1) * chunk if chunk <= most else most
-    for start in range(0, images.shape[0], step):
+    starts, step = (range(0, images.shape[0], step), step) if numbers is None else (numbers, 1)
+    for start in starts:
         block = np.asarray(images[start : start + step])
         yield start, block if block.shape[3] == 3 else block.transpose(0, 2, 3, 1)
 
@@ -141,7 +181,7 @@ def _texts(place: Place, array: Any) -> list[str]:
     return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values.tolist()]
 
 
-def _degrees(array: Any, galaxies: int) -> list[float | None]:
-    if array is None:
-        return [None] * galaxies
-    return [None if np.isnan(value) else float(value) for value in array[:].tolist()]
+def _degrees(values: NDArray | None, rows: Sequence[int]) -> list[float | None]:
+    if values is None:
+        return [None] * len(rows)
+    return [None if np.isnan(value) else float(value) for value in values[rows]]

@@ -21,7 +21,7 @@ import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from typing import Any
 
@@ -379,19 +379,29 @@ def _texts(header: Any, keywords: tuple[str, ...]) -> list[str]:
 # Galaxies of several files
 
 
+def band_of(member: str, pattern: str) -> tuple[str, str]:
+    """Return the name of the image that a file is a band of, and the band; its own and none otherwise."""
+    match = _of_band(pattern).fullmatch(member)
+    return (f"{match['folder']}{match['id']}.fits", match["band"]) if match else (member, "")
+
+
+@cache
+def _of_band(pattern: str) -> re.Pattern[str]:
+    names = re.escape(pattern).replace(r"\{id\}", "(?P<id>[^/]+)").replace(r"\{band\}", "(?P<band>[^/_]+)")
+    return re.compile(rf"(?P<folder>(?:.*/)?){names}")
+
+
 def brought_together(source: Source, pattern: str) -> Source:
     """Return the images of a source whose bands are files of their own as one FITS file a galaxy.
 
     `pattern` is that of `Reading.files`. Files that are named otherwise are left out.
     """
-    names = re.escape(pattern).replace(r"\{id\}", "(?P<id>[^/]+)").replace(r"\{band\}", "(?P<band>[^/_]+)")
-    expression = re.compile(rf"(?P<folder>(?:.*/)?){names}")
     members: dict[str, dict[str, str]] = {}
     others = list(source.left_out)
     for member in source.versions:
-        match = expression.fullmatch(member)
-        if match:
-            members.setdefault(f"{match['folder']}{match['id']}.fits", {})[match["band"]] = member
+        name, band = band_of(member, pattern)
+        if band:
+            members.setdefault(name, {})[band] = member
         else:
             named = f"files of bands are named {pattern}"
             others.append(MemberError(source.path, member, "name without a band", member, named))

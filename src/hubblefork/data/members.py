@@ -14,11 +14,11 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from posixpath import splitext
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,9 @@ TABLE_SUFFIXES = (".csv", ".parquet", ".zip", ".tsv", ".csv.gz", ".csv.bz2", ".c
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png"})
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fz")
 OTHER_SUFFIXES = frozenset({".tif", ".tiff", ".webp", ".gif", ".bmp"})
-SIDECARS, LARGEST_SIDECAR = (".json", ".cls", ".txt", ".__key__", ".__url__"), 64 * 2**10
+PLACED = ".json"
+"""How a sidecar is named that says where a galaxy is."""
+SIDECARS, LARGEST_SIDECAR = (PLACED, ".cls", ".txt", ".__key__", ".__url__"), 64 * 2**10
 SKY = {"ra": (0, 360), "dec": (-90, 90)}
 """Right ascension and declination in degrees: from, to."""
 POSITION = tuple(SKY)
@@ -160,6 +162,40 @@ class Source:
         return set(names)
 
 
+Names = Iterator[tuple[Sequence[str | None], Sequence[int]]]
+
+
+class Members(Protocol):
+    """What an open archive, folder, table or array has, before any of it is looked at."""
+
+    def names(self) -> Names:
+        """Yield some names at a time, and of each the number by which its member is found.
+
+        It is a row, a place in a list, or a byte of a tar. A row without a name has None, and a sidecar the
+        name of the image that it is beside. Raises ImageError.
+        """
+        ...
+
+    def listed(self, numbers: Sequence[int] | None = None) -> Source:
+        """Return the members of some numbers as a source by themselves; all by default. Raises ImageError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Few:
+    """A source of few images as its members: any number stands for all of them."""
+
+    source: Source
+
+    def names(self) -> Names:
+        """Yield all names at once."""
+        yield self.source.names(), [0] * len(self.source.versions)
+
+    def listed(self, numbers: Sequence[int] | None = None) -> Source:
+        """Return the source."""
+        return self.source
+
+
 def _attempt(path: Place, entry: Entry, most: int = -1) -> ImageData | MemberError:
     """Return so many bytes of a member, all by default, or the error that says why it cannot be read."""
     try:
@@ -179,7 +215,7 @@ def galaxy_id_of(name: str) -> str:
     "images_training_rev1/100008.jpg" is "100008" and so is "images\\\\100008.jpg" in a zip from Windows;
     "J0945+11.2" has no such ending and stays.
     """
-    return stem_of(_parts(name)[-1])
+    return stem_of(name.replace("\\", "/").rpartition("/")[2])
 
 
 def stem_of(name: str) -> str:
@@ -188,6 +224,11 @@ def stem_of(name: str) -> str:
     if suffix.lower() in PACKED and splitext(stem)[1].lower() in FITS_SUFFIXES:
         return splitext(stem)[0]
     return stem if suffix.lower() in KNOWN_SUFFIXES else name
+
+
+def beside_image(name: str) -> str:
+    """Return the name without the ending of a sidecar that says where a galaxy is; of others as it is."""
+    return name[: -len(PLACED)] if name[-len(PLACED) :].lower() == PLACED else name
 
 
 def is_image(name: str) -> bool:
@@ -277,7 +318,7 @@ class _Listing:
             image = images.get(splitext(name)[0])
             if image is None:
                 self.left_out.append(_no_image(self.path, name, data))
-            elif name.lower().endswith(".json"):
+            elif name.lower().endswith(PLACED):
                 self._place(image, name, data, targets)
         return targets
 

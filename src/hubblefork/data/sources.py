@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubblefork.data.archives import (
+    FolderMembers,
+    TarMembers,
+    ZipMembers,
     file_entry,
-    folder_entries,
     opened_zip,
     read_file,
-    tar_entries,
     version_of,
-    zip_entries,
 )
 from hubblefork.data.arrays import HDF5_START, is_zarr, open_hdf5, open_zarr
 from hubblefork.data.cutouts import brought_together, is_fits
@@ -30,7 +30,9 @@ from hubblefork.data.members import (
     SUFFIXES,
     UNREADABLE,
     Entry,
+    Few,
     ImageData,
+    Members,
     Place,
     Source,
     indexed,
@@ -60,25 +62,29 @@ def open_source(place: Place, files: str = "") -> Iterator[Source]:
     cannot be listed, ExtraMissing. A truncated tar is usable up to the cut, which is one of its `defects`; a
     truncated zip has lost its list of members.
     """
-    if printable(str(place)) != str(place):
-        raise ImageError(f"{place}: its name is not valid UTF-8; rename it")
     with ExitStack() as stack:
-        if is_zarr(place):
-            source = open_zarr(place)
-        elif not is_url(place) and Path(place).is_dir():
-            path = Path(place)
-            source = indexed(path, partial(folder_entries, path), f"{path.resolve()} ")
-        else:
-            source = _of_file(stack.enter_context(opened(place)), stack)
+        source = members_of(place, stack).listed()
         yield brought_together(source, files) if files else source
 
 
-def _of_file(file: OpenFile, stack: ExitStack) -> Source:
+def members_of(place: Place, stack: ExitStack) -> Members:
+    """Open images as `open_source`, which see, until `stack` is closed; none is looked at yet."""
+    if printable(str(place)) != str(place):
+        raise ImageError(f"{place}: its name is not valid UTF-8; rename it")
+    if is_zarr(place):
+        return open_zarr(place)
+    if not is_url(place) and Path(place).is_dir():
+        path = Path(place)
+        return FolderMembers(path, f"{path.resolve()} ")
+    return _of_file(stack.enter_context(opened(place)), stack)
+
+
+def _of_file(file: OpenFile, stack: ExitStack) -> Members:
     head = file.handle.read(HEAD)
     file.handle.seek(0)
     if head.startswith(b"PK"):
         archive = stack.enter_context(opened_zip(file.place, file.handle))
-        return indexed(file.place, partial(zip_entries, file.place, archive), file.key)
+        return ZipMembers(file.place, file.key, archive)
     if head.startswith(PARQUET_START):
         return open_parquet(file)
     if head.startswith(HDF5_START):
@@ -86,22 +92,22 @@ def _of_file(file: OpenFile, stack: ExitStack) -> Source:
     name = str(file.place).rpartition("/")[2]
     if picture_kind(head) or is_fits(head) or name.lower().endswith(FITS_SUFFIXES):
         if isinstance(file.place, Path):
-            return open_files([file.place])
+            return Few(open_files([file.place]))
         entry = Entry(name, 0, file.version, partial(_read_handle, file))
-        return indexed(file.place, lambda: [entry], file.key)
-    return open_list(file) if name.lower().endswith(LIST_SUFFIXES) else _of_tar(file)
+        return Few(indexed(file.place, lambda: [entry], file.key))
+    return open_list(file) if name.lower().endswith(LIST_SUFFIXES) else _of_tar(file, stack)
 
 
-def _of_tar(file: OpenFile) -> Source:
+def _of_tar(file: OpenFile, stack: ExitStack) -> Members:
     path = file.local()
     try:
-        tarfile.open(path).close()
+        archive = stack.enter_context(tarfile.open(path))  # noqa: SIM115
     except UNREADABLE as error:
         raise ImageError(
             f"{file.place}: neither a JPEG nor a PNG, neither a zip nor a tar archive nor a folder; {GIVE}; "
             "if it should be an archive, fetch or copy it again"
         ) from error
-    return indexed(file.place, partial(tar_entries, file.place, path), file.key)
+    return TarMembers(file.place, file.key, path, archive)
 
 
 def _read_handle(file: OpenFile, most: int) -> bytes:

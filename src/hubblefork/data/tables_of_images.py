@@ -10,15 +10,19 @@ Petrosian radius R90, is arcsec.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from itertools import count
 from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from hubblefork.data.archives import version_of
 from hubblefork.data.members import (
@@ -27,6 +31,8 @@ from hubblefork.data.members import (
     UNREADABLE,
     Entry,
     MemberError,
+    Members,
+    Names,
     Place,
     Source,
     Target,
@@ -43,7 +49,8 @@ ID_COLUMNS = ("id_str", "galaxy_id", "iauname", "object_id", "id")
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "img", "bytes")
 PATH_COLUMNS = ("path", "file", "filename", "url")
 LIST_COLUMNS = frozenset({*PATH_COLUMNS, *ID_COLUMNS, *Target._fields})
-TOGETHER = 16
+TOGETHER, KEPT = 16, 96 * 2**20
+"""Images that are read together; the row groups, in bytes, of which the last one read is kept."""
 LIST_BATCH = 2**16
 
 Row = tuple[str | None, float | None, float | None, float | None]
@@ -96,49 +103,112 @@ def rows_source(
 # Parquet
 
 
-def open_parquet(file: OpenFile) -> Source:
-    """Return the images of an open Parquet file, or of the files that it lists. Raises ImageError."""
+@contextmanager
+def _reading(place: Place) -> Iterator[None]:
     try:
+        yield
+    except UNREADABLE as error:
+        raise ImageError(
+            f"{place}: not a readable Parquet file: {error}; was it cut short? Fetch or copy it again"
+        ) from error
+
+
+def open_parquet(file: OpenFile) -> Members:
+    """Return the images of an open Parquet file, or of the files that it lists. Raises ImageError."""
+    with _reading(file.place):
         table = pa.parquet.ParquetFile(file.handle, pre_buffer=False, buffer_size=2**20)
         image = _image_column(table.schema_arrow)
         if image is None:
             columns = LIST_COLUMNS.intersection(table.schema_arrow.names)
-            return _listed(file, table.read(list(columns)))
-        return _of_bytes(file, table, image)
-    except UNREADABLE as error:
-        raise ImageError(
-            f"{file.place}: not a readable Parquet file: {error}; was it cut short? Fetch or copy it again"
-        ) from error
+            return _of_list(file, table.read(list(columns)))
+        return _OfBytes(file, table, image)
 
 
-def _of_bytes(file: OpenFile, table: Any, image: str) -> Source:
-    kind = table.schema_arrow.field(image).type
-    path = f"{image}.path" if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 else None
-    identifier = _first(table.schema_arrow.names, ID_COLUMNS) or path
-    named = [identifier] if identifier else []
-    where = [name for name in Target._fields if name in table.schema_arrow.names]
-    batches = partial(table.iter_batches, use_threads=False)
+@dataclass(frozen=True)
+class _OfBytes:
+    """Rows of a Parquet file with a column of images; of numbered ones the last row group read is kept."""
 
-    def rows() -> Iterator[Row]:
-        if not named and not where:
-            yield from ((str(row), None, None, None) for row in range(table.metadata.num_rows))
+    file: OpenFile
+    table: Any
+    image: str
+
+    @cached_property
+    def _path(self) -> str | None:
+        """The column of paths that stands within the images."""
+        kind = self.table.schema_arrow.field(self.image).type
+        has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+        return f"{self.image}.path" if has_paths else None
+
+    @cached_property
+    def _identifier(self) -> str | None:
+        return _first(self.table.schema_arrow.names, ID_COLUMNS) or self._path
+
+    def _columns(self, *more: str) -> list[str]:
+        """Return the columns of names and some more; those of images hold the paths within."""
+        names = {*more, *([self._identifier] if self._identifier else [])}
+        return [*(names - {self._path} if self.image in names else names)]
+
+    @cached_property
+    def _where(self) -> list[str]:
+        return [name for name in Target._fields if name in self.table.schema_arrow.names]
+
+    def names(self) -> Names:
+        with _reading(self.file.place):
+            for start, batch in self._some(None, LIST_BATCH, self._columns()):
+                yield list(_names(batch, self._identifier, start)), range(start, start + len(batch))
+
+    def listed(self, numbers: Sequence[int] | None = None) -> Source:
+        with _reading(self.file.place):
+            rows = (
+                row
+                for start, batch in self._some(numbers, LIST_BATCH, self._columns(*self._where))
+                for row in zip(_names(batch, self._identifier, start), *_targets(batch), strict=True)
+            )
+            return rows_source(self.file, rows, partial(self._entries, numbers))
+
+    def _entries(self, numbers: Sequence[int] | None) -> Iterator[Entry]:
+        for start, batch in self._some(numbers, TOGETHER, self._columns(self.image)):
+            cells = batch.column(self.image)
+            cells = cells.field("bytes") if pa.types.is_struct(cells.type) else cells
+            for row, name in enumerate(_names(batch, self._identifier, start)):
+                if name:
+                    read = partial(_cell, self.file.place, name, cells, row)
+                    yield Entry(name, 0, self.file.version, read)
+
+    def _some(
+        self, numbers: Sequence[int] | None, size: int, columns: list[str]
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield rows and the number of the first: so many together, or the numbered ones singly."""
+        if numbers is not None:
+            yield from ((row, self._row(row)) for row in numbers)
             return
         start = 0
-        for batch in batches(LIST_BATCH, columns=[*named, *where]):
-            yield from zip(_names(batch, identifier, start), *_targets(batch), strict=True)
+        for batch in self.table.iter_batches(size, columns=columns, use_threads=False):
+            yield start, batch
             start += len(batch)
 
-    def entries() -> Iterator[Entry]:
-        start = 0
-        for batch in batches(TOGETHER, columns=[*{*named, image} - {path}]):
-            cells = batch.column(image)
-            cells = cells.field("bytes") if pa.types.is_struct(kind) else cells
-            for row, name in enumerate(_names(batch, identifier, start)):
-                if name:
-                    yield Entry(name, 0, file.version, partial(_cell, file.place, name, cells, row))
-            start += len(batch)
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        groups = range(self.table.metadata.num_row_groups)
+        return np.cumsum([0, *(self.table.metadata.row_group(group).num_rows for group in groups)])
 
-    return rows_source(file, rows(), entries)
+    def _row(self, row: int) -> pa.RecordBatch:
+        group = int(np.searchsorted(self._starts, row, "right")) - 1
+        row -= int(self._starts[group])
+        if self.table.metadata.row_group(group).total_byte_size <= KEPT:
+            return self._read(group).slice(row, 1).to_batches()[0]
+        columns = self._columns(self.image, *self._where)
+        for batch in self.table.iter_batches(TOGETHER, [group], columns, use_threads=False):
+            if row < len(batch):
+                return batch.slice(row, 1)
+            row -= len(batch)
+        raise ImageError(f"{self.file.place}: it has fewer rows than it says; fetch or copy it again")
+
+    @cached_property
+    def _read(self) -> Any:
+        columns = self._columns(self.image, *self._where)
+        read = partial(self.table.read_row_group, columns=columns, use_threads=False)
+        return lru_cache(maxsize=1)(read)
 
 
 def _cell(place: Place, name: str, cells: pa.Array, row: int, most: int) -> bytes:
@@ -167,11 +237,11 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 # Lists of files
 
 
-def open_list(file: OpenFile) -> Source:
+def open_list(file: OpenFile) -> Members:
     """Return the images that an open CSV or TSV names. Raises ImageError."""
     try:
         with _read_csv(file.place, file.handle) as table:
-            return _listed(file, table.read_all())
+            return _of_list(file, table.read_all())
     except UNREADABLE as error:
         raise ImageError(f"{file.place}: not a readable list of files: {error}") from error
 
@@ -185,8 +255,8 @@ def _read_csv(place: Place, handle: Any) -> Any:
     return pa.csv.open_csv(handle, parse_options=parsing, convert_options=options)
 
 
-def _listed(file: OpenFile, table: pa.Table) -> Source:
-    """Return the files that a table names; those on disk that are not there are defects."""
+def _of_list(file: OpenFile, table: pa.Table) -> Members:
+    """Return the rows of a list of files, numbered; only files whose rows are listed are looked for."""
     path = _first(table.column_names, PATH_COLUMNS)
     if path is None:
         raise ImageError(
@@ -194,25 +264,49 @@ def _listed(file: OpenFile, table: pa.Table) -> Source:
             f"bytes ({', '.join(IMAGE_COLUMNS)}); name the images themselves"
         )
     identifier = _first(table.column_names, ID_COLUMNS) or path
-    files = [beside(file.place, name) if name else None for name in _texts(table.column(path))]
-    names = list(_names(table, identifier, 0))
-    found = rows_source(file, zip(names, *_targets(table), strict=True), list)
-    kept: dict[str, tuple[Place, str]] = {}
-    defects = list(found.defects)
-    for name, place in zip(names, files, strict=True):
-        if name in found.versions and name not in kept:
-            kept[name] = place or "", _version(file, place)
-    for name in [name for name, (_, version) in kept.items() if not version]:
-        place, _ = kept.pop(name)
-        defects.append(MemberError(file.place, name, "no such file", str(place), "mend the list"))
+    columns = {identifier, path, *LIST_COLUMNS.intersection(Target._fields, table.column_names)}
+    return _OfFiles(file, table.select([*columns]), identifier, path)
 
-    def entries() -> Iterator[Entry]:
-        for name, (place, version) in kept.items():
-            yield Entry(name, 0, version, partial(_read_listed, file.place, name, place))
 
-    versions = {name: version for name, (_, version) in kept.items()}
-    targets = {name: target for name, target in found.targets.items() if name in kept}
-    return Source(file.place, tuple(defects), (), versions, entries, found.key, targets)
+@dataclass(frozen=True)
+class _OfFiles:
+    """Rows of a list of files: their ids and paths in columns of those names."""
+
+    file: OpenFile
+    table: pa.Table
+    identifier: str
+    path: str
+
+    def names(self) -> Names:
+        start = 0
+        for batch in self.table.to_batches(LIST_BATCH):
+            yield list(_names(batch, self.identifier, start)), range(start, start + len(batch))
+            start += len(batch)
+
+    def listed(self, numbers: Sequence[int] | None = None) -> Source:
+        """Return the files; those on disk that are not there are defects."""
+        file, table = self.file, self.table
+        if numbers is not None:
+            table = pa.concat_tables(table.slice(row, 1) for row in numbers)
+        files = [beside(file.place, name) if name else None for name in _texts(table.column(self.path))]
+        names = list(_names(table, self.identifier, 0))
+        found = rows_source(file, zip(names, *_targets(table), strict=True), list)
+        kept: dict[str, tuple[Place, str]] = {}
+        defects = list(found.defects)
+        for name, place in zip(names, files, strict=True):
+            if name in found.versions and name not in kept:
+                kept[name] = place or "", _version(file, place)
+        for name in [name for name, (_, version) in kept.items() if not version]:
+            place, _ = kept.pop(name)
+            defects.append(MemberError(file.place, name, "no such file", str(place), "mend the list"))
+
+        def entries() -> Iterator[Entry]:
+            for name, (place, version) in kept.items():
+                yield Entry(name, 0, version, partial(_read_listed, file.place, name, place))
+
+        versions = {name: version for name, (_, version) in kept.items()}
+        targets = {name: target for name, target in found.targets.items() if name in kept}
+        return Source(file.place, tuple(defects), (), versions, entries, found.key, targets)
 
 
 def _version(file: OpenFile, place: Place | None) -> str:

@@ -80,23 +80,28 @@ def build(
     BusyError, DiskError.
     """
     with alone_in(folder, "looking at these galaxies"):
-        _begin(folder, _description(ids, predictor))
+        _begin(folder, description(ids, " ".join(each.trained.digest for each in predictor.networks)))
         if not (folder / FEATURES).exists():
             work = _Work(folder, ids, images, predictor)
             work.learn(progress)
             work.finish(progress)
 
 
-def is_built(folder: Path, ids: NDArray | pa.ChunkedArray, predictor: Predictor) -> bool:
-    """Say whether the features of these galaxies by this network are there, whole."""
-    return (folder / FEATURES).exists() and _noted(folder) == _description(ids, predictor)
+def is_built(folder: Path, ids: NDArray | pa.ChunkedArray, weights: str) -> bool:
+    """Say whether the features of these galaxies by the network of that digest are there, whole."""
+    return (folder / FEATURES).exists() and _noted(folder) == description(ids, weights)
 
 
-def _description(ids: NDArray | pa.ChunkedArray, predictor: Predictor) -> dict[str, Any]:
-    texts = "\n".join(map(str, ids.to_pylist() if isinstance(ids, pa.ChunkedArray) else ids.tolist()))
+def description(ids: NDArray | pa.ChunkedArray, weights: str) -> dict[str, Any]:
+    """Return what the folder of the features of these galaxies by that network says of itself."""
+    seen = hashlib.sha256()
+    for start in range(0, len(ids), BLOCK):
+        some = ids[start : start + BLOCK]
+        texts = map(str, some.to_pylist() if isinstance(some, pa.ChunkedArray) else some.tolist())
+        seen.update(("\n" * bool(start) + "\n".join(texts)).encode())
     return {
-        "weights": " ".join(network.trained.digest for network in predictor.networks),
-        "catalogue": hashlib.sha256(texts.encode()).hexdigest(),
+        "weights": weights,
+        "catalogue": seen.hexdigest(),
         "galaxies": len(ids),
         "dimensions": DIMENSIONS,
     }
@@ -107,15 +112,15 @@ def _noted(folder: Path) -> dict[str, Any]:
     return read_json(path, CatalogueError, f"delete the folder {folder}") if path.exists() else {}
 
 
-def _begin(folder: Path, description: dict[str, Any]) -> None:
+def _begin(folder: Path, wanted: dict[str, Any]) -> None:
     """Remove what is of other galaxies or of another network, and say what the folder is of."""
-    if _noted(folder) == description:
+    if _noted(folder) == wanted:
         return
     (folder / DESCRIPTION).unlink(missing_ok=True)
     for name in (FEATURES, PROJECTION, *OF_THEM):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / BLOCKS, ignore_errors=True)
-    write_text(folder / DESCRIPTION, json.dumps(description, indent=1))
+    write_text(folder / DESCRIPTION, json.dumps(wanted, indent=1))
 
 
 @dataclass(frozen=True)

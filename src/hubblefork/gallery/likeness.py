@@ -20,16 +20,18 @@ from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork.data.members import Place
+from hubblefork.data.trained import weights_file
 from hubblefork.errors import CatalogueError, HubbleforkError
-from hubblefork.gallery.features import FEATURES, build, features_of
+from hubblefork.gallery.features import FEATURES, build, features_of, is_built
 from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Pictures
 from hubblefork.gallery.similar import MAP, FeatureIndex, map_of
 from hubblefork.gallery.store import Store
-from hubblefork.io import Advance
+from hubblefork.io import Advance, digest_of
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import open_network
 
@@ -62,26 +64,38 @@ class Likeness:
         self.store.quantities = replace(self.store.quantities, more=self._table)
 
     def resume(self) -> None:
-        """Open what was seen before, in the background; nothing where nothing was."""
+        """Open in the background what the network saw of these galaxies before; nothing where it did not."""
         if (self.folder / FEATURES).exists():
-            self.begin()
+            self._start(self._was_seen)
+
+    def begin(self) -> None:
+        """Look at all images in the background, or open what was seen before; nothing while that goes on."""
+        self._start(self._look)
 
     @cached_property
     def predictor(self) -> Predictor:
         """The network, which gives features."""
         return Predictor(open_network(Path(self.model), features=True), survey=self.pictures.reading)
 
-    def begin(self) -> None:
-        """Look at all images in the background, or open what was seen before; nothing while that goes on."""
+    def _start(self, seen: Callable[[], bool]) -> None:
         with self._lock:
             if self.state != "absent":
                 return
             self.state, self.fault = "working", ""
-        Thread(target=self._work, daemon=True, name="looking at images").start()
+        Thread(target=self._work, args=(seen,), daemon=True, name="looking at images").start()
 
-    def _work(self) -> None:
+    def _was_seen(self) -> bool:
+        return is_built(self.folder, self._ids(), digest_of(weights_file(Path(self.model))))
+
+    def _look(self) -> bool:
+        build(self.folder, self._ids(), list(self.pictures.places), self.predictor, self._progress)
+        return True
+
+    def _work(self, seen: Callable[[], bool]) -> None:
         try:
-            build(self.folder, self._ids(), list(self.pictures.places), self.predictor, self._progress)
+            if not seen():
+                self.state = "absent"
+                return
             index = FeatureIndex.open(self.folder)
             self._add({UNFAMILIARITY: index.unfamiliarity(self._progress)})
             self.index, self.state = index, "there"
@@ -99,11 +113,8 @@ class Likeness:
         self._tables |= {name: self.store.put(values) for name, values in columns.items()}
         self.store.quantities = replace(self.store.quantities, others=tuple(self._tables))
 
-    def _ids(self) -> NDArray:
-        ids = np.empty(self.store.total, object)
-        for galaxy_id, row in self.store.ids():
-            ids[row] = galaxy_id
-        return ids
+    def _ids(self) -> pa.ChunkedArray:
+        return pa.chunked_array(self.store.ids(), pa.string())
 
     @contextmanager
     def _progress(self, what: str, total: int | None, done: int = 0) -> Iterator[Advance]:

@@ -10,13 +10,14 @@ from functools import partial
 from threading import Event, Lock, Thread
 
 import numpy as np
+import pyarrow as pa
 import simplejpeg
 from numpy.typing import NDArray
 
 from hubblefork.data.cutouts import Reading
 from hubblefork.data.images import StampSpec, pixels_of, result_of, shorter_side, stamp
-from hubblefork.data.members import Entry, ImageData, MemberError, Place, Source, galaxy_id_of, printable
-from hubblefork.data.sources import open_source
+from hubblefork.data.index import ImageIndex, open_index
+from hubblefork.data.members import ImageData, MemberError, Place
 from hubblefork.errors import HubbleforkError, ImageError
 
 QUALITY = 88
@@ -28,15 +29,15 @@ WAIT = 60.0
 class Pictures:
     """Images by galaxy, of some archives, folders and lists, and of those galaxies only that `ids` names.
 
-    They are listed in the background; an image that is asked for meanwhile waits. `fault` says what went
-    wrong with the listing.
+    They are looked for in the background; an image that is asked for meanwhile waits. `fault` says what went
+    wrong with that.
     """
 
     places: Sequence[Place]
-    ids: Iterable[tuple[str, int]]
+    ids: Iterable[pa.Array]
     reading: Reading = field(default_factory=Reading)
     fault: str = ""
-    _found: dict[str, tuple[Source, Entry]] = field(default_factory=dict, repr=False)
+    _index: ImageIndex | None = field(default=None, repr=False)
     _made: OrderedDict[tuple[str, int, float, float], bytes] = field(default_factory=OrderedDict, repr=False)
     _opened: ExitStack = field(default_factory=ExitStack, repr=False)
     _listed: Event = field(default_factory=Event, repr=False)
@@ -49,13 +50,7 @@ class Pictures:
 
     def _list(self) -> None:
         try:
-            there: dict[str, tuple[Source, Entry]] = {}
-            for place in self.places:
-                source = self._opened.enter_context(open_source(place, self.reading.files))
-                for entry in source.entries():
-                    if isinstance(entry, Entry) and entry.name in source.versions:
-                        there.setdefault(printable(galaxy_id_of(entry.name)), (source, entry))
-            self._found = {galaxy_id: there[galaxy_id] for galaxy_id, _ in self.ids if galaxy_id in there}
+            self._index = self._opened.enter_context(open_index(self.places, self.reading.files, self.ids))
         except HubbleforkError as error:
             self.fault = str(error)
         finally:
@@ -100,24 +95,16 @@ class Pictures:
         self, galaxy_id: str, work: Callable[[ImageData], NDArray[np.uint8]], gain: float = 1.0
     ) -> NDArray[np.uint8]:
         self._listed.wait(WAIT)
-        if galaxy_id not in self._found:
-            raise ImageError(f"galaxy {galaxy_id} has no image here{': ' * bool(self.fault)}{self.fault}")
-        source, entry = self._found[galaxy_id]
-        data = self._read(source, entry)
-        made = result_of(
-            lambda data, _: work(data), source.path, entry.name, data, brighter(self.reading, gain)
-        )
+        with self._reading:
+            found = self._index.find(galaxy_id) if self._index else None
+            if found is None:
+                raise ImageError(f"galaxy {galaxy_id} has no image here{': ' * bool(self.fault)}{self.fault}")
+            source, name = found
+            data = next(source.stream([name]))[1]
+        made = result_of(lambda data, _: work(data), source.path, name, data, brighter(self.reading, gain))
         if isinstance(made, MemberError):
             raise made
         return made
-
-    def _read(self, source: Source, entry: Entry) -> ImageData | MemberError:
-        """Return the bytes of an image; a tar, whose members are readable in turn only, is walked again."""
-        with self._reading:
-            try:
-                return entry.read(-1)
-            except (OSError, ValueError):
-                return next(iter(source.stream([entry.name])))[1]
 
 
 def brighter(reading: Reading, gain: float) -> Reading:

@@ -255,12 +255,16 @@ class Store:
         sql = f"select {quoted(ROW)} from galaxies g where {column} in (select unnest(?)) order by all"
         return np.array([row for (row,) in self._all(sql, [values])] if values else [], np.int64)
 
-    def ids(self) -> Iterator[tuple[str, int]]:
-        """Yield id and row of every galaxy, in pieces."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(f"select {ID}::varchar, {quoted(ROW)} from galaxies")
-            while pairs := cursor.fetchmany(50_000):
-                yield from pairs
+    def ids(self) -> Iterator[pa.Array]:
+        """Yield the ids of all galaxies as texts, in the order of the rows, in pieces."""
+        for path in _files(self.path, self.head):
+            with pa.parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(PIECE, columns=[ID], use_threads=False):
+                    yield batch.column(ID).cast(pa.string())
+        if not _files(self.path, self.head):
+            with self._connection.cursor() as cursor:
+                held = cursor.sql(f"select {ID}::varchar from held order by rowid")
+                yield from (batch.column(0) for batch in held.to_arrow_reader(PIECE))
 
     def galaxy(self, galaxy_id: str) -> dict[str, Any] | None:
         """Return all columns of one galaxy and, under "volunteers", its votes; None where it is not there."""
