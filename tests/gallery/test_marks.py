@@ -25,6 +25,15 @@ def said(marks: Marks, galaxy_id: str = "7") -> list[tuple]:
     return [(mark.person, mark.kind, mark.value, mark.holds) for mark in marks.of([galaxy_id])]
 
 
+def test_the_file_is_made_with_the_first_mark_and_found_when_another_makes_it(tmp_path, tree):
+    path = tmp_path / "sky.gallery" / "marks.sqlite"
+    first, second = Marks(path, tree), Marks(path, tree)
+    assert first.tags() == {} and first.of(["1"]) == []
+    assert not path.parent.exists()
+    first.say("Ada", "1", "tag", "ring")
+    assert second.tags() == {"ring": 1}
+
+
 def test_an_answer_replaces_the_persons_earlier_one_and_undo_brings_it_back(marks: Marks) -> None:
     marks.say("Ada", "7", "answer", "smooth")
     marks.say("Ben", "7", "answer", "smooth")

@@ -49,4 +49,6 @@ def gallery(
     shown = open_gallery(
         catalogue, images or [], labels=labels, compare=compare, model=model, reading=reading
     )
+    if shown.store.layout:
+        typer.echo(f"{catalogue}: read as {shown.store.layout}", err=True)
     serve(shown, host=host, port=port, browse=browse, say=typer.echo)

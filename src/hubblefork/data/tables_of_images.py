@@ -121,83 +121,73 @@ def open_parquet(file: OpenFile) -> Members:
         if image is None:
             columns = LIST_COLUMNS.intersection(table.schema_arrow.names)
             return _of_list(file, table.read(list(columns)))
-        return _OfBytes(file, table, image)
+        return _OfBytes.opened(file, table, image)
 
 
 @dataclass(frozen=True)
 class _OfBytes:
-    """Rows of a Parquet file with a column of images; of numbered ones the last row group read is kept."""
+    """Rows of a Parquet file of images, named by the column `identifier`; `where` are columns of targets.
+
+    Of numbered rows the row group that was read last is kept, if it is small.
+    """
 
     file: OpenFile
     table: Any
     image: str
+    identifier: str | None
+    where: Sequence[str]
 
-    @cached_property
-    def _path(self) -> str | None:
-        """The column of paths that stands within the images."""
-        kind = self.table.schema_arrow.field(self.image).type
+    @classmethod
+    def opened(cls, file: OpenFile, table: Any, image: str) -> _OfBytes:
+        names, kind = table.schema_arrow.names, table.schema_arrow.field(image).type
         has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-        return f"{self.image}.path" if has_paths else None
-
-    @cached_property
-    def _identifier(self) -> str | None:
-        return _first(self.table.schema_arrow.names, ID_COLUMNS) or self._path
-
-    def _columns(self, *more: str) -> list[str]:
-        """Return the columns of names and some more; those of images hold the paths within."""
-        names = {*more, *([self._identifier] if self._identifier else [])}
-        return [*(names - {self._path} if self.image in names else names)]
-
-    @cached_property
-    def _where(self) -> list[str]:
-        return [name for name in Target._fields if name in self.table.schema_arrow.names]
+        identifier = _first(names, ID_COLUMNS) or (f"{image}.path" if has_paths else None)
+        return cls(file, table, image, identifier, [name for name in Target._fields if name in names])
 
     def names(self) -> Names:
         with _reading(self.file.place):
-            for start, batch in self._some(None, LIST_BATCH, self._columns()):
-                yield list(_names(batch, self._identifier, start)), range(start, start + len(batch))
+            for start, batch in self._some(None, LIST_BATCH, []):
+                yield list(_names(batch, self.identifier, start)), range(start, start + len(batch))
 
     def listed(self, numbers: Sequence[int] | None = None) -> Source:
         with _reading(self.file.place):
             rows = (
                 row
-                for start, batch in self._some(numbers, LIST_BATCH, self._columns(*self._where))
-                for row in zip(_names(batch, self._identifier, start), *_targets(batch), strict=True)
+                for start, batch in self._some(numbers, LIST_BATCH, self.where)
+                for row in zip(_names(batch, self.identifier, start), *_targets(batch), strict=True)
             )
             return rows_source(self.file, rows, partial(self._entries, numbers))
 
     def _entries(self, numbers: Sequence[int] | None) -> Iterator[Entry]:
-        for start, batch in self._some(numbers, TOGETHER, self._columns(self.image)):
+        for start, batch in self._some(numbers, TOGETHER, [self.image]):
             cells = batch.column(self.image)
             cells = cells.field("bytes") if pa.types.is_struct(cells.type) else cells
-            for row, name in enumerate(_names(batch, self._identifier, start)):
+            for row, name in enumerate(_names(batch, self.identifier, start)):
                 if name:
                     read = partial(_cell, self.file.place, name, cells, row)
                     yield Entry(name, 0, self.file.version, read)
 
     def _some(
-        self, numbers: Sequence[int] | None, size: int, columns: list[str]
+        self, numbers: Sequence[int] | None, size: int, columns: Sequence[str]
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield rows and the number of the first: so many together, or the numbered ones singly."""
         if numbers is not None:
             yield from ((row, self._row(row)) for row in numbers)
             return
         start = 0
-        for batch in self.table.iter_batches(size, columns=columns, use_threads=False):
+        for batch in self.table.iter_batches(size, columns=self._columns(columns), use_threads=False):
             yield start, batch
             start += len(batch)
 
-    @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        groups = range(self.table.metadata.num_row_groups)
-        return np.cumsum([0, *(self.table.metadata.row_group(group).num_rows for group in groups)])
+    def _columns(self, more: Sequence[str]) -> list[str]:
+        return [*more, *([self.identifier] if self.identifier else [])]
 
     def _row(self, row: int) -> pa.RecordBatch:
         group = int(np.searchsorted(self._starts, row, "right")) - 1
         row -= int(self._starts[group])
         if self.table.metadata.row_group(group).total_byte_size <= KEPT:
-            return self._read(group).slice(row, 1).to_batches()[0]
-        columns = self._columns(self.image, *self._where)
+            return self._last(group).slice(row, 1).to_batches()[0]
+        columns = self._columns([self.image, *self.where])
         for batch in self.table.iter_batches(TOGETHER, [group], columns, use_threads=False):
             if row < len(batch):
                 return batch.slice(row, 1)
@@ -205,10 +195,14 @@ class _OfBytes:
         raise ImageError(f"{self.file.place}: it has fewer rows than it says; fetch or copy it again")
 
     @cached_property
-    def _read(self) -> Any:
-        columns = self._columns(self.image, *self._where)
-        read = partial(self.table.read_row_group, columns=columns, use_threads=False)
-        return lru_cache(maxsize=1)(read)
+    def _starts(self) -> NDArray[np.int64]:
+        groups = range(self.table.metadata.num_row_groups)
+        return np.cumsum([0, *(self.table.metadata.row_group(group).num_rows for group in groups)])
+
+    @cached_property
+    def _last(self) -> Any:
+        columns = self._columns([self.image, *self.where])
+        return lru_cache(1)(partial(self.table.read_row_group, columns=columns, use_threads=False))
 
 
 def _cell(place: Place, name: str, cells: pa.Array, row: int, most: int) -> bytes:

@@ -158,6 +158,8 @@ class Likeness:
         """Return the number of the table of a quantity, which is made where it depends on a galaxy or tag."""
         if name in self._tables:
             return self._tables[name]
+        if name in (UNFAMILIARITY, MAP_X, MAP_Y):
+            _ = self.seen  # says what has to come first
         if name.startswith(LIKE):
             return self._made((name,), lambda: self._like(name.removeprefix(LIKE)))
         if name.startswith(TAG):

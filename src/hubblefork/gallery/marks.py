@@ -82,27 +82,28 @@ class Mark:
 class Marks:
     """The marks of a catalogue of `tree`, in the file `path`; for several threads and processes at once.
 
-    Raises CatalogueError for a file that holds no marks, DiskError where it cannot be written.
+    The file is made with the first mark. Raises CatalogueError for one that holds no marks, DiskError where
+    it cannot be written.
     """
 
     path: Path
     tree: DecisionTree
     _connection: sqlite3.Connection = field(init=False, repr=False)
+    _in_file: bool = field(init=False, repr=False, default=False)
     _lock: Lock = field(init=False, repr=False, default_factory=Lock)
 
     def __post_init__(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
-            )
-        except (OSError, sqlite3.OperationalError) as error:
-            raise disk_error(self.path, OSError(str(error))) from error
-        with self._naming():
-            self._connection.row_factory = sqlite3.Row
-            self._connection.execute("pragma journal_mode = wal")
-            self._connection.execute("pragma synchronous = full")
-            self._connection.executescript(f"begin immediate; {SCHEMA} commit;")
+        self._open(":memory:")
+        self._all("select 1")
+
+    def _open(self, place: Path | str) -> None:
+        self._connection = sqlite3.connect(
+            place, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+        )
+        self._connection.row_factory = sqlite3.Row
+        self._connection.execute("pragma journal_mode = wal")
+        self._connection.execute("pragma synchronous = full")
+        self._connection.executescript(f"begin immediate; {SCHEMA} commit;")
 
     def close(self) -> None:
         """Close the file."""
@@ -248,13 +249,13 @@ class Marks:
         return {row["name"]: row["galaxies"] for row in self._all(sql)}
 
     def _all(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        with self._naming():
-            return self._connection.execute(sql, values).fetchall()
+        with self._naming() as connection:
+            return connection.execute(sql, values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Give the connection in a transaction, which is on the disk when the block has ended."""
-        with self._naming() as connection:
+        with self._naming(make=True) as connection:
             connection.execute("begin immediate")
             try:
                 yield connection
@@ -265,11 +266,17 @@ class Marks:
                 raise
 
     @contextmanager
-    def _naming(self) -> Iterator[sqlite3.Connection]:
-        """Hold the connection alone; name the file in what SQLite says."""
+    def _naming(self, make: bool = False) -> Iterator[sqlite3.Connection]:
+        """Hold the connection alone, to the file once it is there or to be made; name what fails."""
         with self._lock:
             try:
+                if not self._in_file and (make or self.path.exists()):
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._open(self.path)
+                    self._in_file = True
                 yield self._connection
+            except OSError as error:
+                raise disk_error(self.path, error) from error
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorname.startswith("SQLITE_BUSY"):
                     raise BusyError(f"{self.path}: another process is writing marks; try again") from error

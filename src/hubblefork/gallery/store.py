@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
@@ -18,14 +19,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import id_column, metadata_of, read_catalogue, read_head
+from hubblefork.data.catalogue import id_column, metadata_of
 from hubblefork.data.columns import ID
 from hubblefork.data.labels import read_labels
-from hubblefork.data.published import tree_of
-from hubblefork.data.shards import CatalogueFolder, is_catalogue_folder
 from hubblefork.data.threads import cores
 from hubblefork.errors import CatalogueError
 from hubblefork.gallery.selection import ROW, Order, Quantities, Selection, by_row, quoted
+from hubblefork.gallery.tables import opened
 
 MEMORY = "384MB"
 BINS = 24
@@ -33,6 +33,7 @@ CELLS = 80
 KEPT = 512
 BY_ROW = re.compile(r'"#\d+"(?=\.value)')
 PIECE = 50_000
+COUNTS = "counts"
 DIFFERENCES = ("galaxies", "mean", "rms", "scatter", "largest", "galaxy_id")
 
 
@@ -60,8 +61,8 @@ class Store:
             "autoinstall_known_extensions": False,
         }
         self._connection = duckdb.connect(config=settings)
-        self.head = read_head(self.path)
-        self.tree = tree_of(self.head)
+        self._folder = TemporaryDirectory(prefix="hubblefork-", ignore_cleanup_errors=True)
+        self.tree, self.head, self._files, self.layout = opened(self.path, Path(self._folder.name))
         if absent := [name for name in self.tree.columns if name not in self.head.column_names]:
             raise CatalogueError(
                 f'{self.path}: a catalogue of {self.tree.name} has a column "{absent[0]}", and this has not; '
@@ -78,11 +79,8 @@ class Store:
 
     def _open(self) -> None:
         """Make the view `galaxies`, whose column `#row` counts the rows of the catalogue from 0."""
-        files = _files(self.path, self.head)
-        if not files:
-            self._table("held", read_catalogue(self.path))
-            made = f"select *, rowid as {quoted(ROW)} from held"
-        elif len(files) == 1:
+        files = self._files
+        if len(files) == 1:
             made = f"select * rename (file_row_number as {quoted(ROW)}) from {_parquet(files)}"
         else:
             rows = [pa.parquet.read_metadata(path).num_rows for path in files]
@@ -99,6 +97,11 @@ class Store:
         self._connection.register("given", table)
         self._connection.execute(f"create table {name} as select * from given")
         self._connection.unregister("given")
+
+    @property
+    def whose(self) -> str:
+        """Whose fractions they are, in a word: of a published catalogue with vote counts the volunteers'."""
+        return "volunteers" if self.layout.startswith(COUNTS) else "predicted"
 
     @property
     def beside(self) -> str:
@@ -120,16 +123,14 @@ class Store:
         return frozenset(self.tree.columns)
 
     def _open_other(self, path: Path) -> frozenset[str]:
-        head = read_head(path)
+        folder = Path(self._folder.name) / "beside"
+        folder.mkdir()
+        _, head, files, _ = opened(path, folder, self.tree)
         answers = [name for name in self.tree.columns if name in head.column_names]
         if not answers:
             raise CatalogueError(f"{path}: it has no answer of {self.tree.name}, the tree of {self.path}")
-        files = _files(path, head)
-        if not files:
-            self._table("held_beside", read_catalogue(path))
         listed = ", ".join([f"{ID}::varchar as {ID}", *map(quoted, answers)])
-        held = _parquet(files) if files else "held_beside"
-        self._connection.execute(f"create view votes as select {listed} from {held}")
+        self._connection.execute(f"create view votes as select {listed} from {_parquet(files)}")
         return frozenset(answers)
 
     def _numbers(self) -> frozenset[str]:
@@ -257,14 +258,10 @@ class Store:
 
     def ids(self) -> Iterator[pa.Array]:
         """Yield the ids of all galaxies as texts, in the order of the rows, in pieces."""
-        for path in _files(self.path, self.head):
+        for path in self._files:
             with pa.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(PIECE, columns=[ID], use_threads=False):
                     yield batch.column(ID).cast(pa.string())
-        if not _files(self.path, self.head):
-            with self._connection.cursor() as cursor:
-                held = cursor.sql(f"select {ID}::varchar from held order by rowid")
-                yield from (batch.column(0) for batch in held.to_arrow_reader(PIECE))
 
     def galaxy(self, galaxy_id: str) -> dict[str, Any] | None:
         """Return all columns of one galaxy and, under "volunteers", its votes; None where it is not there."""
@@ -356,13 +353,6 @@ class Store:
             counts[max(row, 0), max(column, 0)] = number
         edges = [np.linspace(*span, CELLS + 1).tolist() for span in spans]
         return {"x": x, "y": y, "x_edges": edges[0], "y_edges": edges[1], "counts": counts.tolist()}
-
-
-def _files(path: Path, head: pa.Table) -> list[Path]:
-    """Return the Parquet files of a catalogue; none where it is a table of another format."""
-    if is_catalogue_folder(path):
-        return CatalogueFolder(path).shards()
-    return [path] if path.suffix.lower() == ".parquet" and ID in head.column_names else []
 
 
 def _integer(text: str) -> list[int]:

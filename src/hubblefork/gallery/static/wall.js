@@ -2,6 +2,7 @@ import { MARKS, address, asked, element, label, parse, selection, stamp } from "
 import { Range } from "./ranges.js";
 import { dropping } from "./drop.js";
 import { Plot } from "./plot.js";
+import { watch } from "./features.js";
 
 const PAGE = 60;
 const find = (selector) => document.querySelector(selector);
@@ -43,6 +44,7 @@ const page = async (offset, signal) => {
 const say = (error) => {
   fault.hidden = !error;
   fault.textContent = error ?? "";
+  if (error?.includes("has looked at all images")) watch(fault, load);
 };
 
 const fill = (found, offset) => {

@@ -1,0 +1,75 @@
+"""Catalogues in other columns and formats, opened as they are published."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests.data.test_layouts import GALAXIES, counts_of, published
+
+from hubblefork.data.catalogue import ID, read_catalogue, with_fractions, write_catalogue
+from hubblefork.data.published import spelled_as
+from hubblefork.errors import CatalogueError
+from hubblefork.gallery import tables
+from hubblefork.gallery.selection import Order, Selection
+from hubblefork.gallery.store import Store
+from hubblefork.gallery.tables import opened
+from hubblefork.zoo import load_tree
+
+FORMATS = (".parquet", ".csv", ".fits")
+PUBLISHED = [("gz_decals_5", "count"), ("gz_decals_5", "fraction"), ("gz2_galaxy_datasets", "count")]
+
+
+def written(table, path):
+    names = [ID if name == "id_str" else name for name in table.column_names]
+    write_catalogue(table.rename_columns(names), path)
+    return path
+
+
+def shown(store, answer):
+    rows = store.page(Selection(), Order(), offset=0, limit=50, shown=[answer])
+    return [row["galaxy_id"] for row in rows], np.array([row[answer] for row in rows], float)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("piece", [4, 100_000])
+@pytest.mark.parametrize(("name", "quantity"), PUBLISHED)
+def test_a_published_catalogue_opens_as_it_is(tmp_path, monkeypatch, name, quantity, suffix, piece):
+    monkeypatch.setattr(tables, "PIECE", piece)
+    tree = load_tree(name)
+    votes = counts_of(tree)
+    table = published(tree, quantity, tree.suffixes[0], votes).append_column("z", pa.array(np.arange(6.0)))
+    store = Store(written(table, tmp_path / f"published{suffix}"))
+    assert store.tree == tree and store.whose == ("volunteers" if quantity == "count" else "predicted")
+    for answer in (tree.columns[0], tree.columns[-1]):
+        ids, values = shown(store, answer)
+        assert ids == [f"J{row}" for row in range(GALAXIES)]
+        np.testing.assert_allclose(
+            values, votes.joint(tree)[:, tree.column(answer)], atol=0.02 if quantity == "fraction" else 1e-6
+        )
+    assert "z" in store.quantities.columns() and pa.chunked_array(store.ids()).to_pylist() == ids
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"published{suffix}"]
+
+
+@pytest.mark.parametrize("columns", ["friendly", "advanced", "kaggle"])
+def test_what_we_write_for_others_opens_too(files, tree, tmp_path, columns):
+    spelled = spelled_as(read_catalogue(files.catalogue), tree, columns)
+    write_catalogue(spelled, tmp_path / "theirs.parquet")
+    ids, values = shown(Store(tmp_path / "theirs.parquet"), "smooth")
+    np.testing.assert_allclose(values, files.joint[:50, tree.column("smooth")], atol=1e-5)
+    assert ids == [str(1000 + row) for row in range(50)]
+
+
+def test_volunteers_counts_stand_beside_a_catalogue(files, tree, tmp_path):
+    table = with_fractions(pa.table({ID: np.arange(1000, 1620)}), files.votes, tree)
+    write_catalogue(spelled_as(table, tree, "kaggle"), tmp_path / "other.csv")
+    store = Store(files.catalogue, other=tmp_path / "other.csv")
+    assert store.quantities.beside == frozenset(tree.columns)
+
+
+def test_our_own_parquet_is_read_where_it_lies(files, tmp_path):
+    assert opened(files.catalogue, tmp_path).files == [files.catalogue] and not list(tmp_path.iterdir())
+
+
+def test_what_would_be_held_and_is_too_large_is_refused(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "LARGEST", 1000)
+    with pytest.raises(CatalogueError, match="read whole"):
+        opened(files.labels, tmp_path)
