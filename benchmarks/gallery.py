@@ -1,15 +1,16 @@
-"""Speed and memory of the gallery: start, pages, filters, stamps; alone and with twenty people at once.
+"""Speed and memory of the gallery: start, pages, filters, stamps, similar ones; also twenty people at once.
 
 python benchmarks/gallery.py KAGGLE OUT [--rows 1000000] [--record FOLDER]
 
-The training images are predicted by `fork`; their rows are repeated under new ids, and a list repeats their
-files. Every request asks for something that no earlier one did, so that nothing is remembered.
+The training images are predicted by `fork`; their rows and features are repeated under new ids, and a list
+repeats their files. Every request asks for something that no earlier one did, so that nothing is remembered.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -20,12 +21,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
 from hubblefork.data.catalogue import read_catalogue
+from hubblefork.data.trained import weights_file
+from hubblefork.gallery.features import DESCRIPTION, FEATURES, OF_THEM, PROJECTION, build, description
+from hubblefork.gallery.similar import MAP, FeatureIndex
+from hubblefork.io import digest_of
+from hubblefork.prediction.predictor import Predictor
+from hubblefork.prediction.runtimes import open_network
 from measure import Round, images_of, keep, most_resident
 
 PEOPLE, REQUESTS, STAMPS, AT_ONCE, TIMES = 20, 10, 50, 6, 5
@@ -59,6 +67,29 @@ def prepared(kaggle: Path, out: Path, rows: int) -> tuple[Path, Path]:
     return catalogue, listed
 
 
+def looked_at(catalogue: Path, out: Path, rows: int) -> None:
+    """Make the features beside a catalogue that `prepared` made, where they are not there."""
+    folder, few = catalogue.with_name(f"{catalogue.name}.gallery") / "features", out / "features"
+    if (folder / FEATURES).exists():
+        return
+    predictor = Predictor(open_network(Path("fork"), features=True))
+    build(few, read_catalogue(out / "once.parquet", []).column("galaxy_id"), out / "images", predictor)
+    index = FeatureIndex.open(few)
+    index.unfamiliarity()
+    np.save(few / MAP, index.features[:, :2])  # no time is taken of the map
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(few / PROJECTION, folder)
+    for name in (*OF_THEM, FEATURES):
+        once = np.load(few / name)
+        repeated = np.lib.format.open_memmap(folder / name, "w+", once.dtype, (rows, once.shape[1]))
+        for start in range(0, rows, PIECE):
+            numbers = np.arange(start, min(rows, start + PIECE))
+            repeated[numbers] = once[numbers % len(once)]
+        repeated.flush()
+    ids = pa.parquet.read_table(catalogue, columns=["galaxy_id"]).column(0)
+    (folder / DESCRIPTION).write_text(json.dumps(description(ids, digest_of(weights_file(Path("fork"))))))
+
+
 def _renamed(table: pa.Table, start: int) -> pa.Table:
     ids = pa.array([f"g{number}" for number in range(start, start + len(table))])
     return table.set_column(table.column_names.index("galaxy_id"), "galaxy_id", ids)
@@ -70,6 +101,12 @@ def timed(address: str) -> float:
     with urllib.request.urlopen(address, timeout=120) as answer:
         answer.read()
     return time.perf_counter() - began
+
+
+def answered(address: str) -> Any:
+    """Return what an address answers, from JSON."""
+    with urllib.request.urlopen(address, timeout=120) as answer:
+        return json.load(answer)
 
 
 def measured(catalogue: Path, images: Path, rows: int) -> Round:
@@ -128,6 +165,11 @@ def measured(catalogue: Path, images: Path, rows: int) -> Round:
                 pool.map(person, range(PEOPLE))
             )
         found["memory at most", "GB"] = most_resident(process.pid) / 1e9
+        while answered(f"{address}/api/features")["state"] != "there":
+            time.sleep(0.5)
+        near = [timed(f"{address}/api/near/g{next(fresh) * 31 % rows}?count=16") for _ in range(TIMES)]
+        found["16 similar ones", "ms"] = 1000 * float(np.median(near))
+        found["memory at most, features included", "GB"] = most_resident(process.pid) / 1e9
         return found
     finally:
         process.terminate()
@@ -146,6 +188,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     catalogue, images = prepared(arguments.kaggle, arguments.out, arguments.rows)
+    looked_at(catalogue, arguments.out, arguments.rows)
     found = measured(catalogue, images, arguments.rows)
     print(json.dumps({" ".join(key): round(value, 3) for key, value in found.items()}, indent=1))
     keep(f"gallery of {arguments.rows:,} rows", [found], arguments.record)
