@@ -16,6 +16,8 @@ import hubblefork as hf
 from hubblefork.data.catalogue import read_catalogue, write_catalogue
 from hubblefork.data.cutouts import Reading
 from hubblefork.data.shards import CatalogueFolder, shard_table
+from hubblefork.errors import ImageError
+from hubblefork.gallery import pictures
 from hubblefork.gallery.app import create
 from hubblefork.gallery.gallery import open_gallery
 from hubblefork.gallery.selection import Order, Region, Selection, selection_of
@@ -189,3 +191,10 @@ def test_dropped_images_get_their_fractions_or_the_reason(client, tree):
     assert first["fractions"] == pytest.approx(expected.fractions.tolist()) and len(first["low"]) == 37
     assert "neither a JPEG nor a PNG" in second["error"]
     assert client.post("/api/classify", files=uploads * 40).status_code == 400
+
+
+def test_an_image_that_is_still_looked_for_is_not_said_to_be_absent(files, monkeypatch):
+    monkeypatch.setattr(pictures, "WAIT", 0.0)
+    monkeypatch.setattr(pictures.Pictures, "_list", lambda self: None)
+    with pytest.raises(ImageError, match="still being looked for"):
+        pictures.Pictures([files.images], []).jpeg("1000", size=64)

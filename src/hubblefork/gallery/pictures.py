@@ -94,7 +94,8 @@ class Pictures:
     def _of(
         self, galaxy_id: str, work: Callable[[ImageData], NDArray[np.uint8]], gain: float = 1.0
     ) -> NDArray[np.uint8]:
-        self._listed.wait(WAIT)
+        if not self._listed.wait(WAIT):
+            raise ImageError(f"galaxy {galaxy_id}: its image is still being looked for; ask again")
         with self._reading:
             found = self._index.find(galaxy_id) if self._index else None
             if found is None:
