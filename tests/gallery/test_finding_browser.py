@@ -56,3 +56,11 @@ def test_neighbours_their_order_and_ranks_by_tag(seen, screen):
         expect(page.locator("main .tile").first).to_contain_text(str(1000 + int(np.argmax(scores))))
         page.get_by_role("button", name="Map of the galaxies").click()
         expect(page.locator(".plot-area .main-svg").first).to_be_visible()
+
+
+def test_odd_first_before_the_features_are_there_offers_to_look_at_all_images(address, screen):
+    page = screen()
+    page.goto(f"{address}/?sort=-unfamiliarity")
+    fault = page.locator("[data-fault]")
+    expect(fault).to_contain_text("once the network has looked at all images")
+    expect(fault.get_by_role("button", name="Let the network look at all images")).to_be_visible()
