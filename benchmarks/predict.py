@@ -6,8 +6,8 @@
 KAGGLE is a folder of Kaggle's files, or any archive of JPEGs; without it a mock sky is made. Its images are
 repeated under other names, in a zip without compression, until there are as many as `--images` says.
 
-    fork, lab-cnn   `hubblefork predict`, the whole process, start-up included: galaxies/s, peak memory, and
-                    the time until the first chunk is on the disk. The weights of lab-cnn are random
+    fork, fork-fast, lab-cnn    `hubblefork predict`, the whole process, start-up included: galaxies/s, peak
+                    memory, and the time until the first chunk is on the disk. Random weights of lab-cnn
     stamps alone    reading, decoding and resampling, on all cores and on one
     network alone   the same runtime on stamps that are in memory, on all cores
     both in turn    1 / (1 / stamps + 1 / network): what is left when both share the same cores
@@ -48,6 +48,7 @@ HUBBLEFORK = (sys.executable, "-m", "hubblefork", "-q")
 PEERS = Path(__file__).with_name("peers.py")
 PROCESSOR = "galaxies/s of the processor"
 ARCHITECTURES = "resnet18", "convnext_nano"
+BOUND = "fork", "fork-fast"
 STAMPS, COMPUTED = 15_000, 4096
 """At most so many images bound it."""
 
@@ -66,9 +67,8 @@ def main(words: Sequence[str] | None = None) -> None:
         one = files_of(images, 1, folder / "one")
         rounds = [
             {
-                **found_of_prediction("fork", archives, folder),
                 **found_of_prediction(str(weights), archives, folder),
-                **bounds(max(archives.items())[1]),
+                **{key: value for model in BOUND for key, value in found_of(model, archives, folder).items()},
                 **rates_of(peers),
                 **first_galaxy(next(one.iterdir())),
             }
@@ -118,6 +118,11 @@ def random_lab_cnn(folder: Path) -> Path:
 # This program
 
 
+def found_of(model: str, archives: dict[int, Path], folder: Path) -> Round:
+    """Predict by a network of the package, and by each half of the work alone."""
+    return found_of_prediction(model, archives, folder) | bounds(model, max(archives.items())[1])
+
+
 def found_of_prediction(model: str, archives: dict[int, Path], folder: Path) -> Round:
     """Predict each archive into a catalogue, in a process of its own."""
     found = {}
@@ -164,30 +169,30 @@ def busy_process(wanted: bool) -> Iterator[None]:
 # What bounds it
 
 
-def bounds(archive: Path) -> Round:
+def bounds(model: str, archive: Path) -> Round:
     """Return the rates of the two halves alone, and in turn on the same cores."""
-    command = [sys.executable, __file__, archive, "--side"]
+    command = [sys.executable, __file__, archive, "--model", model, "--side"]
     stamps, one, network = (
         run([*command, *words]).found["rate"]
         for words in (["stamps"], ["stamps", "--threads", "1"], ["network"])
     )
     return {
-        ("stamps alone", "galaxies/s"): stamps,
-        ("stamps alone, one thread", "galaxies/s"): one,
-        ("network alone", "galaxies/s"): network,
-        ("both in turn", "galaxies/s"): 1 / (1 / stamps + 1 / network),
+        (f"{model}, stamps alone", "galaxies/s"): stamps,
+        (f"{model}, stamps alone, one thread", "galaxies/s"): one,
+        (f"{model}, network alone", "galaxies/s"): network,
+        (f"{model}, both in turn", "galaxies/s"): 1 / (1 / stamps + 1 / network),
     }
 
 
 def stamps_alone(arguments: argparse.Namespace) -> float:
-    spec = open_network(Path("fork")).trained.stamps
+    spec = open_network(arguments.model).trained.stamps
     made = islice(stream(arguments.kaggle, spec, threads=arguments.threads), STAMPS)
     began = time.perf_counter()
     return sum(1 for _ in made) / (time.perf_counter() - began)
 
 
 def network_alone(arguments: argparse.Namespace) -> float:
-    predictor = Predictor(open_network(Path("fork")))
+    predictor = Predictor(open_network(arguments.model))
     with open_source(arguments.kaggle) as source:
         first = list(source.versions)[:COMPUTED]
         stamps = [pixels for _, pixels in stream(source, predictor.stamps, names=first)]
@@ -238,16 +243,17 @@ def ratios(found: Round, counts: list[int]) -> Round:
     """Compare each prediction with other programs, by the clock and by the processor, and with its bounds."""
     made: Round = {}
     for count in counts:
-        for what in (f"{model}, {count:,} images" for model in ("fork", "lab-cnn")):
+        for what in (f"{model}, {count:,} images" for model in (*BOUND, "lab-cnn")):
             for other, unit in found:
                 if other.startswith(("Zoobot", "Keras")):
                     times = unit.replace("galaxies/s", "times")
                     made[f"{what} / {other}", times] = found[what, unit] / found[other, unit]
-        what = f"fork, {count:,} images"
-        rate, both = found[what, "galaxies/s"], found["both in turn", "galaxies/s"]
-        slower = min(found[f"{half} alone", "galaxies/s"] for half in ("stamps", "network"))
-        made[f"{what} / the slower half alone", "share"] = rate / slower
-        made[f"{what} / both in turn", "share"] = rate / both
+        for model in BOUND:
+            what = f"{model}, {count:,} images"
+            rate, both = found[what, "galaxies/s"], found[f"{model}, both in turn", "galaxies/s"]
+            slower = min(found[f"{model}, {half} alone", "galaxies/s"] for half in ("stamps", "network"))
+            made[f"{what} / the slower half alone", "share"] = rate / slower
+            made[f"{what} / both in turn", "share"] = rate / both
     return made
 
 
@@ -262,6 +268,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keras-python", help="python of an environment with Keras")
     parser.add_argument("--out", type=Path, help="where to work; a temporary folder without it")
     parser.add_argument("--record", type=Path, help="folder for the table and its JSON")
+    parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(words)

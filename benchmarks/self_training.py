@@ -1,17 +1,18 @@
 """A network that learns from galaxies without votes: labelled by another, moved to what is known of them.
 
-python benchmarks/self_training.py KAGGLE OUT [--seed 0] [--epochs 9]
+python benchmarks/self_training.py KAGGLE OUT [--teacher fork] [--recipe fork] [--weights FILE] [--set k=v]
 
-`fork`, with 16 views, labels the images of `images_unlabelled.zip`, which it was not trained on, and the
-answers that `solutions_partial.csv` leaves open. `weak_labels.csv` holds inequalities that the true fractions
+One or more teachers, with 16 views and averaged, label the images of `images_unlabelled.zip` and the answers
+that `solutions_partial.csv` leaves open. `weak_labels.csv` holds inequalities that the true fractions
 obey. The labels are moved to where these, the tree's sums and the known answers hold, by projections one
-after the other. Then the recipe of `fork` is trained on all of them from ImageNet's weights. Validation and
-test galaxies have their volunteers' votes, as always.
+after the other. Then a recipe is trained on all of them, from the weights it begins with or from a file.
+Validation and test galaxies have their volunteers' votes, as always.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 import hubblefork as hf
-from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue
+from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, rows_of
 from hubblefork.data.labels import read_labels
 from hubblefork.data.split import Split
 from hubblefork.network.recipe import load_recipe
@@ -89,14 +90,21 @@ def projected(
     return to_joint(tree, to_conditional(tree, np.clip(values, 0, 1)))
 
 
-def pseudo_labels(kaggle: Path, images: str, votes: str, out: Path, tree: DecisionTree) -> Path:
+def pseudo_labels(
+    kaggle: Path, images: str, votes: str, out: Path, tree: DecisionTree, teachers: Sequence[str]
+) -> Path:
     """Write labels of an archive's galaxies: `votes`, where there are some, else predicted and projected."""
-    path, predicted = out / f"{Path(images).stem}.csv", out / f"{Path(images).stem}.parquet"
+    path = out / f"{Path(images).stem}.csv"
     if path.exists():
         return path
-    hf.predict("fork", kaggle / images, views=16, out=predicted, runtime="onnxruntime")
-    table = read_catalogue(predicted)
-    ids, joint = galaxy_ids(table).tolist(), fractions(table, tree)
+    made = [out / f"{Path(images).stem}-{number}.parquet" for number in range(len(teachers))]
+    for teacher, predicted in zip(teachers, made, strict=True):
+        hf.predict(teacher, kaggle / images, views=16, out=predicted)
+    tables = [read_catalogue(predicted) for predicted in made]
+    wanted = galaxy_ids(tables[0])
+    rows = [rows_of(wanted, galaxy_ids(table)) for table in tables]
+    joint = np.mean([fractions(t.take(r), tree) for t, r in zip(tables, rows, strict=True)], axis=0)
+    ids = wanted.tolist()
     known = np.full(joint.shape, np.nan)
     if votes:
         labels = read_labels([kaggle / votes], tree)
@@ -119,21 +127,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("kaggle", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--teacher", action="append", help="a network, as `predict` takes it: fork")
+    parser.add_argument("--recipe", default="fork")
+    parser.add_argument("--weights", type=Path, help="a file of weights to begin with")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the recipe: key=value")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     tree, kaggle, data = load_tree(), asked.kaggle, asked.out / "data"
+    teachers = asked.teacher or ["fork"]
     if not (data / "catalogue.parquet").exists():
         labels = [kaggle / "training_solutions_rev1.zip"]
         for images, votes in (("images_partial.zip", "solutions_partial.zip"), ("images_unlabelled.zip", "")):
-            labels.append(pseudo_labels(kaggle, images, votes, asked.out, tree))
+            labels.append(pseudo_labels(kaggle, images, votes, asked.out, tree, teachers))
         unselected = frozenset((kaggle / "unselected_ids.txt").read_text().split())
         archives = ("images_training_rev1.zip", "images_partial.zip", "images_unlabelled.zip")
         split = Split("kaggle-split-1", 30, 15, judge_on=unselected)
         hf.ingest([kaggle / name for name in archives], data, labels=labels, split=split)
-    recipe = load_recipe("fork", [f"epochs={asked.epochs}", f"seed={asked.seed}"])
-    train(data, recipe, asked.out / f"run-{asked.seed}", device="cpu")
+    recipe = load_recipe(asked.recipe, asked.set)
+    train(data, recipe, asked.out / f"{recipe.name}-{recipe.seed}", weights=asked.weights, device="cpu")
 
 
 if __name__ == "__main__":

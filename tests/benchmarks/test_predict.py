@@ -43,7 +43,7 @@ def test_a_prediction_is_measured_as_a_process_of_its_own(archive, tmp_path):
 
 @pytest.mark.parametrize("side", ["stamps", "network"])
 def test_a_bound_is_a_rate(side, archive, capsys):
-    predict.main([str(archive), "--side", side])
+    predict.main([str(archive), "--model", "fork", "--side", side])
     assert json.loads(capsys.readouterr().out)["rate"] > 0
 
 
@@ -54,7 +54,7 @@ def test_ratios_are_taken_within_a_round_and_kept(archive, tmp_path, monkeypatch
     def pretended(command, **_):
         words = [str(word) for word in command]
         commands.append(words)
-        seconds = 2.0 if len([one for one in commands if "predict" in one]) <= 2 else 4.0
+        seconds = 2.0 if len([one for one in commands if "predict" in one]) <= 3 else 4.0
         if "predict" in words:
             out = words[words.index("--out") + 1]
             Path(out).touch()
@@ -74,7 +74,7 @@ def test_ratios_are_taken_within_a_round_and_kept(archive, tmp_path, monkeypatch
     ratio = "fork, 4 images / Zoobot resnet18, 2 images", "times of the processor"
     assert numbers[ratio] == [4 / 1 / (2 / 0.4)] * 2
     assert numbers["lab-cnn, 4 images / Keras lab-cnn, 4 images", "times"] == [0.2, 0.1]
-    assert numbers["both in turn", "galaxies/s"] == [100.0, 100.0]
+    assert numbers["fork-fast, both in turn", "galaxies/s"] == [100.0, 100.0]
     assert numbers["fork, 4 images / the slower half alone", "share"] == pytest.approx([2 / 150, 1 / 150])
     assert numbers["fork, 4 images / both in turn", "share"] == [0.02, 0.01]
     page = (tmp_path / "record" / "README.md").read_text()

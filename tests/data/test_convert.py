@@ -1,8 +1,10 @@
 """A catalogue goes through every format and comes back; programs of others read what is written."""
 
 import io
+import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pyarrow as pa
@@ -105,6 +107,21 @@ def test_a_votable_is_valid_with_units_and_ucds(tree: DecisionTree, tmp_path: Pa
     assert columns[f"{tree.columns[0]}_high"].ucd == "stat.probability;stat.max"
     assert all(column.description for column in columns.values())
     assert tree_of(read_catalogue(tmp_path / "a.vot")) == tree
+
+
+@pytest.mark.skipif(which("stilts") is None, reason="STILTS is not installed")
+def test_stilts_finds_no_fault_in_a_votable(folder: CatalogueFolder, tmp_path: Path) -> None:
+    path = tmp_path / "a.vot"
+    convert(folder.path, path)
+    assert _votlint(path) == ""
+    path.write_text(path.read_text(encoding="utf-8").replace('datatype="float"', 'datatype="real"', 1))
+    assert "Unknown datatype 'real'" in _votlint(path)
+
+
+def _votlint(path: Path) -> str:
+    command = ["stilts", "votlint", f"votable={path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
 
 
 def test_a_fits_table_has_units_and_ucds(folder: CatalogueFolder, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hubblefork.data.catalogue import with_metadata
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.trained import EMBEDDED, Trained, weights_file
+from hubblefork.data.trained import Trained, is_packaged, weights_file
 from hubblefork.errors import RunError
 from hubblefork.io import digest_of
 from hubblefork.prediction.runtimes import open_network
@@ -39,7 +39,7 @@ def beside(run: Path, kind: type[T], place: Callable[[RunFolder, int], Path], vi
     """Read what is calibrated for a run's weights and so many views; raises as `intervals_of` does."""
     weights = weights_file(run)
     path = place(RunFolder(weights.parent), views)
-    if not path.exists() and weights == EMBEDDED:
+    if not path.exists() and is_packaged(weights):
         raise RunError("the weights that come along are calibrated for --views 1 and --views 16")
     return kind.read_for(path, digest_of(weights), views, run)
 

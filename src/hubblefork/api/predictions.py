@@ -46,7 +46,7 @@ COVERAGE = 0.9
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network: `place` is "fork", a run folder or a .safetensors file, of that SHA-256."""
+    """A trained network: `place` is the name of a packaged one, a run folder or a file, of that SHA-256."""
 
     place: Path
     digest: str = ""
@@ -90,7 +90,7 @@ def _loaded(place: Path, digest: str) -> Model:
 def load(model: Model | Place = "fork") -> Model:
     """Return a trained network. Raises RunError where there are no weights.
 
-    `model` is "fork" (the weights in the package), a run folder or a .safetensors file.
+    `model` is "fork" or "fork-fast" (weights in the package), a run folder or a .safetensors file.
 
     >>> hf.load("fork").tree.name
     'galaxy_zoo_2'

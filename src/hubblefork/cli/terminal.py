@@ -19,7 +19,7 @@ DATA, LEARN, USE, TELL = "Data", "Learn", "Use", "Tell"
 
 Data = Annotated[Path, typer.Argument(help="A data folder, written by `hubblefork ingest`.")]
 Run = Annotated[Path, typer.Argument(help="A run folder, written by `hubblefork train`.")]
-Model = Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, or `fork`.")]
+Model = Annotated[Path, typer.Argument(help="A run folder, a .safetensors file, `fork` or `fork-fast`.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps. Default: the best one that is there.")]
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="A recipe's name, encoder:NAME of timm, or a .toml file.")

@@ -17,7 +17,7 @@ from hubblefork.errors import HubbleforkError, ImageError, RunError
 from hubblefork.zoo import DecisionTree, parse_tree, tree_text
 
 PACKAGED = Path(__file__).parents[1] / "network" / "weights"
-EMBEDDED = PACKAGED / "fork.safetensors"
+EMBEDDED = RunFolder(PACKAGED / "fork").weights
 FRACTIONS, FEATURES = "fractions", "features"
 """What a network file puts out: joint fractions, and the inputs of the last layer."""
 ENTRY = "hubblefork"
@@ -141,18 +141,24 @@ class Trained:
 
 
 def weights_file(source: Path) -> Path:
-    """Return the weights of a run folder, or the file itself; `fork` are those of the package.
+    """Return the weights of a run folder, or the file itself; `fork` and `fork-fast` come with the package.
 
     Raises RunError for none.
     """
     path = RunFolder(source).weights if source.is_dir() else source
-    if source == Path("fork") and not source.exists():
-        return EMBEDDED
+    packaged = RunFolder(PACKAGED / source.name).weights
+    if str(source) == source.name and not source.exists() and packaged.exists():
+        return packaged
     if not path.exists():
         raise RunError(
             f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …"
         )
     return path
+
+
+def is_packaged(weights: Path) -> bool:
+    """Say whether weights are those of the package."""
+    return PACKAGED in weights.parents
 
 
 def network_file(source: Path) -> Path:

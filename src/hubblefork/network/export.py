@@ -14,6 +14,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from hubblefork.network.weights import Weights, load_weights
 
 TOLERANCE = 1e-4
 CHECKED = (1, 3, 5)
+LARGE = 4096
 
 
 class CutoutsToFractions(nn.Module):
@@ -144,7 +146,7 @@ def _write(
 ) -> None:
     with extras("exporting"):
         import onnx
-        import onnxscript  # noqa: F401 - torch's exporter needs it and says so less clearly
+        import onnxscript.optimizer
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of PyTorch about itself
         program = torch.onnx.export(
@@ -155,13 +157,37 @@ def _write(
             output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("galaxy")},),
             verbose=False,
+            optimize=False,
         )
     assert program is not None
+    onnxscript.optimizer.fold_constants(program.model, input_size_limit=LARGE, output_size_limit=LARGE)
+    onnxscript.optimizer.remove_unused_nodes(program.model)
     proto = program.model_proto
     for described in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer, proto.graph):
         del described.metadata_props[:]  # where in which file each layer was written
+    _store_halves(proto.graph)
     onnx.helper.set_model_props(proto, metadata)
     onnx.save_model(proto, path)
+
+
+def _store_halves(graph: Any) -> None:
+    """Store the arrays that half precision holds exactly as such; they are cast when a graph is loaded."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for stored in graph.initializer:
+        values = numpy_helper.to_array(stored)
+        if values.dtype != np.float32 or values.size < LARGE:
+            continue
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if np.array_equal(halves, values):
+            name = stored.name
+            stored.CopyFrom(numpy_helper.from_array(halves, f"{name}.half"))
+            casts.append(helper.make_node("Cast", [stored.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _check(path: Path, inputs: dict[str, np.ndarray], expected: np.ndarray, out: Path) -> float:

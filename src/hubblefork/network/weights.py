@@ -20,7 +20,7 @@ from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.images import BANDS
 from hubblefork.data.surveys import Display, display_of
-from hubblefork.data.trained import EMBEDDED, PACKAGED, Trained, weights_file
+from hubblefork.data.trained import PACKAGED, Trained, weights_file
 from hubblefork.errors import DownloadError, RecipeError, RunError
 from hubblefork.io import digest_of, replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
@@ -32,7 +32,6 @@ from hubblefork.zoo import DecisionTree, load_tree, parse_tree, tree_text
 
 BASE = "base.safetensors"
 RANDOM = "random weights"
-GALAXY_ZOO_SIDE = 424
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def load_weights(source: Path) -> Weights:
             f"{path}: {len(broken)} of its tensors hold NaN or infinity, the first is {broken[0]}: "
             "train again, with a lower learning rate if the training diverged"
         )
-    said = header.get("image_side", str(GALAXY_ZOO_SIDE) if path == EMBEDDED else "")
+    said = header.get("image_side", "")
     side = int(said) if said.isdecimal() else 0
     display = _display(header.get("display", "{}"), path)
     return Weights(network.eval(), recipe, tree, int(epoch), digest_of(path), side, display)
@@ -232,11 +231,12 @@ def _save(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | No
 def load_start(network: VoteFractions, published: str, file: Path | None = None) -> str:
     """Load the starting weights of a network or its encoder; return in words what they are.
 
-    `file` is a .safetensors file in timm's naming, or of a network of ours (see `copy_layers`); without one
+    `file` is a .safetensors file in timm's naming, or a network of ours (see `copy_layers`); without one
     the weights that timm publishes as `published` are taken, those in `weights/` from the package; without
     either the network keeps its random ones. Raises RunError for a file that does not fit, and for one in
     timm's naming where the network has no encoder; DownloadError where published weights cannot be reached.
     """
+    file = file and weights_file(file)
     if file is not None and "recipe" in _opened(file)[0]:
         whole = copy_layers(network, load_weights(file))
         return f"{file.name}{'' if whole else ' but for the last layer'} {_short_digest(file)}"

@@ -143,7 +143,7 @@ class OpenVino(_OnBatches):
 def open_network(
     place: Path, *, device: str = "", runtime: str = "", features: bool = False, few: bool = False
 ) -> Network:
-    """Return the network of a run folder, a weights file or `fork`, by the fastest runtime for a device.
+    """Return the network of a run, a file or a packaged name, by the fastest runtime for a device.
 
     `device` is "cpu", "cuda", "cuda:1" or "mps", empty for the fastest that is there. With `features` the
     network gives the inputs of its last layer. For `few` galaxies the runtime is taken that starts soonest.
