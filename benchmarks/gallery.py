@@ -69,11 +69,12 @@ def prepared(kaggle: Path, out: Path, rows: int) -> tuple[Path, Path]:
 
 
 def looked_at(catalogue: Path, out: Path, rows: int) -> None:
-    """Make the features beside a catalogue that `prepared` made, where they are not there."""
+    """Make the features beside a catalogue that `prepared` made, where those of `fork` are not there."""
     folder, few = catalogue.with_name(f"{catalogue.name}.gallery") / "features", out / "features"
-    if (folder / FEATURES).exists():
-        return
     predictor = Predictor(open_network(Path("fork"), features=True))
+    digest = predictor.networks[0].trained.digest
+    if (folder / FEATURES).exists() and json.loads((folder / DESCRIPTION).read_text())["weights"] == digest:
+        return
     build(few, read_catalogue(out / "once.parquet", []).column("galaxy_id"), out / "images", predictor)
     index = FeatureIndex.open(few)
     index.unfamiliarity()
