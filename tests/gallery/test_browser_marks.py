@@ -59,3 +59,25 @@ def test_a_selection_is_saved_from_the_menu(screen, address, tree, files):
     table = pyarrow.csv.read_csv(saved.value.path())
     assert len(table) == selected < 620
     assert table.column("spiral").to_pylist() == sorted(table.column("spiral").to_pylist(), reverse=True)
+
+
+def test_fractions_are_hidden_until_the_last_question_is_answered(screen, address):
+    page = screen()
+    page.goto(f"{address}/galaxy/1005")
+    fractions = page.get_by_label("Vote fractions")
+    expect(fractions).to_be_visible()
+    page.get_by_role("button", name="Answer unseen").click()
+    expect(fractions).to_be_hidden()
+    page.reload()
+    expect(fractions).to_be_hidden()
+    expect(page.locator("legend")).to_contain_text("smooth and rounded")
+    for _ in range(12):
+        if page.get_by_text("That was the last question").is_visible():
+            break
+        said = page.locator("[data-question]").inner_text()
+        page.keyboard.press("1")
+        expect(page.locator("[data-question]")).not_to_have_text(said, use_inner_text=True)
+        if page.get_by_role("button", name="done").is_visible():
+            page.keyboard.press("Enter")
+    expect(fractions).to_be_visible()
+    page.get_by_role("button", name="Answer unseen").click()

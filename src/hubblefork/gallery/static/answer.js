@@ -5,6 +5,7 @@ import { keys, marksOf, person, refused, say, star, tag, tell, undo, words } fro
 const id = document.querySelector("[data-galaxy]").dataset.galaxy;
 const find = (selector) => document.querySelector(`[data-marking] ${selector}`);
 const place = find("[data-question]"), finished = new Set(), works = new Map();
+const root = document.documentElement, hide = find("[data-hide]");
 let tree = null, marks = [];
 
 const mine = () => marks.filter((mark) => mark.person === person());
@@ -57,6 +58,7 @@ const paint = () => {
   }));
   if (!place || !tree) return;
   const said = mine().filter((mark) => mark.kind === "answer" && mark.holds).map(words), question = current();
+  root.toggleAttribute("data-answered", !question);
   const focused = place.contains(document.activeElement);
   works.clear();
   place.replaceChildren(element("p", { class: "muted", text: said.length ? `You said: ${said.join(", ")}.` : "" }));
@@ -92,6 +94,11 @@ document.addEventListener("keydown", (event) => {
 keys(() => id, () => marks);
 find("[data-star]").addEventListener("click", () => star(id, marks).catch(refused));
 find("[data-tag]").addEventListener("click", () => tag(id).catch(refused));
+hide?.setAttribute("aria-pressed", "unseen" in root.dataset);
+hide?.addEventListener("click", () => {
+  hide.setAttribute("aria-pressed", root.toggleAttribute("data-unseen"));
+  localStorage.setItem("unseen", "unseen" in root.dataset ? "yes" : "");
+});
 find("[data-undo]").addEventListener("click", () => undo().catch(refused));
 
 const begin = async () => {

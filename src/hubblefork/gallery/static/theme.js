@@ -1,6 +1,7 @@
 // The theme is set before the page is drawn, so that nothing flashes.
 const kept = localStorage.getItem("theme");
 if (kept) document.documentElement.dataset.theme = kept;
+if (localStorage.getItem("unseen")) document.documentElement.dataset.unseen = "";
 document.addEventListener("click", (event) => {
   if (!event.target.closest("[data-theme].theme")) return;
   const root = document.documentElement;
