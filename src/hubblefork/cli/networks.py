@@ -29,6 +29,13 @@ from hubblefork.cli.terminal import (
 
 app = typer.Typer()
 
+CalibrateOn = Annotated[
+    Path | None, typer.Option(help="A run or a catalogue of predictions with labelled galaxies.")
+]
+CalibrationLabels = Annotated[
+    Path | None, typer.Option(help="Labels of the calibration galaxies. Default: those of the run's data.")
+]
+
 
 @app.command(rich_help_panel=USE)
 @reading_images
@@ -217,13 +224,8 @@ def mergers(
     where: Annotated[
         str, typer.Option(help='An expression to count by: "spiral > 0.5 & barred > 0.3".')
     ] = "",
-    calibrate_on: Annotated[
-        Path | None, typer.Option(help="A run or a catalogue of predictions with labelled galaxies.")
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Labels of the calibration galaxies. Default: those of the run's data."),
-    ] = None,
+    calibrate_on: CalibrateOn = None,
+    labels: CalibrationLabels = None,
     missing: Missing = None,
     tree: Tree = "",
     layout: Layout = "",
