@@ -143,7 +143,8 @@ def test_kaggles_submissions_have_no_place_for_them(evaluated, data, tmp_path):
         str(tmp_path / "out.csv"),
         "--intervals",
         "0.9",
-        "--kaggle",
+        "--columns",
+        "kaggle",
     ]
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, CatalogueError)

@@ -102,11 +102,8 @@ def predict(
         Path,
         typer.Option(help="The catalogue to write: .parquet, .csv, .fits or .vot. Without them a folder."),
     ],
-    kaggle: Annotated[
-        bool, typer.Option("--kaggle", help="The columns of Kaggle's submissions: GalaxyID, Class1.1 …")
-    ] = False,
     columns: Annotated[
-        str, typer.Option(help="How they are spelled: joint, conditional, friendly, advanced or kaggle.")
+        str, typer.Option(help="How columns are spelled: joint, conditional, friendly, advanced or kaggle.")
     ] = "joint",
     field: Field = None,
     enlarge: Enlarge = False,
@@ -147,7 +144,7 @@ def predict(
         views=views,
         interval=intervals,
         others=others or [],
-        columns="kaggle" if kaggle else columns,
+        columns=columns,
         field=field,
         enlarge=enlarge,
         survey=reading,
