@@ -10,21 +10,19 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 import hubblefork as hf
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.images import stream
+from hubblefork.data.images import stamp
 from hubblefork.data.trained import PACKAGED, network_file
 from hubblefork.io import digest_of
 from hubblefork.network.export import write_network
 from hubblefork.network.predictor import TorchNetwork
-from hubblefork.network.weights import load_weights, save_weights
+from hubblefork.network.weights import load_weights, read_recipe, save_weights
 from hubblefork.prediction.predictor import Predictor
 
 VIEWS, SIDE, PARTS = (1, 16), 424, ("validation", "test")
@@ -54,10 +52,8 @@ def drawn(work: Path) -> list[float]:
     """Return the fractions of the galaxy that the tests draw, in single precision."""
     weights = load_weights(work)
     single = replace(weights, recipe=replace(weights.recipe, precision="32"))
-    with NamedTemporaryFile(suffix=".png") as image:
-        Image.fromarray(spiral()).save(image.name)
-        [(_, stamp)] = stream(Path(image.name), weights.recipe.stamps, threads=1)
-    fractions: list[float] = Predictor(TorchNetwork(single, device="cpu"))(stamp[None])[0].tolist()
+    shown = stamp(spiral(), weights.recipe.stamps)[None]
+    fractions: list[float] = Predictor(TorchNetwork(single, device="cpu"))(shown)[0].tolist()
     return [round(fraction, 6) for fraction in fractions]
 
 
@@ -76,7 +72,7 @@ def main() -> None:
         for views in VIEWS
         for part in PARTS
     }
-    notes, recipe = work.notes(), load_weights(asked.work).recipe
+    notes, recipe = work.notes(), read_recipe(asked.work)
     card = {
         "recipe": recipe.name,
         "seed": recipe.seed,

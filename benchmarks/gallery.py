@@ -29,10 +29,16 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from hubblefork.data.catalogue import read_catalogue
-from hubblefork.data.trained import weights_file
-from hubblefork.gallery.features import DESCRIPTION, FEATURES, OF_THEM, PROJECTION, build, description
+from hubblefork.gallery.features import (
+    DESCRIPTION,
+    FEATURES,
+    OF_THEM,
+    PROJECTION,
+    build,
+    description,
+    is_built,
+)
 from hubblefork.gallery.similar import MAP, FeatureIndex
-from hubblefork.io import digest_of
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import open_network
 from measure import Round, images_of, keep, most_resident
@@ -73,7 +79,8 @@ def looked_at(catalogue: Path, out: Path, rows: int) -> None:
     folder, few = catalogue.with_name(f"{catalogue.name}.gallery") / "features", out / "features"
     predictor = Predictor(open_network(Path("fork"), features=True))
     digest = predictor.networks[0].trained.digest
-    if (folder / FEATURES).exists() and json.loads((folder / DESCRIPTION).read_text())["weights"] == digest:
+    ids = pa.parquet.read_table(catalogue, columns=["galaxy_id"]).column(0)
+    if is_built(folder, ids, digest):
         return
     build(few, read_catalogue(out / "once.parquet", []).column("galaxy_id"), out / "images", predictor)
     index = FeatureIndex.open(few)
@@ -88,8 +95,7 @@ def looked_at(catalogue: Path, out: Path, rows: int) -> None:
             numbers = np.arange(start, min(rows, start + PIECE))
             repeated[numbers] = once[numbers % len(once)]
         repeated.flush()
-    ids = pa.parquet.read_table(catalogue, columns=["galaxy_id"]).column(0)
-    (folder / DESCRIPTION).write_text(json.dumps(description(ids, digest_of(weights_file(Path("fork"))))))
+    (folder / DESCRIPTION).write_text(json.dumps(description(ids, digest)))
 
 
 def _renamed(table: pa.Table, start: int) -> pa.Table:

@@ -91,10 +91,11 @@ def ingest(
     DiskError.
     """
     chosen = find_inputs(inputs, labels)
+    shown = StampSpec(crop, 1, pixel_scale=reading.pixel_scale) if crop else None
     tree = tree or _tree_of(chosen, reading, layout)
     check_names(tree)
     gathering = _Gathering(
-        chosen, read_labels(chosen.tables, tree, missing=missing, layout=layout), strict, reading, crop
+        chosen, read_labels(chosen.tables, tree, missing=missing, layout=layout), strict, reading, shown
     )
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
@@ -133,7 +134,7 @@ class _Gathering:
     labels: Labels
     strict: bool
     reading: Reading
-    crop: int | str = ""
+    shown: StampSpec | None
     source_of: dict[str, str] = field(default_factory=dict)
     members: list[str] = field(default_factory=list)
     shapes: array = field(default_factory=lambda: array("i"))
@@ -213,10 +214,9 @@ class _Gathering:
             kinds = ("a picture that somebody has stretched", "a FITS cutout")
             value = f"{kinds[cutout.sky.fluxes]}, and {self.members[0]} is {kinds[self.fluxes]}"
             return "another kind of image", value, "ingest each kind by itself"
-        if self.crop:
-            spec = StampSpec(self.crop, 1, pixel_scale=self.reading.pixel_scale)
+        if self.shown:
             try:
-                crop_of(cutout.height, cutout.width, spec, self.reading.field, cutout.sky)
+                crop_of(cutout.height, cutout.width, self.shown, self.reading.field, cutout.sky)
             except ImageFault as fault:
                 return fault.reason, fault.value, fault.remedy
         if source not in self.labelled_sources or galaxy_id in self.labels.row_of:

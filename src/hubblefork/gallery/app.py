@@ -12,6 +12,7 @@ from hubblefork.errors import HubbleforkError, ImageError
 from hubblefork.gallery import browse, comparing, explain, finding, marking, saving
 from hubblefork.gallery.gallery import Gallery
 from hubblefork.gallery.guard import Guard
+from hubblefork.gallery.likeness import NotSeen
 
 STATIC = resources.files("hubblefork.gallery") / "static"
 
@@ -32,4 +33,5 @@ def create(gallery: Gallery, token: str = "") -> FastAPI:
 async def _refused(request: Request, error: Exception) -> Response:
     """Answer what a request cannot have with the reason."""
     status = 404 if isinstance(error, ImageError) and request.method == "GET" else 400
-    return JSONResponse({"error": str(error)}, status)
+    needs = {"needs": "features"} if isinstance(error, NotSeen) else {}
+    return JSONResponse({"error": str(error), **needs}, status)

@@ -40,6 +40,10 @@ NOT = "not "
 KEPT = 8
 
 
+class NotSeen(CatalogueError):
+    """What is known only once the network has looked at all images."""
+
+
 @dataclass
 class Likeness:
     """The features of a gallery's images in a `folder`, made in the background when `begin` asks for it.
@@ -127,9 +131,9 @@ class Likeness:
 
     @property
     def seen(self) -> FeatureIndex:
-        """The features. Raises CatalogueError as long as they are not there."""
+        """The features. Raises NotSeen as long as they are not there."""
         if self.index is None:
-            raise CatalogueError(
+            raise NotSeen(
                 "similar galaxies are known once the network has looked at all images"
                 f"{': ' * bool(self.fault)}{self.fault}"
             )

@@ -51,7 +51,7 @@ export const stamp = (id, size, { share, gain }) =>
 export const asked = async (path, parameters, signal) => {
   const response = await fetch(`${path}?${parameters}`, { signal });
   const found = await response.json();
-  if (!response.ok) throw new Error(found.error ?? found.detail?.[0]?.msg ?? response.statusText);
+  if (!response.ok) throw Object.assign(new Error(found.error ?? found.detail?.[0]?.msg ?? response.statusText), { needs: found.needs });
   return found;
 };
 

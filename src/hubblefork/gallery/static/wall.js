@@ -44,7 +44,6 @@ const page = async (offset, signal) => {
 const say = (error) => {
   fault.hidden = !error;
   fault.textContent = error ?? "";
-  if (error?.includes("has looked at all images")) watch(fault, load);
 };
 
 const fill = (found, offset) => {
@@ -71,6 +70,7 @@ const load = async () => {
     correct(signal);
   } catch (error) {
     if (error.name !== "AbortError") say(error.message);
+    if (error.needs === "features") watch(fault, load);
   }
 };
 
