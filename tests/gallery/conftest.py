@@ -74,8 +74,8 @@ def image(rng, side=96) -> bytes:
 def client(files):
     from fastapi.testclient import TestClient
 
-    from hubblefork.gallery.app import create
     from hubblefork.gallery.gallery import open_gallery
+    from hubblefork.gallery.server import create
 
     gallery = open_gallery(files.catalogue, [files.images], labels=files.labels)
     with TestClient(create(gallery), base_url="http://127.0.0.1") as client:

@@ -18,9 +18,9 @@ from hubblefork.data.cutouts import Reading
 from hubblefork.data.shards import CatalogueFolder, shard_table
 from hubblefork.errors import ImageError
 from hubblefork.gallery import pictures
-from hubblefork.gallery.app import create
 from hubblefork.gallery.gallery import open_gallery
 from hubblefork.gallery.selection import Order, Region, Selection, selection_of
+from hubblefork.gallery.server import create
 from hubblefork.gallery.store import BINS, Store
 from hubblefork.zoo import to_conditional
 

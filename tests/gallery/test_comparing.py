@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 
 from hubblefork.data.catalogue import with_fractions, write_catalogue
 from hubblefork.errors import CatalogueError
-from hubblefork.gallery.app import create
 from hubblefork.gallery.gallery import open_gallery
+from hubblefork.gallery.server import create
 from hubblefork.gallery.store import Store
 
 

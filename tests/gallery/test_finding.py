@@ -14,8 +14,8 @@ from tests.gallery.conftest import WITHOUT_IMAGE
 from tests.gallery.test_features import Pixels
 
 from hubblefork.gallery import likeness
-from hubblefork.gallery.app import create
 from hubblefork.gallery.gallery import open_gallery
+from hubblefork.gallery.server import create
 from hubblefork.prediction.predictor import Predictor
 
 ORIGIN = {"Origin": "http://127.0.0.1"}

@@ -7,7 +7,7 @@ import pytest
 from astropy import samp
 
 from hubblefork.errors import SampError
-from hubblefork.gallery.samp import LOAD, send_table
+from hubblefork.gallery.downloads import LOAD, send_table
 
 
 @pytest.fixture

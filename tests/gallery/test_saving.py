@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.labels import read_labels
-from hubblefork.gallery.samp import LOAD
+from hubblefork.gallery.downloads import LOAD
 
 
 @pytest.fixture(autouse=True)

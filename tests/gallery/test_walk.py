@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hubblefork.gallery.walk import FEWEST, UNIT, drawn, walk
+from hubblefork.gallery.browse import drawn
+from hubblefork.gallery.walk import FEWEST, UNIT, walk
 from hubblefork.zoo import load_tree, reach, to_joint, tree_names
 
 

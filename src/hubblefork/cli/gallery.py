@@ -40,12 +40,11 @@ def gallery(
     Example: hubblefork gallery catalogue.parquet --images tiles/
     """
     with extras("the gallery"):
-        from hubblefork.gallery.example import example
-        from hubblefork.gallery.gallery import open_gallery
+        from hubblefork.gallery.gallery import example, open_gallery
         from hubblefork.gallery.server import serve
 
     if catalogue is None:
-        catalogue, *images = example(EXAMPLE, progress=bar)
+        catalogue, *images = example(EXAMPLE, bar)
     shown = open_gallery(
         catalogue, images or [], labels=labels, compare=compare, model=model, reading=reading
     )

@@ -8,21 +8,24 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, UploadFile
+import jinja2
+from fastapi import APIRouter, Depends, Path, Query, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from markupsafe import Markup
 
 import hubblefork as hf
+from hubblefork.api.predictions import VIEWS
 from hubblefork.data.members import Place
-from hubblefork.errors import HubbleforkError, ImageError
-from hubblefork.gallery.gallery import Shown
-from hubblefork.gallery.pages import page
+from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
+from hubblefork.gallery.attention import overlay
+from hubblefork.gallery.gallery import Gallery, Shown
 from hubblefork.gallery.selection import RANDOM, Order, Selection, selection_of
-from hubblefork.gallery.store import Store
-from hubblefork.gallery.walk import drawn, walk_of
+from hubblefork.gallery.walk import BAR, LINE, PAD, UNIT, WIDTH, Walk, walk_of
 
 PAGE, LARGEST_PAGE = 60, 240
 MOST_IMAGES = 64
 SHOWN = 4
+MOST_NEAR = 240
 
 router = APIRouter()
 
@@ -50,6 +53,8 @@ def chosen(
 Chosen = Annotated[Selection, Depends(chosen)]
 Name = Annotated[str, Query(max_length=200)]
 Gain = Annotated[float, Query(ge=0.05, le=20)]
+Share = Annotated[float, Query(ge=0.1, le=1)]
+Count = Annotated[int, Query(ge=1, le=MOST_NEAR)]
 
 
 @router.get("/plotly.js", include_in_schema=False)
@@ -75,7 +80,7 @@ def galaxies(
 ) -> dict[str, Any]:
     """Galaxies of a selection, a page of them in an order: how many there are, ids, shown quantities."""
     store, order = gallery.store, Order.parse(sort)
-    shown = _shown(store, selection, order)
+    shown = shown_of(selection, order)
     listed = store.page(selection, order, offset=offset, limit=limit, shown=shown)
     return {"total": store.total, "selected": store.count(selection), "shown": shown, "galaxies": listed}
 
@@ -100,7 +105,7 @@ def fraction(gallery: Shown, selection: Chosen) -> dict[str, Any]:
     query = selection.criterion(gallery.store.quantities)
     if not query:
         return {"reason": "a corrected fraction needs conditions on fractions of all volunteers only"}
-    return gallery.fractions.kept(query)
+    return gallery.fraction(query)
 
 
 @router.get("/stamp/{galaxy_id:path}", tags=["images"], response_class=Response)
@@ -108,7 +113,7 @@ def picture(
     gallery: Shown,
     galaxy_id: str,
     size: Annotated[int, Query(ge=16, le=1024)] = 160,
-    share: Annotated[float, Query(ge=0.1, le=1)] = 1.0,
+    share: Share = 1.0,
     gain: Gain = 1.0,
 ) -> Response:
     """The central share of a galaxy's image, as a JPEG of so many pixels a side; fluxes times gain."""
@@ -154,11 +159,99 @@ def classified(upload: UploadFile, model: Place) -> dict[str, Any]:
     }
 
 
-def _shown(store: Store, selection: Selection, order: Order) -> list[str]:
-    """Return the quantities that stand under an image: what is sorted and filtered by."""
-    names = [order.quantity, *(part.quantity for part in selection.ranges)]
-    known = [name for name in dict.fromkeys(names) if name and name != RANDOM]
-    return known[:SHOWN]
+# What stands beside, what looks alike, why
+
+
+@router.get("/compare.json", tags=["catalogue"])
+def comparison(gallery: Shown, selection: Chosen) -> dict[str, Any]:
+    """The differences of a selection per answer, largest root mean square first."""
+    return {"of": gallery.title, "beside": gallery.store.beside, "answers": _answers(gallery, selection)}
+
+
+@router.get("/compare", response_class=HTMLResponse, include_in_schema=False)
+def compare(request: Request, gallery: Shown, selection: Chosen) -> HTMLResponse:
+    """The same as a page; each answer leads to the galaxies that differ most."""
+    return page(request, "compare.html.j2", answers=_answers(gallery, selection))
+
+
+def _answers(gallery: Gallery, selection: Selection) -> list[dict[str, Any]]:
+    if not gallery.store.quantities.beside:
+        raise CatalogueError(
+            "nothing stands beside this catalogue: begin the gallery with --compare or --labels"
+        )
+    return gallery.store.differences(selection)
+
+
+@router.get("/api/features", tags=["similar"])
+def state(gallery: Shown) -> dict[str, Any]:
+    """Whether the network has looked at all images: "absent", "working" (on what, how far) or "there"."""
+    likeness = gallery.likeness
+    doing = likeness.doing if likeness.state == "working" else {}
+    return {"state": likeness.state, "fault": likeness.fault, **doing}
+
+
+@router.post("/api/features", tags=["similar"])
+def begin(gallery: Shown) -> dict[str, Any]:
+    """Let the network look at all images, in the background."""
+    gallery.likeness.begin()
+    return state(gallery)
+
+
+@router.get("/api/near/{galaxy_id:path}", tags=["similar"])
+def near(gallery: Shown, galaxy_id: str, count: Count = 12) -> list[dict[str, Any]]:
+    """The galaxies that look most like one, with their likeness (1 is the same), the most alike first."""
+    likeness = gallery.likeness
+    row = likeness.row(galaxy_id)
+    return likeness.near(likeness.seen.vector(row), count, but=row)
+
+
+@router.post("/api/near", tags=["similar"])
+def near_image(gallery: Shown, image: UploadFile, count: Count = 12) -> list[dict[str, Any]]:
+    """The galaxies that look most like an image (JPEG, PNG, FITS)."""
+    return gallery.likeness.near_image(image.file.read(), count)
+
+
+@router.get("/api/occlusion/{galaxy_id:path}", tags=["why"])
+def losses(gallery: Shown, galaxy_id: str) -> dict[str, Any]:
+    """What each fraction of a galaxy loses when a part of its image is covered: (y, x, answer)."""
+    found = gallery.looks.occluded(galaxy_id)[0]
+    answers = list(gallery.looks.predictor.tree.columns)
+    return {"answers": answers, "fractions": found.fractions.tolist(), "losses": found.losses.tolist()}
+
+
+@router.get("/occlusion/{galaxy_id:path}", tags=["why"], response_class=Response)
+def occluded(
+    gallery: Shown,
+    galaxy_id: str,
+    answer: Annotated[str, Query(max_length=200)],
+    share: Share = 1.0,
+) -> Response:
+    """Where the network looked for an answer: a transparent PNG to lie over the image of the same share."""
+    column = gallery.looks.predictor.tree.column(answer)
+    found, side = gallery.looks.occluded(galaxy_id)
+    return Response(overlay(found, column, share * side), media_type="image/png")
+
+
+@router.get("/api/views/{galaxy_id:path}", tags=["why"])
+def views(gallery: Shown, galaxy_id: str) -> dict[str, Any]:
+    """The fractions of a galaxy by each of sixteen turned and mirrored views: (view, answer)."""
+    answers = list(gallery.looks.predictor.tree.columns)
+    return {"answers": answers, "fractions": gallery.looks.views(galaxy_id)[0].tolist()}
+
+
+@router.get("/view/{number}/{galaxy_id:path}", tags=["why"], response_class=Response)
+def view(gallery: Shown, number: Annotated[int, Path(ge=0, lt=VIEWS)], galaxy_id: str) -> Response:
+    """One of the views of a galaxy, as a JPEG."""
+    return Response(gallery.looks.views(galaxy_id)[1][number], media_type="image/jpeg")
+
+
+# What pages are made of
+
+
+def shown_of(selection: Selection, order: Order, first: str = "") -> list[str]:
+    """Return the quantities that stand under an image: a first one, what is sorted and filtered by."""
+    names = [first, order.quantity, *(part.quantity for part in selection.ranges)]
+    return [name for name in dict.fromkeys(names) if name and name != RANDOM][:SHOWN]
 
 
 def jsonable(galaxy: dict[str, Any]) -> dict[str, Any]:
@@ -178,3 +271,29 @@ def sky_links(galaxy: dict[str, Any]) -> dict[str, str]:
 def _viewers() -> dict[str, str]:
     text = resources.files("hubblefork.gallery").joinpath("viewers.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
+
+
+@cache
+def templates() -> jinja2.Environment:
+    """Return the templates."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("hubblefork.gallery"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page of the gallery that a request is of."""
+    gallery = request.app.state.gallery
+    shared = {"gallery": gallery, "tree": gallery.store.tree, "total": gallery.store.total}
+    shared["quantities"] = gallery.store.quantities
+    return HTMLResponse(templates().get_template(name).render(**shared, **values), status)
+
+
+def drawn(made: Walk) -> Markup:
+    """Return a walk as SVG; its colours are those of the page."""
+    template = templates().get_template("walk.svg.j2")
+    return Markup(template.render(walk=made, unit=UNIT, line=LINE, pad=PAD, bar=BAR, card_width=WIDTH))

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 import hubblefork as hf
+from hubblefork.api.predictions import write_predictions
+from hubblefork.api.skies import mock_sky
 from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.members import Place
 from hubblefork.errors import HubbleforkError
@@ -19,7 +21,11 @@ from hubblefork.gallery.likeness import Likeness
 from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Pictures
 from hubblefork.gallery.store import Store
+from hubblefork.io import Progress, silent
 from hubblefork.stats.estimators import UNCORRECTED, Unavailable
+
+GALAXIES = 300
+"""Of the mock sky."""
 
 
 @dataclass
@@ -30,13 +36,13 @@ class Gallery:
     pictures: Pictures
     model: Place = "fork"
     title: str = ""
-    fractions: Fractions = field(init=False)
+    fraction: Any = field(init=False)
     looks: Looks = field(init=False)
     likeness: Likeness = field(init=False)
     sent: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.fractions = Fractions(self.store.path)
+        self.fraction = lru_cache(maxsize=256)(self._fraction)
         self.looks = Looks(self.model, self.pictures)
         seen = self.folder / "features"
         self.likeness = Likeness(self.store, self.pictures, self.model, seen, lambda: self.marks)
@@ -72,20 +78,10 @@ class Gallery:
 
         return [shown(question.name) for question in tree.questions if question.root]
 
-
-@dataclass
-class Fractions:
-    """Corrected fractions of a catalogue, each computed once."""
-
-    path: Path
-    kept: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.kept = lru_cache(maxsize=256)(self._fraction)
-
     def _fraction(self, query: str) -> dict[str, Any]:
+        """Return the corrected fraction of the galaxies that a query describes; or why there is none."""
         try:
-            found = hf.fraction(self.path, query)
+            found = hf.fraction(self.store.path, query)
         except HubbleforkError as error:
             return {"reason": str(error)}
         calibration = found.calibration
@@ -118,6 +114,19 @@ def open_gallery(
     if reading == Reading():
         reading = Reading.noted(store.metadata.get(READING, ""))
     return Gallery(store, Pictures(images, store.ids(), reading), model, catalogue.name)
+
+
+def example(folder: Path, progress: Progress = silent) -> tuple[Path, str]:
+    """Return a catalogue that `fork` predicted of a mock sky, and its images: for who has no catalogue yet.
+
+    Made once in that folder.
+    Raises ExtraMissing without the extra `mock`, DiskError.
+    """
+    catalogue, images = folder / "predictions.parquet", folder / "sky" / "images_training_rev1.zip"
+    if not catalogue.exists():
+        mock_sky(folder / "sky", GALAXIES, progress=progress)
+        write_predictions("fork", [images], catalogue, interval=0.9, overwrite=True, progress=progress)
+    return catalogue, str(images)
 
 
 def _of_request(request: Request) -> Gallery:

@@ -9,10 +9,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from hubblefork.errors import CatalogueError
-from hubblefork.gallery.downloads import table_file
+from hubblefork.gallery.downloads import attached, table_file
 from hubblefork.gallery.gallery import Shown
 from hubblefork.gallery.marks import LONGEST
-from hubblefork.gallery.saving import attached
 
 router = APIRouter(tags=["marks"])
 

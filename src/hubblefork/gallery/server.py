@@ -1,20 +1,47 @@
-"""The gallery as a process: on loopback unless told otherwise, opened in the browser."""
+"""The gallery as a process: endpoints, static files, errors; on loopback unless told otherwise."""
 
 from __future__ import annotations
 
 import socket
 import webbrowser
 from collections.abc import Callable
+from importlib import resources
 from threading import Timer
 
 import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
 
-from hubblefork.errors import BusyError
-from hubblefork.gallery.app import create
+from hubblefork.errors import BusyError, HubbleforkError, ImageError
+from hubblefork.gallery import browse as pages
+from hubblefork.gallery import downloads, marking
 from hubblefork.gallery.gallery import Gallery
-from hubblefork.gallery.guard import is_loopback, new_token
+from hubblefork.gallery.guard import Guard, is_loopback, new_token
+from hubblefork.gallery.likeness import NotSeen
 
 HOST, PORT, PORTS = "127.0.0.1", 8600, 20
+STATIC = resources.files("hubblefork.gallery") / "static"
+
+
+def create(gallery: Gallery, token: str = "") -> FastAPI:
+    """Return the application that shows a gallery, to those who have the token if there is one."""
+    app = FastAPI(title="hubblefork gallery", docs_url=None, redoc_url=None)
+    app.state.gallery = gallery
+    gallery.likeness.resume()
+    app.add_middleware(Guard, token=token)
+    app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
+    app.add_exception_handler(HubbleforkError, _refused)
+    for part in (pages, marking, downloads):
+        app.include_router(part.router)
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Answer what a request cannot have with the reason."""
+    status = 404 if isinstance(error, ImageError) and request.method == "GET" else 400
+    needs = {"needs": "features"} if isinstance(error, NotSeen) else {}
+    return JSONResponse({"error": str(error), **needs}, status)
 
 
 def serve(

@@ -1,7 +1,5 @@
 """One galaxy's tree as volunteers walk it: questions from left to right, ribbons as wide as fractions.
 
-    svg = drawn(walk_of(tree, galaxy))
-
 A card is a question; its rows are the answers. A ribbon leads from an answer to each question that it opens,
 as wide as the joint fraction of the answer, so that what arrives at a question is as wide as its reach.
 """
@@ -15,10 +13,8 @@ from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
-from hubblefork.gallery.pages import templates
 from hubblefork.pages.trees import places_near
 from hubblefork.zoo import DecisionTree, reach
 
@@ -130,12 +126,6 @@ def walk_of(tree: DecisionTree, galaxy: Mapping[str, Any]) -> Walk:
 
     ends = {"low": values(galaxy, "_low"), "high": values(galaxy, "_high")}
     return walk(tree, values(galaxy), **ends, votes=values(votes) if votes else None)
-
-
-def drawn(made: Walk) -> Markup:
-    """Return a walk as SVG; its colours are those of the page."""
-    template = templates().get_template("walk.svg.j2")
-    return Markup(template.render(walk=made, unit=UNIT, line=LINE, pad=PAD, bar=BAR, card_width=WIDTH))
 
 
 def _card(
