@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
-from hubblefork.stats.information import (
+from hubblefork.stats.ranking import (
     answer_entropy,
     concentration_of_bounds,
     dirichlet_information,
     disagreement,
 )
-from hubblefork.stats.posterior import conditional_bounds
 from hubblefork.zoo import Answer, DecisionTree, Question, to_joint
 
 TREE = DecisionTree(
@@ -71,8 +71,9 @@ def test_predictions_that_agree_tell_nothing_and_those_that_contradict_each_othe
 
 
 def test_intervals_give_back_the_concentration_that_made_them():
-    joint, whole = joint_of([0.6, 0.4, 0.3, 0.5, 0.2, 0.5, 0.3]), np.array([[60.0, 80.0, 200.0]])
-    low, high = conditional_bounds(TREE, joint, whole, 0.9)
+    mean, whole = np.array([0.6, 0.4, 0.3, 0.5, 0.2, 0.5, 0.3]), np.array([[60.0, 80.0, 200.0]])
+    joint, each = joint_of(mean), whole[0, [0, 0, 1, 1, 2, 2, 2]]
+    low, high = (beta(mean * each, (1 - mean) * each).ppf(share) for share in (0.05, 0.95))
     asked = np.array([1, 1, 0.6, 0.6, 0.6, 0.6, 0.6])
     found = concentration_of_bounds(TREE, joint, low * asked, high * asked, 0.9)
     np.testing.assert_allclose(found, whole, rtol=0.05)

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.posterior import conditional_bounds, joint_bounds
+from hubblefork.stats.posterior import joint_bounds
 from hubblefork.zoo import Answer, DecisionTree, Question, reach, to_joint
 from hubblefork.zoo.votes import answering, votes_of_volunteers
 
@@ -23,20 +23,12 @@ def mean():
     return np.array([[0.7, 0.3, 0.2, 0.5, 0.3, 0.9, 0.4], [0.1, 0.9, 0.6, 0.3, 0.1, 0.2, 0.7]])
 
 
-def test_conditional_fractions_have_the_quantiles_of_a_beta_distribution(mean):
-    concentration = np.array([[10.0, 4.0, 30.0], [100.0, 2.0, 5.0]])
-    low, high = conditional_bounds(TREE, to_joint(TREE, mean), concentration, 0.9)
-    kappa = concentration[:, [0, 0, 1, 1, 1, 2, 2]]
-    assert_allclose(low, stats.beta(mean * kappa, (1 - mean) * kappa).ppf(0.05), rtol=1e-6)
-    assert_allclose(high, stats.beta(mean * kappa, (1 - mean) * kappa).ppf(0.95), rtol=1e-6)
-
-
 def test_joint_bounds_at_the_root_are_those_of_the_conditional_fraction(mean):
     concentration = np.full((2, 3), 12.0)
     low, high = joint_bounds(TREE, to_joint(TREE, mean), concentration, 0.68)
-    exact = conditional_bounds(TREE, to_joint(TREE, mean), concentration, 0.68)
-    for bound, wanted in zip((low, high), exact, strict=True):
-        assert_allclose(bound[:, :2], wanted[:, :2], atol=0.03)
+    exact = stats.beta(mean * 12, (1 - mean) * 12)
+    for bound, share in ((low, 0.16), (high, 0.84)):
+        assert_allclose(bound[:, :2], exact.ppf(share)[:, :2], atol=0.03)
     assert (low[:, 2:] < to_joint(TREE, mean)[:, 2:]).all()
     assert (high[:, 2:] > to_joint(TREE, mean)[:, 2:]).all()
 
@@ -95,6 +87,5 @@ def test_a_question_that_was_reached_and_not_answered_is_missing():
 
 @pytest.mark.parametrize("coverage", [0, 1, 1.2, -0.1])
 def test_a_coverage_lies_between_zero_and_one(mean, coverage):
-    for bounds in (conditional_bounds, joint_bounds):
-        with pytest.raises(CatalogueError, match="it lies between 0 and 1"):
-            bounds(TREE, mean, np.ones((2, 3)), coverage)
+    with pytest.raises(CatalogueError, match="it lies between 0 and 1"):
+        joint_bounds(TREE, mean, np.ones((2, 3)), coverage)

@@ -30,10 +30,9 @@ from hubblefork.data.published import in_our_columns, tree_of
 from hubblefork.data.shards import is_catalogue_folder
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import prevalence
-from hubblefork.stats.counting import columns_to_read
 from hubblefork.stats.estimators import MERGER, Unavailable
 from hubblefork.stats.prevalence import MERGERS, Fraction, Judged, sweep
-from hubblefork.stats.query import Criterion, at_least, parse_query
+from hubblefork.stats.query import Criterion, at_least, columns_to_read, parse_query
 from hubblefork.stats.rates import Rate
 from hubblefork.zoo import DecisionTree, load_tree
 

@@ -97,7 +97,7 @@ def subject_set(
     are taken: those of which one volunteer's classification would tell most, in bits, or, with `order`
     "random", a fair sample, which `seed` draws. How sure the predictions are, the catalogue says by its
     concentrations or intervals, or several catalogues by how far they are apart; of point estimates alone the
-    order is by the entropy of the answers (`stats.information` has the formulas and their sources). The
+    order is by the entropy of the answers (`stats.ranking` has the formulas and their sources). The
     manifest has the fractions as `#ML_<answer>` and the bits as `#uncertainty`, which volunteers do not see.
     Called again after an interruption, it goes on. Raises CatalogueError, ImageError, BusyError, DiskError.
 

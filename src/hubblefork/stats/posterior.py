@@ -42,21 +42,6 @@ def credible_bounds(
     return joint_bounds(tree, fractions(table, tree), concentration, coverage)
 
 
-def conditional_bounds(
-    tree: DecisionTree, joint: NDArray, concentration: NDArray, coverage: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of the central credible interval of each conditional fraction, by Beta quantiles.
-
-    NaN where the question is never asked. Raises CatalogueError for a coverage outside (0, 1).
-    """
-    from scipy.stats import beta
-
-    _check(coverage)
-    mean, whole = to_conditional(tree, joint), concentration[:, list(tree.question_of)]
-    low, high = (beta.ppf(side, *_parameters(mean, whole)) for side in _sides(coverage))
-    return low, high
-
-
 def joint_bounds(
     tree: DecisionTree,
     joint: NDArray,
@@ -64,7 +49,6 @@ def joint_bounds(
     coverage: float,
     *,
     volunteers: NDArray | None = None,
-    seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends of the central interval of each joint fraction, from 400 draws of each galaxy.
 
@@ -72,8 +56,9 @@ def joint_bounds(
     question) who answer the roots, as so many would measure it. Raises CatalogueError for a coverage outside
     (0, 1).
     """
-    _check(coverage)
-    rng = np.random.default_rng(seed)
+    if not 0 < coverage < 1:
+        raise CatalogueError(f"a coverage of {coverage:g}: it lies between 0 and 1")
+    rng, ends = np.random.default_rng(0), ((1 - coverage) / 2, (1 + coverage) / 2)
     mean = to_conditional(tree, joint)
     parts = []
     for start in range(0, len(joint), TOGETHER):
@@ -85,7 +70,7 @@ def joint_bounds(
             each = np.tile(volunteers[rows], (DRAWS, 1))
             drawn = votes_of_volunteers(tree, answering(tree, shares), each, rng).joint(tree)
         drawn = drawn.reshape(DRAWS, -1, len(tree.columns))
-        parts.append(np.nanquantile(drawn, _sides(coverage), axis=0))
+        parts.append(np.nanquantile(drawn, ends, axis=0))
     low, high = np.concatenate(parts, axis=1) if parts else np.empty((2, 0, len(tree.columns)))
     return low, high
 
@@ -96,24 +81,11 @@ def _drawn(
     """Return draws of the conditional fractions, (draw × galaxy, answer), galaxies of one draw together."""
     shares = np.empty((DRAWS, *mean.shape))
     for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
-        alpha, other = _parameters(np.nan_to_num(mean[:, answers], nan=0.5), concentration[:, [number]])
+        inside = np.clip(np.nan_to_num(mean[:, answers], nan=0.5), LEAST, 1 - LEAST)
+        alpha, other = (share * concentration[:, [number]] for share in (inside, 1 - inside))
         if question.exclusive:
             gammas = rng.standard_gamma(np.broadcast_to(alpha, (DRAWS, *alpha.shape))) + LEAST
             shares[:, :, answers] = gammas / gammas.sum(axis=2, keepdims=True)
         else:
             shares[:, :, answers] = rng.beta(alpha, other, (DRAWS, *alpha.shape))
     return shares.reshape(-1, mean.shape[1])
-
-
-def _parameters(mean: NDArray, concentration: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    inside = np.clip(mean, LEAST, 1 - LEAST)
-    return inside * concentration, (1 - inside) * concentration
-
-
-def _sides(coverage: float) -> tuple[float, float]:
-    return (1 - coverage) / 2, (1 + coverage) / 2
-
-
-def _check(coverage: float) -> None:
-    if not 0 < coverage < 1:
-        raise CatalogueError(f"a coverage of {coverage:g}: it lies between 0 and 1")

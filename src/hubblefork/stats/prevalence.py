@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,12 @@ from astropy import units
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import Catalogue, head_of, ids_among
+from hubblefork.data.catalogue import Catalogue, head_of, ids_among, pieces_of
 from hubblefork.data.folders import RunFolder, named_run
 from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.data.published import tree_of
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import detection
-from hubblefork.stats.counting import Counting, usable
 from hubblefork.stats.detection import THRESHOLDS, Calibration, Confusions
 from hubblefork.stats.estimators import (
     DEFAULT,
@@ -35,7 +34,18 @@ from hubblefork.stats.estimators import (
     counted,
     summed,
 )
-from hubblefork.stats.query import Bins, Criterion, at_least, numbers_of, parse_bins, parse_query
+from hubblefork.stats.query import (
+    Bins,
+    Criterion,
+    at_least,
+    columns_to_read,
+    debiased,
+    joint_in,
+    numbers_of,
+    parse_bins,
+    parse_query,
+    usable,
+)
 from hubblefork.stats.rates import DRAWS, Rate, Time, rates_of
 from hubblefork.zoo import DecisionTree
 
@@ -170,8 +180,7 @@ class Fraction:
 
 def _entry(estimate: Estimate | Unavailable, level: float) -> dict[str, Any]:
     if isinstance(estimate, Unavailable):
-        missing = {"value": None, "interval": None, "level": level}
-        return {**missing, "reason": estimate.reason, "remedy": estimate.remedy}
+        return {"value": None, "interval": None, "level": level, **asdict(estimate)}
     return {**_numbers(estimate), "method": estimate.method, "note": estimate.note}
 
 
@@ -214,13 +223,14 @@ def fraction(
     chosen = parse_bins(bins, catalogue, column) if bins and isinstance(bins, str) else bins or None
     near = _near(judged, catalogue, chosen)
     calibrations = [_calibration(tree, criterion, true, clean, one) for one in near]
-    counting = Counting(tree, criterion, true, clean, weights, chosen)
-    sums, lost = counting.sums(catalogue, calibrations)
+    known = [getattr(calibration, "score", None) for calibration in calibrations]
+    sums, lost = _sums(catalogue, tree, criterion, true, known, clean=clean, weights=weights, bins=chosen)
     if not sums[0].galaxies:
         raise CatalogueError(
             f"none of the {lost[0]} galaxies is left: they lack fractions or were not well asked"
         )
-    notes = counting.notes(head)
+    used = debiased(head, {*criterion.answers, *true.answers})
+    notes = (f"debiased fractions are used: {', '.join(used.values())}",) if used else ()
 
     def measured(part: Sums, known: Calibration | Unavailable, left_out: int, galaxies: Judged) -> Fraction:
         estimates = estimate_all(part, known, rng=rng, level=level, resamples=resamples)
@@ -237,6 +247,39 @@ def fraction(
         return whole
     ends = zip(chosen.edges[:-1], chosen.edges[1:], strict=True)
     return replace(whole, bins=dict(zip(ends, fractions[1:], strict=True)), binned_by=chosen.name)
+
+
+def _sums(
+    catalogue: Catalogue,
+    tree: DecisionTree,
+    criterion: Criterion,
+    truth: Criterion,
+    known: Sequence[NDArray | None],
+    *,
+    clean: bool,
+    weights: str,
+    bins: Bins | None,
+) -> tuple[list[Sums], list[int]]:
+    """Return the sums of all galaxies and of each bin, and how many galaxies are left out of them.
+
+    `known` are the scores of the calibration galaxies of each. One piece of the catalogue is in memory.
+    """
+    sums, lost = [Sums.of(np.zeros(0, bool), known=one) for one in known], [0] * len(known)
+    others = [name for name in (weights, bins and bins.column) if name]
+    columns = columns_to_read(head_of(catalogue), tree, criterion, truth=truth, clean=clean, others=others)
+    for piece in pieces_of(catalogue, columns):
+        joint = joint_in(piece, tree, {*criterion.answers, *truth.answers}, clean)
+        keep = usable(tree, joint, criterion, clean)
+        holds, score = criterion.holds(joint), criterion.score(joint)
+        factors = numbers_of(piece, weights) if weights else None
+        place = np.zeros(len(piece)) if bins is None else bins.place(numbers_of(piece, bins.column))
+        for number in range(len(known)):
+            within = place == number - 1 if number else np.ones(len(piece), dtype=bool)
+            here = within & keep
+            scored, weighted = (None if part is None else part[here] for part in (score, factors))
+            sums[number] += Sums.of(holds[here], scored, weighted, known[number])
+            lost[number] += int(np.count_nonzero(within & ~keep))
+    return sums, lost
 
 
 def sweep(

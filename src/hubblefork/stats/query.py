@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from keyword import iskeyword
@@ -26,12 +26,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import Catalogue, head_of, pieces_of
+from hubblefork.data.catalogue import (
+    Catalogue,
+    columns_of,
+    fractions_by_answer,
+    fractions_in,
+    head_of,
+    pieces_of,
+)
 from hubblefork.errors import CatalogueError, UnknownAnswer, did_you_mean
+from hubblefork.stats.samples import well_asked
 from hubblefork.zoo import DecisionTree
 
 LONGEST, DEEPEST = 1000, 100
 BINS = 5
+SUFFIX = "_debiased"
 SIGNS = {"&": " and ", "|": " or ", "~": " not ", "≥": ">=", "≤": "<="}
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
@@ -242,6 +251,62 @@ def _value(node: ast.expr, joint: Joint) -> Any:
         case ast.Constant(value=value):
             return value
     raise AssertionError(ast.dump(node))
+
+
+# Fractions of a catalogue
+
+
+def columns_to_read(
+    head: pa.Table,
+    tree: DecisionTree,
+    query: str | Criterion,
+    *,
+    truth: str | Criterion | None = None,
+    clean: bool = False,
+    others: Sequence[str] = (),
+) -> set[str]:
+    """Return the columns of a catalogue that `fraction` needs for a query, and `others` (weights, bins).
+
+    `head` has all columns of the catalogue and need have no rows. Raises UnknownAnswer, and
+    CatalogueError for a missing column, with the nearest name.
+    """
+    criteria = [parse_query(text, tree) for text in (query, query if truth is None else truth)]
+    answers = {name for criterion in criteria for name in criterion.answers}
+    needed = _needed(tree, answers, clean)
+    fractions_by_answer(head, tree, needed)
+    for name in others:
+        numbers_of(head, name)
+    return {*columns_of(tree, needed), *(name + SUFFIX for name in answers), *others}
+
+
+def usable(tree: DecisionTree, joint: Joint, criterion: Criterion, clean: bool) -> NDArray[np.bool_]:
+    """Say which galaxies have the fractions that are needed and, if `clean`, were well asked: (galaxy,)."""
+    keep = criterion.known(joint)
+    if clean:
+        array = np.stack([joint[name] for name in tree.columns], axis=1)
+        for number in sorted({tree.question_of[tree.column(name)] for name in criterion.answers}):
+            keep &= well_asked(tree, array, tree.questions[number].name)
+    return keep
+
+
+def _needed(tree: DecisionTree, answers: set[str], clean: bool) -> tuple[str, ...]:
+    """Return the answers whose fractions decide: all where galaxies must be asked often enough."""
+    return tree.columns if clean else tuple(name for name in tree.columns if name in answers)
+
+
+def joint_in(table: pa.Table, tree: DecisionTree, answers: set[str], clean: bool) -> Joint:
+    """Return the fractions that are needed, debiased where the table has all those of the criteria."""
+    joint = fractions_by_answer(table, tree, _needed(tree, answers, clean))
+    return joint | {name: fractions_in(table, column) for name, column in debiased(table, answers).items()}
+
+
+def debiased(table: pa.Table, answers: set[str]) -> dict[str, str]:
+    """Return the columns of debiased fractions by answer, where the table has those of all answers."""
+    columns = {name: name + SUFFIX for name in sorted(answers)}
+    return columns if set(columns.values()) <= set(table.column_names) else {}
+
+
+# Bins
 
 
 @dataclass(frozen=True)
