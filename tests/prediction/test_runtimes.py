@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -16,6 +17,7 @@ from hubblefork.errors import RunError
 from hubblefork.network.export import write_network
 from hubblefork.network.predictor import TorchNetwork
 from hubblefork.network.weights import load_weights
+from hubblefork.prediction import runtimes
 from hubblefork.prediction.runtimes import OnnxRuntime, OpenVino, open_network, why_not_onnx
 
 BF16_RMS = 5e-3
@@ -106,6 +108,53 @@ def test_a_damaged_file_is_not_taken(trained, tmp_path):
         Trained.from_metadata({}, run / "weights.onnx")
     with pytest.raises(RunError, match='no runtime "abacus"'):
         open_network(run, runtime="abacus")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "reason"),
+    [
+        ("onnxruntime", "mps", 'ONNX Runtime cannot compute on "mps": here it has cpu'),
+        ("onnxruntime", "cuda:x", 'cannot compute on "cuda:x"'),
+        ("openvino", "cuda", 'openvino computes on "cpu", not on "cuda"'),
+    ],
+)
+def test_a_device_that_a_runtime_has_not_is_refused(runtime, device, reason):
+    with pytest.raises(RunError, match=reason):
+        open_network(EMBEDDED, runtime=runtime, device=device)
+
+
+@pytest.fixture
+def onnx_runtime_with_cuda(monkeypatch):
+    """ONNX Runtime as its build for CUDA presents itself, computing on the CPU; what was asked of it."""
+    asked, session = [], onnxruntime.InferenceSession
+
+    def opened(path, options, providers):
+        asked.extend(providers)
+        made = session(path, options, providers=["CPUExecutionProvider"])
+        started = [name for name, settings in providers if settings.get("device_id") != "7"]
+        made.get_providers = lambda: [*started, "CPUExecutionProvider"]
+        return made
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    return asked
+
+
+def test_onnx_runtime_computes_on_the_device_that_is_asked_for(onnx_runtime_with_cuda):
+    network = open_network(EMBEDDED, runtime="onnxruntime", device="CUDA:1")
+    assert onnx_runtime_with_cuda == [("CUDAExecutionProvider", {"device_id": "1"})]
+    assert ", cuda:1, fp32" in network.runtime and network.together == 512
+    stamps = stamps_like_galaxies(3, network.trained.stamps)
+    assert np.array_equal(network(stamps, 1), open_network(EMBEDDED, device="cpu", few=True)(stamps, 1))
+    with pytest.raises(RunError, match='cannot start it on "cuda:7"'):
+        open_network(EMBEDDED, runtime="onnxruntime", device="cuda:7")
+
+
+def test_a_gpu_without_pytorch_is_used_by_onnx_runtime(onnx_runtime_with_cuda, monkeypatch):
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    assert "ONNX Runtime" in open_network(EMBEDDED, device="cuda").runtime
+    assert onnx_runtime_with_cuda == [("CUDAExecutionProvider", {})]
 
 
 WITHOUT = """

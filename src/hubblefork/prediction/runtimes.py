@@ -3,7 +3,8 @@
 `train` leaves a network as ONNX beside its weights. OpenVINO computes it in bf16 where the processor has such
 instructions, otherwise in single precision, and ONNX Runtime always in single precision. Each call runs on
 one core; several calls at once use several cores, which is faster than one call on all (docs/log.md).
-PyTorch computes on GPUs, and what has not been written as ONNX.
+PyTorch computes on GPUs, and what has not been written as ONNX. ONNX Runtime does so too where it is asked,
+or where PyTorch is not installed, with the provider of that device.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from hubblefork.errors import RunError, extras
 from hubblefork.io import digest_of
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")
-TOGETHER = 16
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
+"""What ONNX Runtime calls each kind of device."""
+TOGETHER, TOGETHER_ON_GPU = 16, 512
 
 
 class Network(Protocol):
@@ -48,7 +51,7 @@ class Network(Protocol):
 
 
 class _OnBatches:
-    """A network of a file, computed in batches of `TOGETHER` views."""
+    """A network of a file, computed in batches of `together` views."""
 
     together = TOGETHER
 
@@ -60,9 +63,8 @@ class _OnBatches:
 
     def each(self, stamps: NDArray[np.uint8], views: int) -> NDArray[np.float32]:
         images = views_of(stamps, self.trained.input_size, views, self.trained.first_angle)
-        batches = [
-            self._values(images[start : start + TOGETHER]) for start in range(0, len(images), TOGETHER)
-        ]
+        starts = range(0, len(images), self.together)
+        batches = [self._values(images[start : start + self.together]) for start in starts]
         values: NDArray[np.float32] = np.concatenate(batches)
         return values.reshape(len(stamps), views, -1)
 
@@ -71,24 +73,46 @@ class _OnBatches:
 
 
 class OnnxRuntime(_OnBatches):
-    """A network of an ONNX file on the CPU, in single precision. Raises RunError for another file."""
+    """A network of an ONNX file in single precision, on a device: "cpu", "cuda", "cuda:1" or "mps".
 
-    def __init__(self, path: Path, output: str = FRACTIONS) -> None:
+    Raises RunError for another file, and for a device that ONNX Runtime does not compute on here.
+    """
+
+    def __init__(self, path: Path, output: str = FRACTIONS, device: str = "cpu") -> None:
         import onnxruntime
 
+        provider, settings = _provider_of(device)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(path, options, providers=[(provider, settings)])
         except Exception as error:  # of its own family, which has no public base
             raise RunError(f"{path}: no network that ONNX Runtime can compute: {error}") from error
+        if provider not in self.session.get_providers():
+            raise RunError(f'ONNX Runtime has {provider} but cannot start it on "{device}": its libraries')
         trained = Trained.from_metadata(self.session.get_modelmeta().custom_metadata_map, path)
-        super().__init__(trained, output, f"ONNX Runtime {onnxruntime.__version__}, CPU, fp32")
+        name = device.upper() if device == "cpu" else device
+        super().__init__(trained, output, f"ONNX Runtime {onnxruntime.__version__}, {name}, fp32")
+        self.together = TOGETHER if device == "cpu" else TOGETHER_ON_GPU
 
     def _values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         values: NDArray[np.float32] = self.session.run([self.output], {"views": images})[0]
         return values
+
+
+def _provider_of(device: str) -> tuple[str, dict[str, str]]:
+    """Return ONNX Runtime's provider of a device and its settings. Raises RunError where it has none."""
+    import onnxruntime
+
+    kind, _, number = device.partition(":")
+    there = [name for name, known in PROVIDERS.items() if known in onnxruntime.get_available_providers()]
+    if kind not in there or (number and not number.isdecimal()):
+        raise RunError(
+            f'ONNX Runtime cannot compute on "{device}": here it has {", ".join(there)}; the package '
+            "onnxruntime-gpu has cuda, 'hubblefork[train]' brings PyTorch, which has it too"
+        )
+    return PROVIDERS[kind], {"device_id": number} if number else {}
 
 
 class _Request(NamedTuple):
@@ -149,13 +173,11 @@ def open_network(
     network gives the inputs of its last layer. For `few` galaxies the runtime is taken that starts soonest.
     Raises RunError, and ExtraMissing for a network that needs PyTorch where it is not installed.
     """
-    if runtime not in ("", *RUNTIMES):
-        raise RunError(f'there is no runtime "{runtime}": choose one of {", ".join(RUNTIMES)}')
-    output = FEATURES if features else FRACTIONS
-    on_cpu = device.lower() == "cpu" or (not device and not _has_accelerator())
-    if runtime == "torch" or (not runtime and not on_cpu):
+    output, device = FEATURES if features else FRACTIONS, device.lower()
+    runtime = _runtime_of(runtime, device)
+    if runtime == "torch":
         return _by_torch(place, device, features, "")
-    opened = _opened(place, output)
+    opened = _opened(place, output, device or "cpu")
     if isinstance(opened, str) and runtime:
         raise RunError(f"{place}: {runtime} cannot compute it: {opened}; run `hubblefork export {place}`")
     if isinstance(opened, str):
@@ -166,19 +188,33 @@ def open_network(
     return opened
 
 
+def _runtime_of(runtime: str, device: str) -> str:
+    """Return the runtime that is asked for or needed for a device, empty for any. Raises RunError."""
+    if runtime not in ("", *RUNTIMES):
+        raise RunError(f'there is no runtime "{runtime}": choose one of {", ".join(RUNTIMES)}')
+    on_cpu = device == "cpu" or (not device and (bool(runtime) or not _has_accelerator()))
+    if runtime == "openvino" and not on_cpu:
+        raise RunError(f'openvino computes on "cpu", not on "{device}": choose onnxruntime or torch')
+    if not runtime and not on_cpu:
+        runtime = "torch" if find_spec("torch") else "onnxruntime"
+    if runtime == "onnxruntime":
+        _provider_of(device or "cpu")
+    return runtime
+
+
 def why_not_onnx(place: Path) -> str:
     """Return why a network cannot be computed without PyTorch; nothing where it can. Raises RunError."""
     opened = _opened(place)
     return opened if isinstance(opened, str) else ""
 
 
-def _opened(place: Path, output: str = FRACTIONS) -> OnnxRuntime | str:
+def _opened(place: Path, output: str = FRACTIONS, device: str = "cpu") -> OnnxRuntime | str:
     """Return the network in the file beside some weights, or why there is none. Raises RunError."""
     path, digest = network_file(place), digest_of(weights_file(place))
     if not path.exists():
         return f"there is no {path.name} beside its weights"
     try:
-        network = OnnxRuntime(path, output)
+        network = OnnxRuntime(path, output, device)
     except RunError as error:
         return str(error)
     return network if network.trained.digest == digest else f"{path.name} is of other weights"
