@@ -18,9 +18,9 @@ from hubblefork.api import zooniverse
 from hubblefork.data import exports
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.counts import count_votes
+from hubblefork.data.exports import words_of
 from hubblefork.data.inputs import read_rejects
 from hubblefork.data.labels import read_labels
-from hubblefork.data.tasks import words_of
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.zoo import Answer, DecisionTree, load_tree, parse_tree
 from hubblefork.zoo.tree import tree_text
@@ -397,7 +397,7 @@ def test_checkboxes_of_ouroboros(count, tmp_path):
 def test_the_packaged_orders_name_every_answer_once():
     from importlib import resources
 
-    from hubblefork.data.tasks import Tasks
+    from hubblefork.data.exports import Tasks
 
     files = [file.name for file in resources.files("hubblefork.data").joinpath("sites").iterdir()]
     assert len(files) == 5

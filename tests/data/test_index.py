@@ -15,9 +15,8 @@ import zarr
 from image_boxes import FORMS, box, box_of, picture
 
 from hubblefork.data import archives, tables_of_images
-from hubblefork.data.index import open_index
 from hubblefork.data.members import galaxy_id_of
-from hubblefork.data.sources import open_source
+from hubblefork.data.sources import open_index, open_source
 from hubblefork.errors import ImageError
 
 IDS = ("5", "J0945+11.2", "3", "40", "é")

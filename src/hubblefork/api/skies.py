@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from hubblefork.data.archives import place_of
 from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, matched, read_catalogue
 from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest as read_inputs
-from hubblefork.data.remote import place_of
 from hubblefork.data.split import SPLITS, Split, write_split
 from hubblefork.errors import CatalogueError, extras
 from hubblefork.io import Progress, silent

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hubblefork.data import counts
+from hubblefork.data.archives import place_of
 from hubblefork.data.catalogue import ID
 from hubblefork.data.counts import VoteSummary
 from hubblefork.data.members import POSITION
-from hubblefork.data.remote import place_of
 from hubblefork.data.subjects import ALLOWANCE, Images, write_subjects
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent

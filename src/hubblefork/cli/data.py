@@ -80,8 +80,8 @@ def ingest(
     hubblefork ingest cutouts/ --labels votes.csv --survey my.toml --out data/
     """
     from hubblefork.cli.tables import ingest_lines
+    from hubblefork.data.archives import place_of
     from hubblefork.data.ingest import ingest as read
-    from hubblefork.data.remote import place_of
     from hubblefork.data.split import Split, read_ids
     from hubblefork.zoo import load_tree
 

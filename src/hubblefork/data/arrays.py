@@ -17,19 +17,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from hubblefork.data.archives import OpenFile, is_url
 from hubblefork.data.members import (
     LARGEST_MEMBER,
     UNREADABLE,
     Entry,
-    ImageData,
     Members,
-    Names,
     Place,
     Source,
     Target,
+    held,
 )
-from hubblefork.data.remote import OpenFile, is_url
-from hubblefork.data.tables_of_images import ID_COLUMNS, LIST_BATCH, rows_source
+from hubblefork.data.tables_of_images import ID_COLUMNS, HeldRows, rows_source
 from hubblefork.errors import ImageError, extras
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -87,51 +86,35 @@ def _of_arrays(file: OpenFile, arrays: dict[str, Any]) -> Members:
     images = arrays[name]
     galaxies = images.shape[0]
     identifier = next((column for column in ID_COLUMNS if column in arrays), None)
-    for other in (identifier, *Target._fields):
-        if other in arrays and arrays[other].shape != (galaxies,):
+    known = [name for name in Target._fields if name in arrays]
+    for other in ([identifier] if identifier else []) + known:
+        if arrays[other].shape != (galaxies,):
             raise ImageError(
                 f"{file.place}: {other} has the shape {arrays[other].shape}, of {galaxies} images "
                 f"in {name}: each image needs one value"
             )
-    ids = None if identifier is None else pa.array(_texts(file.place, arrays[identifier]))
-    sky = [arrays[column][:] if column in arrays else None for column in Target._fields]
-    return _Arrays(file, images, ids, sky)
+    ids = map(str, range(galaxies)) if identifier is None else _texts(file.place, arrays[identifier])
+    columns = {ID_COLUMNS[0]: pa.array(ids, pa.string())} | {
+        key: pa.array(np.asarray(arrays[key], np.float64)) for key in known
+    }
+    return _Arrays(file, pa.table(columns), ID_COLUMNS[0], images)
 
 
 @dataclass(frozen=True)
-class _Arrays:
-    """Rows of arrays as members: `images`, their `ids` if there are some, and what `Target` holds."""
+class _Arrays(HeldRows):
+    """Rows of an array of `images`."""
 
-    file: OpenFile
     images: Any
-    ids: pa.Array | None
-    sky: Sequence[NDArray | None]
-
-    @property
-    def _all(self) -> range:
-        return range(self.images.shape[0])
-
-    def _named(self, rows: Sequence[int]) -> list[str]:
-        if self.ids is None:
-            return list(map(str, rows))
-        return self.ids.take(pa.array(rows, pa.int64())).to_pylist()
-
-    def names(self) -> Names:
-        for start in self._all[::LIST_BATCH]:
-            rows = self._all[start : start + LIST_BATCH]
-            yield self._named(rows), rows
 
     def listed(self, numbers: Sequence[int] | None = None) -> Source:
-        rows = self._all if numbers is None else numbers
-        sky = [_degrees(values, rows) for values in self.sky]
-        named = zip(self._named(rows), *sky, strict=True)
-        return rows_source(self.file, named, partial(self._entries, numbers))
+        """Return the images."""
+        return rows_source(self.file, self.described(self.rows(numbers)), partial(self._entries, numbers))
 
     def _entries(self, numbers: Sequence[int] | None) -> Iterator[Entry]:
         for start, block in _blocks(self.images, numbers):
-            names = self._named(range(start, start + len(block)))
+            names = self.table.column(self.identifier).slice(start, len(block)).to_pylist()
             for name, image in zip(names, block, strict=True):
-                yield Entry(name, 0, self.file.version, partial(_held, image))
+                yield Entry(name, 0, self.file.version, partial(held, image))
 
 
 def _images(place: Place, arrays: dict[str, Any]) -> str:
@@ -169,19 +152,9 @@ def _blocks(images: Any, numbers: Sequence[int] | None) -> Iterator[tuple[int, N
         yield start, block if block.shape[3] == 3 else block.transpose(0, 2, 3, 1)
 
 
-def _held(image: NDArray[np.uint8], most: int) -> ImageData:
-    return image
-
-
 def _texts(place: Place, array: Any) -> list[str]:
     """Return ids, which are integers or texts. Raises ImageError."""
     values = np.asarray(array[:])
     if values.dtype.kind not in "iuSUOT":
         raise ImageError(f"{place}: ids are {values.dtype}: integers or texts are allowed")
     return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values.tolist()]
-
-
-def _degrees(values: NDArray | None, rows: Sequence[int]) -> list[float | None]:
-    if values is None:
-        return [None] * len(rows)
-    return [None if np.isnan(value) else float(value) for value in values[rows]]

@@ -31,11 +31,10 @@ from hubblefork.data.catalogue import (
     with_votes,
     write_catalogue,
 )
-from hubblefork.data.exports import Classifications, Export, Rows, open_export
+from hubblefork.data.exports import Classifications, Export, Fault, Rows, Tasks, open_export
 from hubblefork.data.inputs import REJECT_COLUMNS, Reject, rejects_file, rejects_table
 from hubblefork.data.layouts import published_counts
 from hubblefork.data.members import printable
-from hubblefork.data.tasks import Fault, Tasks
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.zoo import DecisionTree, Question, VoteCounts
@@ -78,7 +77,7 @@ def count_votes(
 
     Counted are the rows of a `workflow` (its id or name; empty for all), of `versions` ("66" is 66.1 and
     66.425, "66.425" itself; empty for all) and, if so said, of experts in gold-standard mode. `tasks` says
-    which task is which question (`data.tasks`), `id_name` what names a galaxy (`data.exports`). Raises
+    which task is which question and `id_name` what names a galaxy (`data.exports`). Raises
     CatalogueError for a file that is no export or of which no row can be used, UnknownAnswer, DiskError.
     """
     check_format(out)

@@ -10,9 +10,9 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.csv
 
+from hubblefork.data.archives import is_url
 from hubblefork.data.arrays import is_zarr
 from hubblefork.data.members import ARCHIVE_SUFFIXES, TABLE_SUFFIXES, MemberError, Place, is_image
-from hubblefork.data.remote import is_url
 from hubblefork.data.sources import open_source
 from hubblefork.data.tables_of_images import is_table_of_images
 from hubblefork.errors import CatalogueError, ImageError

@@ -82,6 +82,11 @@ class Entry(NamedTuple):
     read: Callable[[int], ImageData]
 
 
+def held(data: ImageData, most: int) -> ImageData:
+    """Return an image that is in memory: the `read` of its entry."""
+    return data
+
+
 class MemberError(ImageError):
     """One member of a source that cannot be used: a `reason` in a few words and the `value` found.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import count
 from math import isnan
@@ -24,7 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import version_of
+from hubblefork.data.archives import OpenFile, beside, is_url, read_place, version_of
 from hubblefork.data.members import (
     LARGEST_MEMBER,
     UNREAD,
@@ -40,7 +40,6 @@ from hubblefork.data.members import (
     off_the_sky,
     printable,
 )
-from hubblefork.data.remote import OpenFile, beside, is_url, read_place
 from hubblefork.errors import ImageError
 
 PARQUET_START = b"PAR1"
@@ -78,7 +77,10 @@ def _is_list(names: Sequence[str]) -> bool:
 
 
 def rows_source(
-    file: OpenFile, rows: Iterable[Row], entries: Callable[[], Iterable[Entry | MemberError]]
+    file: OpenFile,
+    rows: Iterable[Row],
+    entries: Callable[[], Iterable[Entry | MemberError]],
+    version_of_row: Sequence[str] = (),
 ) -> Source:
     """Return images that stand in rows: of each its name and what its `Target` holds, or None."""
     versions: dict[str, str] = {}
@@ -92,12 +94,34 @@ def rows_source(
         elif off := off_the_sky(ra, dec):
             fault = name, *off
         else:
-            versions[name] = file.version
+            versions[name] = version_of_row[number] if version_of_row else file.version
             if (ra, dec, r90) != (None, None, None):
                 targets[name] = Target(ra, dec, r90)
             continue
         defects.append(MemberError(file.place, *fault))
     return Source(file.place, tuple(defects), (), versions, entries, printable(file.key), targets)
+
+
+@dataclass(frozen=True)
+class HeldRows:
+    """Rows of a table that is held: the ids of images in the column `identifier`, and columns of targets."""
+
+    file: OpenFile
+    table: pa.Table
+    identifier: str
+
+    def names(self) -> Names:
+        """Yield some ids at a time."""
+        for start, batch in _numbered(self.table.to_batches(LIST_BATCH)):
+            yield _texts(batch.column(self.identifier)), range(start, start + len(batch))
+
+    def rows(self, numbers: Sequence[int] | None) -> pa.Table:
+        """Return the rows of some numbers."""
+        return self.table if numbers is None else pa.concat_tables(self.table.slice(n, 1) for n in numbers)
+
+    def described(self, rows: pa.Table) -> Iterator[Row]:
+        """Return of each row the id and what its `Target` holds, or None."""
+        return zip(_texts(rows.column(self.identifier)), *_targets(rows), strict=True)
 
 
 # Parquet
@@ -117,11 +141,13 @@ def open_parquet(file: OpenFile) -> Members:
     """Return the images of an open Parquet file, or of the files that it lists. Raises ImageError."""
     with _reading(file.place):
         table = pa.parquet.ParquetFile(file.handle, pre_buffer=False, buffer_size=2**20)
-        image = _image_column(table.schema_arrow)
+        names, image = table.schema_arrow.names, _image_column(table.schema_arrow)
         if image is None:
-            columns = LIST_COLUMNS.intersection(table.schema_arrow.names)
-            return _of_list(file, table.read(list(columns)))
-        return _OfBytes.opened(file, table, image)
+            return _of_list(file, table.read(list(LIST_COLUMNS.intersection(names))))
+        kind = table.schema_arrow.field(image).type
+        has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+        identifier = _first(names, ID_COLUMNS) or (f"{image}.path" if has_paths else None)
+        return _OfBytes(file, table, image, identifier, [name for name in Target._fields if name in names])
 
 
 @dataclass(frozen=True)
@@ -136,13 +162,6 @@ class _OfBytes:
     image: str
     identifier: str | None
     where: Sequence[str]
-
-    @classmethod
-    def opened(cls, file: OpenFile, table: Any, image: str) -> _OfBytes:
-        names, kind = table.schema_arrow.names, table.schema_arrow.field(image).type
-        has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-        identifier = _first(names, ID_COLUMNS) or (f"{image}.path" if has_paths else None)
-        return cls(file, table, image, identifier, [name for name in Target._fields if name in names])
 
     def names(self) -> Names:
         with _reading(self.file.place):
@@ -170,14 +189,10 @@ class _OfBytes:
     def _some(
         self, numbers: Sequence[int] | None, size: int, columns: Sequence[str]
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield rows and the number of the first: so many together, or the numbered ones singly."""
+        """Return rows and the number of the first: so many together, or the numbered ones singly."""
         if numbers is not None:
-            yield from ((row, self._row(row)) for row in numbers)
-            return
-        start = 0
-        for batch in self.table.iter_batches(size, columns=self._columns(columns), use_threads=False):
-            yield start, batch
-            start += len(batch)
+            return ((row, self._row(row)) for row in numbers)
+        return _numbered(self.table.iter_batches(size, columns=self._columns(columns), use_threads=False))
 
     def _columns(self, more: Sequence[str]) -> list[str]:
         return [*more, *([self.identifier] if self.identifier else [])]
@@ -263,50 +278,32 @@ def _of_list(file: OpenFile, table: pa.Table) -> Members:
 
 
 @dataclass(frozen=True)
-class _OfFiles:
-    """Rows of a list of files: their ids and paths in columns of those names."""
+class _OfFiles(HeldRows):
+    """Rows of a list of files, whose paths are in the column `path`."""
 
-    file: OpenFile
-    table: pa.Table
-    identifier: str
     path: str
-
-    def names(self) -> Names:
-        start = 0
-        for batch in self.table.to_batches(LIST_BATCH):
-            yield list(_names(batch, self.identifier, start)), range(start, start + len(batch))
-            start += len(batch)
 
     def listed(self, numbers: Sequence[int] | None = None) -> Source:
         """Return the files; those on disk that are not there are defects."""
-        file, table = self.file, self.table
-        if numbers is not None:
-            table = pa.concat_tables(table.slice(row, 1) for row in numbers)
-        files = [beside(file.place, name) if name else None for name in _texts(table.column(self.path))]
-        names = list(_names(table, self.identifier, 0))
-        found = rows_source(file, zip(names, *_targets(table), strict=True), list)
-        kept: dict[str, tuple[Place, str]] = {}
-        defects = list(found.defects)
-        for name, place in zip(names, files, strict=True):
-            if name in found.versions and name not in kept:
-                kept[name] = place or "", _version(file, place)
-        for name in [name for name, (_, version) in kept.items() if not version]:
-            place, _ = kept.pop(name)
-            defects.append(MemberError(file.place, name, "no such file", str(place), "mend the list"))
+        file, rows = self.file, self.rows(numbers)
+        places = [beside(file.place, name) if name else "" for name in _texts(rows.column(self.path))]
+        versions = [file.version if is_url(place) else version_of(Path(place)) for place in places]
 
         def entries() -> Iterator[Entry]:
-            for name, (place, version) in kept.items():
-                yield Entry(name, 0, version, partial(_read_listed, file.place, name, place))
+            for name in found.versions:
+                yield Entry(name, 0, "", partial(_read_listed, file.place, name, place_of[name]))
 
-        versions = {name: version for name, (_, version) in kept.items()}
-        targets = {name: target for name, target in found.targets.items() if name in kept}
-        return Source(file.place, tuple(defects), (), versions, entries, found.key, targets)
-
-
-def _version(file: OpenFile, place: Place | None) -> str:
-    if place is None:
-        return ""
-    return file.version if is_url(place) else version_of(Path(place))
+        found = rows_source(file, self.described(rows), entries, versions)
+        ids = _texts(rows.column(self.identifier))
+        place_of = dict(reversed([*zip(ids, places, strict=True)]))
+        there = {name: version for name, version in found.versions.items() if version}
+        missing = [
+            MemberError(file.place, name, "no such file", str(place_of[name]), "mend the list")
+            for name in found.versions
+            if name not in there
+        ]
+        targets = {name: target for name, target in found.targets.items() if name in there}
+        return replace(found, defects=(*found.defects, *missing), versions=there, targets=targets)
 
 
 def _read_listed(source: Place, name: str, place: Place, most: int) -> bytes:
@@ -322,6 +319,14 @@ def _read_listed(source: Place, name: str, place: Place, most: int) -> bytes:
 # Columns
 
 
+def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield batches of rows with the number of the first row of each."""
+    start = 0
+    for batch in batches:
+        yield start, batch
+        start += len(batch)
+
+
 def _first(names: Iterable[str], wanted: Sequence[str]) -> str | None:
     there = set(names)
     return next((name for name in wanted if name in there), None)
@@ -332,7 +337,7 @@ def _names(table: Any, identifier: str | None, start: int) -> Iterator[str | Non
     if identifier is None:
         return map(str, range(start, start + len(table)))
     column, _, path = identifier.partition(".")
-    if path not in ("path",):
+    if not path:
         return iter(_texts(table.column(identifier)))
     paths = table.column(column).field(path).to_pylist()
     return (name or str(row) for row, name in zip(count(start), paths))

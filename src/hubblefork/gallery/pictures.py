@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from hubblefork.data.cutouts import Reading
 from hubblefork.data.images import StampSpec, pixels_of, result_of, shorter_side, stamp
-from hubblefork.data.index import ImageIndex, open_index
 from hubblefork.data.members import ImageData, MemberError, Place
+from hubblefork.data.sources import ImageIndex, open_index
 from hubblefork.errors import HubbleforkError, ImageError
 
 QUALITY = 88

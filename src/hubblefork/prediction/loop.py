@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork import __version__
-from hubblefork.data.archives import version_of
+from hubblefork.data.archives import is_url, place_of, version_of
 from hubblefork.data.catalogue import galaxy_ids, with_metadata
 from hubblefork.data.cutouts import Reading
 from hubblefork.data.field import Field, Sky, check_filled, check_not_blank
@@ -41,7 +41,6 @@ from hubblefork.data.members import (
     Targets,
     galaxy_id_of,
 )
-from hubblefork.data.remote import is_url, place_of
 from hubblefork.data.shards import QUESTIONS
 from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
