@@ -2,7 +2,7 @@
 
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from typer.testing import CliRunner
@@ -125,6 +125,30 @@ def test_a_recipe_file_is_checked_as_a_whole(tmp_path):
         "epochs = '3' should be a valid integer",
     ):
         assert complaint in str(caught.value)
+
+
+def test_a_recipe_on_another_holds_what_differs(tmp_path):
+    (tmp_path / "mine.toml").write_text('name = "mine"\nbase = "fork"\nepochs = 3\nsteps = 5\n')
+    (tmp_path / "second.toml").write_text('name = "second"\nbase = "mine.toml"\nepochs = 4\n')
+    mine, second = (load_recipe(str(tmp_path / file)) for file in ("mine.toml", "second.toml"))
+    assert mine == replace(load_recipe("fork"), name="mine", epochs=3, steps_per_epoch=5)
+    assert second == replace(mine, name="second", epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("base", "complaint"),
+    [
+        ('"forc"', r'mine\.toml: there is no recipe "forc" \(did you mean "fork"'),
+        ('"mine.toml"', "the recipe would be its own base"),
+        ('"there.toml"', "the recipe would be its own base"),
+        ("3", "base = 3: the name of a recipe"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(tmp_path, base, complaint):
+    (tmp_path / "mine.toml").write_text(f'name = "mine"\nbase = {base}\n')
+    (tmp_path / "there.toml").write_text('base = "mine.toml"\n')
+    with pytest.raises(RecipeError, match=complaint):
+        load_recipe(str(tmp_path / "mine.toml"))
 
 
 def test_a_recipe_file_that_is_no_toml_is_named(tmp_path):

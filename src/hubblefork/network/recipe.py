@@ -232,7 +232,7 @@ def recipe_names() -> tuple[str, ...]:
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Load a recipe by name, from a .toml file, or for `encoder:NAME` of timm; apply `key=value` overrides.
 
-    Raises RecipeError.
+    A recipe with `base = "fork"` holds what differs from that one. Raises RecipeError.
     """
     if name.startswith(ENCODER):
         encoder = name.removeprefix(ENCODER)
@@ -241,16 +241,37 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             load_recipe(TEMPLATE), name=name, description=description, architecture=name, pretrained=encoder
         )
     else:
-        recipe = parse_recipe(_recipe_text(name), origin=name)
+        recipe = _recipe(lambda: _entries_of(name), origin=name)
     return override(recipe, overrides) if overrides else recipe
 
 
 def parse_recipe(text: str, origin: str) -> Recipe:
     """Build a recipe from TOML, also of earlier versions. Raises RecipeError that names the origin."""
+    return _recipe(lambda: _entries(text), origin)
+
+
+def _recipe(entries: Callable[[], dict[str, Any]], origin: str) -> Recipe:
     try:
-        return Recipe(**_entries(text))
+        return Recipe(**entries())
     except RecipeError as error:
         raise RecipeError(f"{origin}: {error}") from error
+
+
+def _entries_of(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the entries of a recipe and those of its base that it does not change.
+
+    `above` are the recipes that it is the base of. A base that is a file lies beside the recipe's own.
+    """
+    entries = _entries(_recipe_text(name))
+    base = entries.pop("base", "")
+    if base == "":
+        return entries
+    if not isinstance(base, str):
+        raise RecipeError(f"base = {base!r}: the name of a recipe, or the path of a .toml file")
+    place = str(Path(name).parent / base) if base.endswith(".toml") else base
+    if place in (*above, name):
+        raise RecipeError(f"base = {base!r}: the recipe would be its own base")
+    return _entries_of(place, (*above, name)) | entries
 
 
 def _entries(text: str) -> dict[str, Any]:
