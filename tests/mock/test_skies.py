@@ -7,6 +7,10 @@ from astropy.io import fits
 from PIL import Image
 
 from hubblefork.data.catalogue import read_catalogue
+from hubblefork.data.cutouts import Reading
+from hubblefork.data.images import StampSpec
+from hubblefork.data.ingest import ingest
+from hubblefork.data.stamps import prepare
 from hubblefork.data.surveys import load_survey, survey_names
 from hubblefork.errors import CatalogueError, RecipeError
 from hubblefork.mock import write_mock_sky
@@ -33,8 +37,8 @@ def test_the_same_seed_gives_the_same_files_whatever_the_processes(euclid, tmp_p
 
 def test_labels_are_counts_with_ids_positions_and_redshifts(euclid):
     table = pq.read_table(euclid / "solutions.parquet")
-    assert table.column_names[:8] == [
-        *("id_str", "ra", "dec", "redshift"),
+    assert table.column_names[:9] == [
+        *("id_str", "ra", "dec", "petro_r90", "redshift"),
         *(
             f"smooth-or-featured-euclid_{name}"
             for name in ("smooth", "featured-or-disk", "problem", "total-votes")
@@ -42,7 +46,7 @@ def test_labels_are_counts_with_ids_positions_and_redshifts(euclid):
     ]
     images = sorted(path.stem for path in (euclid / "images_training").iterdir())
     assert table["id_str"].to_pylist() == images and len(images) == 8
-    counts = {name: np.array(table[name]) for name in table.column_names[4:]}
+    counts = {name: np.array(table[name]) for name in table.column_names[5:]}
     for name, total in counts.items():
         question, _, answer = name.rpartition("_")
         if answer == "total-votes":
@@ -53,12 +57,23 @@ def test_labels_are_counts_with_ids_positions_and_redshifts(euclid):
     )
     assert counts["smooth-or-featured-euclid_total-votes"].mean() < 12
     truth = read_catalogue(euclid / "truth.parquet")
-    for name in ("ra", "dec", "redshift"):
+    for name in ("ra", "dec", "petro_r90", "redshift"):
         assert truth[name].to_pylist()[:8] == table[name].to_pylist()
     assert truth["labelled"].to_pylist() == [True] * 8 + [False] * 2
     assert truth["bar_fraction"][0].as_py() == pytest.approx(0.4 / (1 + truth["redshift"][0].as_py()))
     header = fits.getheader(euclid / "images_training" / f"{images[3]}.fits", "VIS")
     assert (header["CRVAL1"], header["CRVAL2"]) == (truth["ra"][3].as_py(), truth["dec"][3].as_py())
+
+
+def test_stamps_may_show_so_many_petrosian_radii(euclid, tmp_path):
+    data = tmp_path / "data"
+    labels, reading = [euclid / "solutions.parquet"], Reading.of("euclid")
+    ingest([euclid / "images_training"], data, labels=labels, reading=reading)
+    known = read_catalogue(data / "catalogue.parquet")
+    truth = read_catalogue(euclid / "truth.parquet")
+    assert known["petro_r90"].to_pylist() == truth["petro_r90"].to_pylist()[:8]
+    shown = [prepare(data, StampSpec(f"{radii} R90", 16)).pixels.astype(float) for radii in (2, 6)]
+    assert (shown[0].mean(axis=(1, 2, 3)) > shown[1].mean(axis=(1, 2, 3))).all()
 
 
 @pytest.mark.parametrize("name", [name for name in survey_names() if name != "sdss"])

@@ -10,7 +10,7 @@ truth.parquet                 what every galaxy is, and what volunteers said of 
 Others have cutouts in FITS (SDSS's are JPEGs) and counts of votes in columns as galaxy-datasets names them:
 
 images_training/<id>.fits     an extension for each band
-solutions.parquet             id_str, ra, dec, redshift, smooth-or-featured-euclid_smooth …, …_total-votes
+solutions.parquet             id_str, ra, dec, petro_r90, redshift, smooth-or-featured-euclid_smooth …
 images_test/<id>.fits         images without labels
 truth.parquet                 as above, with redshift, the fraction of disks that have a bar there, magnitudes
 """
@@ -249,7 +249,7 @@ def _write_solutions(folder: Path, ids: Sequence[int], mocks: Sequence[Mock], tr
 
 def _write_counts(folder: Path, ids: Sequence[int], mocks: Sequence[Mock], tree: DecisionTree) -> None:
     columns: dict[str, Any] = {"id_str": [str(galaxy_id) for galaxy_id in ids]}
-    columns |= {name: [mock.truth[name] for mock in mocks] for name in ("ra", "dec")}
+    columns |= {name: [mock.truth[name] for mock in mocks] for name in ("ra", "dec", "petro_r90")}
     columns["redshift"] = pa.array([mock.truth["redshift"] for mock in mocks], pa.float64())
     counts = np.stack([mock.votes.counts for mock in mocks])
     asked = np.stack([mock.votes.asked for mock in mocks])
