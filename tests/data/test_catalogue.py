@@ -33,11 +33,11 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_catalogue,
 )
-from hubblefork.data.formats import WRITERS
+from hubblefork.data.formats import WRITTEN
 from hubblefork.errors import CatalogueError
 from hubblefork.zoo import DecisionTree
 
-FORMATS = tuple(WRITERS)
+FORMATS = WRITTEN
 BIG = 2**53 + 1  # the first integer that a float cannot hold
 TEXT = st.text(string.ascii_letters + string.digits + "é –'\",;+", min_size=1).filter(
     lambda t: t == t.strip()

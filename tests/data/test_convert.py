@@ -17,8 +17,7 @@ from astropy.table import Table
 
 from hubblefork.data.catalogue import metadata_of, read_catalogue, with_fractions, with_metadata
 from hubblefork.data.checks import check_folder
-from hubblefork.data.convert import convert
-from hubblefork.data.published import tree_of
+from hubblefork.data.published import convert, tree_of
 from hubblefork.data.shards import CatalogueFolder, shard_table
 from hubblefork.errors import CatalogueError, ExtraMissing
 from hubblefork.zoo import DecisionTree, plain_columns, to_joint

@@ -19,8 +19,8 @@ from hubblefork.data import exports
 from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.counts import count_votes
 from hubblefork.data.exports import words_of
-from hubblefork.data.inputs import read_rejects
 from hubblefork.data.labels import read_labels
+from hubblefork.data.sources import read_rejects
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.zoo import Answer, DecisionTree, load_tree, parse_tree
 from hubblefork.zoo.tree import tree_text

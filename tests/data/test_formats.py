@@ -21,8 +21,7 @@ from astropy.table import Table
 from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.formats import read_rows
-from hubblefork.data.labels import read_labels
-from hubblefork.data.own_labels import tree_of_columns
+from hubblefork.data.labels import read_labels, tree_of_columns
 from hubblefork.data.split import read_ids, read_split
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.zoo import plain_columns, read_tree

@@ -20,7 +20,7 @@ from PIL import Image
 from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.images import StampSpec
 from hubblefork.data.ingest import ingest
-from hubblefork.data.inputs import read_rejects
+from hubblefork.data.sources import read_rejects
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, DiskError, ImageError
 from hubblefork.zoo import plain_columns, read_tree

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from image_boxes import box, label_lines, label_table, picture
 
-from hubblefork.data.inputs import Reject, find_inputs, read_rejects, reject_of, write_rejects
 from hubblefork.data.members import MemberError
+from hubblefork.data.sources import Reject, find_inputs, read_rejects, reject_of, write_rejects
 from hubblefork.errors import CatalogueError, ImageError
 
 IMAGE = {"1.jpg": picture(1)}

@@ -11,8 +11,7 @@ import pytest
 from image_boxes import box, label_lines, label_table, volunteers
 
 from hubblefork.data.catalogue import write_catalogue
-from hubblefork.data.labels import read_labels
-from hubblefork.data.own_labels import check_labels, tree_of_columns
+from hubblefork.data.labels import check_labels, read_labels, tree_of_columns
 from hubblefork.errors import CatalogueError, ImageError, TreeError
 from hubblefork.zoo import plain_columns
 

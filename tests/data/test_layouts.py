@@ -20,7 +20,7 @@ from hubblefork.data.labels import read_labels
 from hubblefork.data.layouts import bases, found_in, tree_of
 from hubblefork.data.published import COLUMNS, in_our_columns, spelled_as
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.posterior import concentrations_of
+from hubblefork.stats.conformal import concentrations_of
 from hubblefork.zoo import VoteCounts, load_tree, reach, to_conditional, to_joint, tree_names
 from hubblefork.zoo.tree import parse_tree
 

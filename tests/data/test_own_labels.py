@@ -5,8 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from hubblefork.data.labels import read_labels
-from hubblefork.data.own_labels import tree_of_classes, tree_of_number
+from hubblefork.data.labels import read_labels, tree_of_classes, tree_of_number
 from hubblefork.errors import CatalogueError
 from hubblefork.zoo import Number, number_column, parse_tree, tree_text
 

@@ -186,11 +186,11 @@ def test_a_full_disk_leaves_the_former_shard(
         path.write_bytes(b"PAR1")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    before, names = folder.read_notes(folder.shard_file("a")), sorted(folder.path.iterdir())
+    before, names = folder.read_shard(folder.shard_file("a")).notes, sorted(folder.path.iterdir())
     monkeypatch.setattr(pa.parquet, "write_table", full)
     with pytest.raises(DiskError, match=r"part-a\.parquet: could not be written"):
         folder.write_shard("a", shard(tree, [9]), [("x", "y")])
-    assert folder.read_notes(folder.shard_file("a")) == before
+    assert folder.read_shard(folder.shard_file("a")).notes == before
     assert sorted(folder.path.iterdir()) == names
 
 

@@ -20,9 +20,8 @@ from image_boxes import box, picture
 
 from hubblefork.data.cutouts import picture_of, stretched
 from hubblefork.data.images import each, inspect
-from hubblefork.data.inputs import find_inputs
 from hubblefork.data.members import ImageFault
-from hubblefork.data.sources import open_source
+from hubblefork.data.sources import find_inputs, open_source
 from hubblefork.errors import ImageError
 
 IDS = ("5", "J0945+11.2", "3")

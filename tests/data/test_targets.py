@@ -15,9 +15,8 @@ from hubblefork.data.cutouts import Reading, picture_of
 from hubblefork.data.field import Field, Sky
 from hubblefork.data.images import StampSpec, stamp
 from hubblefork.data.ingest import ingest
-from hubblefork.data.inputs import read_rejects
 from hubblefork.data.members import ImageFault, Target
-from hubblefork.data.sources import open_source
+from hubblefork.data.sources import open_source, read_rejects
 from hubblefork.data.stamps import prepare, stamps_folder
 from hubblefork.data.surveys import Display, Stretch
 from hubblefork.errors import ImageError, RunError, StampError

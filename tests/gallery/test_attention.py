@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 
 from hubblefork.data.images import StampSpec
-from hubblefork.data.trained import Trained
-from hubblefork.data.views import views_of
-from hubblefork.gallery.attention import fractions_of_views, occlusion, overlay
+from hubblefork.data.trained import Trained, views_of
+from hubblefork.gallery.pictures import fractions_of_views, occlusion, overlay
 from hubblefork.prediction.predictor import Predictor
 
 

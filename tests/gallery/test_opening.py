@@ -8,10 +8,9 @@ from tests.data.test_layouts import GALAXIES, counts_of, published
 from hubblefork.data.catalogue import ID, read_catalogue, with_fractions, write_catalogue
 from hubblefork.data.published import spelled_as
 from hubblefork.errors import CatalogueError
-from hubblefork.gallery import tables
+from hubblefork.gallery import store as stores
 from hubblefork.gallery.selection import Order, Selection
-from hubblefork.gallery.store import Store
-from hubblefork.gallery.tables import opened
+from hubblefork.gallery.store import Store, opened
 from hubblefork.zoo import load_tree
 
 FORMATS = (".parquet", ".csv", ".fits")
@@ -33,7 +32,7 @@ def shown(store, answer):
 @pytest.mark.parametrize("piece", [4, 100_000])
 @pytest.mark.parametrize(("name", "quantity"), PUBLISHED)
 def test_a_published_catalogue_opens_as_it_is(tmp_path, monkeypatch, name, quantity, suffix, piece):
-    monkeypatch.setattr(tables, "PIECE", piece)
+    monkeypatch.setattr(stores, "PIECE", piece)
     tree = load_tree(name)
     votes = counts_of(tree)
     table = published(tree, quantity, tree.suffixes[0], votes).append_column("z", pa.array(np.arange(6.0)))
@@ -70,6 +69,6 @@ def test_our_own_parquet_is_read_where_it_lies(files, tmp_path):
 
 
 def test_what_would_be_held_and_is_too_large_is_refused(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "LARGEST", 1000)
+    monkeypatch.setattr(stores, "LARGEST", 1000)
     with pytest.raises(CatalogueError, match="read whole"):
         opened(files.labels, tmp_path)

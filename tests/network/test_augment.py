@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from hubblefork.data.folders import VIEWING
-from hubblefork.data.views import even_moves, views_of
+from hubblefork.data.trained import even_moves, views_of
 from hubblefork.network.augment import (
     Augmentation,
     central_views,

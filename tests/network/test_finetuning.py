@@ -19,7 +19,7 @@ from hubblefork.api.judging import evaluate
 from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.own_labels import tree_of_classes, tree_of_number
+from hubblefork.data.labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Split
 from hubblefork.data.trained import PACKAGED
 from hubblefork.errors import BusyError, CatalogueError, DownloadError, RecipeError, RunError

@@ -18,7 +18,7 @@ from hubblefork.errors import CatalogueError, RecipeError
 from hubblefork.network.export import write_network
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
-from hubblefork.stats.posterior import concentrations_of
+from hubblefork.stats.conformal import concentrations_of
 from hubblefork.zoo import to_conditional, violations
 from hubblefork.zoo.votes import answering, votes_of_volunteers
 

@@ -14,7 +14,7 @@ from tests.conftest import coarse
 
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.data.images import StampSpec
-from hubblefork.data.inputs import Reject, write_rejects
+from hubblefork.data.sources import Reject, write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.pages.run import write_report

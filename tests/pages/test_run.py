@@ -12,7 +12,7 @@ import tomli_w
 from strict import Strict
 
 from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.inputs import write_rejects
+from hubblefork.data.sources import write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import DiskError, RunError
 from hubblefork.pages.run import write_report

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from hubblefork.errors import CatalogueError
-from hubblefork.stats.posterior import joint_bounds
+from hubblefork.stats.conformal import joint_bounds
 from hubblefork.zoo import Answer, DecisionTree, Question, reach, to_joint
 from hubblefork.zoo.votes import answering, votes_of_volunteers
 

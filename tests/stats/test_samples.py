@@ -61,7 +61,7 @@ def test_every_question_has_its_row_and_no_way_around_its_answer(tree):
             without[:, tree.column(answer)] = 0
             assert reach(tree, to_joint(tree, without))[0, number] == 0
         cut = samples.WELL_ASKED[question.name]
-        assert cut is None or 0 < cut.votes_10 < cut.votes_20 < 1
+        assert cut is None or 0 < cut[1] < cut[2] < 1
 
 
 def test_cuts_that_do_not_exist(tree):

@@ -17,8 +17,7 @@ from hubblefork.data.trained import Trained, is_packaged, weights_file
 from hubblefork.errors import RunError
 from hubblefork.io import digest_of
 from hubblefork.prediction.runtimes import open_network
-from hubblefork.stats.conformal import Calibrated, Intervals
-from hubblefork.stats.posterior import credible_bounds
+from hubblefork.stats.conformal import Calibrated, Intervals, credible_bounds
 
 T = TypeVar("T", bound=Calibrated)
 Bounds = Callable[[pa.Table], tuple[NDArray[np.float64], NDArray[np.float64]]]

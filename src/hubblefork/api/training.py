@@ -24,7 +24,7 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.own_labels import tree_of_classes, tree_of_number
+from hubblefork.data.labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Fold, Split, read_split
 from hubblefork.errors import RunError
 from hubblefork.io import Progress, bytes_of, seconds, silent, write_text

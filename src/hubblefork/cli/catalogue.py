@@ -46,7 +46,7 @@ def convert(
 
     Example: hubblefork catalogue convert catalogue/ catalogue.fits
     """
-    from hubblefork.data.convert import convert as write
+    from hubblefork.data.published import convert as write
 
     write(source, target, progress=bar)
     typer.echo(f"{target}: written")

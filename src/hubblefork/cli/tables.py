@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.inputs import rejects_file
+from hubblefork.data.sources import rejects_file
 from hubblefork.errors import ExtraMissing
 from hubblefork.pages.tables import Column, Table
 from hubblefork.zoo import Answer, DecisionTree, Question

@@ -239,7 +239,8 @@ def _walked(path: Path) -> Iterator[str | MemberError]:
             try:
                 before, status = f"{name}/" if name else "", folder.stat()
                 with os.scandir(folder) as files:
-                    within = sorted((before + file.name, _is_folder(file)) for file in files)
+                    kinds = ((file.name, Path(file) if file.is_symlink() else file) for file in files)
+                    within = sorted((before + name, kind.is_dir()) for name, kind in kinds)
             except OSError as error:
                 yield MemberError(path, name, UNREAD, str(error.strerror), "")
                 continue
@@ -250,10 +251,6 @@ def _walked(path: Path) -> Iterator[str | MemberError]:
                 continue
             entered.add((status.st_dev, status.st_ino))
             waiting.append(iter(within))
-
-
-def _is_folder(file: os.DirEntry[str]) -> bool:
-    return Path(file).is_dir() if file.is_symlink() else file.is_dir()
 
 
 def file_entry(path: Path, name: str) -> Entry:

@@ -34,7 +34,8 @@ from hubblefork.data.columns import (
     with_id,
     without,
 )
-from hubblefork.data.formats import WRITERS, read_rows
+from hubblefork.data.field import SKY
+from hubblefork.data.formats import PIECEWISE, WHOLE, WRITTEN, read_rows
 from hubblefork.data.members import printable
 from hubblefork.data.shards import FOLDER, CatalogueFolder, is_catalogue_folder, notes_of, run_seen_from
 from hubblefork.data.text import Rows
@@ -42,6 +43,7 @@ from hubblefork.errors import CatalogueError
 from hubblefork.io import placed, relative, replacing
 from hubblefork.zoo import DecisionTree, VoteCounts
 
+TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue", *SKY}
 SOURCE = "source"
 IMAGES = "images"
 """The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
@@ -201,8 +203,8 @@ def _repeated_id(ids: pa.ChunkedArray) -> str | int | None:
 
 def check_format(path: Path) -> str:
     """Return the suffix of a format that can be written. Raises CatalogueError for another."""
-    if path.suffix.lower() not in WRITERS:
-        raise CatalogueError(f'{path}: a catalogue ends in {", ".join(WRITERS)}, not "{path.suffix}"')
+    if path.suffix.lower() not in WRITTEN:
+        raise CatalogueError(f'{path}: a catalogue ends in {", ".join(WRITTEN)}, not "{path.suffix}"')
     return path.suffix.lower()
 
 
@@ -212,16 +214,7 @@ def write_catalogue(table: pa.Table, path: Path) -> None:
     CSV keeps no metadata; FITS and VOTable hold missing text as empty text, and no missing
     truth values. Raises CatalogueError for what the format cannot hold, DiskError.
     """
-    write, table = WRITERS[check_format(path)], portable(table, path)
-    try:
-        with replacing(path) as temporary:
-            write(table, metadata_of(table), temporary)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise _cannot_hold(path, error) from error
-
-
-def _cannot_hold(path: Path, error: Exception) -> CatalogueError:
-    return CatalogueError(f"{path}: a {path.suffix} table cannot hold this catalogue: {error}")
+    write_pieces(iter([table]), path)
 
 
 def write_pieces(pieces: Iterator[pa.Table], path: Path) -> None:
@@ -229,17 +222,18 @@ def write_pieces(pieces: Iterator[pa.Table], path: Path) -> None:
 
     As Parquet and CSV no more than a piece is in memory at any time. Raises as `write_catalogue` does.
     """
-    writers = {".parquet": pa.parquet.ParquetWriter, ".csv": pa.csv.CSVWriter}
-    if check_format(path) not in writers:
-        write_catalogue(pa.concat_tables(pieces), path)
-        return
-    first = portable(next(pieces), path)
+    kind, first = check_format(path), next(pieces)
     try:
-        with replacing(path) as temporary, writers[check_format(path)](temporary, first.schema) as writer:
-            for piece in chain([first], pieces):
-                writer.write_table(piece)
+        with replacing(path) as temporary:
+            if kind in WHOLE:
+                WHOLE[kind](portable(pa.concat_tables([first, *pieces]), path), temporary)
+                return
+            first = portable(first, path)
+            with PIECEWISE[kind](temporary, first.schema) as writer:
+                for piece in chain([first], pieces):
+                    writer.write_table(piece)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise _cannot_hold(path, error) from error
+        raise CatalogueError(f"{path}: a {path.suffix} table cannot hold this catalogue: {error}") from error
 
 
 def fractions(table: pa.Table, tree: DecisionTree) -> NDArray[np.float64]:
@@ -281,6 +275,16 @@ def fractions_in(table: pa.Table, name: str, *, any_number: bool = False) -> NDA
         remedy = "a number is finite" if any_number else fraction_remedy(values[row], values)
         raise CatalogueError(f"{where}: {name} is {values[row]:.9g}; {remedy}")
     return values if any_number else np.clip(values, 0, 1)
+
+
+def check_names(tree: DecisionTree) -> DecisionTree:
+    """Return a tree. Raises CatalogueError where an answer is named as a column that a catalogue has."""
+    taken = sorted(TAKEN.intersection(tree.columns))
+    if taken:
+        raise CatalogueError(
+            f"{tree.name}: {', '.join(taken)}: a catalogue has columns of these names; rename them"
+        )
+    return tree
 
 
 def columns_of(tree: DecisionTree, answers: Collection[str]) -> list[str]:

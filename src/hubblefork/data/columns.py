@@ -16,10 +16,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 from numpy.typing import NDArray
 
 from hubblefork.data.members import Target, galaxy_id_of, is_image
@@ -53,16 +56,12 @@ DIGITS_LOST = f"{ID} is a floating-point number: digits are lost"
 # Names
 
 
-def is_id(name: str) -> bool:
-    """Whether a column's name is that of the ids: galaxy_id, GalaxyID, "Galaxy ID" …."""
-    return re.sub(r"[\s_-]", "", name).casefold() == "galaxyid"
-
-
 def id_columns(names: Sequence[str]) -> list[str]:
     """Return the columns that may hold the ids: galaxy_id or GalaxyID, else others spelled alike, else those
     of published catalogues, of which `brickid` and `objid` are one id together.
     """
-    possible = [name for name in IDS if name in names] or [name for name in names if is_id(name)]
+    alike = [name for name in names if re.sub(r"[\s_-]", "", name).casefold() == "galaxyid"]
+    possible = [name for name in IDS if name in names] or alike
     folded = {name.strip().casefold(): name for name in names}
     published = [folded[name] for name in PUBLISHED_IDS if name in folded][:1]
     return possible or published or [folded[name] for name in BRICK if folded.keys() >= {*BRICK}]
@@ -247,6 +246,13 @@ def apart_remedy(value: float) -> str:
         f"no other value is near it: if it stands for a missing value, say so: --missing {value:g}; "
         "if not, leave the row out"
     )
+
+
+def read_texts(path: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the rows of a CSV of ours whose columns of those names are texts. Raises ArrowException."""
+    options = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+    parsing = pa.csv.ParseOptions(newlines_in_values=True)
+    return pa.csv.read_csv(path, convert_options=options, parse_options=parsing).to_pylist()
 
 
 def without(table: pa.Table, missing: Collection[float]) -> pa.Table:

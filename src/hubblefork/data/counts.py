@@ -32,9 +32,9 @@ from hubblefork.data.catalogue import (
     write_catalogue,
 )
 from hubblefork.data.exports import Classifications, Export, Fault, Rows, Tasks, open_export
-from hubblefork.data.inputs import REJECT_COLUMNS, Reject, rejects_file, rejects_table
 from hubblefork.data.layouts import published_counts
 from hubblefork.data.members import printable
+from hubblefork.data.sources import REJECT_COLUMNS, Reject, rejects_file, rejects_table
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.zoo import DecisionTree, Question, VoteCounts
@@ -82,8 +82,10 @@ def count_votes(
     """
     check_format(out)
     opened = open_export(export, id_name)
-    wanted = _Wanted(opened, workflow, tuple(versions), gold_standard)
-    counting = _Counting(opened, Tasks(tree, tasks), wanted)
+    for name, asked in ((VERSION, versions), (WORKFLOW, workflow)):
+        if asked:
+            opened.column(name)
+    counting = _Counting(opened, Tasks(tree, tasks), workflow, versions, gold_standard)
     with replacing(rejects_file(out)) as path, progress("classifications", None) as advance:
         with pa.csv.CSVWriter(path, REJECT_COLUMNS) as writer:
             for rows in opened.blocks():
@@ -92,39 +94,6 @@ def count_votes(
         counting.finish()
         write_catalogue(with_metadata(counting.table(), {"tree": tree.name, "export": export.name}), out)
     return counting.summary()
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """Which rows of an export are counted."""
-
-    export: Export
-    workflow: str
-    versions: tuple[str, ...]
-    gold_standard: bool
-
-    def __post_init__(self) -> None:
-        for name, asked in ((VERSION, self.versions), (WORKFLOW, self.workflow)):
-            if asked:
-                self.export.column(name)
-
-    def reasons(self, cells: pa.RecordBatch) -> dict[str, NDArray[np.bool_]]:
-        """Return by reason which rows are left out, (row,)."""
-        reasons = {}
-        if self.workflow:
-            named = [name for name in (WORKFLOW, "workflow_name") if name in self.export.names]
-            among = [_which(cells.column(name), lambda text: text == self.workflow) for name in named]
-            reasons[OTHER_WORKFLOW] = ~np.any(among, axis=0)
-        if self.versions:
-            reasons[OTHER_VERSION] = ~_which(cells.column(VERSION), self._is_version)
-        if not self.gold_standard and GOLD in self.export.names:
-            reasons[GOLD_STANDARD] = _which(
-                cells.column(GOLD), lambda text: text.casefold() in ("true", "t", "1")
-            )
-        return reasons
-
-    def _is_version(self, text: str) -> bool:
-        return any(text == version or text.startswith(f"{version}.") for version in self.versions)
 
 
 def _which(column: pa.Array, accepts: Callable[[str], bool]) -> NDArray[np.bool_]:
@@ -139,13 +108,15 @@ class _Counting:
     `patterns` numbers the votes that were given: (answers + questions + 1) truth values as bytes, 0 for none.
     """
 
-    def __init__(self, export: Export, tasks: Tasks, wanted: _Wanted) -> None:
-        self.export, self.tasks, self.wanted, self.tree = export, tasks, wanted, tasks.tree
+    def __init__(
+        self, export: Export, tasks: Tasks, workflow: str, versions: Sequence[str], gold_standard: bool
+    ) -> None:
+        self.export, self.tasks, self.tree = export, tasks, tasks.tree
+        self.workflow, self.only_versions, self.gold_standard = workflow, versions, gold_standard
         self.width = len(self.tree.columns) + len(self.tree.questions) + 1
         self.made: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]] = []
         self.patterns = {bytes(self.width): 0}
         self.counts = np.zeros((0, self.width), np.int32)
-        self.names: list[str] = []
         self.galaxies: dict[str, int] = {}
         self.subjects: dict[bytes, int] = {}
         self.volunteers: dict[bytes, int] = {}
@@ -159,7 +130,7 @@ class _Counting:
         """Count the votes of some rows; return those that cannot be read."""
         self.rows += len(rows.lines) + len(rows.ragged)
         kept = np.ones(len(rows.lines), dtype=bool)
-        for reason, which in self.wanted.reasons(rows.cells).items():
+        for reason, which in self._unwanted(rows.cells):
             self.left_out[reason] += int((kept & which).sum())
             kept &= ~which
         cells, lines = rows.cells.filter(pa.array(kept)), rows.lines[kept]
@@ -173,8 +144,26 @@ class _Counting:
         self.left_out[EMPTY] += int(good.sum() - answered.sum())
         pairs = galaxies << 32 | self._volunteers(said.volunteers)
         self.made.append((pairs[answered], times[answered], votes[answered]))
-        ragged = [self._reject(line, -1, Fault("wrong number of cells", text)) for line, text in rows.ragged]
-        return ragged + [self._reject(lines[row], galaxies[row], faults[row]) for row in sorted(faults)]
+        ragged = [self._reject(line, "", Fault("wrong number of cells", text)) for line, text in rows.ragged]
+        names = [*self.galaxies, ""]
+        return ragged + [
+            self._reject(lines[row], names[galaxies[row]], faults[row]) for row in sorted(faults)
+        ]
+
+    def _unwanted(self, cells: pa.RecordBatch) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Yield the reasons for which rows are left out, and which are, (row,)."""
+        if self.workflow:
+            named = [name for name in (WORKFLOW, "workflow_name") if name in self.export.names]
+            among = [_which(cells.column(name), lambda text: text == self.workflow) for name in named]
+            yield OTHER_WORKFLOW, ~np.any(among, axis=0)
+        if self.only_versions:
+            beginnings = tuple(f"{version}." for version in self.only_versions)
+            yield (
+                OTHER_VERSION,
+                ~_which(cells.column(VERSION), lambda text: f"{text}.".startswith(beginnings)),
+            )
+        if not self.gold_standard and GOLD in self.export.names:
+            yield GOLD_STANDARD, _which(cells.column(GOLD), lambda text: text.casefold() in TRUE)
 
     def _votes(self, answers: pa.Array, faults: dict[int, Fault]) -> NDArray[np.int32]:
         """Return the number of each row's pattern of votes, (row,)."""
@@ -242,18 +231,11 @@ class _Counting:
             try:
                 if subject not in self.subjects:
                     name = self.export.layout.galaxy(subject, said.metadata[row].as_py())
-                    self.subjects[subject] = self._number(name)
+                    self.subjects[subject] = self.galaxies.setdefault(name, len(self.galaxies))
                 numbers[row] = self.subjects[subject]
             except Fault as fault:
                 faults[row] = fault
         return numbers
-
-    def _number(self, name: str) -> int:
-        """Return the number of a galaxy."""
-        number = self.galaxies.setdefault(name, len(self.names))
-        if number == len(self.names):
-            self.names.append(name)
-        return number
 
     def _volunteers(self, volunteers: pa.Array) -> NDArray[np.int64]:
         """Return the number of each row's volunteer, (row,); one of its own where nothing is said."""
@@ -276,7 +258,7 @@ class _Counting:
         """
         pairs, times, votes = (np.concatenate(parts) for parts in zip(*self.made, strict=True))
         self.made.clear()
-        self.counts = np.zeros((len(self.names), self.width), np.int32)
+        self.counts = np.zeros((len(self.galaxies), self.width), np.int32)
         order = np.lexsort((times, pairs))
         first = order[np.unique(pairs[order], return_index=True)[1]]
         patterns = np.frombuffer(b"".join(self.patterns), bool).reshape(-1, self.width)
@@ -286,7 +268,8 @@ class _Counting:
             np.add.at(self.counts.reshape(-1), (pairs[rows] >> 32)[row] * self.width + column, 1)
         self.counted = len(first)
         self.left_out[DUPLICATE] += len(pairs) - len(first)
-        self._check()
+        if not self.counted:
+            raise self._nothing_counted()
 
     def _note_versions(self, cells: pa.RecordBatch) -> None:
         if VERSION in self.export.names and WORKFLOW in self.export.names:
@@ -295,30 +278,27 @@ class _Counting:
             for pair in pairs.to_pylist():
                 self.versions[pair["values"].decode("utf-8", "replace")] += pair["counts"]
 
-    def _reject(self, line: int, galaxy: int, fault: Fault) -> Reject:
+    def _reject(self, line: int, galaxy_id: str, fault: Fault) -> Reject:
         value = f"line {line}: {printable(fault.value[:LONGEST_VALUE])}"
-        galaxy_id = self.names[galaxy] if galaxy >= 0 else ""
         reject = Reject(str(self.export.path), "", galaxy_id, fault.reason, value)
         self.first_reject = self.first_reject or reject
         self.rejects[fault.reason] += 1
         return reject
 
-    def _check(self) -> None:
-        if self.counted:
-            return
+    def _nothing_counted(self) -> CatalogueError:
         reasons = (self.rejects + self.left_out).most_common()
         said = [", ".join(f"{count} × {reason}" for reason, count in reasons) or "it has no rows"]
         if self.first_reject:
             said.append(f"the first: {self.first_reject.value}")
         if self.other_tasks:
             said.append(f"no question of {self.tree.name} are {self._other_tasks()}; --tasks says which are")
-        raise CatalogueError(f"{self.export.path}: no classification is counted: {'; '.join(said)}")
+        return CatalogueError(f"{self.export.path}: no classification is counted: {'; '.join(said)}")
 
     def table(self) -> pa.Table:
         """Return galaxies, volunteers and counts: as they are published, else ours, with joint fractions."""
         counts = self.counts
         rows = np.flatnonzero(counts[:, -1])
-        ids = id_column(pa.array(self.names, pa.string()).take(rows))
+        ids = id_column(pa.array(self.galaxies, pa.string()).take(rows))
         table = pa.table({ID: ids, VOLUNTEERS: counts[rows, -1]})
         given, asked = np.split(counts[rows, :-1], [len(self.tree.columns)], axis=1)
         for name, column in published_counts(self.tree, given, asked).items():
@@ -341,7 +321,7 @@ class _Counting:
 
     def _notes(self) -> Iterator[str]:
         yield f"galaxies are named by {self.export.layout.id_name}"
-        if shared := len(self.subjects) - len(self.names):
+        if shared := len(self.subjects) - len(self.galaxies):
             yield f"{shared} subjects show a galaxy that another shows: their votes are counted together"
         votes = self.counts[:, len(self.tree.columns) : -1].sum(axis=0)
         if silent_ones := [

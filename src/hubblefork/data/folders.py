@@ -40,8 +40,8 @@ from hubblefork.data.catalogue import (
 )
 from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.images import StampSpec
-from hubblefork.data.inputs import Reject, read_rejects
 from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, votes_in, weights_of
+from hubblefork.data.sources import Reject, read_rejects
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
 from hubblefork.data.stamps import Stamps, open_stamps
 from hubblefork.data.surveys import Display

@@ -184,23 +184,13 @@ def _read_parquet(source: Any, only: Collection[str] | None) -> pa.Table:
         return _plain(file.read(list(dict.fromkeys(chosen(file.schema_arrow.names, only)))))
 
 
-def _read_feather(source: Any, only: Collection[str] | None) -> pa.Table:
-    return _plain(pa.feather.read_table(source), only)
-
-
-def _read_fits(source: Any, only: Collection[str] | None) -> pa.Table:
+def _read_astropy(kind: str, source: Any, only: Collection[str] | None) -> pa.Table:
     from astropy.table import Table
 
-    table = Table.read(source, format="fits")
+    table = Table.read(source, format=kind)
     notes = {key: value for key, value in table.meta.items() if not OF_COLUMN.fullmatch(key)}
     table.meta = {key: _as_it_was(value) for key, value in notes.items()}
     return _plain(arrow_table(table), only)
-
-
-def _read_ecsv(source: Any, only: Collection[str] | None) -> pa.Table:
-    from astropy.table import Table
-
-    return _plain(arrow_table(Table.read(source, format="ascii.ecsv")), only)
 
 
 def _read_vot(source: Any, only: Collection[str] | None) -> pa.Table:
@@ -215,11 +205,11 @@ def _read_vot(source: Any, only: Collection[str] | None) -> pa.Table:
     return _plain(arrow_table(table), only)
 
 
-READERS = {
+READERS: dict[str, Callable[[Any, Collection[str] | None], pa.Table]] = {
     "Parquet": _read_parquet,
-    "Feather": _read_feather,
-    "FITS": _read_fits,
-    "ECSV": _read_ecsv,
+    "Feather": lambda source, only: _plain(pa.feather.read_table(source), only),
+    "FITS": partial(_read_astropy, "fits"),
+    "ECSV": partial(_read_astropy, "ascii.ecsv"),
     "VOTable": _read_vot,
 }
 
@@ -259,15 +249,7 @@ def _arrow_column(column: np.ma.MaskedArray) -> pa.Array:
 # Writing
 
 
-def _write_parquet(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
-    pa.parquet.write_table(table, path)
-
-
-def _write_csv(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
-    pa.csv.write_csv(table, path)
-
-
-def _write_fits(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
+def _write_fits(table: pa.Table, path: Path) -> None:
     """Write a FITS table. Headers hold one line of printable ASCII: other metadata are written as JSON.
 
     TUNITn is a column's unit, also one that the FITS standard lacks (dex); TCOMMn describes it, and TUCDn is
@@ -279,7 +261,7 @@ def _write_fits(table: pa.Table, metadata: Mapping[str, str], path: Path) -> Non
     fits.convert_unicode_to_bytestring()
     for column in fits.itercols():
         column.unit = None
-    for key, text in metadata.items():
+    for key, text in notes_of(table.schema).items():
         long = "HIERARCH " if len(key) > LONGEST_KEYWORD else ""
         fits.meta[f"{long}{key}"] = _on_one_line(text, UNPRINTABLE)
     hdu = table_to_hdu(fits)
@@ -295,7 +277,7 @@ def _write_fits(table: pa.Table, metadata: Mapping[str, str], path: Path) -> Non
         raise
 
 
-def _write_vot(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None:
+def _write_vot(table: pa.Table, path: Path) -> None:
     """Write a VOTable. XML holds no control characters: metadata become JSON, cells are refused."""
     from astropy.io import votable
     from astropy.io.votable.exceptions import W50
@@ -313,7 +295,7 @@ def _write_vot(table: pa.Table, metadata: Mapping[str, str], path: Path) -> None
                 )
     with warnings.catch_warnings(action="ignore", category=W50):  # a unit that the standard lacks: dex
         document = votable.from_table(astropy_table(table))
-    infos = {key: _on_one_line(text, NOT_IN_XML_ATTRIBUTE) for key, text in metadata.items()}
+    infos = {key: _on_one_line(text, NOT_IN_XML_ATTRIBUTE) for key, text in notes_of(table.schema).items()}
     document.infos.extend(Info(name=key, value=text) for key, text in infos.items())
     document.to_xml(str(path))
 
@@ -331,13 +313,13 @@ def _as_it_was(text: Any) -> Any:
     return text
 
 
-WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str], Path], None]] = {
-    ".parquet": _write_parquet,
-    ".csv": _write_csv,
-    ".fits": _write_fits,
-    ".vot": _write_vot,
+PIECEWISE: dict[str, Callable[..., Any]] = {
+    ".parquet": pa.parquet.ParquetWriter,
+    ".csv": pa.csv.CSVWriter,
 }
-"""How a table with its metadata is written, by the suffix of the file."""
+WHOLE: dict[str, Callable[[pa.Table, Path], None]] = {".fits": _write_fits, ".vot": _write_vot}
+WRITTEN = (*PIECEWISE, *WHOLE)
+"""How a table is written by the suffix of its file: piece by piece, or whole."""
 
 
 def astropy_table(table: pa.Table) -> Any:

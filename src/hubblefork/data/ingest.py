@@ -22,6 +22,7 @@ import pyarrow.parquet
 from hubblefork.data.catalogue import (
     ID,
     IMAGES,
+    check_names,
     fractions,
     id_column,
     naming,
@@ -34,12 +35,10 @@ from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.field import SKY, Sky, StampSpec, crop_of
 from hubblefork.data.formats import names_of
 from hubblefork.data.images import Cutout, each, inspect
-from hubblefork.data.inputs import Inputs, Reject, find_inputs, reject_of, write_rejects
 from hubblefork.data.labels import REPEATED, Labels, read_labels
 from hubblefork.data.layouts import tree_of
 from hubblefork.data.members import SUFFIXES, ImageFault, MemberError, Place, Source, galaxy_id_of
-from hubblefork.data.own_labels import check_names
-from hubblefork.data.sources import open_source
+from hubblefork.data.sources import Inputs, Reject, find_inputs, open_source, reject_of, write_rejects
 from hubblefork.data.surveys import load_survey
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.io import Progress, replacing, silent
@@ -99,7 +98,8 @@ def ingest(
     )
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
-        names = [gathering.names(source, only_labelled) for source in sources]
+        wanted = gathering.labels.row_of if only_labelled else None
+        names = [[n for n in s.names() if wanted is None or galaxy_id_of(n) in wanted] for s in sources]
         advance = stack.enter_context(progress("ingest", sum(map(len, names))))
         for source, chosen_names in zip(sources, names, strict=True):
             for name, result in each(
@@ -112,7 +112,14 @@ def ingest(
         raise _nothing_usable(chosen.sources, gathering.rejects)
     gathering.check_tables()
     table = portable(gathering.table(tree), out / CATALOGUE)
-    _write(table, gathering.rejects, tree, out)
+    with (
+        replacing(out / REJECTS) as rejects,
+        replacing(out / TREE) as named,
+        replacing(out / CATALOGUE) as made,
+    ):
+        write_rejects(gathering.rejects, rejects)
+        named.write_text(tree_text(tree), encoding="utf-8")
+        pa.parquet.write_table(table, made)
     return _summary(table, gathering, tree)
 
 
@@ -181,13 +188,6 @@ class _Gathering:
         of = self.labels.targets
         told = {name: of[i] for name in source.names() if (i := galaxy_id_of(name)) in of}
         return replace(source, targets=told | source.targets) if told else source
-
-    def names(self, source: Source, only_labelled: bool) -> list[str]:
-        """Return the images of a source that are to be read."""
-        names = source.names()
-        return (
-            [name for name in names if galaxy_id_of(name) in self.labels.row_of] if only_labelled else names
-        )
 
     def take(self, source: Place, member: str, result: Cutout | MemberError) -> None:
         """Take one image in, or refuse it."""
@@ -299,14 +299,6 @@ def _nothing_usable(sources: Sequence[Place], rejects: Sequence[Reject]) -> Imag
     labels = {reject.galaxy_id: reject for reject in rejects if reject.source not in places}
     first = labels.get(refused[0].galaxy_id, refused[0])
     return ImageError(f"{first}. No image can be used ({counts}) and nothing was written")
-
-
-def _write(table: pa.Table, rejects: Sequence[Reject], tree: DecisionTree, out: Path) -> None:
-    with replacing(out / REJECTS) as rejects_path:
-        write_rejects(rejects, rejects_path)
-        with replacing(out / TREE) as tree_path, replacing(out / CATALOGUE) as catalogue_path:
-            tree_path.write_text(tree_text(tree), encoding="utf-8")
-            pa.parquet.write_table(table, catalogue_path)
 
 
 def _summary(table: pa.Table, gathering: _Gathering, tree: DecisionTree) -> IngestSummary:

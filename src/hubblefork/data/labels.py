@@ -2,14 +2,15 @@
 
 A table has `galaxy_id` (or `GalaxyID`) and every answer of the tree under its own name or the source's
 (Class1.1 …), in any format that `data.formats` reads; or a column named as each question, whose cells name
-the one answer that was given. A missing value is a question nobody was asked. Rows
-that cannot be trusted are refused by themselves; a table without all its columns, or whose numbers mean
-something else than fractions, is refused as a whole.
+the one answer that was given. A missing value is a question nobody was asked. Rows that cannot be trusted are
+refused by themselves; a table without all its columns, or whose numbers mean something else than fractions,
+is refused as a whole. Of a person's own labels, what can be learned is found out first.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import naming, votes_of
+from hubblefork.data.catalogue import check_names, naming, votes_of
 from hubblefork.data.columns import (
+    ID,
     PER_CENT,
     SENTINELS,
     apart_remedy,
@@ -28,6 +30,7 @@ from hubblefork.data.columns import (
     column_named,
     columns_of_answers,
     fraction_remedy,
+    id_columns,
     id_name,
     ids_of,
     is_apart,
@@ -37,14 +40,18 @@ from hubblefork.data.columns import (
     without,
 )
 from hubblefork.data.formats import read_rows
-from hubblefork.data.inputs import Reject
-from hubblefork.data.members import Targets
+from hubblefork.data.members import Targets, galaxy_id_of
 from hubblefork.data.published import in_our_columns
+from hubblefork.data.sources import Reject, find_inputs, open_source
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import (
     DecisionTree,
+    Number,
     VoteCounts,
+    classes,
+    number_column,
+    plain_columns,
     to_joint,
     violations,
 )
@@ -53,6 +60,9 @@ Values = tuple[NDArray[np.float64], Mapping[int, list[str]]]
 """Joint fractions (row, answer), and what is wrong with the cells of which rows."""
 ROUNDING = 1e-6
 REPEATED = "galaxy_id repeated"
+FEWEST, MOST_CLASSES = 20, 100
+NARROW = 1e-4
+"""The least spread of a number, in units of its mean: single precision keeps three digits of it."""
 
 
 class Origin(NamedTuple):
@@ -150,8 +160,13 @@ class _Gathered:
         self.joint = np.concatenate(self.values)
         self.kept = np.ones(len(self.ids), dtype=bool)
         self._refuse_broken()
-        if self._unite_repeated():
-            self._refuse_broken()
+        rows_of = defaultdict(list)
+        for row in np.flatnonzero(self.kept).tolist():
+            rows_of[self.ids[row]].append(row)
+        for together in rows_of.values():
+            if len(together) > 1:
+                self._unite(together)
+        self._refuse_broken()
         rows = np.flatnonzero(self.kept).tolist()
         row_of = {self.ids[row]: place for place, row in enumerate(rows)}
         counts = np.split(np.concatenate(self.counts)[rows], [len(self.tree.columns)], axis=1)
@@ -177,18 +192,9 @@ class _Gathered:
         for row, complaints in broken.items():
             self._refuse(row, "breaks the decision tree", "; ".join(complaints))
 
-    def _unite_repeated(self) -> bool:
-        rows_of = defaultdict(list)
-        for row in np.flatnonzero(self.kept).tolist():
-            rows_of[self.ids[row]].append(row)
-        repeated = [rows for rows in rows_of.values() if len(rows) > 1]
-        for rows in repeated:
-            self._unite(rows)
-        return bool(repeated)
-
     def _unite(self, rows: list[int]) -> None:
         values, first = self.joint[rows], rows[0]
-        if _spread(values) > ROUNDING:
+        if np.ma.masked_invalid(values).ptp(axis=0).filled(0).max(initial=0) > ROUNDING:
             lines = ", ".join(_place(self.origins[row]) for row in rows)
             for row in rows:
                 self._refuse(row, "rows of one galaxy_id contradict each other", f"they stand at {lines}")
@@ -196,13 +202,6 @@ class _Gathered:
         for row in rows[1:]:
             self.joint[first] = np.where(np.isnan(self.joint[first]), self.joint[row], self.joint[first])
             self._refuse(row, REPEATED, f"same labels as at {_place(self.origins[first])}, kept once")
-
-
-def _spread(values: NDArray) -> float:
-    """Return the largest difference within a column, missing values aside."""
-    low = np.where(np.isnan(values), np.inf, values).min(axis=0)
-    high = np.where(np.isnan(values), -np.inf, values).max(axis=0)
-    return float((high - low).max(initial=0))
 
 
 def _place(origin: Origin) -> str:
@@ -281,3 +280,170 @@ def _check_meaning(rows: Rows, values: NDArray, columns: Sequence[str]) -> None:
     for row, place in zip(*np.nonzero(strange), strict=True):
         value, what = float(values[row, place]), rows.place(int(row))
         raise CatalogueError(f"{what}: {columns[place]} is {value:g}; {fraction_remedy(value, values)}")
+
+
+# A person's own labels
+
+
+def tree_of_columns(
+    labels: Path, columns: Sequence[str] = (), *, missing: Collection[float] = ()
+) -> DecisionTree:
+    """Return the tree of a table's plain columns: the chosen ones, or all but the id.
+
+    The numbers `missing` stand for missing values.
+    Raises CatalogueError, with all complaints at once, for columns that are not there, hold anything but
+    numbers from 0 to 1 (true and false count as such) or the same for every galaxy.
+    """
+    table = without(read_rows(labels).table, missing)
+    ids = id_columns(table.column_names)
+    wanted = list(columns) or [name for name in table.column_names if name not in ids]
+    found = {name: _complaint(table, name) for name in wanted}
+    complaints = [complaint for complaint in found.values() if complaint]
+    if complaints or not wanted:
+        good = [name for name, complaint in found.items() if not complaint]
+        remedy = f": --columns {','.join(good)} takes the others" if good and not columns else ""
+        raise CatalogueError(
+            f"{labels}: {'; '.join(complaints) or 'it has no column of labels'}. "
+            f"What can be learned are columns of numbers from 0 to 1, empty where nobody said{remedy}"
+        )
+    return check_names(plain_columns(wanted))
+
+
+def tree_of_classes(labels: Path, column: str, *, missing: Collection[float] = ()) -> DecisionTree:
+    """Return the tree of the classes in a column of a table: texts or integers, in their order.
+
+    The numbers `missing` stand for missing values. Raises CatalogueError for a column that is not there, or
+    of other values, of one class or of more than a hundred.
+    """
+    with naming(labels):
+        cells, _ = _column_and_ids(labels, column, missing)
+        values = sorted(classes_in(cells).unique().drop_null().to_pylist())
+        folded = defaultdict(list)
+        for value in values:
+            folded[value.casefold()].append(f'"{value}"')
+            if re.fullmatch(r"-?\d*\.\d+(e-?\d+)?", value):
+                remedy = f"classes are texts or integers; --number {column} learns a number"
+                raise CatalogueError(f"{column} is {value}: {remedy}")
+        if not 1 < len(values) <= MOST_CLASSES:
+            raise CatalogueError(f"{column} has {len(values)} classes; from 2 to {MOST_CLASSES} are learned")
+        for spelled in folded.values():
+            if len(spelled) > 1:
+                names = " and ".join(spelled)
+                raise CatalogueError(f"{column} has the classes {names}: one in two spellings? Keep one")
+    whole = all(value.lstrip("-").isdecimal() for value in values)
+    return check_names(classes(column, sorted(values, key=int) if whole else values))
+
+
+def tree_of_number(
+    labels: Path, column: str, unit: str = "", *, missing: Collection[float] = ()
+) -> DecisionTree:
+    """Return the tree of a column of a table that holds a number, with its unit, mean and width.
+
+    The numbers `missing` stand for missing values. Raises CatalogueError for a column that is not there,
+    holds anything else, the same everywhere, or values too close for single precision; and for a unit that
+    astropy does not know.
+    """
+    with naming(labels):
+        cells, ids = _column_and_ids(labels, column, missing)
+        values, bad = numbers(cells)
+        for row in np.flatnonzero(bad | np.isinf(values))[:1].tolist():
+            what = f"{column} is {cells[row].as_py()!r} for {ID} {ids[row]}"
+            raise CatalogueError(f"{what}, which is no finite number")
+        for value in values[np.isin(values, SENTINELS)][:1].tolist():
+            if is_apart(value, values):
+                raise CatalogueError(f"{column} is {value:g}; {apart_remedy(value)}")
+        present = values[~np.isnan(values)]
+        if len(np.unique(present)) < 2:
+            raise CatalogueError(f"{column} says the same of every galaxy: there is nothing to learn")
+        mean, width = float(present.mean()), float(present.std())
+        if width < NARROW * abs(mean):
+            raise CatalogueError(
+                f"{column} is {mean:g} give or take {width:.2g}, too close for single precision: "
+                f"subtract {mean:.6g} from it"
+            )
+    return check_names(number_column(column, Number(mean, width, _unit(unit))))
+
+
+def _column_and_ids(
+    labels: Path, name: str, missing: Collection[float]
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    table = without(read_rows(labels).table, missing)
+    column = column_named(table.column_names, name)
+    if column is None:
+        raise CatalogueError(f'there is no column "{name}"{did_you_mean(name, table.column_names)}')
+    return table.column(column), table.column(id_name(table.column_names))
+
+
+def _unit(text: str) -> str:
+    """Return a unit as it is written in FITS and VOTable. Raises CatalogueError for none of astropy's."""
+    from astropy.units import Unit
+
+    try:
+        return str(Unit(text))
+    except (ValueError, TypeError) as error:
+        raise CatalogueError(
+            f'--unit "{text}" is no unit that astropy knows: dex, mag, km/s, arcsec; leave it out for none'
+        ) from error
+
+
+def _complaint(table: pa.Table, name: str) -> str:
+    """Say why a column cannot be learned; nothing when it can."""
+    try:
+        (column,) = columns_of_answers(table.column_names, plain_columns([name]), [name])
+    except CatalogueError as error:
+        if "stands" in str(error):
+            return str(error)
+        return f'there is no column "{name}"{did_you_mean(name, table.column_names)}'
+    values, bad = numbers(table.column(column))
+    ids = table.column(id_name(table.column_names))
+    for row in np.flatnonzero(bad)[:1].tolist():
+        what = f"{name} is {table.column(column)[row].as_py()!r} for {ID} {ids[row]}, which is no number"
+        return f"{what}; if it is a class: --classes {name}"
+    outside = np.flatnonzero(no_fraction(values))
+    for row in outside[:1].tolist():
+        first = f"{values[row]:g} for {ID} {ids[row]}; {fraction_remedy(values[row], values)}"
+        others = f"; --number {name} learns any number"
+        return f"{name} is outside [0, 1] for {len(outside)} galaxies, the first {first}{others}"
+    if len(np.unique(values[~np.isnan(values)])) < 2:
+        return f"{name} says the same of every galaxy: there is nothing to learn"
+    return ""
+
+
+def check_labels(
+    cutouts: Path, labels: Path, tree: DecisionTree, *, missing: Collection[float] = (), layout: str = ""
+) -> tuple[str, ...]:
+    """Check that labels and images are enough to learn from, before anything is decoded; say what was read.
+
+    Raises CatalogueError, with all complaints at once, for fewer than 20 galaxies with labels that fit the
+    tree, and fewer than 20 of them with an image; ImageError where no images are.
+    """
+    found = read_labels([labels], tree, missing=missing, layout=layout)
+    known = {galaxy_id for galaxy_id, row in found.row_of.items() if not np.isnan(found.joint[row]).all()}
+    names = image_names(cutouts, labels)
+    shown = known.intersection(map(galaxy_id_of, names))
+    complaints = []
+    if len(known) < FEWEST:
+        complaints.append(
+            f"{labels}: {len(known)} galaxies have labels that fit {tree.name}; at least {FEWEST} are needed"
+        )
+    if found.rejects:
+        reasons = Counter(reject.reason for reject in found.rejects).items()
+        counts = ", ".join(f"{count} × {reason}" for reason, count in reasons)
+        complaints.append(f"refused rows: {counts}, the first: {found.rejects[0]}")
+    if known and len(shown) < FEWEST:
+        example = f"images are named as {names[0]}, labels as {min(known)}" if names else "it has no images"
+        complaints.append(
+            f"{cutouts}: {len(shown)} of {len(known)} labelled galaxies have an image ({example})"
+        )
+    if min(len(known), len(shown)) < FEWEST:
+        raise CatalogueError("; ".join(complaints))
+    return found.notes
+
+
+def image_names(cutouts: Path, labels: Path) -> list[str]:
+    """Return the names of the images that lie beside a table of labels. Raises ImageError."""
+    names = []
+    for path in find_inputs([cutouts], [labels]).sources:
+        with open_source(path) as source:
+            names += source.names()
+    return names

@@ -224,17 +224,14 @@ def _of_all_trees() -> tuple[Layout, ...]:
 
 @cache
 def _layouts(tree: DecisionTree) -> tuple[Layout, ...]:
-    return tuple(_spelled(tree))
-
-
-def _spelled(tree: DecisionTree) -> Iterator[Layout]:
-    base, surveys = bases(tree), _surveys(tree)
+    base, surveys, spelled = bases(tree), _surveys(tree), list[Layout]()
     for pattern in _entries()["layouts"]:
         answer, quantity = pattern["answer"], pattern["quantity"]
         if ("{base}" in answer and not base) or (tree.number and quantity != JOINT):
             continue
-        for survey in surveys if "{survey}" in answer else [""]:
-            yield _layout(tree, pattern, survey, base)
+        named = surveys if "{survey}" in answer else [""]
+        spelled += [_layout(tree, pattern, survey, base) for survey in named]
+    return tuple(spelled)
 
 
 def _layout(tree: DecisionTree, pattern: Mapping[str, Any], survey: str, base: Mapping[str, str]) -> Layout:

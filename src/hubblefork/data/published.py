@@ -1,32 +1,51 @@
 """What published catalogues say in our columns, and what ours say in theirs; `data.layouts` knows the names.
 
 A table in one of the layouts becomes one in our columns: joint fractions and, where it has them, vote counts
-or concentrations.
+or concentrations. Catalogues go from one format to another: a folder of shards, Parquet, CSV, FITS, VOTable,
+and to HATS.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import ID, fractions, metadata_of, with_fractions, with_votes
+from hubblefork.data.catalogue import (
+    ID,
+    Catalogue,
+    Pieces,
+    fractions,
+    head_of,
+    id_column,
+    metadata_of,
+    open_catalogue,
+    pieces_of,
+    with_fractions,
+    with_votes,
+    write_pieces,
+)
 from hubblefork.data.columns import SENTINELS, column_named, numbers, with_id
-from hubblefork.data.formats import noted_tree
+from hubblefork.data.formats import WRITTEN, noted_tree
 from hubblefork.data.layouts import COUNT, DEBIASED, JOINT, Found, Layout, found_of
 from hubblefork.data.layouts import tree_of as tree_of_names
-from hubblefork.data.shards import QUESTIONS, TREE
-from hubblefork.errors import CatalogueError, did_you_mean
+from hubblefork.data.members import POSITION
+from hubblefork.data.shards import QUESTIONS, ROWS, SIDES, TREE, CatalogueFolder, shard_table
+from hubblefork.errors import CatalogueError, did_you_mean, extras
+from hubblefork.io import Progress, silent
 from hubblefork.zoo import DecisionTree, VoteCounts, reach, read_tree, to_conditional, to_joint
 
 ROUNDED = 0.05
 """By how much fractions that were rounded may miss a sum of one."""
 ASKED = 0.5
 """Friendly columns are empty where fewer were asked."""
+HATS = ".hats"
 COLUMNS = ("joint", "conditional", "friendly", "advanced", "kaggle")
 
 
@@ -70,35 +89,24 @@ def in_our_columns(
     if found.quantity == COUNT and not any(_counted(table, layout) for layout in found.read):
         joint = tuple(replace(layout, name=JOINT, quantity=JOINT) for layout in found.read)
         found = replace(found, read=joint)
-    if found.quantity == JOINT and _is_ours(table, found.read[0]):
+    names, own = table.column_names, (found.tree.columns, found.tree.source_columns)
+    spelled = [tuple(column_named(names, name) for name in columns) for columns in own]
+    if found.quantity == JOINT and found.read[0].columns in spelled:
         return table, ()
     if found.quantity != COUNT and len(found.read) > 1:
         raise CatalogueError(f'"{wanted}" adds fractions: only counts can be added')
-    ours, notes = _counts_added(table, found) if found.quantity == COUNT else _fractions_added(table, found)
+    layout, notes = found.read[0], list[str]()
+    if found.quantity == COUNT:
+        votes, notes = _votes(table, found.read)
+        ours = with_votes(with_fractions(table, votes.joint(found.tree), found.tree), votes, found.tree)
+    else:
+        values = _values(table, layout.columns)
+        if found.quantity != JOINT:
+            values = to_joint(found.tree, _summing_to_one(values, layout))
+        ours = with_fractions(table, np.hstack([values, *_concentrations(table, layout)]), found.tree)
     layouts = (*found.read, *found.others)
     debiased = {name for each in layouts if each.quantity == DEBIASED for name in each.columns}
     return ours.drop_columns(sorted(debiased.intersection(ours.column_names))), (str(found), *notes)
-
-
-def _fractions_added(table: pa.Table, found: Found) -> tuple[pa.Table, list[str]]:
-    layout, tree = found.read[0], found.tree
-    values = _values(table, layout.columns)
-    if found.quantity != JOINT:
-        values = to_joint(tree, _summing_to_one(values, layout))
-    return with_fractions(table, np.hstack([values, *_concentrations(table, layout)]), tree), []
-
-
-def _counts_added(table: pa.Table, found: Found) -> tuple[pa.Table, list[str]]:
-    votes, notes = _votes(table, found.read)
-    return with_votes(with_fractions(table, votes.joint(found.tree), found.tree), votes, found.tree), notes
-
-
-def _is_ours(table: pa.Table, layout: Layout) -> bool:
-    """Say whether a layout's columns are named as the answers are, or as the source names them."""
-    named = (layout.tree.columns, layout.tree.source_columns)
-    return any(
-        layout.columns == tuple(column_named(table.column_names, name) for name in names) for names in named
-    )
 
 
 def _counted(table: pa.Table, layout: Layout) -> bool:
@@ -278,3 +286,94 @@ def _advanced(table: pa.Table, tree: DecisionTree, asked: NDArray) -> dict[str, 
             written |= dict(zip(spelled, ends.T, strict=True))
     spelled = [f"{name}_proportion-asked" for name in tree.source_columns]
     return written | dict(zip(spelled, asked.T, strict=True))
+
+
+# From one format to another
+
+
+def convert(
+    source: Path, target: Path, *, tree: DecisionTree | None = None, progress: Progress = silent
+) -> None:
+    """Write a catalogue in the format that the suffix of `target` names; without one, a folder of shards.
+
+    `tree` is that of a table which does not say its own; else Galaxy Zoo 2's. A folder of shards is not held
+    as a whole, unless FITS or VOTable are made of it. Raises CatalogueError for a target that is there, a
+    table that is no catalogue and what a format cannot hold; ExtraMissing without `hats-import`; DiskError.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in (*WRITTEN, HATS, ""):
+        known = ", ".join((*WRITTEN, HATS))
+        raise CatalogueError(f'{target}: a catalogue ends in {known} or nothing, not in "{target.suffix}"')
+    if target.exists() and (target.is_file() or any(target.iterdir())):
+        raise CatalogueError(f"{target} is there already: choose another name, or move it away")
+    catalogue = open_catalogue(source, None)
+    if suffix in WRITTEN:
+        write_pieces(_with_plain_ids(catalogue), target)
+    elif suffix == HATS:
+        _write_hats(catalogue, target)
+    else:
+        _write_folder(catalogue, target, tree or tree_of(head_of(catalogue)), progress)
+
+
+def _with_plain_ids(catalogue: Catalogue) -> Iterator[pa.Table]:
+    """Yield a catalogue in pieces whose ids are integers where all of them are."""
+    ids = (id_column(piece.column(ID)).type for piece in pieces_of(catalogue, []))
+    kind = pa.int64() if all(map(pa.types.is_integer, ids)) else pa.string()
+    pieces = pieces_of(catalogue, None)
+    for piece in chain([next(pieces, head_of(catalogue))], pieces):
+        yield piece.set_column(0, ID, piece.column(ID).cast(kind))
+
+
+def _write_folder(catalogue: Catalogue, target: Path, tree: DecisionTree, progress: Progress) -> None:
+    folder = CatalogueFolder(target)
+    with progress("converting", None) as advance:
+        pieces = (
+            piece.slice(start, ROWS)
+            for piece in pieces_of(catalogue, None)
+            for start in range(0, len(piece), ROWS)
+        )
+        for number, piece in enumerate(pieces):
+            notes = dict(piece.schema.metadata or {})
+            notes.pop(SIDES.encode(), None)  # they are those of all shards
+            others = [name for name in piece.column_names if name not in tree.source_columns]
+            whole = with_fractions(piece.select(others), fractions(piece, tree).astype("float32"), tree)
+            folder.write_shard(f"{number:05}", shard_table(whole.replace_schema_metadata(notes), tree))
+            advance(len(piece))
+    folder.finish()
+
+
+def _write_hats(catalogue: Catalogue, target: Path) -> None:
+    """Write a HATS catalogue, HEALPix by HEALPix, with `hats-import` in this process."""
+    _check_positions(catalogue, target)
+    with extras(f"{target}: HATS"):
+        from dask.distributed import Client
+        from hats_import.catalog import run_import
+        from hats_import.catalog.arguments import ImportArguments
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        if isinstance(catalogue, Pieces):
+            files = CatalogueFolder(catalogue.path).shards()
+        else:
+            files = [Path(folder) / "catalogue.parquet"]
+            write_pieces(iter([catalogue]), files[0])
+        arguments = ImportArguments(
+            input_file_list=[str(path) for path in files],
+            file_reader="parquet",
+            output_path=folder,
+            output_artifact_name=target.stem,
+            progress_bar=False,
+        )
+        with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+            run_import.run(arguments, client)
+        (Path(folder) / target.stem).rename(target)
+
+
+def _check_positions(catalogue: Catalogue, target: Path) -> None:
+    """Raise CatalogueError where galaxies have no position."""
+    names = head_of(catalogue).column_names
+    if missing := [name for name in POSITION if name not in names]:
+        raise CatalogueError(f"{target}: HATS sorts galaxies by position: the catalogue has no {missing[0]}")
+    counts = (piece.column(name).null_count for piece in pieces_of(catalogue, POSITION) for name in POSITION)
+    without = sum(counts) // len(POSITION)
+    if without:
+        raise CatalogueError(f"{target}: HATS sorts galaxies by position: {without} galaxies have none")

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from hubblefork.data.columns import ID, chosen
+from hubblefork.data.columns import ID, chosen, read_texts
 from hubblefork.data.members import POSITION
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Fields, digest_of, read_json, relative, replacing, write_text
@@ -103,10 +103,6 @@ class CatalogueFolder:
             pa.parquet.write_table(table, temporary, compression="zstd", row_group_size=ROWS)
         return path
 
-    def read_notes(self, path: Path) -> dict[str, str]:
-        """Return the metadata of a shard; only the end of its file is read. Raises CatalogueError."""
-        return self.read_shard(path).notes
-
     def read_shard(self, path: Path) -> Shard:
         """Return what the end of a shard's file says. Raises CatalogueError where it cannot be read."""
         try:
@@ -138,7 +134,13 @@ class CatalogueFolder:
 
     def manifest_of(self, share: Share, shards: Sequence[Shard]) -> dict[str, Any]:
         """Return what the manifest of a share with these shards says. Raises as `finish` does."""
-        _check_same_columns(shards, self.path, at_least=int(share == WHOLE))
+        if not shards and share == WHOLE:
+            raise CatalogueError(f"{self.path}: a catalogue has at least one shard, and there is none")
+        for shard in shards[1:]:
+            if not shard.schema.equals(shards[0].schema):
+                raise CatalogueError(
+                    f"{shard.path}: other columns than {shards[0].path.name}; all shards have the same ones"
+                )
         notes = merged([shard.notes for shard in shards], self.path)
         paths = [shard.path for shard in shards]
         return {
@@ -261,7 +263,7 @@ def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     are null where nobody is asked. Columns beside these (intervals) follow. Names and questions of the tree
     are added to the metadata. Raises CatalogueError where a column would stand twice.
     """
-    joint = np.stack([_floats(table.column(name)) for name in tree.columns], axis=1)
+    joint = np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in tree.columns], axis=1)
     names = _made(tree)
     made = dict(zip(names, np.hstack([to_conditional(tree, joint), reach(tree, joint)]).T, strict=False))
     if ours := [name for name in names if name in tree.columns]:
@@ -290,10 +292,6 @@ def _made(tree: DecisionTree) -> list[str]:
     """Return the columns that follow from the joint fractions; none from a number."""
     made = [f"{name}_conditional" for name in tree.columns] + [f"{q.name}_reach" for q in tree.questions]
     return [] if tree.number else made
-
-
-def _floats(column: pa.ChunkedArray) -> np.ndarray:
-    return column.cast(pa.float64()).to_numpy()
 
 
 def described(schema: pa.Schema, tree: DecisionTree | None) -> dict[str, dict[str, str]]:
@@ -347,11 +345,8 @@ def read_refused(path: Path) -> list[tuple[str, str]]:
     """
     if not path.exists():
         return []
-    text = pa.csv.ConvertOptions(column_types={"member": pa.string(), "reason": pa.string()})
-    parsing = pa.csv.ParseOptions(newlines_in_values=True)
     try:
-        table = pa.csv.read_csv(path, parse_options=parsing, convert_options=text)
-        return list(zip(*(table.column(name).to_pylist() for name in ("member", "reason")), strict=True))
+        return [(row["member"], row["reason"]) for row in read_texts(path, ("member", "reason"))]
     except (pa.ArrowException, KeyError) as error:
         raise CatalogueError(f"{path}: not a readable list of rejects: {error}; predict anew") from error
 
@@ -370,17 +365,6 @@ def missing_shares(manifests: Iterable[Mapping]) -> list[int]:
     """Return the numbers of the shares that have no manifest, from 1."""
     there = [manifest["share"] for manifest in manifests]
     return sorted(set(range(1, max(of for _, of in there) + 1)) - {number for number, _ in there})
-
-
-def _check_same_columns(shards: Sequence[Shard], folder: Path, *, at_least: int) -> None:
-    """Raise CatalogueError where there are too few shards, or one with other columns than the first."""
-    if len(shards) < at_least:
-        raise CatalogueError(f"{folder}: a catalogue has at least one shard, and there is none")
-    for shard in shards[1:]:
-        if not shard.schema.equals(shards[0].schema):
-            raise CatalogueError(
-                f"{shard.path}: other columns than {shards[0].path.name}; all shards have the same ones"
-            )
 
 
 def merged(entries: Sequence[Mapping[str, str]], folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import groupby
 from os.path import commonpath
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 from numpy.typing import NDArray
 
 from hubblefork.data.archives import (
@@ -36,28 +37,41 @@ from hubblefork.data.archives import (
     version_of,
 )
 from hubblefork.data.arrays import HDF5_START, is_zarr, open_hdf5, open_zarr
+from hubblefork.data.columns import read_texts
 from hubblefork.data.cutouts import band_of, brought_together, is_fits
 from hubblefork.data.members import (
+    ARCHIVE_SUFFIXES,
     FITS_SUFFIXES,
     HEAD,
     LARGEST_MEMBER,
     SUFFIXES,
+    TABLE_SUFFIXES,
     UNREADABLE,
     Entry,
     Few,
+    MemberError,
     Members,
     Place,
     Source,
     galaxy_id_of,
     held,
     indexed,
+    is_image,
     is_named_image,
     picture_kind,
     printable,
 )
-from hubblefork.data.tables_of_images import LIST_SUFFIXES, PARQUET_START, open_list, open_parquet
-from hubblefork.errors import ImageError
+from hubblefork.data.tables_of_images import (
+    LIST_SUFFIXES,
+    PARQUET_START,
+    is_table_of_images,
+    open_list,
+    open_parquet,
+)
+from hubblefork.errors import CatalogueError, ImageError
 
+SOLUTIONS = "solutions"
+BENCHMARKS = ("benchmark", "submission")
 GIVE = (
     "give images, or a .zip, .tar or .tar.gz of images, or a folder of them; a Parquet file of images, "
     "a CSV of their paths, or an HDF5 or Zarr array"
@@ -244,3 +258,158 @@ def _ids(names: Sequence[str]) -> Sequence[str]:
 
 def _hashes(ids: Sequence[str]) -> NDArray[np.int64]:
     return np.fromiter(map(hash, ids), np.int64, len(ids))
+
+
+# Images and labels among some paths
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Absolute paths: `sources` of images, `tables` of labels, `ignored` files; each once."""
+
+    sources: tuple[Place, ...]
+    tables: tuple[Path, ...]
+    ignored: tuple[Path, ...] = ()
+
+
+def find_inputs(paths: Sequence[Place], labels: Sequence[Path] = ()) -> Inputs:
+    """Sort the given archives, folders and tables into images and labels.
+
+    The images of a folder are its archives and folders named `images_*`, as Kaggle names them; else its other
+    archives, and the image files in it. Its labels are its `*solutions*` tables; else the one other table in
+    it that is no benchmark or submission. What is neither is ignored.
+
+    A table that holds images, or a list of their files, is a source; so is a URL.
+
+    `labels` are taken as they are, and then stand in for that other table. Raises ImageError for a path that
+    is not there or when there are no images, CatalogueError where several tables may hold the labels.
+    """
+    inputs = [_of_place(path, bool(labels)) for path in paths]
+    sources = tuple(dict.fromkeys(source for each in inputs for source in each.sources))
+    if not sources:
+        raise ImageError(
+            f"no images among {', '.join(map(str, paths))}; give an archive or a folder of images"
+        )
+    tables = dict.fromkeys(table for each in inputs for table in each.tables)
+    tables |= dict.fromkeys(path.resolve() for path in labels)
+    ignored = dict.fromkeys(path for each in inputs for path in each.ignored if path not in tables)
+    return Inputs(sources, tuple(tables), tuple(ignored))
+
+
+def _of_place(place: Place, has_labels: bool) -> Inputs:
+    if is_url(place):
+        return Inputs((place,), ())
+    path = Path(place).resolve()
+    if not path.exists():
+        raise ImageError(f"{path}: there is no such archive or folder; give a zip, tar, tar.gz or a folder")
+    if is_zarr(path):
+        return Inputs((path,), ())
+    if path.is_file():
+        return Inputs((), (path,)) if _is_table(path) else Inputs((path,), ())
+    return _of_folder(path, sorted(path.iterdir()), has_labels)
+
+
+def _of_folder(path: Path, entries: list[Path], has_labels: bool) -> Inputs:
+    tables = [entry for entry in entries if _is_table(entry)]
+    archives = [entry for entry in entries if entry not in tables and _is_archive(entry)]
+    named = [entry for entry in entries if entry.name.startswith("images_")]
+    sources = _one_of_each_stem(entry for entry in named if entry.is_dir() or entry in archives)
+    if not sources:
+        loose = not archives or any(is_image(str(entry.relative_to(path))) for entry in path.rglob("*"))
+        sources = (*_one_of_each_stem(archives), *([path] if loose else []))
+    chosen = _tables(path, tables, has_labels)
+    beside = [entry for entry in entries if entry not in (*sources, *chosen)]
+    return Inputs(sources, chosen, () if path in sources else tuple(beside))
+
+
+def _tables(path: Path, tables: list[Path], has_labels: bool) -> tuple[Path, ...]:
+    solutions = _one_of_each_stem(table for table in tables if SOLUTIONS in table.name)
+    if solutions or has_labels:
+        return solutions
+    others = _one_of_each_stem(
+        table for table in tables if not any(word in table.name.lower() for word in BENCHMARKS)
+    )
+    if len(others) > 1:
+        names = ", ".join(table.name for table in others)
+        raise CatalogueError(f"{path}: which of these tables holds the labels: {names}? Say it with --labels")
+    return others
+
+
+def _is_archive(entry: Path) -> bool:
+    return entry.is_file() and entry.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def _is_table(entry: Path) -> bool:
+    """Say whether a file is a table of labels by its name; a zip is one when it holds a CSV and no image."""
+    if not entry.is_file() or not entry.name.lower().endswith(TABLE_SUFFIXES):
+        return False
+    if not _is_archive(entry):
+        return not is_table_of_images(entry)
+    if entry.name.startswith("images"):
+        return False
+    try:
+        with open_source(entry) as source:
+            members = [other.member for other in source.left_out]
+            return not source.names() and any(name.lower().endswith(".csv") for name in members)
+    except ImageError:
+        return SOLUTIONS in entry.name
+
+
+def _one_of_each_stem(entries: Iterable[Path]) -> tuple[Path, ...]:
+    """Keep one of the forms in which a thing lies there: x.csv before x.zip, x.zip before the folder x."""
+    stems: dict[str, Path] = {}
+    for entry in sorted(entries, key=Path.is_dir):  # images_2024.01.tar.gz has the stem images_2024.01
+        endings = [end for end in (*ARCHIVE_SUFFIXES, *TABLE_SUFFIXES) if entry.name.lower().endswith(end)]
+        longest = max(map(len, endings), default=0)
+        stems.setdefault(entry.name[: len(entry.name) - longest], entry)
+    return tuple(sorted(stems.values()))
+
+
+# What was refused
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One refused image, label row or archive: where it stood, a `reason` in a few words, the `value` found.
+
+    `member` is the name within an archive or folder, empty for the file itself; `galaxy_id` is
+    empty where there is none.
+    """
+
+    source: str
+    member: str
+    galaxy_id: str
+    reason: str
+    value: str
+
+    def __str__(self) -> str:
+        where = f"{self.source}: {self.member}" if self.member else self.source
+        return f"{where}: {self.reason}: {self.value}"
+
+
+def reject_of(error: MemberError, galaxy_id: str = "") -> Reject:
+    """Return the row for an image or archive that could not be used."""
+    return Reject(str(error.source), error.member, galaxy_id, error.reason, error.value)
+
+
+REJECT_COLUMNS = pa.schema([(field.name, pa.string()) for field in fields(Reject)])
+
+
+def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
+    """Return the rows as a table, every value as text."""
+    return pa.Table.from_pylist([asdict(reject) for reject in rejects], REJECT_COLUMNS)
+
+
+def write_rejects(rejects: Sequence[Reject], path: Path) -> None:
+    """Write the rows as CSV with a header, every value as text."""
+    pa.csv.write_csv(rejects_table(rejects), path)
+
+
+def rejects_file(out: Path) -> Path:
+    """Return the file beside a catalogue that names what was left out of it."""
+    return out.with_name(f"{out.name}.rejects.csv")
+
+
+def read_rejects(path: Path) -> list[Reject]:
+    """Read the rows that `write_rejects` wrote."""
+    return [Reject(**row) for row in read_texts(path, REJECT_COLUMNS.names)]

@@ -84,7 +84,7 @@ def prepare(
     if not _is_ready(folder, how):
         _check_sources(galaxies, data / CATALOGUE)
         _check_crop(galaxies, spec)
-        with _refusals_told(folder), alone_in(folder, "making these stamps"):
+        with alone_in(folder, "making these stamps"):
             if not _is_ready(folder, how):  # another process may have finished them meanwhile
                 with filling(folder, how) as unfinished:
                     _fill(unfinished, galaxies, spec, threads, progress)
@@ -338,14 +338,20 @@ def filling(folder: Path, how: How) -> Iterator[Filling]:
     """Fill the array of a folder: from where it stopped when it was made the same way, else from the start.
 
     When the block ends well, all rows settled, the array takes its final name. Raises DiskError when
-    the disk is too full for the whole array, before the first row is made. To be called within `alone_in`.
+    the disk is too full for the whole array, before the first row is made, and where it refuses later. To be
+    called within `alone_in`.
     """
-    done = _done_before(folder, how)
-    if done is None:
-        done = _start(folder, how)
-    with (folder / PARTIAL).open("rb+", buffering=0) as handle, ThreadPoolExecutor(1) as background:
-        yield Filling(folder, how, done, handle, len(_header(how)), background)
-    _finish(folder, how)
+    try:
+        done = _done_before(folder, how)
+        if done is None:
+            done = _start(folder, how)
+        with (folder / PARTIAL).open("rb+", buffering=0) as handle, ThreadPoolExecutor(1) as background:
+            yield Filling(folder, how, done, handle, len(_header(how)), background)
+        _finish(folder, how)
+    except OSError as error:
+        if error.errno in REFUSALS:
+            raise disk_error(folder / PIXELS, error) from error
+        raise
 
 
 def _is_finished(folder: Path) -> bool:
@@ -428,13 +434,3 @@ def _header(how: How) -> bytes:
 
 def _bytes(how: How) -> int:
     return len(_header(how)) + int(np.prod(how["shape"]))
-
-
-@contextmanager
-def _refusals_told(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in REFUSALS:
-            raise disk_error(folder / PIXELS, error) from error
-        raise

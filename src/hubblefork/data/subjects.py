@@ -21,9 +21,8 @@ from PIL import Image
 
 from hubblefork.data.field import Sky
 from hubblefork.data.images import each, pixels_of
-from hubblefork.data.inputs import Reject, reject_of, write_rejects
 from hubblefork.data.members import ImageData, MemberError, Place, Source, galaxy_id_of
-from hubblefork.data.sources import open_source
+from hubblefork.data.sources import Reject, open_source, reject_of, write_rejects
 from hubblefork.errors import CatalogueError, ImageError
 from hubblefork.io import Progress, alone_in, read_json, replacing, silent, write_text
 

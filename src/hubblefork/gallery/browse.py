@@ -17,8 +17,8 @@ import hubblefork as hf
 from hubblefork.api.predictions import VIEWS
 from hubblefork.data.members import Place
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
-from hubblefork.gallery.attention import overlay
 from hubblefork.gallery.gallery import Gallery, Shown
+from hubblefork.gallery.pictures import overlay
 from hubblefork.gallery.selection import RANDOM, Order, Selection, selection_of
 from hubblefork.gallery.walk import BAR, LINE, PAD, UNIT, WIDTH, Walk, walk_of
 
@@ -128,7 +128,7 @@ def galaxy(request: Request, gallery: Shown, galaxy_id: str) -> Response:
     if found is None and galaxy_id.endswith(".json"):
         found = gallery.store.galaxy(galaxy_id.removesuffix(".json"))
         if found is not None:
-            return JSONResponse(jsonable(found))
+            return JSONResponse({name: value for name, value in found.items() if not name.startswith("#")})
     if found is None:
         return page(request, "missing.html.j2", 404, galaxy_id=galaxy_id)
     walked = drawn(walk_of(gallery.store.tree, found))
@@ -252,11 +252,6 @@ def shown_of(selection: Selection, order: Order, first: str = "") -> list[str]:
     """Return the quantities that stand under an image: a first one, what is sorted and filtered by."""
     names = [first, order.quantity, *(part.quantity for part in selection.ranges)]
     return [name for name in dict.fromkeys(names) if name and name != RANDOM][:SHOWN]
-
-
-def jsonable(galaxy: dict[str, Any]) -> dict[str, Any]:
-    """Return a galaxy's columns without those that are of the gallery alone."""
-    return {name: value for name, value in galaxy.items() if not name.startswith("#")}
 
 
 def sky_links(galaxy: dict[str, Any]) -> dict[str, str]:

@@ -19,14 +19,13 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from numpy.typing import NDArray
 
 from hubblefork import __version__
 from hubblefork.data.catalogue import write_pieces
+from hubblefork.data.formats import PIECEWISE
 from hubblefork.errors import CatalogueError, ImageError, SampError
 from hubblefork.gallery.browse import Chosen, Gain, Name, Share, shown_of
 from hubblefork.gallery.gallery import Gallery, Shown
@@ -140,7 +139,7 @@ def table_file(pieces: Iterator[pa.Table], kind: str) -> Iterator[bytes]:
 
 def _streamed(pieces: Iterator[pa.Table], kind: str) -> Iterator[bytes]:
     first, sink = next(pieces), _Sink()
-    with {"csv": pa.csv.CSVWriter, "parquet": pa.parquet.ParquetWriter}[kind](sink, first.schema) as writer:
+    with PIECEWISE[f".{kind}"](sink, first.schema) as writer:
         for piece in chain([first], pieces):
             writer.write_table(piece)
             yield sink.taken()

@@ -16,10 +16,9 @@ from hubblefork.api.skies import mock_sky
 from hubblefork.data.cutouts import READING, Reading
 from hubblefork.data.members import Place
 from hubblefork.errors import HubbleforkError
-from hubblefork.gallery.attention import Looks
 from hubblefork.gallery.likeness import Likeness
 from hubblefork.gallery.marks import Marks
-from hubblefork.gallery.pictures import Pictures
+from hubblefork.gallery.pictures import Looks, Pictures
 from hubblefork.gallery.store import Store
 from hubblefork.io import Progress, silent
 from hubblefork.stats.estimators import UNCORRECTED, Unavailable

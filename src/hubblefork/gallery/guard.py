@@ -166,12 +166,9 @@ def _is_own(method: str, headers: Headers, host: str) -> bool:
     if method in READING:
         opened = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
         return site in OWN or opened
-    return site in OWN and (origin is None or _is_origin(origin, host))
-
-
-def _is_origin(origin: str, host: str) -> bool:
-    parts = urlsplit(origin)
-    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+    parts = urlsplit(origin or "")
+    is_own = parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+    return site in OWN and (origin is None or is_own)
 
 
 def _cookie_of(connection: HTTPConnection) -> str:

@@ -70,7 +70,7 @@ class Likeness:
     def resume(self) -> None:
         """Open in the background what the network saw of these galaxies before; nothing where it did not."""
         if (self.folder / FEATURES).exists():
-            self._start(self._was_seen)
+            self._start(lambda: is_built(self.folder, self._ids(), digest_of(weights_file(Path(self.model)))))
 
     def begin(self) -> None:
         """Look at all images in the background, or open what was seen before; nothing while that goes on."""
@@ -87,9 +87,6 @@ class Likeness:
                 return
             self.state, self.fault = "working", ""
         Thread(target=self._work, args=(seen,), daemon=True, name="looking at images").start()
-
-    def _was_seen(self) -> bool:
-        return is_built(self.folder, self._ids(), digest_of(weights_file(Path(self.model))))
 
     def _look(self) -> bool:
         build(self.folder, self._ids(), list(self.pictures.places), self.predictor, self._progress)
@@ -165,16 +162,13 @@ class Likeness:
         if name in (UNFAMILIARITY, MAP_X, MAP_Y):
             _ = self.seen  # says what has to come first
         if name.startswith(LIKE):
-            return self._made((name,), lambda: self._like(name.removeprefix(LIKE)))
+            galaxy_id = name.removeprefix(LIKE)
+            return self._made((name,), lambda: self.seen.cosines(self.seen.vector(self.row(galaxy_id))))
         if name.startswith(TAG):
             tag = name.removeprefix(TAG)
             wanted, others = (tuple(self.marks().galaxies(tag=text)) for text in (tag, NOT + tag))
             return self._made((name, wanted, others), lambda: self._by_example(tag, wanted, others))
         return None
-
-    def _like(self, galaxy_id: str) -> NDArray[np.float32]:
-        index = self.seen
-        return index.cosines(index.vector(self.row(galaxy_id)))
 
     def _by_example(self, tag: str, wanted: Sequence[str], others: Sequence[str]) -> NDArray[np.float32]:
         if not wanted:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from hubblefork.errors import CatalogueError
 from hubblefork.gallery.downloads import attached, table_file
 from hubblefork.gallery.gallery import Shown
-from hubblefork.gallery.marks import LONGEST
+from hubblefork.gallery.marks import LONGEST, Mark
 
 router = APIRouter(tags=["marks"])
 
@@ -54,25 +54,23 @@ def tree(gallery: Shown) -> dict[str, Any]:
 
 
 @router.post("/api/marks")
-def say(gallery: Shown, said: Said) -> dict[str, Any]:
+def say(gallery: Shown, said: Said) -> Mark:
     """Note what a person says of a galaxy; it is on the disk when this is answered."""
     if gallery.store.galaxy(said.galaxy_id) is None:
         raise CatalogueError(f'the catalogue has no galaxy "{said.galaxy_id}"')
-    mark = gallery.marks.say(said.person, said.galaxy_id, said.kind, said.value, holds=said.holds)
-    return mark.plain()
+    return gallery.marks.say(said.person, said.galaxy_id, said.kind, said.value, holds=said.holds)
 
 
 @router.post("/api/marks/undo")
-def undo(gallery: Shown, who: Person) -> dict[str, Any] | None:
+def undo(gallery: Shown, who: Person) -> Mark | None:
     """Undo the last mark of a person, and return it; null where there is none."""
-    mark = gallery.marks.undo(who.person)
-    return mark.plain() if mark else None
+    return gallery.marks.undo(who.person)
 
 
 @router.get("/api/marks")
-def marks(gallery: Shown, of: Annotated[list[str], Query(max_length=300)]) -> list[dict[str, Any]]:
+def marks(gallery: Shown, of: Annotated[list[str], Query(max_length=300)]) -> list[Mark]:
     """What people said of some galaxies."""
-    return [mark.plain() for mark in gallery.marks.of(of)]
+    return gallery.marks.of(of)
 
 
 @router.get("/api/marks/summary")

@@ -11,7 +11,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -72,10 +72,6 @@ class Mark:
     kind: str
     value: str
     holds: bool
-
-    def plain(self) -> dict[str, Any]:
-        """Return the fields, as for JSON."""
-        return asdict(self)
 
 
 @dataclass
@@ -196,9 +192,15 @@ class Marks:
         classifications: dict[tuple[str, str], list[sqlite3.Row]] = {}
         for row in rows:
             classifications.setdefault((row["galaxy_id"], row["person"]), []).append(row)
-        votes = _reached(VoteCounts(*self._single(list(classifications.values()))), self.tree)
+        single = VoteCounts(*self._single(list(classifications.values())))
+        reached = reach(self.tree, single.joint(self.tree)) != 0
         galaxy = np.array([galaxies[galaxy_id] for galaxy_id, _ in classifications], np.int64)
-        given, asked = (_summed(values, galaxy, len(galaxies)) for values in (votes.given, votes.asked))
+        given, asked = (
+            np.zeros((len(galaxies), width), np.int64)
+            for width in map(len, (self.tree.columns, self.tree.questions))
+        )
+        np.add.at(given, galaxy, single.given * reached[:, list(self.tree.question_of)])
+        np.add.at(asked, galaxy, single.asked * reached)
         kept = asked.any(axis=1)
         votes = VoteCounts(given[kept], asked[kept])
         ids = id_column(pa.array(galaxies, pa.string()).filter(pa.array(kept)))
@@ -285,18 +287,6 @@ class Marks:
                 raise CatalogueError(
                     f"{self.path} holds no marks of a gallery: {error}; move it away, and a new one is begun"
                 ) from error
-
-
-def _reached(votes: VoteCounts, tree: DecisionTree) -> VoteCounts:
-    """Leave out votes of single people on questions to which their other answers do not lead."""
-    asked = reach(tree, votes.joint(tree)) != 0
-    return VoteCounts(votes.given * asked[:, list(tree.question_of)], votes.asked * asked)
-
-
-def _summed(values: NDArray, galaxy: NDArray, galaxies: int) -> NDArray[np.int64]:
-    total = np.zeros((galaxies, values.shape[1]), np.int64)
-    np.add.at(total, galaxy, values)
-    return total
 
 
 def _mark(row: sqlite3.Row) -> Mark:

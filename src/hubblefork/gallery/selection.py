@@ -225,7 +225,7 @@ class Selection:
             values.append(self.named[:LONGEST])
         if self.ids is not None:
             conditions.append("g.galaxy_id::varchar in (select unnest(?::varchar[]))")
-            values.append(list(self.ids))
+            values.append(self.ids)
         return " and ".join(conditions), values
 
     def criterion(self, quantities: Quantities) -> str:

@@ -8,24 +8,38 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import id_column, metadata_of
-from hubblefork.data.columns import ID
+from hubblefork.data.catalogue import (
+    fractions,
+    id_column,
+    metadata_of,
+    naming,
+    read_catalogue,
+    read_head,
+    with_fractions,
+    write_pieces,
+)
+from hubblefork.data.columns import ID, id_name, with_id
 from hubblefork.data.labels import read_labels
+from hubblefork.data.layouts import COUNT, Found, found_of
+from hubblefork.data.published import in_our_columns, tree_of
+from hubblefork.data.shards import CatalogueFolder, is_catalogue_folder
 from hubblefork.data.threads import cores
 from hubblefork.errors import CatalogueError
 from hubblefork.gallery.selection import ROW, Order, Quantities, Selection, by_row, quoted
-from hubblefork.gallery.tables import opened
+from hubblefork.zoo import DecisionTree
 
 MEMORY = "384MB"
 BINS = 24
@@ -33,6 +47,8 @@ CELLS = 80
 KEPT = 512
 BY_ROW = re.compile(r'"#\d+"(?=\.value)')
 PIECE = 50_000
+LARGEST = 4 * 10**9
+"""Bytes of a catalogue that has to be read whole."""
 COUNTS = "counts"
 DIFFERENCES = ("galaxies", "mean", "rms", "scatter", "largest", "galaxy_id")
 
@@ -49,7 +65,7 @@ class Store:
     labels: Path | None = None
     other: Path | None = None
     _connection: Any = field(init=False, repr=False)
-    _kept: dict[Any, Any] = field(init=False, default_factory=dict, repr=False)
+    _kept: Any = field(init=False, repr=False)
     _lock: Lock = field(init=False, default_factory=Lock, repr=False)
     _tables: Iterator[int] = field(init=False, default_factory=count, repr=False)
     _by_row: dict[int, NDArray[np.float32]] = field(init=False, default_factory=dict, repr=False)
@@ -60,7 +76,7 @@ class Store:
             "memory_limit": MEMORY,
             "autoinstall_known_extensions": False,
         }
-        self._connection = duckdb.connect(config=settings)
+        self._connection, self._kept = duckdb.connect(config=settings), lru_cache(KEPT)(self._all)
         self._folder = TemporaryDirectory(prefix="hubblefork-", ignore_cleanup_errors=True)
         self.tree, self.head, self._files, self.layout = opened(self.path, Path(self._folder.name))
         if absent := [name for name in self.tree.columns if name not in self.head.column_names]:
@@ -70,7 +86,7 @@ class Store:
             )
         self._open()
         self.quantities = Quantities(self.tree, self._numbers(), self._open_beside())
-        self.total: int = self._one("select count(*) from galaxies g")[0]
+        self.total: int = self._all("select count(*) from galaxies g")[0][0]
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -167,26 +183,10 @@ class Store:
         with self._connection.cursor() as cursor:
             return cursor.execute(sql, list(values)).fetchall()
 
-    def _one(self, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...]:
-        return self._all(sql, values)[0]
-
-    def _remembered(self, key: Any, work: Any) -> Any:
-        """Return a result that was there before, or make it; the oldest of many are forgotten."""
-        with self._lock:
-            if key in self._kept:
-                return self._kept[key]
-        value = work()
-        with self._lock:
-            self._kept[key] = value
-            while len(self._kept) > KEPT:
-                del self._kept[next(iter(self._kept))]
-        return value
-
     def count(self, selection: Selection) -> int:
         """Return how many galaxies are in a selection."""
         condition, values = selection.sql(self.quantities)
-        sql = f"select count(*) {self._from(condition)} where {condition}"
-        return self._remembered((sql, str(values)), lambda: self._one(sql, values)[0])
+        return self._kept(f"select count(*) {self._from(condition)} where {condition}", tuple(values))[0][0]
 
     def page(
         self, selection: Selection, order: Order, *, offset: int, limit: int, shown: Sequence[str] = ()
@@ -196,15 +196,16 @@ class Store:
         if number is not None:
             return self.at(self._first(selection, number, order.down, offset + limit)[offset:], shown)
         condition, values = selection.sql(self.quantities)
-        by = order.sql(self.quantities)
+        by = f"order by {order.sql(self.quantities)} limit {int(limit)} offset {int(offset)}"
+        return self._galaxies(shown, condition, values, by)
+
+    def _galaxies(
+        self, shown: Sequence[str], condition: str, values: Sequence[object], by: str = ""
+    ) -> list[dict[str, Any]]:
         numbers = [self.quantities.sql(name) for name in shown]
         listed = ", ".join([f"g.{ID}::varchar", f"g.{quoted(ROW)}", *numbers])
-        sql = (
-            f"select {listed} {self._from(condition, by, *numbers)} where {condition} "
-            f"order by {by} limit {int(limit)} offset {int(offset)}"
-        )
-        names = ["galaxy_id", "row", *shown]
-        return [dict(zip(names, row, strict=True)) for row in self._all(sql, values)]
+        sql = f"select {listed} {self._from(condition, by, *numbers)} where {condition} {by}"
+        return [dict(zip(("galaxy_id", "row", *shown), row, strict=True)) for row in self._all(sql, values)]
 
     def _first(self, selection: Selection, number: int, down: bool, most: int) -> list[int]:
         """Return the first rows of a selection by numbers that `put` keeps: no join of tables is as fast."""
@@ -217,12 +218,8 @@ class Store:
 
     def at(self, rows: Sequence[int], shown: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Return the galaxies of some rows of the catalogue, in that order; as `page`."""
-        numbers = [self.quantities.sql(name) for name in shown]
-        listed = ", ".join([f"g.{ID}::varchar", f"g.{quoted(ROW)}", *numbers])
         chosen = f"g.{quoted(ROW)} in (select unnest(?::bigint[]))"
-        sql = f"select {listed} {self._from(*numbers)} where {chosen}"
-        names = ["galaxy_id", "row", *shown]
-        found = {row[1]: dict(zip(names, row, strict=True)) for row in self._all(sql, [list(rows)])}
+        found = {galaxy["row"]: galaxy for galaxy in self._galaxies(shown, chosen, [list(rows)])}
         return [found[row] for row in rows if row in found]
 
     def pieces(self, selection: Selection, order: Order) -> Iterator[pa.Table]:
@@ -283,15 +280,9 @@ class Store:
         sql = self.quantities.sql(quantity)
         if quantity.removesuffix("~") in self.tree.columns or quantity.startswith("volunteers."):
             return 0.0, 1.0
-
-        def measured() -> tuple[float, float]:
-            low, high = self._one(
-                f"select min(x), max(x) from (select ({sql})::double as x {self._from(sql)}) "
-                "where isfinite(x)"
-            )
-            return (0.0, 1.0) if low is None else (low, high if high > low else low + 1.0)
-
-        return self._remembered(("span", sql), measured)
+        values = f"(select ({sql})::double as x {self._from(sql)})"
+        low, high = self._kept(f"select min(x), max(x) from {values} where isfinite(x)", ())[0]
+        return (0.0, 1.0) if low is None else (low, high if high > low else low + 1.0)
 
     def histogram(self, quantity: str, selection: Selection) -> dict[str, Any]:
         """Return edges (bin + 1,) and counts (bin,) of a quantity, of all galaxies and of a selection."""
@@ -299,17 +290,18 @@ class Store:
         condition, values = selection.sql(self.quantities)
 
         def counted(condition: str, values: Sequence[object]) -> list[int]:
+            asked = self._all if condition != "true" else self._kept
             place = f"least({BINS - 1}, floor((x - ?) / ? * {BINS}))::int"
             query = (
                 f"select {place} as b, count(*) from (select ({sql})::double as x "
                 f"{self._from(sql, condition)} where {condition}) where isfinite(x) group by b"
             )
             counts = [0] * BINS
-            for place_, number in self._all(query, [low, high - low, *values]):
+            for place_, number in asked(query, (low, high - low, *values)):
                 counts[max(place_, 0)] = number
             return counts
 
-        whole = self._remembered(("histogram", sql), lambda: counted("true", []))
+        whole = counted("true", [])
         part = counted(condition, values) if condition != "true" else whole
         edges = np.linspace(low, high, BINS + 1).tolist()
         return {"quantity": quantity, "edges": edges, "all": whole, "selected": part}
@@ -328,7 +320,7 @@ class Store:
             for d in (f"({self.quantities.sql(f'difference.{name}')})::double" for name in answers)
         ]
         sql = f"select {', '.join(terms)} {self._from(*terms)} where {condition}"
-        numbers = self._remembered((sql, str(values)), lambda: self._one(sql, values))
+        numbers = self._kept(sql, tuple(values))[0]
         rows = [
             {"answer": name, **dict(zip(DIFFERENCES, numbers[start : start + len(DIFFERENCES)], strict=True))}
             for name, start in zip(answers, range(0, len(numbers), len(DIFFERENCES)), strict=True)
@@ -364,3 +356,70 @@ def _parquet(files: Sequence[Path]) -> str:
     names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
     filename = ", filename = true" if len(files) > 1 else ""
     return f"read_parquet([{names}], file_row_number = true{filename})"
+
+
+# Catalogues as DuckDB reads them: Parquet in our columns, where it lies or written from another form
+
+
+class Opened(NamedTuple):
+    """A catalogue of `tree`: columns and metadata without a row, its files, its layout if it is published."""
+
+    tree: DecisionTree
+    head: pa.Table
+    files: list[Path]
+    layout: str = ""
+
+
+def opened(path: Path, folder: Path, tree: DecisionTree | None = None) -> Opened:
+    """Open a catalogue of a tree, by default its own; one in other columns or formats is written to `folder`.
+
+    Raises CatalogueError for one that cannot be read or is too large to be written anew, DiskError.
+    """
+    head = read_head(path)
+    tree = tree or tree_of(head)
+    if is_catalogue_folder(path):
+        return Opened(tree, head, CatalogueFolder(path).shards())
+    found = None if set(tree.columns).issubset(head.column_names) else found_of(head.column_names, tree)
+    is_parquet = path.suffix.lower() == ".parquet"
+    if is_parquet and found is None and ID in head.column_names:
+        return Opened(tree, head, [path])
+    written = folder / f"{path.stem}.parquet"
+    with naming(path):
+        if is_parquet and found and (found.quantity != COUNT or all(each.totals for each in found.read)):
+            pieces = _published(path, tree, found)
+        else:
+            _check_size(path, head)
+            pieces = iter([_ours(read_catalogue(path), tree, found)])
+        write_pieces(pieces, written)
+    return Opened(tree, read_head(written), [written], str(found or ""))
+
+
+def _published(path: Path, tree: DecisionTree, found: Found) -> Iterator[pa.Table]:
+    """Yield a published catalogue in our columns, some rows at a time; its ids as they are."""
+    with pa.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(PIECE, use_threads=False):
+            table = with_id(pa.Table.from_batches([batch]))
+            place = table.column_names.index(id_name(table.column_names))
+            ids = table.column(place)
+            kind = pa.int64() if pa.types.is_integer(ids.type) else pa.string()
+            yield _ours(table.set_column(place, ID, ids.cast(kind)), tree, found)
+
+
+def _ours(table: pa.Table, tree: DecisionTree, found: Found | None) -> pa.Table:
+    """Return a catalogue with a column for each answer, whichever way it has them."""
+    table, _ = in_our_columns(table, tree, found=found)
+    if found is None or set(tree.columns).issubset(table.column_names):
+        return table
+    return with_fractions(table, fractions(table, tree), tree)
+
+
+def _check_size(path: Path, head: pa.Table) -> None:
+    """Raise CatalogueError for a catalogue that is too large to be read whole."""
+    size = path.stat().st_size
+    if path.suffix.lower() == ".parquet":
+        size = 8 * pa.parquet.read_metadata(path).num_rows * len(head.column_names)
+    if size > LARGEST:
+        raise CatalogueError(
+            f"{path}: it would be read whole, {size / 1e9:.0f} GB, and at most {LARGEST / 1e9:.0f} are: "
+            "save it as Parquet"
+        )

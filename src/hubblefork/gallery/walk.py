@@ -107,7 +107,7 @@ def walk(
         for card in column:
             card.left = MARGIN + place * (WIDTH + BETWEEN)
     _place(columns, chains)
-    chains.sort(key=lambda chain: _last(cards, chain))
+    chains.sort(key=lambda chain: _level([cards[chain.source], *chain.lanes][-1], chain))
     ribbons = [_ribbon(cards, chain) for chain in chains]
     whole = [card for column in columns for card in column]
     width = max((card.left + WIDTH for card in whole), default=0.0) + MARGIN
@@ -218,17 +218,14 @@ def _wish(card: Card, columns: list[list[Card]], chains: list[Chain]) -> float:
         way = [*chain.lanes, cards[chain.target]]
         if card in way:
             before = way[way.index(card) - 1] if card is not way[0] else cards[chain.source]
-            rows = [row.middle for row in before.rows if row.column == chain.column]
-            levels.append(before.top + rows[0] if rows else before.centre)
+            levels.append(_level(before, chain))
     return float(np.mean(levels)) - card.height / 2 if levels else 0.0
 
 
-def _last(cards: dict[int, Card], chain: Chain) -> float:
-    """Return how high a ribbon comes from on the last part of its way."""
-    if chain.lanes:
-        return chain.lanes[-1].centre
-    source = cards[chain.source]
-    return source.top + next(row.middle for row in source.rows if row.column == chain.column)
+def _level(card: Card, chain: Chain) -> float:
+    """Return how high a ribbon leaves a card: at its answer, or in the middle of a lane."""
+    rows = [row.middle for row in card.rows if row.column == chain.column]
+    return card.top + rows[0] if rows else card.centre
 
 
 def _ribbon(cards: dict[int, Card], chain: Chain) -> Ribbon:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from hubblefork.data.views import even_moves
+from hubblefork.data.trained import even_moves
 
 TILT = 360 / 32
 
@@ -60,7 +60,7 @@ def still_views(stamps: Tensor, size: int, by: Augmentation) -> Tensor:
 
 
 def even_views(stamps: Tensor, size: int, views: int, by: Augmentation) -> Iterator[Tensor]:
-    """Yield so many views of all galaxies, rotated as by `data.views.even_moves`; shapes as `central_views`.
+    """Yield so many views of all galaxies by `data.trained.even_moves`; shapes as `central_views`.
 
     If the views change, predictions change: increase `data.folders.VIEWING`.
     """

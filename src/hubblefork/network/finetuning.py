@@ -23,9 +23,9 @@ from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.formats import names_of
 from hubblefork.data.ingest import ingest
-from hubblefork.data.inputs import find_inputs
+from hubblefork.data.labels import FEWEST, check_labels, image_names, tree_of_columns
 from hubblefork.data.layouts import tree_of
-from hubblefork.data.own_labels import FEWEST, check_labels, image_names, tree_of_columns
+from hubblefork.data.sources import find_inputs
 from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
@@ -90,7 +90,7 @@ def finetune(
     labelled images are read. An interrupted fine-tuning continues.
     Raises RunError for a run with adapters and for a folder that holds another run; BusyError if another
     process works in the folder; CatalogueError and ImageError for labels and cutouts that cannot be used
-    (`data.own_labels`); RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
+    (`data.labels`); RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
     """
     if str(model).startswith(ENCODER):
         weights, settings = published(str(model), settings), [*FROM_ENCODER, *settings]

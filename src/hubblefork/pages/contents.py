@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from hubblefork.data.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.images import BANDS, StampSpec
-from hubblefork.data.inputs import Reject
 from hubblefork.data.judged import JudgedGalaxies, joined
+from hubblefork.data.sources import Reject
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
 from hubblefork.errors import HubbleforkError, RunError
 from hubblefork.pages.page import Missing

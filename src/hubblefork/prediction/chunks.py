@@ -97,7 +97,7 @@ def is_done(folder: CatalogueFolder, chunk: Chunk) -> bool:
     """Say whether a chunk is predicted, from the same images in the same way."""
     path = folder.shard_file(chunk.name)
     try:
-        return path.exists() and folder.read_notes(path).get(MARKS) == chunk.marks
+        return path.exists() and folder.read_shard(path).notes.get(MARKS) == chunk.marks
     except CatalogueError:  # not a shard: it is predicted anew
         return False
 
@@ -137,7 +137,7 @@ def _noted(batch: Batch, results_of: Callable[[str], ChunkOfResults]) -> Iterato
 def sides_of_all(folder: CatalogueFolder, names: Sequence[str]) -> Counter[int]:
     """Count the images of some shards by their shorter side in pixels."""
     paths = map(folder.shard_file, names)
-    return sum((sides_of(folder.read_notes(path), path) for path in paths), Counter())
+    return sum((sides_of(folder.read_shard(path).notes, path) for path in paths), Counter())
 
 
 def drop_repeated(folder: CatalogueFolder, names: Sequence[str]) -> tuple[int, bool]:

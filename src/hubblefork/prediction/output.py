@@ -27,7 +27,6 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_pieces,
 )
-from hubblefork.data.inputs import rejects_file
 from hubblefork.data.members import POSITION
 from hubblefork.data.published import spelled_as
 from hubblefork.data.shards import (
@@ -38,6 +37,7 @@ from hubblefork.data.shards import (
     shard_table,
     write_refused,
 )
+from hubblefork.data.sources import rejects_file
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, alone_in, silent
 from hubblefork.prediction.chunks import (

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubblefork.data.threads import cores
-from hubblefork.data.trained import FEATURES, FRACTIONS, Trained, network_file, weights_file
-from hubblefork.data.views import views_of
+from hubblefork.data.trained import FEATURES, FRACTIONS, Trained, network_file, views_of, weights_file
 from hubblefork.errors import RunError, extras
 from hubblefork.io import digest_of
 

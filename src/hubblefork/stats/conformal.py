@@ -1,4 +1,4 @@
-"""Conformal intervals: bounds of predicted fractions that hold the volunteers' fraction at a stated coverage.
+"""Intervals of predicted fractions that hold the volunteers' fraction at a stated coverage.
 
 Split conformal prediction (Vovk, Gammerman & Shafer 2005, "Algorithmic Learning in a Random World"; Lei
 et al. 2018, JASA 113, 1094): the distances of votes from predictions on calibration galaxies, which the
@@ -11,8 +11,13 @@ docs/uncertainty.md):
 - Lower and upper residuals have quantiles of their own (Romano, Patterson & Candès 2019, NeurIPS 32). Many
   galaxies share the fractions 0 and 1: an interval that reaches one of them misses no galaxy on that side.
 
-Arrays have shape (galaxy, answer) in the order of the tree's columns; NaN among the votes means that nobody
-was asked, and such pairs are left out.
+Credible intervals come from concentrations. A network with these predicts, for each question, a Dirichlet
+distribution of the conditional fractions: mean m and concentration κ, parameters m κ (Walmsley et al. 2022,
+MNRAS 509, 3966, section 4). The fraction of one answer is then Beta(m κ, (1 - m) κ), and so are the answers
+of a question to which several may be given.
+
+Arrays have shape (galaxy, answer) in the order of the tree's columns, concentrations (galaxy, question); NaN
+among the votes means that nobody was asked, and such pairs are left out.
 """
 
 from __future__ import annotations
@@ -23,18 +28,25 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from hubblefork.data.catalogue import concentrations, fractions
 from hubblefork.data.folders import VIEWING, evaluate_command
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import write_text
+from hubblefork.zoo import DecisionTree, to_conditional, to_joint
+from hubblefork.zoo.votes import answering, votes_of_volunteers
 
 COVERAGES = (0.68, 0.9, 0.95)
 LEAST = 50
 SHARES = (0.1, 0.2, 0.2)
 SMALLEST_SCALE = 1e-6
+DRAWS = 400
+TOGETHER = 256
+TINY = 1e-9
 
 EXACT = ConfigDict(extra="forbid")
 
@@ -319,3 +331,73 @@ def _checked(
             f"a spread of shape {spread.shape}: it is as large as the predictions and not negative"
         )
     return spread
+
+
+# By concentrations
+
+
+def concentrations_of(table: pa.Table, tree: DecisionTree) -> NDArray[np.float64] | None:
+    """Return the concentrations of a catalogue (galaxy, question); None where it has none."""
+    names = concentrations(tree)
+    if not set(names) <= set(table.column_names):
+        return None
+    return np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in names], axis=1)
+
+
+def credible_bounds(
+    tree: DecisionTree, coverage: float, table: pa.Table
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return `joint_bounds` of the fractions of a catalogue. Raises CatalogueError without concentrations."""
+    concentration = concentrations_of(table, tree)
+    if concentration is None:
+        raise CatalogueError(f"the catalogue has no concentrations ({concentrations(tree)[0]}, …)")
+    return joint_bounds(tree, fractions(table, tree), concentration, coverage)
+
+
+def joint_bounds(
+    tree: DecisionTree,
+    joint: NDArray,
+    concentration: NDArray,
+    coverage: float,
+    *,
+    volunteers: NDArray | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of the central interval of each joint fraction, from 400 draws of each galaxy.
+
+    Of the fraction itself, as infinitely many volunteers would give it; or, with `volunteers` (galaxy,
+    question) who answer the roots, as so many would measure it. Raises CatalogueError for a coverage outside
+    (0, 1).
+    """
+    if not 0 < coverage < 1:
+        raise CatalogueError(f"a coverage of {coverage:g}: it lies between 0 and 1")
+    rng, ends = np.random.default_rng(0), ((1 - coverage) / 2, (1 + coverage) / 2)
+    mean = to_conditional(tree, joint)
+    parts = []
+    for start in range(0, len(joint), TOGETHER):
+        rows = slice(start, start + TOGETHER)
+        shares = _drawn(tree, mean[rows], concentration[rows], rng)
+        if volunteers is None:
+            drawn = to_joint(tree, shares)
+        else:
+            each = np.tile(volunteers[rows], (DRAWS, 1))
+            drawn = votes_of_volunteers(tree, answering(tree, shares), each, rng).joint(tree)
+        drawn = drawn.reshape(DRAWS, -1, len(tree.columns))
+        parts.append(np.nanquantile(drawn, ends, axis=0))
+    low, high = np.concatenate(parts, axis=1) if parts else np.empty((2, 0, len(tree.columns)))
+    return low, high
+
+
+def _drawn(
+    tree: DecisionTree, mean: NDArray, concentration: NDArray, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return draws of the conditional fractions, (draw × galaxy, answer), galaxies of one draw together."""
+    shares = np.empty((DRAWS, *mean.shape))
+    for number, (question, answers) in enumerate(zip(tree.questions, tree.slices, strict=True)):
+        inside = np.clip(np.nan_to_num(mean[:, answers], nan=0.5), TINY, 1 - TINY)
+        alpha, other = (share * concentration[:, [number]] for share in (inside, 1 - inside))
+        if question.exclusive:
+            gammas = rng.standard_gamma(np.broadcast_to(alpha, (DRAWS, *alpha.shape))) + TINY
+            shares[:, :, answers] = gammas / gammas.sum(axis=2, keepdims=True)
+        else:
+            shares[:, :, answers] = rng.beta(alpha, other, (DRAWS, *alpha.shape))
+    return shares.reshape(-1, mean.shape[1])

@@ -172,8 +172,11 @@ def posterior(count: float, total: float, measured: Confusion) -> tuple[NDArray,
     angle = np.linspace(0, np.pi / 2, GRID)
     grid = np.sin(angle) ** 2  # Jeffreys' prior of f is flat in this angle
     rates = qmc.Sobol(2, scramble=False).random(RATES) + 0.5 / RATES
-    complete = _jeffreys_quantiles(rates[:, 0], measured.true_positives, measured.positives)
-    false = _jeffreys_quantiles(rates[:, 1], measured.false_positives, measured.negatives)
+    kinds = (measured.true_positives, measured.positives), (measured.false_positives, measured.negatives)
+    complete, false = (
+        stats.beta.ppf(chances, count + PRIOR, total - count + PRIOR)
+        for chances, (count, total) in zip(rates.T, kinds, strict=True)
+    )
     chance = np.clip(np.outer(grid, complete) + np.outer(1 - grid, false), 1e-300, 1 - 1e-16)
     power = count * np.log(chance) + (total - count) * np.log1p(-chance)
     weight = np.exp(power - power.max()).mean(axis=1)
@@ -190,10 +193,6 @@ def bayesian(count: float, total: float, measured: Confusion, *, level: float = 
 
 
 CORRECTIONS = {"corrected": lang_reiczigel, "bayesian": bayesian, "rogan_gladen": rogan_gladen}
-
-
-def _jeffreys_quantiles(chance: NDArray, count: int, total: int) -> NDArray[np.float64]:
-    return stats.beta.ppf(chance, count + PRIOR, total - count + PRIOR)
 
 
 def _variance(share: Any, size: Any) -> Any:

@@ -19,10 +19,9 @@ from hubblefork.data.split import SPLITS, TRAIN, Split
 from hubblefork.errors import CatalogueError
 from hubblefork.io import write_text
 from hubblefork.stats import baselines, metrics
-from hubblefork.stats.conformal import COVERAGES, Intervals, fit_intervals
+from hubblefork.stats.conformal import COVERAGES, Intervals, concentrations_of, fit_intervals, joint_bounds
 from hubblefork.stats.estimators import MERGER, THRESHOLD, Unavailable, count_above
 from hubblefork.stats.metrics import Terms
-from hubblefork.stats.posterior import concentrations_of, joint_bounds
 from hubblefork.zoo import DecisionTree, VoteCounts, to_conditional
 
 NO_INTERVALS = Unavailable("no intervals were fitted", "fit them on galaxies that are not judged")

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import pairwise
 from keyword import iskeyword
 from typing import Any
 
@@ -57,6 +58,8 @@ OF_THE_LANGUAGE = re.compile(r"""[+&|~<>=≥≤()"'`] | (?<![\w-])(and|or|not)(?
 
 Joint = Mapping[str, NDArray[np.float64]]
 """Joint fractions (galaxy,) by answer; NaN where there is none."""
+Values = Callable[[Joint], Any]
+"""Values (galaxy,) of part of an expression; a single one where it names no answer."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,11 @@ class Criterion:
     answer: str | None
     threshold: float | None
     expression: ast.expr = field(repr=False, compare=False)
+    values: Values = field(repr=False, compare=False)
 
     def holds(self, joint: Joint) -> NDArray[np.bool_]:
         """Return which galaxies count, shape (galaxy,); none that lacks a fraction that is needed."""
-        return np.asarray(_value(self.expression, joint)) & self.known(joint)
+        return np.asarray(self.values(joint)) & self.known(joint)
 
     def known(self, joint: Joint) -> NDArray[np.bool_]:
         """Return which galaxies have all the fractions that the criterion needs, shape (galaxy,)."""
@@ -94,8 +98,9 @@ def at_least(tree: DecisionTree, answer: str, threshold: float) -> Criterion:
     if not 0 < threshold <= 1:
         raise CatalogueError(f"a threshold of {threshold}: it must be above 0 and at most 1")
     name = tree.columns[tree.column(answer)]
-    expression = ast.Compare(ast.Name(name, ast.Load()), [ast.GtE()], [ast.Constant(threshold)])
-    return Criterion(f"{name} ≥ {threshold:g}", (name,), name, float(threshold), expression)
+    expression = ast.Compare(ast.Name(name, ast.Load()), [ast.GtE()], [ast.Constant(float(threshold))])
+    shown = f"{name} ≥ {threshold:g}"
+    return Criterion(shown, (name,), name, float(threshold), expression, _truth(expression, shown))
 
 
 def parse_query(text: str | Criterion, tree: DecisionTree) -> Criterion:
@@ -110,13 +115,13 @@ def parse_query(text: str | Criterion, tree: DecisionTree) -> Criterion:
     python, quoted = _without_odd_names(text, known)
     expression = _parsed(python, text)
     answers = _resolve(expression, quoted, known, tree, text)
-    _check(expression, text)
+    values = _truth(expression, text)
     if not answers:
         raise CatalogueError(f'"{text}" names no answer; {EXAMPLE}')
     answer, threshold = _plain(expression)
     shown = text.strip() if answer is None else f"{answer} ≥ {threshold:g}"
     used = tuple(name for name in tree.columns if name in answers)
-    return Criterion(shown, used, answer, threshold, expression)
+    return Criterion(shown, used, answer, threshold, expression, values)
 
 
 def _names(tree: DecisionTree) -> dict[str, str]:
@@ -183,40 +188,44 @@ def _resolve(
     return {node.id for node in names}
 
 
-def _check(node: ast.expr, text: str) -> None:
-    """Raise CatalogueError unless a node of the expression is true or false of a galaxy."""
+def _truth(node: ast.expr, text: str) -> Values:
+    """Return what says of galaxies whether a node is true. Raises CatalogueError where it is no such node."""
     match node:
-        case ast.BoolOp(values=parts):
-            for part in parts:
-                _check(part, text)
+        case ast.BoolOp(op=sign, values=parts):
+            sides = [_truth(part, text) for part in parts]
+            join = np.logical_and if isinstance(sign, ast.And) else np.logical_or
+            return lambda joint: reduce(join, (side(joint) for side in sides))
         case ast.UnaryOp(op=ast.Not(), operand=part):
-            _check(part, text)
+            inner = _truth(part, text)
+            return lambda joint: np.logical_not(inner(joint))
         case ast.Compare(left=left, ops=signs, comparators=others) if {*map(type, signs)} <= {*COMPARISONS}:
-            for part in (left, *others):
-                _check_number(part, text)
-        case _:
-            raise CatalogueError(
-                f'"{text}": "{ast.unparse(node)}" is neither true nor false of a galaxy; '
-                f"compare fractions by >, >=, < or <=, {EXAMPLE}"
+            sides = [_number(part, text) for part in (left, *others)]
+            pairs = [*zip((COMPARISONS[type(sign)] for sign in signs), pairwise(sides), strict=True)]
+            return lambda joint: reduce(
+                np.logical_and, (sign(low(joint), high(joint)) for sign, (low, high) in pairs)
             )
+    raise CatalogueError(
+        f'"{text}": "{ast.unparse(node)}" is neither true nor false of a galaxy; '
+        f"compare fractions by >, >=, < or <=, {EXAMPLE}"
+    )
 
 
-def _check_number(node: ast.expr, text: str) -> None:
+def _number(node: ast.expr, text: str) -> Values:
     match node:
         case ast.BinOp(op=ast.Add(), left=left, right=right):
-            _check_number(left, text)
-            _check_number(right, text)
+            sides = [_number(part, text) for part in (left, right)]
+            return lambda joint: sides[0](joint) + sides[1](joint)
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             if not 0 <= value <= 1:
                 raise CatalogueError(
                     f'"{text}": {ast.unparse(node)} is no fraction: fractions lie from 0 to 1'
                 )
-        case ast.Name():
-            pass
-        case _:
-            raise CatalogueError(
-                f'"{text}": "{ast.unparse(node)}" is not allowed here: only answers, numbers and +; {EXAMPLE}'
-            )
+            return lambda joint: value
+        case ast.Name(id=name):
+            return lambda joint: joint[name]
+    raise CatalogueError(
+        f'"{text}": "{ast.unparse(node)}" is not allowed here: only answers, numbers and +; {EXAMPLE}'
+    )
 
 
 def _plain(expression: ast.expr) -> tuple[str | None, float | None]:
@@ -229,28 +238,6 @@ def _plain(expression: ast.expr) -> tuple[str | None, float | None]:
         ) if value > 0:
             return name, float(value)
     return None, None
-
-
-def _value(node: ast.expr, joint: Joint) -> Any:
-    """Return the value of a checked node, shape (galaxy,) unless it names no answer."""
-    match node:
-        case ast.BoolOp(op=ast.And(), values=parts):
-            return reduce(np.logical_and, (_value(part, joint) for part in parts))
-        case ast.BoolOp(values=parts):
-            return reduce(np.logical_or, (_value(part, joint) for part in parts))
-        case ast.UnaryOp(operand=part):
-            return np.logical_not(_value(part, joint))
-        case ast.Compare(left=left, ops=signs, comparators=others):
-            sides = [_value(part, joint) for part in (left, *others)]
-            pairs = zip(signs, sides[:-1], sides[1:], strict=True)
-            return reduce(np.logical_and, (COMPARISONS[type(sign)](low, high) for sign, low, high in pairs))
-        case ast.BinOp(left=left, right=right):
-            return _value(left, joint) + _value(right, joint)
-        case ast.Name(id=name):
-            return joint[name]
-        case ast.Constant(value=value):
-            return value
-    raise AssertionError(ast.dump(node))
 
 
 # Fractions of a catalogue

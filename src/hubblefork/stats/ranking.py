@@ -49,7 +49,7 @@ from hubblefork.data.members import POSITION
 from hubblefork.data.published import tree_of
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent
-from hubblefork.stats.posterior import concentrations_of
+from hubblefork.stats.conformal import concentrations_of
 from hubblefork.zoo import DecisionTree, reach, to_conditional
 
 INFORMATION, RANDOM = "information", "random"

@@ -107,11 +107,18 @@ def parse_time(text: str) -> Time:
         return PUBLISHED[words]
     shape, colon, numbers = words.partition(":")
     if colon:
-        return _shaped(shape, numbers, text)
+        pair = re.fullmatch(rf"\s*({NUMBER})\s*,\s*({NUMBER})\s*", numbers)
+        if shape not in SHAPES or not pair:
+            near = did_you_mean(shape, SHAPES)
+            raise CatalogueError(f'"{text}" is no distribution of times{near}; {ALLOWED}')
+        return Time(shape, float(pair[1]), float(pair[2]))
     match = re.fullmatch(rf"({NUMBER})(?:\s*[-–]\s*({NUMBER}))?\s*([A-Za-z]*)", words)
     if not match:
         raise CatalogueError(f'"{text}" is no time{did_you_mean(words, PUBLISHED)}; {ALLOWED}')
-    scale = _in_gyr(match[3] or "Gyr", text)
+    try:
+        scale = float(units.Unit(match[3] or "Gyr").to(units.Gyr))
+    except (ValueError, units.UnitConversionError) as error:
+        raise CatalogueError(f'"{text}": {match[3]} is no unit of time; give Gyr or Myr') from error
     first = float(match[1]) * scale
     return Time("uniform", first, float(match[2]) * scale if match[2] else first)
 
@@ -152,17 +159,3 @@ def rates_of(
 def _rate(draws: units.Quantity, level: float, unit: units.UnitBase) -> Rate:
     low, value, high = np.quantile(draws.to(unit), [(1 - level) / 2, 0.5, (1 + level) / 2])
     return Rate(value, low, high, level)
-
-
-def _shaped(shape: str, numbers: str, text: str) -> Time:
-    match = re.fullmatch(rf"\s*({NUMBER})\s*,\s*({NUMBER})\s*", numbers)
-    if shape not in SHAPES or not match:
-        raise CatalogueError(f'"{text}" is no distribution of times{did_you_mean(shape, SHAPES)}; {ALLOWED}')
-    return Time(shape, float(match[1]), float(match[2]))
-
-
-def _in_gyr(unit: str, text: str) -> float:
-    try:
-        return float(units.Unit(unit).to(units.Gyr))
-    except (ValueError, units.UnitConversionError) as error:
-        raise CatalogueError(f'"{text}": {unit} is no unit of time; give Gyr or Myr') from error

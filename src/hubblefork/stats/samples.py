@@ -28,35 +28,22 @@ from hubblefork.zoo import DecisionTree, to_conditional
 CLEAN_FRACTION = 0.8
 
 
-@dataclass(frozen=True)
-class Cut:
-    """The answer that leads to a question, and the vote fraction it must exceed for 10 or 20 votes."""
-
-    answer: str
-    votes_10: float
-    votes_20: float
-
-    def minimum(self, votes: int) -> float:
-        """Return the vote fraction for at least so many votes. Raises CatalogueError unless 10 or 20."""
-        if votes not in (10, 20):
-            raise CatalogueError(f"cuts are published for at least 10 or 20 votes on a question, not {votes}")
-        return self.votes_10 if votes == 10 else self.votes_20
-
-
-WELL_ASKED: dict[str, Cut | None] = {
+WELL_ASKED: dict[str, tuple[str, float, float] | None] = {
     "smooth_or_features": None,
-    "edge_on": Cut("features_or_disk", 0.227, 0.430),
-    "bar": Cut("not_edge_on", 0.519, 0.715),
-    "spiral_pattern": Cut("not_edge_on", 0.519, 0.715),
-    "bulge_prominence": Cut("not_edge_on", 0.519, 0.715),
+    "edge_on": ("features_or_disk", 0.227, 0.430),
+    "bar": ("not_edge_on", 0.519, 0.715),
+    "spiral_pattern": ("not_edge_on", 0.519, 0.715),
+    "bulge_prominence": ("not_edge_on", 0.519, 0.715),
     "odd": None,
-    "roundness": Cut("smooth", 0.263, 0.469),
-    "odd_feature": Cut("something_odd", 0.223, 0.420),
-    "edge_on_bulge": Cut("edge_on_disk", 0.326, 0.602),
-    "arms_winding": Cut("spiral", 0.402, 0.619),
-    "arms_number": Cut("spiral", 0.402, 0.619),
+    "roundness": ("smooth", 0.263, 0.469),
+    "odd_feature": ("something_odd", 0.223, 0.420),
+    "edge_on_bulge": ("edge_on_disk", 0.326, 0.602),
+    "arms_winding": ("spiral", 0.402, 0.619),
+    "arms_number": ("spiral", 0.402, 0.619),
 }
-"""Willett et al. 2013, MNRAS 435, 2835, table 3. Each value is on the answer just before the question;
+"""The answer that leads to a question, and the vote fraction it must exceed for 10 and for 20 votes.
+
+Willett et al. 2013, MNRAS 435, 2835, table 3. Each value is on the answer just before the question;
 the questions further up have cuts of their own. None: the question is put to every galaxy."""
 
 
@@ -89,8 +76,11 @@ def cuts(tree: DecisionTree, question: str, *, votes: int = 20) -> dict[str, flo
     cut = WELL_ASKED[question]
     if cut is None:
         return {}
-    before = tree.questions[tree.question_of[tree.column(cut.answer)]].name
-    return {**cuts(tree, before, votes=votes), cut.answer: cut.minimum(votes)}
+    if votes not in (10, 20):
+        raise CatalogueError(f"cuts are published for at least 10 or 20 votes on a question, not {votes}")
+    answer, *minima = cut
+    before = tree.questions[tree.question_of[tree.column(answer)]].name
+    return {**cuts(tree, before, votes=votes), answer: minima[votes == 20]}
 
 
 def well_asked(tree: DecisionTree, joint: NDArray, question: str, *, votes: int = 20) -> NDArray[np.bool_]:
@@ -137,7 +127,8 @@ def correlations(values: NDArray) -> Correlations:
     where fewer than two galaxies have both, or one of the two does not vary among them.
     """
     known = (~np.isnan(values)).astype(float)
-    filled = np.where(known > 0, values - _centres(values, known), 0.0)
+    centres = np.where(known > 0, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    filled = np.where(known > 0, values - centres, 0.0)  # keeps digits, and changes no correlation
     galaxies = known.T @ known
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (filled.T @ known) / galaxies
@@ -146,11 +137,6 @@ def correlations(values: NDArray) -> Correlations:
         varies = (variance > 1e-12) & (variance.T > 1e-12)
         rho = np.where(varies, covariance / np.sqrt(variance * variance.T), np.nan)
     return Correlations(np.clip(rho, -1.0, 1.0), galaxies.astype(np.int64))
-
-
-def _centres(values: NDArray, known: NDArray) -> NDArray:
-    """Return the mean of each column: subtracting it first keeps digits, and changes no correlation."""
-    return np.where(known > 0, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
 
 
 LEVEL = 0.05
