@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, UploadFile
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from hubblefork.gallery.guard import Guard, is_loopback, new_token
+from hubblefork.gallery.server import Guard, is_loopback, new_token
 
 HOME = "http://127.0.0.1:8000"
 

@@ -344,7 +344,12 @@ def _write_folder(catalogue: Catalogue, target: Path, tree: DecisionTree, progre
 
 def _write_hats(catalogue: Catalogue, target: Path) -> None:
     """Write a HATS catalogue, HEALPix by HEALPix, with `hats-import` in this process."""
-    _check_positions(catalogue, target)
+    names = head_of(catalogue).column_names
+    if missing := [name for name in POSITION if name not in names]:
+        raise CatalogueError(f"{target}: HATS sorts galaxies by position: the catalogue has no {missing[0]}")
+    counts = (piece.column(name).null_count for piece in pieces_of(catalogue, POSITION) for name in POSITION)
+    if without := sum(counts) // len(POSITION):
+        raise CatalogueError(f"{target}: HATS sorts galaxies by position: {without} galaxies have none")
     with extras(f"{target}: HATS"):
         from dask.distributed import Client
         from hats_import.catalog import run_import
@@ -366,14 +371,3 @@ def _write_hats(catalogue: Catalogue, target: Path) -> None:
         with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
             run_import.run(arguments, client)
         (Path(folder) / target.stem).rename(target)
-
-
-def _check_positions(catalogue: Catalogue, target: Path) -> None:
-    """Raise CatalogueError where galaxies have no position."""
-    names = head_of(catalogue).column_names
-    if missing := [name for name in POSITION if name not in names]:
-        raise CatalogueError(f"{target}: HATS sorts galaxies by position: the catalogue has no {missing[0]}")
-    counts = (piece.column(name).null_count for piece in pieces_of(catalogue, POSITION) for name in POSITION)
-    without = sum(counts) // len(POSITION)
-    if without:
-        raise CatalogueError(f"{target}: HATS sorts galaxies by position: {without} galaxies have none")

@@ -376,7 +376,7 @@ def _go_on(url: str, unfinished: Path, bar: Any) -> None:
     """Ask the server for what is still missing, and append it."""
     start = _size(unfinished)
     with requests.get(url, headers=_headers(unfinished, start), stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416 and _stated_total(response) == start:
+        if response.status_code == 416 and response.headers.get("Content-Range", "").endswith(f"/{start}"):
             return
         _check_answer(response, url, start, unfinished)
         if response.status_code != 206:
@@ -434,8 +434,3 @@ def _forget(unfinished: Path) -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _stated_total(response: requests.Response) -> int:
-    total = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(total) if total.isdigit() else -1

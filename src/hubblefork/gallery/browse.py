@@ -1,4 +1,4 @@
-"""The pages on which a catalogue is browsed, and the endpoints behind them."""
+"""The pages on which a catalogue is browsed and galaxies are marked, and the endpoints behind them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import jinja2
 from fastapi import APIRouter, Depends, Path, Query, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from markupsafe import Markup
+from pydantic import BaseModel, Field
 
 import hubblefork as hf
 from hubblefork.api.predictions import VIEWS
 from hubblefork.data.members import Place
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.gallery.gallery import Gallery, Shown
+from hubblefork.gallery.marks import LONGEST, Mark
 from hubblefork.gallery.pictures import overlay
 from hubblefork.gallery.selection import RANDOM, Order, Selection, selection_of
 from hubblefork.gallery.walk import BAR, LINE, PAD, UNIT, WIDTH, Walk, walk_of
@@ -292,3 +294,70 @@ def drawn(made: Walk) -> Markup:
     """Return a walk as SVG; its colours are those of the page."""
     template = templates().get_template("walk.svg.j2")
     return Markup(template.render(walk=made, unit=UNIT, line=LINE, pad=PAD, bar=BAR, card_width=WIDTH))
+
+
+# Marks
+
+
+class Person(BaseModel):
+    """Who marks."""
+
+    person: str = Field(description="the name of who marks", max_length=LONGEST["person"])
+
+
+class Said(Person):
+    """What a person says of a galaxy."""
+
+    galaxy_id: str = Field(max_length=LONGEST["galaxy_id"])
+    kind: str = Field(description="star, tag or answer")
+    value: str = Field("", description="the tag, or the name of the answer", max_length=200)
+    holds: bool = Field(True, description="false takes a star or a tag away, and says no to a checkbox")
+
+
+@router.get("/api/tree", tags=["marks"])
+def tree(gallery: Shown) -> dict[str, Any]:
+    """The questions of the catalogue's tree in the order of asking, with their answers."""
+    asked = gallery.store.tree
+    return {
+        "name": asked.name,
+        "questions": [
+            {
+                "name": question.name,
+                "text": question.text or question.name,
+                "root": question.root,
+                "exclusive": question.exclusive,
+                "answers": [
+                    {"name": a.name, "text": a.text or a.name, "leads_to": list(a.leads_to)}
+                    for a in question.answers
+                ],
+            }
+            for question in asked.questions
+        ],
+    }
+
+
+@router.post("/api/marks", tags=["marks"])
+def say(gallery: Shown, said: Said) -> Mark:
+    """Note what a person says of a galaxy; it is on the disk when this is answered."""
+    if gallery.store.galaxy(said.galaxy_id) is None:
+        raise CatalogueError(f'the catalogue has no galaxy "{said.galaxy_id}"')
+    return gallery.marks.say(said.person, said.galaxy_id, said.kind, said.value, holds=said.holds)
+
+
+@router.post("/api/marks/undo", tags=["marks"])
+def undo(gallery: Shown, who: Person) -> Mark | None:
+    """Undo the last mark of a person, and return it; null where there is none."""
+    return gallery.marks.undo(who.person)
+
+
+@router.get("/api/marks", tags=["marks"])
+def marks(gallery: Shown, of: Annotated[list[str], Query(max_length=300)]) -> list[Mark]:
+    """What people said of some galaxies."""
+    return gallery.marks.of(of)
+
+
+@router.get("/api/marks/summary", tags=["marks"])
+def summary(gallery: Shown) -> dict[str, Any]:
+    """All tags and all who marked, each with the number of galaxies, and how many have a star."""
+    marks = gallery.marks
+    return {"tags": marks.tags(), "people": marks.people(), "starred": len(marks.galaxies(starred=True))}
