@@ -317,21 +317,22 @@ def tree_of_classes(labels: Path, column: str, *, missing: Collection[float] = (
     """
     with naming(labels):
         cells, _ = _column_and_ids(labels, column, missing)
-        values = sorted(classes_in(cells).unique().drop_null().to_pylist())
-        folded = defaultdict(list)
+        values = classes_in(cells).drop_null().unique().to_pylist()
         for value in values:
-            folded[value.casefold()].append(f'"{value}"')
             if re.fullmatch(r"-?\d*\.\d+(e-?\d+)?", value):
                 remedy = f"classes are texts or integers; --number {column} learns a number"
                 raise CatalogueError(f"{column} is {value}: {remedy}")
         if not 1 < len(values) <= MOST_CLASSES:
             raise CatalogueError(f"{column} has {len(values)} classes; from 2 to {MOST_CLASSES} are learned")
+        folded = defaultdict(list)
+        for value in sorted(values):
+            folded[value.casefold()].append(f'"{value}"')
         for spelled in folded.values():
             if len(spelled) > 1:
                 names = " and ".join(spelled)
                 raise CatalogueError(f"{column} has the classes {names}: one in two spellings? Keep one")
     whole = all(value.lstrip("-").isdecimal() for value in values)
-    return check_names(classes(column, sorted(values, key=int) if whole else values))
+    return check_names(classes(column, sorted(values, key=int) if whole else sorted(values)))
 
 
 def tree_of_number(

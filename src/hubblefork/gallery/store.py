@@ -85,7 +85,9 @@ class Store:
                 "run `hubblefork predict`, or `hubblefork ingest` for volunteers' votes"
             )
         self._open()
-        self.quantities = Quantities(self.tree, self._numbers(), self._open_beside())
+        kinds = {field.name: field.type for field in self.head.schema if field.name != ID}
+        numbers = (n for n, k in kinds.items() if pa.types.is_floating(k) or pa.types.is_integer(k))
+        self.quantities = Quantities(self.tree, frozenset(numbers), self._open_beside())
         self.total: int = self._all("select count(*) from galaxies g")[0][0]
 
     @property
@@ -148,10 +150,6 @@ class Store:
         listed = ", ".join([f"{ID}::varchar as {ID}", *map(quoted, answers)])
         self._connection.execute(f"create view votes as select {listed} from {_parquet(files)}")
         return frozenset(answers)
-
-    def _numbers(self) -> frozenset[str]:
-        kinds = {f.name: f.type for f in self.head.schema if f.name != ID}
-        return frozenset(n for n, k in kinds.items() if pa.types.is_floating(k) or pa.types.is_integer(k))
 
     def _from(self, *sql: str) -> str:
         """Return the tables that some SQL needs."""
@@ -249,7 +247,8 @@ class Store:
         """Return the rows of those galaxies that are in the catalogue, sorted."""
         column, values = f"g.{ID}::varchar", list[Any](galaxy_ids)
         if pa.types.is_integer(self.head.schema.field(ID).type):
-            column, values = f"g.{ID}", [number for text in values for number in _integer(text)]
+            column, numbers = f"g.{ID}", [id_column([text])[0].as_py() for text in galaxy_ids]
+            values = [number for number in numbers if isinstance(number, int)]  # "007" is none
         sql = f"select {quoted(ROW)} from galaxies g where {column} in (select unnest(?)) order by all"
         return np.array([row for (row,) in self._all(sql, [values])] if values else [], np.int64)
 
@@ -345,11 +344,6 @@ class Store:
             counts[max(row, 0), max(column, 0)] = number
         edges = [np.linspace(*span, CELLS + 1).tolist() for span in spans]
         return {"x": x, "y": y, "x_edges": edges[0], "y_edges": edges[1], "counts": counts.tolist()}
-
-
-def _integer(text: str) -> list[int]:
-    """Return an id as an integer, by the rule of `data.catalogue.rows_of`; nothing for "007"."""
-    return [value for value in id_column([text]).to_pylist() if isinstance(value, int)]
 
 
 def _parquet(files: Sequence[Path]) -> str:
