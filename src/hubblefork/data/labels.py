@@ -42,7 +42,7 @@ from hubblefork.data.columns import (
 from hubblefork.data.formats import read_rows
 from hubblefork.data.members import Targets, galaxy_id_of
 from hubblefork.data.published import in_our_columns
-from hubblefork.data.sources import Reject, find_inputs, open_source
+from hubblefork.data.sources import Reject, image_names
 from hubblefork.data.text import Rows
 from hubblefork.errors import CatalogueError, did_you_mean
 from hubblefork.zoo import (
@@ -163,10 +163,11 @@ class _Gathered:
         rows_of = defaultdict(list)
         for row in np.flatnonzero(self.kept).tolist():
             rows_of[self.ids[row]].append(row)
-        for together in rows_of.values():
-            if len(together) > 1:
-                self._unite(together)
-        self._refuse_broken()
+        repeated = [together for together in rows_of.values() if len(together) > 1]
+        for together in repeated:
+            self._unite(together)
+        if repeated:
+            self._refuse_broken()
         rows = np.flatnonzero(self.kept).tolist()
         row_of = {self.ids[row]: place for place, row in enumerate(rows)}
         counts = np.split(np.concatenate(self.counts)[rows], [len(self.tree.columns)], axis=1)
@@ -439,12 +440,3 @@ def check_labels(
     if min(len(known), len(shown)) < FEWEST:
         raise CatalogueError("; ".join(complaints))
     return found.notes
-
-
-def image_names(cutouts: Path, labels: Path) -> list[str]:
-    """Return the names of the images that lie beside a table of labels. Raises ImageError."""
-    names = []
-    for path in find_inputs([cutouts], [labels]).sources:
-        with open_source(path) as source:
-            names += source.names()
-    return names

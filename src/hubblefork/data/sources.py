@@ -365,6 +365,15 @@ def _one_of_each_stem(entries: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(stems.values()))
 
 
+def image_names(cutouts: Path, labels: Path) -> list[str]:
+    """Return the names of the images that lie beside a table of labels. Raises ImageError."""
+    names = []
+    for path in find_inputs([cutouts], [labels]).sources:
+        with open_source(path) as source:
+            names += source.names()
+    return names
+
+
 # What was refused
 
 

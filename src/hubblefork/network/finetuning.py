@@ -23,9 +23,9 @@ from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.formats import names_of
 from hubblefork.data.ingest import ingest
-from hubblefork.data.labels import FEWEST, check_labels, image_names, tree_of_columns
+from hubblefork.data.labels import FEWEST, check_labels, tree_of_columns
 from hubblefork.data.layouts import tree_of
-from hubblefork.data.sources import find_inputs
+from hubblefork.data.sources import find_inputs, image_names
 from hubblefork.data.split import TRAIN, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
