@@ -112,14 +112,11 @@ def ingest(
         raise _nothing_usable(chosen.sources, gathering.rejects)
     gathering.check_tables()
     table = portable(gathering.table(tree), out / CATALOGUE)
-    with (
-        replacing(out / REJECTS) as rejects,
-        replacing(out / TREE) as named,
-        replacing(out / CATALOGUE) as made,
-    ):
+    with replacing(out / REJECTS) as rejects:
         write_rejects(gathering.rejects, rejects)
-        named.write_text(tree_text(tree), encoding="utf-8")
-        pa.parquet.write_table(table, made)
+        with replacing(out / TREE) as named, replacing(out / CATALOGUE) as made:
+            named.write_text(tree_text(tree), encoding="utf-8")
+            pa.parquet.write_table(table, made)
     return _summary(table, gathering, tree)
 
 
