@@ -25,7 +25,7 @@ The recipe {{ name }} has {{ value|decimal }} and {{ number|counted("galaxy", "g
 The largest is {{ numbers.curve.largest }}, of {{ name }}.
 {% endcall %}
 
-{% call warning() %}It is *not* finished: {{ name }}.{% endcall %}
+{{ warnings() }}
 
 ## Tables {#tables}
 
@@ -56,6 +56,7 @@ def written(tmp_path):
     figure.add_subplot().plot([1, 2, 3])
     assert page.figure("curve", figure, {"largest": np.float64(1 / 3)}, dpi=20) == {"largest": 0.333333}
     page.table("errors", Table(["answer", "RMSE"], [["<smooth>", "0.1"]], {"smooth": float("nan")}))
+    page.warn(f"It is *not* finished: {NAME}.")
     page.missing("lost", "runs/a_b is not there.", "hubblefork train --out runs/a_b")
     page.missing("other", "Nothing else.", "hubblefork fetch")
     page.write("test.md.j2", title="A <run>", subtitle="s", facts={"run": 1}, name=NAME, value=0.5, number=7)

@@ -102,8 +102,8 @@ def test_a_study_of_galaxies_without_labels_is_refused(data, tree, tmp_path):
 def test_labels_that_are_rare_are_no_fault_of_the_lab_page(data, tree, tmp_path):
     page = Page(tmp_path / "report")
     without_labels(data, tree.columns[tree.slices[0]], 12)
-    assert sample.highest(page, Lab(data.path, tmp_path, seeds=1))["full"] > 0
-    assert page.has("figure-03")
+    sample.highest(page, Lab(data.path, tmp_path, seeds=1))
+    assert any((one["value"] or 0) > 0.95 for one in page.numbers["figure-03"].values())
     without_labels(data, tree.columns, 11)
     assert set(sample.correlated(page, Lab(data.path, tmp_path, seeds=1))) == {"fewest", "most"}
     assert not page.has("figure-04")

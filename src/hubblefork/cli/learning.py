@@ -57,8 +57,9 @@ def train(
     Example: hubblefork train data/ --recipe lab-cnn --out runs/lab-cnn --set epochs=20
     """
     from hubblefork.api import training
-    from hubblefork.cli.tables import folds_table, trained_text
+    from hubblefork.cli.tables import trained_text
     from hubblefork.network.training import is_first
+    from hubblefork.pages.tables import folds_table
 
     changes = settings_of(settings, precision)
     if folds is not None:

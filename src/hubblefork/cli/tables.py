@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.tree import Tree
@@ -163,26 +163,3 @@ def recipe_tables(recipes: Sequence[tuple[Recipe, Parameters | ExtraMissing]]) -
         for recipe, parameters in recipes
     ]
     return [Table.of(recipes, columns, caption=caption), *lines]
-
-
-def folds_table(summary: Mapping[str, Any]) -> Table:
-    """Show `crossval.json`: each fold, and mean and standard deviation over folds."""
-    keys = "judged_galaxies", "training_galaxies"
-    values = *(summary[key] for key in keys), *(summary[key]["folds"] for key in ("rmse", "mean_vote"))
-    columns: list[Column] = [
-        ("fold", "", ""),
-        ("galaxies", lambda row: row[0], ","),
-        ("trained on", lambda row: row[1], ","),
-        ("RMSE", lambda row: row[2], ".4f"),
-        ("mean vote", lambda row: row[3], ".4f"),
-    ]
-    rmse, mean_vote = (
-        f"{summary[key]['mean']:.4f} ± {summary[key]['sd']:.4f}" for key in ("rmse", "mean_vote")
-    )
-    return Table.of(
-        list(zip(*values, strict=True)),
-        columns,
-        title=f"{summary['recipe']}: {summary['folds']} folds, {summary['galaxies']} galaxies judged",
-        caption=f"mean ± s.d.: RMSE {rmse}, mean vote {mean_vote}; RMSE {summary['out_of_fold_rmse']:.4f} "
-        f"over all out-of-fold predictions; {summary['galaxies_per_second']:.0f} galaxies/s",
-    )

@@ -85,8 +85,7 @@ def _counts(page: Page, contents: Contents, samples: Mapping[str, JudgedGalaxies
     counts = {name: count_above(tree, values) for name, values in joint.items()}
     page.table("merger-fractions", counts_table(counts))
     page.figure("merger-fraction", *fraction_against_threshold(tree, joint))
-    half = {name: count_above(tree, values, threshold=0.5) for name, values in joint.items()}
-    return {"counts_at_half": half, "spread": spread}
+    return {"spread": spread}
 
 
 def _candidates(page: Page, contents: Contents) -> dict[str, Any]:
@@ -104,8 +103,7 @@ def _candidates(page: Page, contents: Contents) -> dict[str, Any]:
     ]
     sheet = image_sheet(np.asarray(stamps[best.rows]), best.ids.tolist(), notes=notes, columns=CANDIDATES)
     page.figure("merger-candidates", *sheet)
-    ends = {"number": len(values), "highest": values[0], "lowest": values[-1]}
-    return {**ends, "sample": GIVEN if given else f"the {contents.part} part"}
+    return {"number": len(values), "sample": GIVEN if given else f"the {contents.part} part"}
 
 
 def _corrected(page: Page, contents: Contents, samples: Mapping[str, JudgedGalaxies]) -> dict[str, Any]:

@@ -5,9 +5,8 @@ A template (`pages/templates/NAME.md.j2`) is Jinja inside Markdown. Each section
 
 - `{% call figure("name") %}The caption.{% endcall %}` and the same with `table`: what was given to
   `Page.figure` or `Page.table` under that name, or what was said with `Page.missing`;
-- `{% call facts() %}` with a line `Name | Markdown` for each fact, `{% call warning() %}Text.{% endcall %}`,
-  `{{ listing(text) }}`, `{{ code(text) }}`, `{{ missing("name", "another") }}` (nothing where
-  nothing is missing), `has("name")`;
+- `{% call facts() %}` with a line `Name | Markdown` for each fact, `{{ warnings() }}`, `{{ listing(text) }}`,
+  `{{ code(text) }}`, `{{ missing("name", "another") }}` (nothing where nothing is missing), `has("name")`;
 - `numbers.name`: the numbers of a figure or table;
 - the filters `bounds`, `counted`, `decimal`, `duration`, `extremes`, `listed`, `share`, `written`: see
   `pages.tables`.
@@ -20,13 +19,13 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -61,6 +60,10 @@ class Missing(Exception):
         self.what, self.remedy = what, remedy
 
 
+Part = dict[str, str] | Table | Missing
+"""A figure, with its name, data URI and width; a table; or what is missing."""
+
+
 class Page:
     """Figures, tables and missing parts by name; `write` sets them in a template.
 
@@ -80,8 +83,9 @@ class Page:
         self.figures: dict[str, tuple[Figure, int]] = {}
         self.numbers: dict[str, Any] = {}
         self.captions: dict[str, str] = {}
-        self._parts: dict[str, dict[str, Any] | Missing] = {}
+        self._parts: dict[str, Part] = {}
         self._pdfs: dict[str, bytes] = {}
+        self._warnings: list[str] = []
 
     def figure(self, name: str, figure: Figure, numbers: Mapping[str, Any], *, dpi: int = DPI) -> Any:
         """Keep a figure as PDF and as PNG; the figure is emptied unless `keep_figures`.
@@ -95,15 +99,19 @@ class Page:
             self.figures[name] = figure, dpi
         else:
             figure.clear()
-        self._parts[name] = {"kind": "figure", "name": name, "uri": uri, "width": width}
+        self._parts[name] = {"name": name, "uri": uri, "width": width}
         self.numbers[name] = plain(numbers)
         return self.numbers[name]
 
     def table(self, name: str, table: Table) -> Any:
         """Keep a table. Returns its numbers as `numbers.json` gets them."""
-        self._parts[name] = {"kind": "table", "header": table.header, "rows": table.rows}
+        self._parts[name] = table
         self.numbers[name] = plain(table.numbers)
         return self.numbers[name]
+
+    def warn(self, text: str) -> None:
+        """Keep a warning for the reader."""
+        self._warnings.append(text)
 
     def missing(self, name: str, what: str, remedy: str) -> None:
         """Say that the figure or table `name` cannot be shown, and the command that changes this."""
@@ -120,7 +128,7 @@ class Page:
 
     def has(self, name: str) -> bool:
         """Return whether there is a figure or table of that name, and not only a word that it is missing."""
-        return isinstance(self._parts.get(name), dict)
+        return not isinstance(self._parts.get(name, Missing("", "")), Missing)
 
     def write(
         self,
@@ -129,24 +137,26 @@ class Page:
         title: str,
         subtitle: str,
         facts: Mapping[str, Any] | None = None,
+        sections: Collection[str] | None = None,
         **context: Any,
     ) -> Path:
         """Write `index.html`, `numbers.json` and a PDF of each figure; return the path of the first.
 
-        The page needs no other file and no network. `numbers.json` has `facts`, and below `sections` the
-        numbers of each section's figures and tables. All files are written before the first takes the place
-        of an older one. Raises DiskError; jinja2.UndefinedError where the template names what is not there.
+        `sections` are the anchors of those to write, by default all. The page needs no other file and no
+        network. `numbers.json` has `facts`, and below `sections` the numbers of each section's figures and
+        tables. All files are written before the first takes the place of an older one. Raises
+        DiskError; jinja2.UndefinedError where the template names what is not there.
         """
-        blocks = _Blocks(self._parts)
+        blocks = _Blocks(self._parts, self._warnings)
         names = {"numbers": self.numbers, "has": self.has, "title": title, "subtitle": subtitle}
-        text = _markdown_templates().get_template(template).render(**names, **blocks.functions(), **context)
-        sections = _sections(text, blocks)
+        text = _template(template, sections).render(**names, **blocks.functions(), **context)
+        shown = _sections(text, blocks)
         self.captions = blocks.captions
         base = _html_templates().get_template("page.html")
-        html = base.render(title=title, subtitle=subtitle, sections=sections, version=__version__)
+        html = base.render(title=title, subtitle=subtitle, sections=shown, version=__version__)
         numbers = {
             section["anchor"]: {name: self.numbers[name] for name in section["names"] if name in self.numbers}
-            for section in sections
+            for section in shown
         }
         everything = {**plain(facts or {}), "sections": numbers}
         json_text = json.dumps(everything, indent=1, allow_nan=False) + "\n"
@@ -161,8 +171,8 @@ class Page:
 class _Blocks:
     """The functions of a template that yield HTML: each block is kept, a mark stands for it in Markdown."""
 
-    def __init__(self, parts: Mapping[str, dict[str, Any] | Missing]) -> None:
-        self.parts = parts
+    def __init__(self, parts: Mapping[str, Part], texts: Sequence[str]) -> None:
+        self.parts, self.texts = parts, texts
         self.html: list[str] = []
         self.names: list[str] = []
         self.counts = {"figure": 0, "table": 0}
@@ -170,7 +180,7 @@ class _Blocks:
 
     def functions(self) -> dict[str, Callable[..., Markup]]:
         """Return the functions by the name that templates use."""
-        names = ("missing", "facts", "listing", "code", "warning")
+        names = ("missing", "facts", "listing", "code", "warnings")
         labelled = {kind: partial(self.labelled, kind) for kind in self.counts}
         return {**labelled, **{name: getattr(self, name) for name in names}}
 
@@ -179,8 +189,8 @@ class _Blocks:
     ) -> Markup:
         """Show a figure or table or say that it is missing.
 
-        The caption is plain text, or Markdown in a call block; `label` stands before it (default: "Figure 1"
-        and so on).
+        The caption is plain text (default: that of the table), or Markdown in a call block; `label` stands
+        before it (default: "Figure 1" and so on).
         """
         part = self.parts.get(name)
         if part is None:
@@ -190,7 +200,7 @@ class _Blocks:
         if label is None:
             self.counts[kind] += 1
             label = f"{kind.capitalize()} {self.counts[kind]}"
-        text = _inline(caller() if caller else _escaped(caption), self)
+        text = _inline(caller() if caller else _escaped(caption or getattr(part, "caption", "")), self)
         self.captions[name] = f"{label}. {text.striptags()}" if label else text.striptags()
         return self._kept(kind, name, part=part, caption=text, words=text.striptags(), label=label)
 
@@ -216,9 +226,10 @@ class _Blocks:
         """Show a name or a command within a sentence."""
         return Markup(self._mark(_html("code", text=text), ""))
 
-    def warning(self, caller: Caller) -> Markup:
-        """Set a paragraph off from the others."""
-        return self._kept("warning", "", text=_inline(caller(), self))
+    def warnings(self) -> Markup:
+        """Show all warnings of the page."""
+        texts = (_inline(_escaped(text), self) for text in self.texts)
+        return Markup("").join(self._kept("warning", "", text=text) for text in texts)
 
     def _kept(self, block: str, name: str, **values: Any) -> Markup:
         return Markup(f"\n\n{self._mark(_html(block, **values), name)}\n\n")
@@ -231,6 +242,16 @@ class _Blocks:
     def filled(self, html: str) -> str:
         """Return HTML with the blocks in the place of their marks."""
         return re.sub(f"(?:<p>)?{OPEN}(\\d+){CLOSE}(?:</p>)?", lambda mark: self.html[int(mark[1])], html)
+
+
+def _template(name: str, sections: Collection[str] | None) -> Template:
+    """Return the template of a page with those of its sections that have one of these anchors."""
+    environment = _markdown_templates()
+    assert environment.loader is not None
+    head, *parts = re.split(r"(?m)^(?=## )", environment.loader.get_source(environment, name)[0])
+    anchors = [part.partition("{#")[2].partition("}")[0] for part in parts]
+    chosen = [part for part, own in zip(parts, anchors, strict=True) if sections is None or own in sections]
+    return environment.from_string("".join([head, *chosen]))
 
 
 def _sections(text: str, blocks: _Blocks) -> list[dict[str, Any]]:
@@ -289,6 +310,7 @@ def _markdown_templates() -> Environment:
 
 @cache
 def _html_templates() -> Environment:
+    settings: Any = {"undefined": StrictUndefined, "autoescape": True}
     return Environment(
-        loader=PackageLoader("hubblefork.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("hubblefork.pages"), trim_blocks=True, lstrip_blocks=True, **settings
     )

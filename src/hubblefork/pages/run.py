@@ -98,8 +98,18 @@ def sections_of(tree: DecisionTree) -> list[str]:
 
 
 def _headline(page: Page, contents: Contents) -> dict[str, Any]:
+    if not contents.notes.finished:
+        page.warn("This run has not finished: its numbers are those of the moment.")
     with page.showing("baselines"):
         evaluation = contents.evaluation
+        if evaluation["part"] == VALIDATION:
+            split, command = contents.optional("split"), contents.run.evaluate_command()
+            better = f"{command} --part test" if split and split.test else "hubblefork split DATA --test 20"
+            page.warn(
+                f"These galaxies chose epoch and learning rate, so every number flatters. Better: {better}."
+            )
+        if evaluation["not_predicted"]:
+            page.warn(f"Labelled galaxies without a prediction: {evaluation['not_predicted']}.")
         page.table("baselines", baselines_table(evaluation, BASELINES))
         return {"baselines": ordered_baselines(evaluation), "labels": BASELINES}
     return {}

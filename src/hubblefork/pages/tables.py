@@ -90,15 +90,17 @@ def value_at(row: Any, key: str | Callable[[Any], Any]) -> Any:
 
 
 def written(value: Any, form: str | Callable[[Any], str]) -> str:
-    """Return a value as a table shows it: by a format specification or a function, a dash for none."""
+    """Return a value as a table shows it: by a format specification or a function, a dash for none.
+
+    A text stays as it is, unless the form is a function.
+    """
     if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
         return DASH
     if callable(form):
         return form(value)
     if isinstance(value, list | tuple):
         return " to ".join(written(end, form) for end in value)
-    text = f"{value:{form}}"
-    return text if isinstance(value, str) else text.replace("-", "−")
+    return value if isinstance(value, str) else f"{value:{form}}".replace("-", "−")
 
 
 def plain(value: Any) -> Any:
@@ -128,6 +130,12 @@ def decimal(value: float | None, digits: int = 4) -> str:
 def bounds(interval: Sequence[float], digits: int = 4) -> str:
     """Return an interval: "0.1000 to 0.2000"."""
     return written(tuple(interval), f".{digits}f")
+
+
+def spread(values: float | Sequence[float], digits: int = 4) -> str:
+    """Return "mean ± standard deviation" of some values, the latter where there is more than one."""
+    mean = decimal(float(np.mean(values)), digits)
+    return f"{mean} ± {decimal(float(np.std(values, ddof=1)), digits)}" if np.size(values) > 1 else mean
 
 
 def share(value: float | None) -> str:
@@ -251,3 +259,25 @@ def counts_table(counts: Mapping[str, Any]) -> Table:
         (f"{level:.0%} interval", lambda count: (count.low, count.high), ".4f"),
     ]
     return Table.of(counts, columns)
+
+
+def folds_table(summary: Mapping[str, Any]) -> Table:
+    """Show `crossval.json`: each fold, and mean and standard deviation over folds."""
+    keys = "judged_galaxies", "training_galaxies"
+    values = *(summary[key] for key in keys), *(summary[key]["folds"] for key in ("rmse", "mean_vote"))
+    columns: list[Column] = [
+        ("fold", "", ""),
+        ("galaxies", lambda row: row[0], ","),
+        ("trained on", lambda row: row[1], ","),
+        ("RMSE", lambda row: row[2], ".4f"),
+        ("mean vote", lambda row: row[3], ".4f"),
+    ]
+    rmse, mean_vote = (
+        f"{summary[key]['mean']:.4f} ± {summary[key]['sd']:.4f}" for key in ("rmse", "mean_vote")
+    )
+    title = f"{summary['recipe']}: {summary['folds']} folds, {summary['galaxies']} galaxies judged"
+    caption = f"mean ± s.d.: RMSE {rmse}, mean vote {mean_vote}; RMSE {summary['out_of_fold_rmse']:.4f} "
+    caption += f"over all {summary['galaxies']:,} out-of-fold predictions; "
+    caption += f"{summary['galaxies_per_second']:.0f} galaxies/s"
+    rows = list(zip(*values, strict=True))
+    return Table.of(rows, columns, numbers=summary, title=title, caption=caption)

@@ -10,11 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from hubblefork.data.split import TRAIN
+from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.io import Progress, duration, silent
 from hubblefork.pages.comparisons import error_against_cost, errors_over_galaxies
 from hubblefork.pages.page import Page
-from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, unbroken
+from hubblefork.pages.tables import (
+    Column,
+    Table,
+    counted,
+    decimal,
+    listed,
+    ordered_baselines,
+    spread,
+    unbroken,
+    value_at,
+)
 from hubblefork.stats import metrics
 from hubblefork.stats.curves import LearningCurve, learning_curve
 from hubblefork.studies.results import Galaxies, Member, Results, find_runs, read_results
@@ -119,12 +129,12 @@ def paired_differences(
 
 def write_compare_page(results: Results, out: Path, *, command: Sequence[str] = ()) -> Path:
     """Write the page and return its path."""
-    page, compared = Page(out), results.compared
+    page, compared, galaxies = Page(out), results.compared, results.galaxies
     verdicts = {views: _verdict(results, views) for views in results.views} if compared else {}
-    _add_networks(page, results)
+    numbers = _add_networks(page, results)
     if len(compared) > 1:
         _add_differences(page, verdicts)
-        points = {name: _cost(seeds, results) for name, seeds in list(compared.items())[:MOST_DRAWN]}
+        points = {name: _cost(numbers[name], results) for name in list(compared)[:MOST_DRAWN]}
         drawing = error_against_cost(points, costs=COSTS, mean_vote=results.mean_vote)
         page.figure("error-against-cost", *drawing)
     if results.missing:
@@ -132,12 +142,14 @@ def write_compare_page(results: Results, out: Path, *, command: Sequence[str] = 
         page.missing("trainings-left", f"Not trained yet: {listed(results.missing)}.", remedy)
     _add_curves(page, results)
     _add_trainings(page, results)
-    galaxies = results.galaxies
-    facts = {
+    _warn(page, results)
+    facts: dict[str, Any] = {
         "part": galaxies.part,
         "galaxies": len(galaxies.votes),
         "training_galaxies": len(galaxies.rows[TRAIN]),
         "resamples": RESAMPLES,
+    }
+    judged = {
         "verdicts": {
             views: {key: getattr(verdict, key) for key in ("best", "beaten", "better", "open")}
             for views, verdict in verdicts.items()
@@ -148,22 +160,34 @@ def write_compare_page(results: Results, out: Path, *, command: Sequence[str] = 
         "compare.md.j2",
         title="Networks compared",
         subtitle="The same split, the same galaxies, the same views at prediction",
-        facts=facts,
-        **{key: value for key, value in facts.items() if key != "verdicts"},
+        facts={**facts, **judged},
+        **facts,
         verdicts=dict(reversed(verdicts.items())),
         level=LEVEL,
         least_p=LEAST_P,
         whole=WHOLE,
         views=results.study.views,
-        answers=len(galaxies.tree.columns),
-        few=[name for name, seeds in compared.items() if len(seeds) < FEW_SEEDS],
-        untrained=[n for n, seeds in compared.items() if results.mean_rmse(seeds) >= results.mean_vote],
-        devices=sorted({member.device for seeds in compared.values() for member in seeds}),
         several=len(compared) > 1,
         curves=results.study.curves,
         starts={f"{name} began with": _starts(seeds) for name, seeds in compared.items()},
         command=shlex.join(command),
     )
+
+
+def _warn(page: Page, results: Results) -> None:
+    compared = results.compared
+    few = [name for name, seeds in compared.items() if len(seeds) < FEW_SEEDS]
+    untrained = [n for n, seeds in compared.items() if results.mean_rmse(seeds) >= results.mean_vote]
+    devices = sorted({member.device for seeds in compared.values() for member in seeds})
+    if results.galaxies.part == VALIDATION:
+        what = "There are no test galaxies. Those judged here chose each network's weights"
+        page.warn(f"{what}: the errors are too low.")
+    if few:
+        page.warn(f"Fewer than {FEW_SEEDS} seeds: {listed(few)}. Another seed may turn a near tie.")
+    if untrained:
+        page.warn(f"No better than the mean vote: {listed(untrained)}. More training may give more.")
+    if len(devices) > 1:
+        page.warn(f"Trained on {listed(devices)}: the times of training do not compare.")
 
 
 def _starts(seeds: Sequence[Member]) -> str:
@@ -182,60 +206,44 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-def _add_networks(page: Page, results: Results) -> None:
-    rows, numbers = [], {}
+def _add_networks(page: Page, results: Results) -> dict[str, Any]:
+    """Add the errors and costs of all networks; return them by name."""
+    rows: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for name, seeds in results.compared.items():
-        rows.append(_network_row(name, seeds, results))
-        numbers[name] = _network_numbers(seeds, results)
+        rows[_together(name, seeds)] = numbers[name] = _network_numbers(seeds, results)
     for name in results.study.ensembles:
         seeds = results.compared.get(name, [])
         if len(seeds) > 1:
-            numbers[f"{name} ensemble"] = entry = _ensemble_numbers(seeds, results)
-            rows.append(_ensemble_row(name, seeds, entry))
-    for name, baseline in baselines_by_error(results):
-        error = decimal(baseline["rmse"]["value"])
-        agreement = decimal(baseline["agreement"]["value"], 3) if baseline["agreement"] else "–"
-        rows.append([name.replace("_", " "), *[error] * len(results.views), agreement, *["–"] * 3])
-        numbers[name.replace("_", " ")] = {"rmse": baseline["rmse"]["value"]}
-    header = ["", *(_rmse_header(views) for views in results.views), "agreement"]
-    page.table("networks", Table([*header, "million parameters", "trained in", "galaxies/s"], rows, numbers))
-
-
-def baselines_by_error(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the baselines with their evaluations, the lowest error first."""
-    return sorted(results.baselines["baselines"].items(), key=lambda item: item[1]["rmse"]["value"])
-
-
-def _rmse_header(views: int) -> str:
-    return f"RMSE, {counted(views, 'view')}"
-
-
-def _network_row(name: str, seeds: Sequence[Member], results: Results) -> list[str]:
-    return [
-        _together(name, seeds),
-        *(_spread([member.rmse(views) for member in seeds]) for views in results.views),
-        decimal(_mean([_agreement(member, results) for member in seeds]), 3),
-        f"{seeds[0].parameters / 1e6:.3g}",
-        duration(_mean([member.seconds for member in seeds])),
-        f"{np.median([member.speed for member in seeds]):,.0f}",
+            numbers[f"{name} ensemble"] = _ensemble_numbers(seeds, results)
+            rows[f"{_together(name, seeds)}, as one"] = numbers[f"{name} ensemble"]
+    for name, baseline in ordered_baselines(results.baselines).items():
+        words, error = name.replace("_", " "), baseline["rmse"]["value"]
+        errors = {str(views): error for views in results.views}
+        rows[words] = {"rmse": errors, "agreement": value_at(baseline, "agreement.value")}
+        numbers[words] = {"rmse": error}
+    columns: list[Column] = [
+        ("", "", ""),
+        *((f"RMSE, {counted(views, 'view')}", f"rmse.{views}", spread) for views in results.views),
+        ("agreement", "agreement", lambda seeds: decimal(_mean(seeds), 3)),
+        ("million parameters", "parameters", lambda number: f"{number / 1e6:.3g}"),
+        ("trained in", "seconds", lambda seeds: duration(_mean(seeds))),
+        ("galaxies/s", "predicting_galaxies_per_second", lambda seeds: f"{np.median(seeds):,.0f}"),
     ]
+    page.table("networks", Table.of(rows, columns, numbers=numbers))
+    return numbers
 
 
 def _together(name: str, seeds: Sequence[Member]) -> str:
     return f"{unbroken(name)} × {len(seeds)}" if len(seeds) > 1 else unbroken(name)
 
 
-def _spread(values: Sequence[float]) -> str:
-    """Return mean and standard deviation over seeds, the latter where there is more than one."""
-    mean = decimal(_mean(values))
-    return f"{mean} ± {decimal(float(np.std(values, ddof=1)))}" if len(values) > 1 else mean
-
-
 def _network_numbers(seeds: Sequence[Member], results: Results) -> dict[str, Any]:
+    views, votes = results.study.views, results.galaxies.votes
     return {
-        "rmse": {views: [member.rmse(views) for member in seeds] for views in results.views},
+        "rmse": {str(views): [member.rmse(views) for member in seeds] for views in results.views},
         "validation_rmse": [member.validation_rmse for member in seeds],
-        "agreement": [_agreement(member, results) for member in seeds],
+        "agreement": [metrics.agreement(member.predicted[views], votes) for member in seeds],
         "parameters": seeds[0].parameters,
         "seconds": [member.seconds for member in seeds],
         "predicting_galaxies_per_second": [member.speed for member in seeds],
@@ -243,16 +251,12 @@ def _network_numbers(seeds: Sequence[Member], results: Results) -> dict[str, Any
     }
 
 
-def _agreement(member: Member, results: Results) -> float:
-    return metrics.agreement(member.predicted[results.study.views], results.galaxies.votes)
-
-
 def _ensemble_numbers(seeds: Sequence[Member], results: Results) -> dict[str, Any]:
     votes = results.galaxies.votes
     mean = {views: np.mean([member.predicted[views] for member in seeds], axis=0) for views in results.views}
     return {
         "members": len(seeds),
-        "rmse": {views: metrics.rmse(values, votes) for views, values in mean.items()},
+        "rmse": {str(views): metrics.rmse(values, votes) for views, values in mean.items()},
         "agreement": metrics.agreement(mean[results.study.views], votes),
         "parameters": sum(member.parameters for member in seeds),
         "seconds": sum(member.seconds for member in seeds),
@@ -260,47 +264,27 @@ def _ensemble_numbers(seeds: Sequence[Member], results: Results) -> dict[str, An
     }
 
 
-def _ensemble_row(name: str, seeds: Sequence[Member], entry: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{_together(name, seeds)}, as one",
-        *map(decimal, entry["rmse"].values()),
-        decimal(entry["agreement"], 3),
-        f"{entry['parameters'] / 1e6:.3g}",
-        duration(entry["seconds"]),
-        f"{entry['predicting_galaxies_per_second']:,.0f}",
-    ]
-
-
 def _add_differences(page: Page, verdicts: Mapping[int, Verdict]) -> None:
-    rows, numbers = [], {}
+    rows, numbers = {}, {}
     for views, verdict in verdicts.items():
         for name, comparison in verdict.differences.items():
-            p_value = comparison.p_value
-            rows.append(
-                [
-                    f"{unbroken(name)}, {counted(views, 'view')}",
-                    signed(comparison.difference),
-                    bounds(comparison.interval_95),
-                    f"≤ {LEAST_P:.2g}" if p_value <= LEAST_P else f"{p_value:.2g}",
-                    f"{verdict.p_holm[name]:.2g}",
-                ]
-            )
-            numbers[f"{name}, {views}"] = {**vars(comparison), "p_holm": verdict.p_holm[name]}
-    best = next(iter(verdicts.values())).best
-    header = [f"against {unbroken(best)}", "difference", "95% interval", "p", "p, Holm"]
-    page.table("differences", Table(header, rows, numbers))
+            entry = {**vars(comparison), "p_holm": verdict.p_holm[name]}
+            rows[f"{unbroken(name)}, {counted(views, 'view')}"] = numbers[f"{name}, {views}"] = entry
+    columns: list[Column] = [
+        (f"against {unbroken(next(iter(verdicts.values())).best)}", "", ""),
+        ("difference", "difference", "+.4f"),
+        ("95% interval", "interval_95", ".4f"),
+        ("p", "p_value", lambda p: f"≤ {LEAST_P:.2g}" if p <= LEAST_P else f"{p:.2g}"),
+        ("p, Holm", "p_holm", ".2g"),
+    ]
+    page.table("differences", Table.of(rows, columns, numbers=numbers))
 
 
-def signed(value: float) -> str:
-    """Return a difference with its sign."""
-    return f"{'+' if value >= 0 else '−'}{decimal(abs(value))}"
-
-
-def _cost(seeds: Sequence[Member], results: Results) -> dict[str, float]:
-    errors = [member.rmse(results.study.views) for member in seeds]
+def _cost(numbers: Mapping[str, Any], results: Results) -> dict[str, float]:
+    errors = numbers["rmse"][str(results.study.views)]
     return {
-        "seconds": _mean([member.seconds for member in seeds]),
-        "speed": float(np.median([member.speed for member in seeds])),
+        "seconds": _mean(numbers["seconds"]),
+        "speed": float(np.median(numbers["predicting_galaxies_per_second"])),
         "rmse": _mean(errors),
         "sd": float(np.std(errors, ddof=1)) if len(errors) > 1 else 0.0,
     }
@@ -334,65 +318,66 @@ def _curve(results: Results, name: str) -> LearningCurve | None:
 
 def _add_points(page: Page, curves: Mapping[str, LearningCurve]) -> None:
     rows = [
-        [
-            unbroken(name),
-            f"{galaxies:,}",
-            str(seeds),
-            decimal(rmse) + (f" ± {decimal(sd)}" if sd == sd else ""),
-        ]
+        {"name": name, "galaxies": galaxies, "seeds": seeds, "rmse": rmse, "sd": sd}
         for name, curve in curves.items()
         for galaxies, seeds, rmse, sd in zip(curve.galaxies, curve.seeds, curve.rmse, curve.sd, strict=True)
     ]
+    columns: list[Column] = [
+        ("", "name", unbroken),
+        ("training galaxies", "galaxies", ","),
+        ("seeds", "seeds", ""),
+        ("RMSE", "rmse", ".4f"),
+        ("s.d.", "sd", ".4f"),
+    ]
     numbers = {
-        name: {"galaxies": curve.galaxies, "rmse": curve.rmse, "sd": curve.sd}
+        name: {key: getattr(curve, key) for key in ("galaxies", "rmse", "sd")}
         for name, curve in curves.items()
     }
-    page.table("points", Table(["", "training galaxies", "seeds", "RMSE ± s.d."], rows, numbers))
+    page.table("points", Table.of(rows, columns, numbers=numbers))
 
 
 def _add_laws(page: Page, curves: Mapping[str, LearningCurve]) -> None:
-    rows, numbers = [], {}
-    for name, curve in curves.items():
-        law, interval = curve.law, curve.interval_95(WHOLE)
-        value, no_floor = float(law.at(WHOLE)), float(curve.through_zero.at(WHOLE))
-        rows.append(
-            [
-                unbroken(name),
-                decimal(law.floor, 3),
-                f"{law.gain * law.scale**law.exponent:.3g}",
-                decimal(law.exponent, 2),
-                decimal(value),
-                bounds(interval.tolist()),
-                decimal(no_floor),
-            ]
-        )
-        numbers[name] = {
-            **vars(law), "at": WHOLE, "value": value, "interval_95": interval, "no_floor": no_floor
-        }  # fmt: skip
-    header = ["", "a", "b", "c", f"at {WHOLE:,}", "95% interval", "without a floor"]
-    page.table("laws", Table(header, rows, numbers))
+    rows = {
+        name: {
+            **vars(curve.law),
+            "at": WHOLE,
+            "value": float(curve.law.at(WHOLE)),
+            "interval_95": curve.interval_95(WHOLE).tolist(),
+            "no_floor": float(curve.through_zero.at(WHOLE)),
+        }
+        for name, curve in curves.items()
+    }
+    columns: list[Column] = [
+        ("", "", unbroken),
+        ("a", "floor", ".3f"),
+        ("b", lambda law: law["gain"] * law["scale"] ** law["exponent"], ".3g"),
+        ("c", "exponent", ".2f"),
+        (f"at {WHOLE:,}", "value", ".4f"),
+        ("95% interval", "interval_95", ".4f"),
+        ("without a floor", "no_floor", ".4f"),
+    ]
+    page.table("laws", Table.of(rows, columns))
 
 
 def _add_trainings(page: Page, results: Results) -> None:
-    rows, numbers = [], {}
-    for member in (member for seeds in results.members.values() for member in seeds):
-        galaxies, errors = member.notes["galaxies"][TRAIN], {v: member.rmse(v) for v in results.views}
-        rows.append(
-            [
-                unbroken(member.training.folder),
-                f"{galaxies:,}",
-                f"{len(member.epochs)} ({member.best_epoch})",
-                decimal(member.validation_rmse),
-                *map(decimal, errors.values()),
-                member.device,
-            ]
-        )
-        numbers[member.training.folder] = {
+    rows = {
+        member.training.folder: {
+            "training_galaxies": member.notes["galaxies"][TRAIN],
+            "epochs": f"{len(member.epochs)} ({member.best_epoch})",
             "validation_rmse": member.validation_rmse,
-            "rmse": errors,
-            "training_galaxies": galaxies,
+            "rmse": {str(views): member.rmse(views) for views in results.views},
+            "device": member.device,
         }
-    header = ["", "galaxies", "epochs (kept)", "validation RMSE"]
-    header += [*(_rmse_header(views) for views in results.views), "device"]
+        for seeds in results.members.values()
+        for member in seeds
+    }
+    columns: list[Column] = [
+        ("", "", unbroken),
+        ("galaxies", "training_galaxies", ","),
+        ("epochs (kept)", "epochs", ""),
+        ("validation RMSE", "validation_rmse", ".4f"),
+        *((f"RMSE, {counted(views, 'view')}", f"rmse.{views}", ".4f") for views in results.views),
+        ("device", "device", ""),
+    ]
     if rows:
-        page.table("trainings", Table(header, rows, numbers))
+        page.table("trainings", Table.of(rows, columns))

@@ -315,26 +315,26 @@ def _write_page(
             errors[start] = {number: values for number, values in found.items() if values}
     untouched = results.untouched(device)
     if errors:
-        page.table("errors", _table(plan, errors))
+        page.table("errors-table", _table(plan, errors))
         page.figure("errors", *errors_over_labels(errors, untouched=untouched))
     else:
         page.missing("errors", "No training is finished.", "the same command without --only-report trains")
+    for reason, names in skipped.items():
+        page.warn(f"Not trained ({'; '.join(names)}): {reason}")
     if old is None:
         page.missing("shift", "No run on the old survey was named.", "--old RUN")
     else:
         _add_shift(page, plan, *_scores(old, results.galaxies, device))
     judging, labels = (int(which.sum()) for which in (results.galaxies.judging, results.galaxies.labels))
+    facts: dict[str, Any] = {"judging": judging, "labels": labels, "untouched": untouched}
     return page.write(
         "labels.md.j2",
         title="Labels needed in a new survey",
         subtitle="Networks from several starts, fine-tuned to few labels, judged on the same galaxies",
-        facts={"judging": judging, "labels": labels, "untouched": untouched, "skipped": dict(skipped)},
+        facts={**facts, "skipped": dict(skipped)},
+        **facts,
         data=results.galaxies.data.path.name,
         tree=results.galaxies.tree,
-        judging=judging,
-        labels=labels,
-        untouched=untouched,
-        skipped=skipped,
         settings=plan.settings,
         command=shlex.join(command),
     )

@@ -99,6 +99,11 @@ class Member:
         return self.terms[views].only_value("the RMSE")
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe that it was trained by."""
+        return read_recipe(self.run.path)
+
+    @property
     def best_epoch(self) -> int:
         """The epoch whose weights were kept."""
         return int(self.notes["best_epoch"])

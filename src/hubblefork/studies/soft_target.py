@@ -26,12 +26,19 @@ from hubblefork.io import Progress, duration, silent, write_text
 from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.tuning import read_tuning, tune
-from hubblefork.network.weights import read_recipe
 from hubblefork.pages.comparisons import error_against_cost, errors_over_time
 from hubblefork.pages.page import Page
-from hubblefork.pages.tables import Table, decimal, unbroken
+from hubblefork.pages.tables import (
+    Column,
+    Table,
+    decimal,
+    folds_table,
+    ordered_baselines,
+    unbroken,
+    value_at,
+)
 from hubblefork.stats import metrics
-from hubblefork.studies.compare import baselines_by_error, paired_differences
+from hubblefork.studies.compare import paired_differences
 from hubblefork.studies.results import Galaxies, Member, Results, read_results
 from hubblefork.studies.study import TUNING, Key, Study, Training, load_study, settings_of, train_all
 from hubblefork.studies.tuned import add_trials
@@ -59,7 +66,8 @@ def run_soft_target(
     trainings = study.trainings(len(galaxies.rows[TRAIN]))
     if not study.only_report:
         _train(study, trainings, galaxies.data, out, progress)
-    trainings[TUNED, 1.0] = [Training(TUNED, _tuned(trainings, out) or _simple(trainings))]
+    recipe = _tuned(trainings, out) or trainings[SIMPLE, 1.0][0].recipe
+    trainings[TUNED, 1.0] = [Training(TUNED, recipe)]
     results = read_results(study, galaxies, trainings, out, progress=progress)
     return write_soft_target_page(results, out, command=command)
 
@@ -91,7 +99,7 @@ def _train(
     if tuned is not None:
         train_all([Training(TUNED, tuned)], data, place, **options)
     minutes = study.seconds[FOLDS] / study.folds / 60
-    folded = replace(tuned or _simple(trainings), max_minutes=minutes)
+    folded = replace(tuned or trainings[SIMPLE, 1.0][0].recipe, max_minutes=minutes)
     crossval(data, folded, out / FOLDS, folds=study.folds, hardware=hardware, progress=progress)
 
 
@@ -105,21 +113,13 @@ def tuned_from(study: Study) -> Recipe:
     return load_recipe(SIMPLE, settings)
 
 
-def _simple(trainings: Mapping[Key, Sequence[Training]]) -> Recipe:
-    return trainings[SIMPLE, 1.0][0].recipe
-
-
 def _tuned(trainings: Mapping[Key, Sequence[Training]], out: Path) -> Recipe | None:
     """Return the recipe that tuning found, for as long a training as the others have."""
     path = out / TUNING / "best.toml"
     if not path.exists():
         return None
-    simple = _simple(trainings)
-    limits: dict[str, Any] = {
-        "epochs": simple.epochs,
-        "max_minutes": simple.max_minutes,
-        "patience": simple.patience,
-    }
+    simple = trainings[SIMPLE, 1.0][0].recipe
+    limits: dict[str, Any] = {key: getattr(simple, key) for key in ("epochs", "max_minutes", "patience")}
     return replace(load_recipe(str(path)), name=TUNED, **limits)
 
 
@@ -185,72 +185,58 @@ def write_soft_target_page(results: Results, out: Path, *, command: Sequence[str
     """Write the page below OUT/report and return its path."""
     study, page = results.study, Page(out / "report")
     networks = {name: seeds[0] for (name, _), seeds in results.members.items() if seeds}
+    numbers = {name: _network_numbers(member) for name, member in networks.items()}
     verdict = judge_claim(
         {name: member.terms[1] for name, member in networks.items()},
         {name: member.parameters for name, member in networks.items()},
         mean_vote=results.mean_vote,
     )
-    remedy = "the same command without --only-report does it"
-    for name in results.missing:
-        page.missing(f"missing-{name}", f"{name} is not done yet.", remedy)
-    _add_networks(page, results, networks)
+    tuned = read_tuning(tuned_from(study), out / TUNING) if (out / TUNING / "study.db").exists() else None
+    trials = {"tuned": None} if tuned is None else add_trials(page, tuned)
+    path = out / FOLDS / "crossval.json"
+    folds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    undone = {f"missing-{name}": name for name in results.missing}
+    undone |= {name: name for name, found in ((TUNING, tuned), (FOLDS, folds)) if found is None}
+    for name, what in undone.items():
+        page.missing(name, f"{what} is not done yet.", "the same command without --only-report does it")
+    if folds is not None:
+        page.table(FOLDS, folds_table(folds))
+    _add_networks(page, results, numbers, verdict)
     if networks:
-        _add_curves(page, networks, results.mean_vote)
+        _add_curves(page, networks, numbers, results.mean_vote)
         _add_trainings(page, networks)
     else:
         page.missing("curves", "No network is trained.", "train one")
-    tuned = read_tuning(tuned_from(study), out / TUNING) if (out / TUNING / "study.db").exists() else None
-    trials = {"tuned": None} if tuned is None else add_trials(page, tuned)
-    if tuned is None:
-        page.missing(TUNING, f"{TUNING} is not done yet.", remedy)
-    folds = _add_folds(page, out / FOLDS / "crossval.json", remedy)
     spent = {name: float(_seconds(member)[-1]) for name, member in networks.items()}
     spent |= {} if tuned is None else {TUNING: sum(row["seconds"] or 0 for row in tuned.rows)}
     _add_budget(page, study, spent)
-    facts = {
-        "data": results.galaxies.data.name,
-        "verdict": verdict.word,
-        "behind": {name: vars(comparison) for name, comparison in verdict.behind.items()},
-        "rank_correlation": verdict.rank_correlation,
-        "seconds": study.seconds,
-    }
-    random = [
-        name for name, m in networks.items() if _recipe(m).adapter_rank and "random" in m.notes["start"]
-    ]
     return page.write(
         "soft_target.md.j2",
         title="Soft targets: simple and less simple networks",
         subtitle="Baselines, VGGs, ResNet-50, adapters, seven blocks, tuning and folds in one budget",
-        facts=facts,
+        facts={
+            "data": results.galaxies.data.name,
+            "verdict": verdict.word,
+            "behind": verdict.behind,
+            "rank_correlation": verdict.rank_correlation,
+            "seconds": study.seconds,
+        },
         verdict=verdict,
-        lowest=min(networks, key=lambda name: _rmse(networks[name]), default=None),
-        first=min(networks, key=lambda name: _seconds_to_best(networks[name]), default=None),
+        networks=networks,
         simple=SIMPLE,
         part=results.galaxies.part,
         galaxies=results.baselines["galaxies"],
         mean_vote=results.mean_vote,
-        left=results.missing,
+        undone=[name for name in undone if name.startswith("missing-")],
         remarks=dict.fromkeys(text for m in networks.values() for text in m.notes.get("remarks", [])),
-        random=random,
-        folds=folds,
-        seconds=study.seconds,
+        random=[
+            name
+            for name, member in networks.items()
+            if member.recipe.adapter_rank and "random" in member.notes["start"]
+        ],
         **trials,
         command=shlex.join(command),
     )
-
-
-def _recipe(member: Member) -> Recipe:
-    return read_recipe(member.run.path)
-
-
-def _rmse(member: Member) -> float:
-    return float(member.run.evaluation()["rmse"]["value"])
-
-
-def _sd(evaluation: Mapping[str, Any]) -> float:
-    """Return half the 68% interval of the RMSE: its standard deviation over samples of galaxies."""
-    low, high = evaluation["rmse"]["interval_68"]
-    return (high - low) / 2
 
 
 def _seconds(member: Member) -> NDArray[np.float64]:
@@ -258,55 +244,52 @@ def _seconds(member: Member) -> NDArray[np.float64]:
     return np.cumsum([row["seconds"] for row in member.epochs])
 
 
-def _seconds_to_best(member: Member) -> float:
-    """Return the seconds of training to the epoch that was kept."""
-    return float(_seconds(member)[[int(row["epoch"]) for row in member.epochs].index(member.best_epoch)])
-
-
-def _add_networks(page: Page, results: Results, networks: Mapping[str, Member]) -> None:
-    rows, numbers = [], {}
-    for name, member in sorted(networks.items(), key=lambda item: _rmse(item[1])):
-        numbers[name] = entry = _network_numbers(member)
-        rows.append(
-            [
-                unbroken(name),
-                *_error_and_agreement(member.run.evaluation()),
-                f"{entry['parameters']:,}",
-                f"{entry['trained_share']:.1%}",
-                f"{entry['training_galaxies_per_second']:,.0f}",
-                f"{member.speed:,.0f}",
-                f"{entry['seconds_to_best']:,.0f}",
-            ]
-        )
-    for name, baseline in baselines_by_error(results):
-        rows.append([unbroken(name.replace("_", " ")), *_error_and_agreement(baseline), *["–"] * 5])
-        numbers[name] = {"rmse": baseline["rmse"]["value"], "sd": _sd(baseline)}
-    header = ["", "RMSE ± s.d.", "agreement", "parameters", "trained", "galaxies/s training"]
-    page.table("networks", Table([*header, "galaxies/s predicting", "seconds to best"], rows, numbers))
-
-
-def _error_and_agreement(evaluation: Mapping[str, Any]) -> list[str]:
-    error = f"{decimal(evaluation['rmse']['value'])} ± {decimal(_sd(evaluation))}"
-    agreement = evaluation["agreement"]
-    return [error, decimal(agreement["value"], 3) if agreement else "–"]
+def _judged(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the RMSE, its standard deviation over samples of galaxies (half the 68% interval), agreement."""
+    low, high = evaluation["rmse"]["interval_68"]
+    agreement = value_at(evaluation, "agreement.value")
+    return {"rmse": float(evaluation["rmse"]["value"]), "sd": (high - low) / 2, "agreement": agreement}
 
 
 def _network_numbers(member: Member) -> dict[str, Any]:
-    evaluation, notes = member.run.evaluation(), member.notes
+    notes, kept = member.notes, [int(row["epoch"]) for row in member.epochs].index(member.best_epoch)
     return {
-        "rmse": float(evaluation["rmse"]["value"]),
-        "sd": _sd(evaluation),
+        **_judged(member.run.evaluation()),
         "parameters": member.parameters,
         "trained_share": notes["parameters"].get("trained_share", 1.0),
         "training_galaxies_per_second": notes["galaxies_per_second"],
         "predicting_galaxies_per_second": member.speed,
-        "seconds_to_best": _seconds_to_best(member),
+        "seconds_to_best": float(_seconds(member)[kept]),
         "epochs": len(member.epochs),
         "start": notes["start"],
     }
 
 
-def _add_curves(page: Page, networks: Mapping[str, Member], mean_vote: float) -> None:
+def _add_networks(
+    page: Page, results: Results, numbers: Mapping[str, dict[str, Any]], verdict: Verdict
+) -> None:
+    baselines = ordered_baselines(results.baselines)
+    rows = dict(sorted(numbers.items(), key=lambda item: item[1]["rmse"]))
+    rows |= {name: _judged(baseline) for name, baseline in baselines.items()}
+    behind = {name: {**entry, "behind": verdict.behind.get(name)} for name, entry in rows.items()}
+    columns: list[Column] = [
+        ("", "", lambda name: unbroken(name.replace("_", " "))),
+        ("RMSE ± s.d.", lambda row: f"{decimal(row['rmse'])} ± {decimal(row['sd'])}", ""),
+        (f"behind {unbroken(SIMPLE)}", "behind.difference", "+.4f"),
+        ("95% interval", "behind.interval_95", ".4f"),
+        ("agreement", "agreement", ".3f"),
+        ("parameters", "parameters", ","),
+        ("trained", "trained_share", ".1%"),
+        ("galaxies/s training", "training_galaxies_per_second", ",.0f"),
+        ("galaxies/s predicting", "predicting_galaxies_per_second", ",.0f"),
+        ("seconds to best", "seconds_to_best", ",.0f"),
+    ]
+    page.table("networks", Table.of(behind, columns, numbers=rows))
+
+
+def _add_curves(
+    page: Page, networks: Mapping[str, Member], numbers: Mapping[str, Any], mean_vote: float
+) -> None:
     validation = {
         name: {
             "seconds": _seconds(member),
@@ -316,62 +299,43 @@ def _add_curves(page: Page, networks: Mapping[str, Member], mean_vote: float) ->
     }
     page.figure("learning-curves", *errors_over_time(validation))
     points = {
-        name: {
-            "seconds": _seconds_to_best(member),
-            "parameters": member.parameters,
-            "rmse": _rmse(member),
-            "sd": _sd(member.run.evaluation()),
-        }
-        for name, member in networks.items()
+        name: {"seconds": own["seconds_to_best"], **{key: own[key] for key in ("parameters", "rmse", "sd")}}
+        for name, own in numbers.items()
     }
     page.figure("error-against-cost", *error_against_cost(points, mean_vote=mean_vote))
 
 
 def _add_trainings(page: Page, networks: Mapping[str, Member]) -> None:
-    rows, numbers = [], {}
-    for name, member in networks.items():
-        recipe, notes, size = _recipe(member), member.notes, member.run.weights.stat().st_size
-        rows.append(
-            [
-                unbroken(name),
-                notes["start"],
-                f"{recipe.optimiser}, {recipe.learning_rate:.2g}, {recipe.schedule}",
-                str(recipe.batch_size),
-                f"{len(member.epochs)} ({member.best_epoch})",
-                f"{notes['device']['kind']}, {notes['device']['precision']}",
-                f"{size / 1e6:.1f} MB",
-            ]
-        )
-        numbers[name] = {"start": notes["start"], "bytes": size}
-    header = ["", "started from", "optimiser, rate, schedule", "batch", "epochs (kept)", "device", "weights"]
-    page.table("trainings", Table(header, rows, numbers))
-
-
-def _add_folds(page: Page, path: Path, remedy: str) -> dict[str, Any] | None:
-    """Add the cross validation and return what its file holds, where there is any."""
-    if not path.exists():
-        page.missing(FOLDS, f"{FOLDS} is not done yet.", remedy)
-        return None
-    folds = json.loads(path.read_text(encoding="utf-8"))
-    columns = zip(folds["judged_galaxies"], folds["training_galaxies"], folds["rmse"]["folds"], strict=True)
-    rows = [
-        [str(number), f"{judged:,}", f"{trained:,}", decimal(error)]
-        for number, (judged, trained, error) in enumerate(columns)
+    columns: list[Column] = [
+        ("", "", unbroken),
+        ("started from", lambda member: member.notes["start"], ""),
+        ("optimiser, rate, schedule", lambda member: _optimiser(member.recipe), ""),
+        ("batch", "recipe.batch_size", ""),
+        ("epochs (kept)", lambda member: f"{len(member.epochs)} ({member.best_epoch})", ""),
+        ("device", lambda member: "{kind}, {precision}".format(**member.notes["device"]), ""),
+        ("weights", _bytes, lambda size: f"{size / 1e6:.1f} MB"),
     ]
-    total = f"{decimal(folds['rmse']['mean'])} ± {decimal(folds['rmse']['sd'])}"
-    rows.append(["mean ± s.d.", "", "", total])
-    page.table(FOLDS, Table(["fold", "judged", "trained on", "RMSE"], rows, folds))
-    return folds
+    numbers = {name: {"start": own.notes["start"], "bytes": _bytes(own)} for name, own in networks.items()}
+    page.table("trainings", Table.of(networks, columns, numbers=numbers))
+
+
+def _optimiser(recipe: Recipe) -> str:
+    return f"{recipe.optimiser}, {recipe.learning_rate:.2g}, {recipe.schedule}"
+
+
+def _bytes(member: Member) -> int:
+    return member.run.weights.stat().st_size
 
 
 def _add_budget(page: Page, study: Study, spent: Mapping[str, float]) -> None:
-    rows = [
-        [
-            name,
-            f"{study.parts[name]:.0%}",
-            duration(seconds),
-            duration(spent[name]) if name in spent else "–",
-        ]
+    rows = {
+        name: {"share": study.parts[name], "seconds": seconds, "spent": spent.get(name)}
         for name, seconds in study.seconds.items()
+    }
+    columns: list[Column] = [
+        ("part", "", ""),
+        ("share", "share", ".0%"),
+        ("time", "seconds", duration),
+        ("of it training", "spent", duration),
     ]
-    page.table("budget", Table(["part", "share", "time", "of it training"], rows, study.seconds))
+    page.table("budget", Table.of(rows, columns, numbers=study.seconds))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from hubblefork.network.callbacks import MODES
@@ -11,7 +10,7 @@ from hubblefork.network.recipe import differences
 from hubblefork.network.tuning import TuningResult
 from hubblefork.pages.comparisons import importances, trial_history
 from hubblefork.pages.page import Page
-from hubblefork.pages.tables import Table, decimal
+from hubblefork.pages.tables import Column, Table
 
 GO_ON = "the same command goes on"
 OTHER_COLUMNS = ("number", "state", "value", "last", "folder", "epochs", "seconds", "failure")
@@ -47,25 +46,16 @@ def add_trials(page: Page, tuned: TuningResult) -> dict[str, Any]:
         page.figure("importance", *importances(tuned.importance))
     else:
         page.missing("importance", "Too few finished trials to say which setting mattered.", GO_ON)
-    page.table("trials", _table(tuned))
-    done = [row for row in tuned.rows if row["value"] is not None]
-    best = (min if MODES[monitor] == "min" else max)(done, key=lambda row: row["value"]) if done else None
-    return {
-        "tuned": tuned,
-        "best_trial": best,
-        "median": median(row["value"] for row in done) if done else None,
-    }
-
-
-def _table(tuned: TuningResult) -> Table:
-    names = list(dict.fromkeys(key for row in tuned.rows for key in row if key not in OTHER_COLUMNS))
-    rows = [
-        [str(row["number"]), row["state"], decimal(_value(row)), str(row["epochs"] or "–")]
-        + [_setting(row.get(name)) for name in names]
-        for row in tuned.rows
+    names = dict.fromkeys(key for row in tuned.rows for key in row if key not in OTHER_COLUMNS)
+    columns: list[Column] = [
+        ("trial", "number", ""),
+        ("state", "state", ""),
+        (monitor.replace("_", " "), _value, ".4f"),
+        ("epochs", lambda row: row["epochs"] or None, ""),
+        *((name.replace("_", " "), name, _setting) for name in names),
     ]
-    header = [text.replace("_", " ") for text in ("trial", "state", tuned.recipe.monitor, "epochs", *names)]
-    return Table(header, rows, tuned.rows)
+    page.table("trials", Table.of(tuned.rows, columns))
+    return {"tuned": tuned}
 
 
 def _value(row: dict[str, Any]) -> float | None:
@@ -73,6 +63,4 @@ def _value(row: dict[str, Any]) -> float | None:
 
 
 def _setting(value: Any) -> str:
-    if value is None:
-        return "–"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -35,7 +35,7 @@ QUICK = (
     *("steps_per_epoch=0", "batch_size=16", "plateau_patience=4", "pretrained="),
     *("epochs=2", "lab-cnn:epochs=20", "lab-cnn-augmented:epochs=8", "heads:epochs=8"),
 )
-SECTIONS = (
+SECTIONS: tuple[Callable[[Page, Lab], results.Values | None], ...] = (
     *(sample.headline, sample.questions, sample.images, sample.labels, sample.highest, sample.correlated),
     *(sample.differences, sample.downsizing, sample.mean_votes, sample.architectures),
     *(results.training, results.scatter, results.prototype_sheets, results.mergers, results.disagreements),
@@ -99,7 +99,7 @@ def write_lab_page(lab: Lab, out: Path, *, command: Sequence[str] = (), progress
         "lab.md.j2",
         title="Galaxy image classification and the galaxy merger rate",
         subtitle="A lab report done again on its own terms, and beyond them",
-        facts={"networks": values["headline"]["networks"]},
+        facts={"networks": page.numbers.get("networks", {})},
         lab=lab,
         report=REPORT,
         names=NETWORKS,

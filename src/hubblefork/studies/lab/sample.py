@@ -1,13 +1,13 @@
 """The lab report's sections 2 to 5.4: the sample, its labels, and the networks layer by layer.
 
 Every section adds its figures and tables to the page, and returns the values that the text in
-`report/templates/lab.md.j2` has under the function's name.
+`pages/templates/lab.md.j2` has under the function's name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from hubblefork.network.recipe import load_recipe
 from hubblefork.pages.answers import correlation_matrix, correlation_submatrices, histograms
 from hubblefork.pages.page import Page
 from hubblefork.pages.sheets import cutout_beside_stamp, image_sheet, prototype_of_every_answer
-from hubblefork.pages.tables import Table, bounds, decimal, share
+from hubblefork.pages.tables import Column, Table, decimal, listed
 from hubblefork.stats import metrics
 from hubblefork.stats.baselines import mean_vote
 from hubblefork.stats.estimators import count_above
@@ -94,55 +94,66 @@ def headline(page: Page, lab: Lab) -> Values:
             remedy = f"the same command without --only-report trains it into {lab.runs / name}"
             page.missing(name, f"The network {name} is not trained yet.", remedy)
     numbers = {name: measured(lab, network) for name, network in networks.items()}
-    rows = []
+    rows: Values = {}
     for name, entry in numbers.items():
-        rows.append([name, *_headline_cells(entry)])
+        rows[name] = entry
         if name in NETWORKS:
-            rows.append([f"report: {REPORT['networks'][name]['name']}", *_report_cells(name)])
-    columns = ["validation RMSE", f"{lab.judged_on} RMSE", "95% interval", "agreement", "mergers"]
+            rows[f"report: {REPORT['networks'][name]['name']}"] = _reported(name)
+    columns: list[Column] = [
+        ("", "", ""),
+        ("validation RMSE", "validation_rmse", ".4f"),
+        (f"{lab.judged_on} RMSE", "rmse.value", ".4f"),
+        ("95% interval", "rmse.interval_95", ".4f"),
+        ("agreement", "agreement.value", ".1%"),
+        ("mergers", "merger_fraction.value", ".4f"),
+        ("epochs × steps", _epochs, ""),
+        ("s/epoch", "seconds_per_epoch", ".1f"),
+    ]
     if networks:
-        page.table("networks", Table(["", *columns, "epochs × steps", "s/epoch"], rows, numbers))
+        page.table("networks", Table.of(rows, columns, numbers=numbers))
+    _warn(page, lab, networks)
+    return {"trained_on": max((network.trained_on for network in networks.values()), default=0)}
+
+
+def _warn(page: Page, lab: Lab, networks: Mapping[str, Network]) -> None:
+    unfinished = [name for name, network in networks.items() if not network.finished]
+    if unfinished:
+        page.warn(f"These trainings have not finished; the numbers will change: {listed(unfinished)}.")
+    shortened = [name for name, network in networks.items() if network.shortened]
+    if shortened:
+        what = f"Trained on fewer batches than the recipe says: {listed(shortened)}"
+        page.warn(f"{what}. Do not rank these networks.")
+    if not lab.split.test:
+        page.warn(
+            "There is no test part: the validation galaxies, which chose epochs, have too good numbers."
+        )
+
+
+def _epochs(entry: Values) -> str | None:
+    return f"{entry['epochs']} × {entry['steps'] // entry['epochs']}" if "epochs" in entry else None
+
+
+def _reported(name: str) -> Values:
+    """Return what the report says of a network, as the table of all networks has it."""
+    stated = REPORT["networks"][name]["table_6"]
+    merger = REPORT["mergers"] / REPORT["test_images"] if name == "lab-cnn" else None
     return {
-        "networks": numbers,
-        "unfinished": [name for name, network in networks.items() if not network.finished],
-        "shortened": [name for name, network in networks.items() if network.shortened],
-        "trained_on": max((network.trained_on for network in networks.values()), default=0),
+        "validation_rmse": f"{math.sqrt(stated['validation_loss']):.3f}",
+        "agreement": {"value": f"{stated['validation_agreement']:.0%}"},
+        "merger_fraction": {"value": merger},
     }
 
 
-def _headline_cells(found: Values) -> list[str]:
-    error, agreed, merger = found["rmse"], found["agreement"], found.get("merger_fraction")
-    return [
-        decimal(found["validation_rmse"]),
-        decimal(error and error["value"]),
-        bounds(error["interval_95"]) if error else "–",
-        share(agreed and agreed["value"]),
-        decimal(merger and merger["value"]),
-        f"{found['epochs']} × {found['steps'] // found['epochs']}",
-        decimal(found["seconds_per_epoch"], 1),
-    ]
-
-
-def _report_cells(name: str) -> list[str]:
-    stated = REPORT["networks"][name]["table_6"]
-    merger = REPORT["mergers"] / REPORT["test_images"] if name == "lab-cnn" else None
-    error = decimal(math.sqrt(stated["validation_loss"]), 3)
-    return [error, "–", "–", f"{stated['validation_agreement']:.0%}", decimal(merger), "–", "–"]
-
-
-def questions(page: Page, lab: Lab) -> Values:
+def questions(page: Page, lab: Lab) -> None:
     """Table 1: the questions and answers, with the volunteers' mean."""
-    known = ~np.isnan(lab.votes)
-    means = np.where(known, lab.votes, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    rows = []
-    for question, answers in zip(lab.tree.questions, lab.tree.slices, strict=True):
-        for column in range(answers.start, answers.stop):
-            first = f"{question.task} {question.text}" if column == answers.start else ""
-            answer = lab.tree.answers[column]
-            rows.append([first, answer.column, answer.text, decimal(means[column], 3)])
+    means = np.ma.masked_invalid(lab.votes).mean(axis=0).filled(0)
+    rows = [
+        [f"{question.task} {question.text}" * (k == 0), answer.column, answer.text, decimal(mean, 3)]
+        for question, answers in zip(lab.tree.questions, lab.tree.slices, strict=True)
+        for k, (answer, mean) in enumerate(zip(question.answers, means[answers], strict=True))
+    ]
     numbers = dict(zip(lab.tree.columns, means, strict=True))
     page.table("table-01", Table(["question", "column", "answer", "mean fraction"], rows, numbers))
-    return {"most": lab.text(int(np.nanargmax(means))), "least": lab.text(int(np.nanargmin(means)))}
 
 
 def images(page: Page, lab: Lab) -> Values:
@@ -152,8 +163,8 @@ def images(page: Page, lab: Lab) -> Values:
     with images_or_missing(page, "figure-01", lab.data.ingest_command):
         sheet = image_sheet(np.stack(cutouts(lab.table, chosen)), lab.ids[chosen].tolist(), columns=5)
         page.figure("figure-01", *sheet, dpi=IMAGE_DPI)
-    width, height = (lab.table.column(name)[int(chosen[0])].as_py() for name in ("width", "height"))
-    return {"shown": len(chosen), "labelled": len(rows), "width": width, "height": height}
+    first = lab.table.select(["width", "height"]).slice(int(chosen[0]), 1).to_pylist()[0]
+    return {"shown": len(chosen), "labelled": len(rows), **first}
 
 
 def labels(page: Page, lab: Lab) -> Values:
@@ -166,12 +177,11 @@ def labels(page: Page, lab: Lab) -> Values:
         "galaxies": len(votes),
         "several": [lab.text(name) for name in several],
         "named": [lab.text(name) for name in REPORT["several_peaks"]],
-        "both": sum(name in several for name in REPORT["several_peaks"]),
         "rare": int(np.count_nonzero(lowest > 0.5)),
     }
 
 
-def highest(page: Page, lab: Lab) -> Values:
+def highest(page: Page, lab: Lab) -> None:
     """Figure 3: the galaxy with the largest label of every answer."""
     votes, columns = lab.votes, range(len(lab.tree.columns))
     firsts = [prototypes(votes, lab.ids, column, 1) for column in columns]
@@ -183,8 +193,6 @@ def highest(page: Page, lab: Lab) -> Values:
         pictures = [None if row is None else shown[row] for row in rows]
         ids = [None if row is None else lab.ids[row] for row in rows]
         page.figure("figure-03", *prototype_of_every_answer(lab.tree, pictures, ids, values))
-    low = int(np.nanargmin(values))
-    return {"full": int(np.count_nonzero(values > 0.95)), "low": lab.text(low), "low_value": values[low]}
 
 
 def correlated(page: Page, lab: Lab) -> Values:
@@ -199,11 +207,6 @@ def correlated(page: Page, lab: Lab) -> Values:
     page.figure("figure-04", *correlation_matrix(lab.tree, pairs_of.rho))
     page.figure("figure-05", *correlation_submatrices(lab.tree, pairs_of.rho))
     high, low = (np.unravel_index(pick(upper), upper.shape) for pick in (np.nanargmax, np.nanargmin))
-    pairs = [
-        (question.name.replace("_", " "), float(pairs_of.rho[answers.start, answers.start + 1]))
-        for question, answers in zip(lab.tree.questions, lab.tree.slices, strict=True)
-        if len(question.answers) == 2
-    ]
     return {
         **galaxies,
         "high": [lab.text(int(column)) for column in high],
@@ -212,7 +215,6 @@ def correlated(page: Page, lab: Lab) -> Values:
         "low_rho": float(upper[low]),
         "near_zero": int(np.count_nonzero(np.abs(upper) < 0.05)),
         "pairs": int(np.isfinite(upper).sum()),
-        "opposites": pairs,
     }
 
 
@@ -224,37 +226,32 @@ def differences(page: Page, lab: Lab) -> Values:
         for name in ("figure-06", "figure-06-tests"):
             page.missing(name, "A part of the split is empty.", "hubblefork split DATA")
         return {}
-    samples = {"training": train}
+    samples, shown = {"training": train}, {"training": train, "validation": validation}
     if 0 < len(fair) < len(train):
-        samples["unselected"] = fair
+        samples["unselected"] = shown["training, unselected"] = fair
     tests = {name: compare_distributions(values, validation) for name, values in samples.items()}
     notes = ["" if test is None else f"p {_p(test.corrected)}" for test in tests["training"]]
-    shown = {"training": train, "validation": validation}
-    if "unselected" in samples:
-        shown["training, unselected"] = fair
     page.figure("figure-06", *histograms(lab.tree, shown, notes=notes))
-    rows, numbers = [], {}
-    for column, name in enumerate(lab.tree.columns):
-        each = {sample: some[column] for sample, some in tests.items()}
-        rows.append([lab.text(column), *(cell for test in each.values() for cell in _test_cells(test))])
-        numbers[name] = {sample: None if test is None else vars(test) for sample, test in each.items()}
-    header = ["answer", "distance", "p", "p, Holm"]
-    more = ["unselected: distance", "p", "p, Holm"] if "unselected" in samples else []
-    page.table("figure-06-tests", Table(header + more, rows, numbers))
-    differ = {name: sum(test is not None and test.significant for test in t) for name, t in tests.items()}
+    rows = {
+        name: dict(zip(tests, own, strict=True))
+        for name, own in zip(lab.tree.columns, zip(*tests.values(), strict=True), strict=True)
+    }
+    columns: list[Column] = [("answer", "", lab.text)]
+    for name in tests:
+        start = "distance" if name == "training" else f"{name}: distance"
+        columns += [(start, f"{name}.distance", ".3f"), ("p", f"{name}.p_value", _p)]
+        columns += [("p, Holm", f"{name}.corrected", _p)]
+    page.table("figure-06-tests", Table.of(rows, columns))
+    done = [test for test in tests["training"] if test is not None]
     return {
-        "tests": sum(test is not None for test in tests["training"]),
-        "differ": differ,
-        "sizes": next((test.galaxies for test in tests["training"] if test is not None), (0, 0)),
+        "tests": len(done),
+        "differ": {
+            name: sum(test is not None and test.significant for test in some) for name, some in tests.items()
+        },
+        "sizes": done[0].galaxies if done else (0, 0),
         "train": len(train),
         "unselected": len(fair),
     }
-
-
-def _test_cells(test: Any) -> list[str]:
-    if test is None:
-        return ["–", "–", "–"]
-    return [decimal(test.distance, 3), _p(test.p_value), _p(test.corrected)]
 
 
 def _p(value: float) -> str:
@@ -275,11 +272,12 @@ def downsizing(page: Page, lab: Lab) -> Values:
         stamp = np.asarray(prepare(lab.data.path, spec).pixels[row])
         drawing = cutout_beside_stamp(image, stamp, galaxy_id=lab.ids[row], crop=int(spec.extent[0]))
         page.figure("figure-07", *drawing, dpi=IMAGE_DPI)
-    values = {"galaxy_id": lab.ids[row], "is_example": len(example) > 0}
-    return values | {"size": spec.size, "crop": spec.crop, **_sizes(page, lab, spec.size)}
+    _sizes(page, lab, spec.size)
+    example_of = {"galaxy_id": lab.ids[row], "is_example": len(example) > 0}
+    return {**example_of, "size": spec.size, "crop": spec.crop}
 
 
-def _sizes(page: Page, lab: Lab, size: int) -> Values:
+def _sizes(page: Page, lab: Lab, size: int) -> None:
     table = lab.table.filter(lab.labelled)
     decoded, files = image_bytes(table)[0], image_bytes(lab.table)[1]
     count, total = len(table), len(lab.ids)
@@ -293,7 +291,6 @@ def _sizes(page: Page, lab: Lab, size: int) -> Values:
     ]
     numbers = {"image": each, "stamp": stamp, "images": decoded, "stamps": count * stamp, "files": files}
     page.table("section-4-sizes", Table(["", "here", "report"], rows, numbers))
-    return {"smaller": each / stamp, "compressed": each / max(files / total, 1)}
 
 
 def _gigabytes(size: float) -> str:
@@ -338,11 +335,10 @@ def _layers(page: Page, lab: Lab, name: str) -> Values:
     theirs = iter([count for _, _, count in stated["layers"] if count])
     rows, shown = [], []
     for layer in layers:
-        count, shape = layer.parameters.keras, ", ".join(map(str, layer.output_shape))
-        shape = f"({shape})" if len(layer.output_shape) > 1 else f"({shape},)"
+        count, shape = layer.parameters.keras, list(layer.output_shape)
         stated_count = f"{next(theirs, 0):,}" if count else "0"
-        rows.append([KERAS.get(layer.kind, layer.kind), shape, f"{count:,}", stated_count])
-        shown.append({"type": layer.kind, "shape": list(layer.output_shape), "parameters": count})
+        rows.append([KERAS.get(layer.kind, layer.kind), str(tuple(shape)), f"{count:,}", stated_count])
+        shown.append({"type": layer.kind, "shape": shape, "parameters": count})
     rows.append(["total", "", f"{counts.keras:,}", f"{parameters(name):,}"])
     numbers = {
         "layers": shown,
@@ -351,8 +347,7 @@ def _layers(page: Page, lab: Lab, name: str) -> Values:
         "statistics": counts.statistics,
         "report": parameters(name),
     }
-    page.table(
-        f"table-0{stated['table']}", Table(["layer", "output shape", "parameters", "report"], rows, numbers)
-    )
+    header = ["layer", "output shape", "parameters", "report"]
+    page.table(f"table-0{stated['table']}", Table(header, rows, numbers))
     speed = np.median([row["galaxies_per_second"] for row in network.rows]) if network else 0
     return {"redundant": counts.redundant, "network": network, "recipe": recipe, "speed": float(speed)}
