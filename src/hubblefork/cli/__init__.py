@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hubblefork import __version__
-from hubblefork.cli import catalogue, data, gallery, learning, networks, tell, terminal, zooniverse
+from hubblefork.cli import catalogue, data, learning, networks, tell, terminal
 from hubblefork.errors import HubbleforkError, extras
 from hubblefork.io import REFUSALS
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for panel in (data, zooniverse, learning, networks, gallery, catalogue, tell):
+for panel in (data, learning, networks, catalogue, tell):
     app.add_typer(panel.app)
 
 

@@ -46,6 +46,7 @@ GIVEN = "the catalogue given"
 def mergers(page: Page, contents: Contents) -> dict[str, Any]:
     """Add the figures and tables of the section; return its values."""
     context: dict[str, Any] = {"threshold": THRESHOLD}
+    page.optional("regression")
     with page.showing("judged"):
         _ = contents.judged
     with page.showing("given"):

@@ -60,8 +60,8 @@ class Missing(Exception):
         self.what, self.remedy = what, remedy
 
 
-Part = dict[str, str] | Table | Missing
-"""A figure, with its name, data URI and width; a table; or what is missing."""
+Part = dict[str, str] | Table | Missing | None
+"""A figure, with its name, data URI and width; a table; what is missing; or nothing to say."""
 
 
 class Page:
@@ -117,6 +117,10 @@ class Page:
         """Say that the figure or table `name` cannot be shown, and the command that changes this."""
         self._parts[name] = Missing(what, remedy)
 
+    def optional(self, *names: str) -> None:
+        """Show nothing under these names unless they become figures or tables."""
+        self._parts |= dict.fromkeys(names)
+
     @contextmanager
     def showing(self, *names: str) -> Iterator[None]:
         """Say below these names what the block raises as Missing."""
@@ -128,7 +132,7 @@ class Page:
 
     def has(self, name: str) -> bool:
         """Return whether there is a figure or table of that name, and not only a word that it is missing."""
-        return not isinstance(self._parts.get(name, Missing("", "")), Missing)
+        return isinstance(self._parts.get(name), dict | Table)
 
     def write(
         self,
@@ -192,10 +196,10 @@ class _Blocks:
         The caption is plain text (default: that of the table), or Markdown in a call block; `label` stands
         before it (default: "Figure 1" and so on).
         """
-        part = self.parts.get(name)
-        if part is None:
+        if name not in self.parts:
             raise KeyError(f"the page has no {kind} “{name}”, and nothing says that it is missing")
-        if isinstance(part, Missing):
+        part = self.parts[name]
+        if part is None or isinstance(part, Missing):
             return self.missing(name)
         if label is None:
             self.counts[kind] += 1
@@ -216,11 +220,12 @@ class _Blocks:
         for line in str.splitlines(caller()) if caller else ():
             name, _, value = line.partition(" | ")
             texts |= {name.strip(): value} if value else {}
-        return self._kept("facts", "", entries={name: _inline(text, self) for name, text in texts.items()})
+        entries = {name: _inline(text, self) for name, text in texts.items()}
+        return self._kept("facts", "", entries=entries) if entries else Markup("")
 
-    def listing(self, text: str) -> Markup:
-        """Show a text as it stands: a recipe, commands."""
-        return self._kept("listing", "", text=str.__str__(text))
+    def listing(self, text: str | None) -> Markup:
+        """Show a text as it stands: a recipe, commands; nothing where there is none."""
+        return self._kept("listing", "", text=str.__str__(text)) if text else Markup("")
 
     def code(self, text: str) -> Markup:
         """Show a name or a command within a sentence."""

@@ -131,6 +131,7 @@ def write_compare_page(results: Results, out: Path, *, command: Sequence[str] = 
     """Write the page and return its path."""
     page, compared, galaxies = Page(out), results.compared, results.galaxies
     verdicts = {views: _verdict(results, views) for views in results.views} if compared else {}
+    page.optional("learning-curves", "points", "laws", "trainings")
     numbers = _add_networks(page, results)
     if len(compared) > 1:
         _add_differences(page, verdicts)

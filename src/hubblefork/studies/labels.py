@@ -314,6 +314,7 @@ def _write_page(
         if any(found.values()):
             errors[start] = {number: values for number, values in found.items() if values}
     untouched = results.untouched(device)
+    page.optional("errors-table")
     if errors:
         page.table("errors-table", _table(plan, errors))
         page.figure("errors", *errors_over_labels(errors, untouched=untouched))

@@ -33,6 +33,7 @@ from hubblefork.pages.tables import (
     Table,
     decimal,
     folds_table,
+    listed,
     ordered_baselines,
     unbroken,
     value_at,
@@ -192,7 +193,9 @@ def write_soft_target_page(results: Results, out: Path, *, command: Sequence[str
         mean_vote=results.mean_vote,
     )
     tuned = read_tuning(tuned_from(study), out / TUNING) if (out / TUNING / "study.db").exists() else None
-    trials = {"tuned": None} if tuned is None else add_trials(page, tuned)
+    page.optional("error-against-cost", "trainings", "trial-history", "importance", "trials")
+    if tuned is not None:
+        add_trials(page, tuned)
     path = out / FOLDS / "crossval.json"
     folds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     undone = {f"missing-{name}": name for name in results.missing}
@@ -205,8 +208,9 @@ def write_soft_target_page(results: Results, out: Path, *, command: Sequence[str
     if networks:
         _add_curves(page, networks, numbers, results.mean_vote)
         _add_trainings(page, networks)
+        _warn(page, networks)
     else:
-        page.missing("curves", "No network is trained.", "train one")
+        page.missing("learning-curves", "No network is trained.", "train one")
     spent = {name: float(_seconds(member)[-1]) for name, member in networks.items()}
     spent |= {} if tuned is None else {TUNING: sum(row["seconds"] or 0 for row in tuned.rows)}
     _add_budget(page, study, spent)
@@ -222,19 +226,11 @@ def write_soft_target_page(results: Results, out: Path, *, command: Sequence[str
             "seconds": study.seconds,
         },
         verdict=verdict,
-        networks=networks,
         simple=SIMPLE,
         part=results.galaxies.part,
         galaxies=results.baselines["galaxies"],
         mean_vote=results.mean_vote,
         undone=[name for name in undone if name.startswith("missing-")],
-        remarks=dict.fromkeys(text for m in networks.values() for text in m.notes.get("remarks", [])),
-        random=[
-            name
-            for name, member in networks.items()
-            if member.recipe.adapter_rank and "random" in member.notes["start"]
-        ],
-        **trials,
         command=shlex.join(command),
     )
 
@@ -317,6 +313,16 @@ def _add_trainings(page: Page, networks: Mapping[str, Member]) -> None:
     ]
     numbers = {name: {"start": own.notes["start"], "bytes": _bytes(own)} for name, own in networks.items()}
     page.table("trainings", Table.of(networks, columns, numbers=numbers))
+
+
+def _warn(page: Page, networks: Mapping[str, Member]) -> None:
+    for remark in dict.fromkeys(text for own in networks.values() for text in own.notes.get("remarks", [])):
+        page.warn(remark)
+    starts = {name: own.notes["start"] for name, own in networks.items() if own.recipe.adapter_rank}
+    random = [name for name, start in starts.items() if "random" in start]
+    if random:
+        what = f"Without published weights to begin with: {listed(random)}"
+        page.warn(f"{what}. --weights FILE gives them; adapters need them.")
 
 
 def _optimiser(recipe: Recipe) -> str:

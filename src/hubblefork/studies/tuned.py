@@ -20,6 +20,8 @@ STATES = ("complete", "pruned", "fail", "queued again", "running", "waiting")
 def write_tuning_page(tuned: TuningResult, out: Path) -> Path:
     """Write `index.html` about a tuning into a folder and return its path."""
     page = Page(out)
+    page.optional("trial-history")
+    add_trials(page, tuned)
     if tuned.best is None:
         page.missing("best", "No trial was trained to the end yet.", GO_ON)
     changed = [] if tuned.best is None else differences(tuned.best, tuned.recipe)
@@ -31,12 +33,12 @@ def write_tuning_page(tuned: TuningResult, out: Path) -> Path:
         states=", ".join(f"{tuned.count(state)} {state}" for state in STATES if tuned.count(state)),
         spent=sum(row["seconds"] or 0 for row in tuned.rows),
         changed="\n".join(text for text in changed if not text.startswith(("name", "description"))),
-        **add_trials(page, tuned),
+        tuned=tuned,
     )
 
 
-def add_trials(page: Page, tuned: TuningResult) -> dict[str, Any]:
-    """Add the figures and the table of the trials to a page; return what `trials.md.j2` needs."""
+def add_trials(page: Page, tuned: TuningResult) -> None:
+    """Add the figures and the table of the trials to a page, for `trials.md.j2`."""
     monitor = tuned.recipe.monitor
     if any(row["state"] in ("complete", "pruned", "fail") for row in tuned.rows):
         rows = [{**row, "value": _value(row)} for row in tuned.rows]
@@ -54,8 +56,9 @@ def add_trials(page: Page, tuned: TuningResult) -> dict[str, Any]:
         ("epochs", lambda row: row["epochs"] or None, ""),
         *((name.replace("_", " "), name, _setting) for name in names),
     ]
-    page.table("trials", Table.of(tuned.rows, columns))
-    return {"tuned": tuned}
+    failures = [f" Trial {row['number']}: {row['failure']}." for row in tuned.rows if row["failure"]]
+    caption = f"Every trial. The value of a pruned one is its last.{''.join(failures)}"
+    page.table("trials", Table.of(tuned.rows, columns, caption=caption))
 
 
 def _value(row: dict[str, Any]) -> float | None:

@@ -41,6 +41,12 @@ SECTIONS: tuple[Callable[[Page, Lab], results.Values | None], ...] = (
     *(results.training, results.scatter, results.prototype_sheets, results.mergers, results.disagreements),
     *(results.heads, results.accuracy, results.overfitting),
 )
+OF_NETWORKS = (
+    *("networks", "figure-08", "figure-09", "figure-10", "table-06", "figure-11", "figure-12", "figure-13"),
+    *("figure-14", "figure-15", "figure-16", "figure-17", "merger-fractions", "merger-thresholds"),
+    *("heads", "heads-violations", "highest-answers", "agreements", "overfitting", "gaps"),
+)
+"""The figures and tables that the page does not have where no network of theirs is trained."""
 WITH_IMAGES = ("figure-01", "figure-03", "figure-07", *(f"figure-{number}" for number in range(14, 19)))
 """The figures that show galaxies; all others hold numbers only, and may go where images may not."""
 
@@ -91,6 +97,7 @@ def run_lab(
 def write_lab_page(lab: Lab, out: Path, *, command: Sequence[str] = (), progress: Progress = silent) -> Path:
     """Write the page of the study, each of its figures and all of them in figures.pdf; return the page."""
     page, values = Page(out, keep_figures=True), {}
+    page.optional(*OF_NETWORKS)
     with progress("report", len(SECTIONS)) as advance:
         for section in SECTIONS:
             values[section.__name__] = section(page, lab)

@@ -50,7 +50,7 @@ def training(page: Page, lab: Lab) -> Values:
     """Section 5.5, figures 8 to 10, table 6: how the trainings went."""
     networks = lab.trained(*NETWORKS)
     if not networks:
-        return {"networks": {}}
+        return {"order": []}
     curves = {name: network.rows for name, network in networks.items()}
     best = {name: network.best_epoch for name, network in networks.items()}
     page.figure("figure-08", *comparisons.training_of_networks(curves, best=best))
@@ -74,7 +74,7 @@ def training(page: Page, lab: Lab) -> Values:
     ]
     page.table("table-06", Table.of(rows, columns, numbers=numbers))
     order = sorted(numbers, key=lambda name: numbers[name]["epoch kept"]["validation_loss"])
-    return {"networks": networks, "order": order}
+    return {"order": order}
 
 
 def scatter(page: Page, lab: Lab) -> Values:
@@ -135,20 +135,15 @@ def mergers(page: Page, lab: Lab) -> Values:
         what = "There are no test images or no network: none were given, or all galaxies have labels."
         page.missing("figure-18", what, REMEDY)
     samples = _merger_samples(lab)
+    values = {"report_interval": binomial_interval(REPORT["mergers"], REPORT["test_images"])}
     if not samples:
-        return {"samples": {}}
+        return values
     counts = {name: count_above(lab.tree, joint) for name, joint in samples.items()}
     page.table("merger-fractions", counts_table(counts))
     main = ("test images, lab-cnn", f"{lab.judged_on} part, volunteers", f"{lab.judged_on} part, lab-cnn")
     shown = {name: samples[name] for name in main if name in samples} or dict(list(samples.items())[:3])
     page.figure("merger-thresholds", *fraction_against_threshold(lab.tree, shown))
-    return {
-        "samples": counts,
-        "threshold": THRESHOLD,
-        "report_interval": binomial_interval(REPORT["mergers"], REPORT["test_images"]),
-        "here": counts.get("test images, lab-cnn"),
-        **_merger_images(page, lab),
-    }
+    return {**values, "threshold": THRESHOLD, **_merger_images(page, lab)}
 
 
 def _merger_samples(lab: Lab) -> dict[str, NDArray]:
@@ -293,12 +288,12 @@ def accuracy(page: Page, lab: Lab) -> Values:
     """What "accuracy" over 37 columns measures, and the agreement per question."""
     networks = lab.trained(*NETWORKS)
     if not networks:
-        return {"complete": 0}
+        return {}
     judged = {name: network.judged[lab.judged_on] for name, network in networks.items()}
     first = next(iter(judged.values()))
     sides = {"mean vote": mean_vote(lab.votes_of(TRAIN), len(first.ids))}
     sides |= {name: galaxies.predicted for name, galaxies in judged.items()}
-    complete = _highest_answers(page, lab, {"volunteers": first.volunteers, **sides})
+    _highest_answers(page, lab, {"volunteers": first.volunteers, **sides})
     terms = {
         name: metrics.agreement_terms_per_question(lab.tree, some, first.volunteers)
         for name, some in sides.items()
@@ -314,11 +309,11 @@ def accuracy(page: Page, lab: Lab) -> Values:
     names = [question.name for question in lab.tree.questions]
     numbers = {name: dict(zip(names, some, strict=True)) for name, some in agreed.items()}
     page.table("agreements", Table(["question", "galaxies", *sides], rows, numbers))
-    return {"complete": complete, "asked": metrics.ASKED}
+    return {"asked": metrics.ASKED}
 
 
-def _highest_answers(page: Page, lab: Lab, sides: Mapping[str, NDArray]) -> int:
-    """Add the table of how often each answer is the highest of all; return of how many galaxies."""
+def _highest_answers(page: Page, lab: Lab, sides: Mapping[str, NDArray]) -> None:
+    """Add the table of how often each answer is the highest of all."""
     complete = ~np.isnan(sides["volunteers"]).any(axis=1)
     total, answers = max(int(complete.sum()), 1), len(lab.tree.columns)
     shares = {
@@ -331,7 +326,6 @@ def _highest_answers(page: Page, lab: Lab, sides: Mapping[str, NDArray]) -> int:
     ]
     numbers = {name: dict(zip(lab.tree.columns, some, strict=True)) for name, some in shares.items()}
     page.table("highest-answers", Table(["highest answer", *sides], rows, numbers))
-    return total
 
 
 def overfitting(page: Page, lab: Lab) -> Values:

@@ -213,8 +213,6 @@ def correlated(page: Page, lab: Lab) -> Values:
         "high_rho": float(upper[high]),
         "low": [lab.text(int(column)) for column in low],
         "low_rho": float(upper[low]),
-        "near_zero": int(np.count_nonzero(np.abs(upper) < 0.05)),
-        "pairs": int(np.isfinite(upper).sum()),
     }
 
 
@@ -242,13 +240,11 @@ def differences(page: Page, lab: Lab) -> Values:
         columns += [(start, f"{name}.distance", ".3f"), ("p", f"{name}.p_value", _p)]
         columns += [("p, Holm", f"{name}.corrected", _p)]
     page.table("figure-06-tests", Table.of(rows, columns))
-    done = [test for test in tests["training"] if test is not None]
     return {
-        "tests": len(done),
+        "tests": sum(test is not None for test in tests["training"]),
         "differ": {
             name: sum(test is not None and test.significant for test in some) for name, some in tests.items()
         },
-        "sizes": done[0].galaxies if done else (0, 0),
         "train": len(train),
         "unselected": len(fair),
     }
@@ -297,7 +293,7 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:,.3f} GB"
 
 
-def mean_votes(page: Page, lab: Lab) -> Values:
+def mean_votes(page: Page, lab: Lab) -> None:
     """Section 5.1: the mean label as a prediction."""
     train, parts = lab.votes_of(TRAIN), dict.fromkeys((TRAIN, VALIDATION, lab.judged_on))
     votes = {part: lab.votes_of(part) for part in parts if len(lab.votes_of(part))}
@@ -307,7 +303,6 @@ def mean_votes(page: Page, lab: Lab) -> Values:
         [part, decimal(error), decimal(error**2), report.get(part, "–")] for part, error in errors.items()
     ]
     page.table("section-5-1", Table(["galaxies", "RMSE", "MSE", "report's RMSE"], rows, errors))
-    return {"trained_on": len(train)}
 
 
 def architectures(page: Page, lab: Lab) -> Values:
@@ -350,4 +345,4 @@ def _layers(page: Page, lab: Lab, name: str) -> Values:
     header = ["layer", "output shape", "parameters", "report"]
     page.table(f"table-0{stated['table']}", Table(header, rows, numbers))
     speed = np.median([row["galaxies_per_second"] for row in network.rows]) if network else 0
-    return {"redundant": counts.redundant, "network": network, "recipe": recipe, "speed": float(speed)}
+    return {"network": network, "recipe": recipe, "speed": float(speed)}
