@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import io
 import shlex
-import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from hubblefork.network.weights import Weights, load_weights
 from hubblefork.pages.page import Page
 from hubblefork.pages.plots import Panel, Series, curves
 from hubblefork.pages.style import PAGE, SERIES, Drawing
-from hubblefork.pages.tables import Table, decimal, plain
+from hubblefork.pages.tables import Column, Table, plain, spread
 from hubblefork.prediction.loop import predict_rows
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runs import features_of_part
@@ -52,7 +51,7 @@ from hubblefork.prediction.runtimes import open_network
 from hubblefork.stats.metrics import rmse
 from hubblefork.stats.samples import Comparison, compare
 from hubblefork.studies.shift import reference
-from hubblefork.studies.study import mock_data, settings_of
+from hubblefork.studies.study import mock_data, read_entries, settings_of
 
 FORK, NOTHING = "fork", "nothing"
 SEEING = 7.0
@@ -83,12 +82,10 @@ class Plan:
 
 def load_plan(*, quick: bool = False, **changes: Any) -> Plan:
     """Return the plan of the package with `changes` where they are neither None nor empty."""
-    text = resources.files("hubblefork.studies").joinpath("labels.toml").read_text(encoding="utf-8")
-    entries = tomllib.loads(text)
-    short = entries.pop("quick")
+    entries = read_entries("labels", quick=quick, adding="settings")
     given = {key: value for key, value in changes.items() if value}
-    added = [*entries["settings"], *(short["settings"] if quick else ()), *given.pop("settings", ())]
-    return Plan(**{**entries, **(short if quick else {}), **given, "settings": added})
+    settings = [*entries["settings"], *given.pop("settings", ())]
+    return Plan(**{**entries, **given, "settings": settings})
 
 
 def run_labels(
@@ -177,33 +174,29 @@ def degraded_jpeg(encoded: bytes) -> bytes:
 
 
 class Galaxies:
-    """The labelled galaxies of a data folder: those that judge, and those whose labels may be asked for."""
+    """The labelled galaxies of a data folder: those that judge, and those whose labels may be asked for.
+
+    `rows` are those of the judging galaxies in the catalogue, `judging` and `labels` the ids of both.
+    """
 
     def __init__(self, data: DataFolder) -> None:
         self.data, self.tree, table = data, data.tree(), data.catalogue()
-        self.table = table.filter(labelled(table, self.tree))
-        self.ids, self.split = galaxy_ids(self.table).tolist(), data.split()
-        self.open = replace(self.split, judge_on=None)
-        self.judging = self.split.assign(self.ids) == TEST
-        self.labels = ~self.judging & (self.open.assign(self.ids) != TEST)
-        if not self.judging.any():
+        self.split, ids = data.split(), galaxy_ids(table).astype(str)
+        self.open, known = replace(self.split, judge_on=None), labelled(table, self.tree)
+        judges = known & (self.split.assign(ids.tolist()) == TEST)
+        self.rows, self.judging = np.flatnonzero(judges), ids[judges].tolist()
+        self.labels = ids[known & ~judges & (self.open.assign(ids.tolist()) != TEST)].tolist()
+        if not self.judging:
             raise CatalogueError(f"{data}: its split has no test galaxies: hubblefork split {data} --test 30")
-
-    @property
-    def judging_rows(self) -> NDArray[np.intp]:
-        """The rows of the judging galaxies in the catalogue."""
-        names = {name for name, judges in zip(self.ids, self.judging, strict=True) if judges}
-        every = galaxy_ids(self.data.catalogue(only=[])).tolist()
-        return np.flatnonzero([name in names for name in every])
 
     def split_for(self, number: int, seed: int) -> Split:
         """Return the split in which so many galaxies have labels. Raises CatalogueError for too many."""
-        names = [str(one) for one, has in zip(self.ids, self.labels, strict=True) if has]
-        if number > len(names):
-            raise CatalogueError(f"{number} labels, of {len(names)} galaxies that have some and do not judge")
-        chosen = sorted(names, key=lambda name: hashed(f"labels-{seed}", name))[:number]
-        judging = [str(one) for one, judges in zip(self.ids, self.judging, strict=True) if judges]
-        return replace(self.open, judge_on=frozenset([*chosen, *judging]), only=frozenset(chosen))
+        if number > len(self.labels):
+            raise CatalogueError(
+                f"{number} labels, of {len(self.labels)} galaxies that have some and do not judge"
+            )
+        chosen = sorted(self.labels, key=lambda name: hashed(f"labels-{seed}", name))[:number]
+        return replace(self.open, judge_on=frozenset([*chosen, *self.judging]), only=frozenset(chosen))
 
 
 @dataclass
@@ -262,7 +255,7 @@ class Results:
         network = open_network(EMBEDDED, device=device)
         if network.trained.tree != self.galaxies.tree:
             return None
-        data, rows = self.galaxies.data, self.galaxies.judging_rows
+        data, rows = self.galaxies.data, self.galaxies.rows
         try:
             predicted = predict_rows(Predictor(network), data.path, rows, "predicting with fork")
         except ImageError:
@@ -293,7 +286,7 @@ def _scores(old: Path, galaxies: Galaxies, device: str) -> tuple[dict[str, NDArr
     against = reference(old, device=device)
     _, features = features_of_part(old, TEST, device=device)
     predictor = Predictor(open_network(old, device=device, features=True))
-    new = predict_rows(predictor, galaxies.data.path, galaxies.judging_rows, "features")
+    new = predict_rows(predictor, galaxies.data.path, galaxies.rows, "features")
     scores = {"old": against.training.distances(features), "new": against.training.distances(new)}
     return scores, against.held_out
 
@@ -326,8 +319,8 @@ def _write_page(
         page.missing("shift", "No run on the old survey was named.", "--old RUN")
     else:
         _add_shift(page, plan, *_scores(old, results.galaxies, device))
-    judging, labels = (int(which.sum()) for which in (results.galaxies.judging, results.galaxies.labels))
-    facts: dict[str, Any] = {"judging": judging, "labels": labels, "untouched": untouched}
+    counts = {name: len(getattr(results.galaxies, name)) for name in ("judging", "labels")}
+    facts: dict[str, Any] = {**counts, "untouched": untouched}
     return page.write(
         "labels.md.j2",
         title="Labels needed in a new survey",
@@ -367,28 +360,33 @@ def _sd(values: Sequence[float]) -> float:
 
 
 def _table(plan: Plan, errors: Mapping[str, Mapping[int, Sequence[float]]]) -> Table:
-    rows = []
-    for start, by_number in errors.items():
-        cells = [
-            f"{decimal(float(np.mean(values)))} ± {decimal(_sd(values))} ({len(values)})" if values else "–"
-            for values in (by_number.get(number, ()) for number in plan.labels)
-        ]
-        rows.append([start, *cells])
-    return Table(["RMSE ± s.d. (seeds)", *(f"{number:,} labels" for number in plan.labels)], rows, errors)
+    columns: list[Column] = [
+        ("RMSE ± s.d. (seeds)", "", ""),
+        *((f"{number:,} labels", partial(_errors_with, number=number), "") for number in plan.labels),
+    ]
+    return Table.of(errors, columns)
+
+
+def _errors_with(by_number: Mapping[int, Sequence[float]], *, number: int) -> str | None:
+    values = by_number.get(number)
+    return f"{spread(values)} ({len(values)})" if values else None
 
 
 def _add_shift(page: Page, plan: Plan, scores: Mapping[str, NDArray], held_out: NDArray) -> None:
-    compared = warnings_of_shift(scores, held_out, plan.drawn, plan.draws)
-    rows, numbers = [], {}
-    for size, by_survey in compared.items():
-        numbers[size] = {
-            name: {"warnings": sum(one.shifted for one in tests), "draws": len(tests)}
+    rows = {
+        str(size): {
+            name: {
+                "warnings": sum(one.shifted for one in tests),
+                "draws": len(tests),
+                "distance": float(np.mean([one.distance for one in tests])),
+            }
             for name, tests in by_survey.items()
         }
-        counts = [f"{entry['warnings']} of {entry['draws']}" for entry in numbers[size].values()]
-        distances = [
-            decimal(float(np.mean([one.distance for one in tests])), 3) for tests in by_survey.values()
-        ]
-        rows.append([f"{size:,}", *counts, *distances])
-    header = ["galaxies", *(f"{name}: warned" for name in scores), *(f"{name}: distance" for name in scores)]
-    page.table("shift", Table(header, rows, numbers))
+        for size, by_survey in warnings_of_shift(scores, held_out, plan.drawn, plan.draws).items()
+    }
+    columns: list[Column] = [
+        ("galaxies", "", lambda size: f"{int(size):,}"),
+        *((f"{name}: warned", name, "{0[warnings]} of {0[draws]}".format) for name in scores),
+        *((f"{name}: distance", f"{name}.distance", ".3f") for name in scores),
+    ]
+    page.table("shift", Table.of(rows, columns))

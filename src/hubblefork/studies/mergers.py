@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,15 @@ from hubblefork.pages.fractions import (
     regression_to_the_mean,
 )
 from hubblefork.pages.page import Page
-from hubblefork.pages.tables import Table, decimal
+from hubblefork.pages.tables import Column, Table
 from hubblefork.prediction.output import predict
 from hubblefork.prediction.runs import predict_part
 from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import LABELS, Sums, Unavailable
+from hubblefork.stats.estimators import LABELS, Sums
 from hubblefork.stats.prevalence import estimate_all
 from hubblefork.stats.rates import UNCALIBRATED
 from hubblefork.stats.samples import compare
-from hubblefork.studies.injection import LEVELS, Pools, Scenario, halved, run_scenario
+from hubblefork.studies.injection import Pools, Scenario, halved, run_scenario
 from hubblefork.studies.shift import reference, scores_of
 from hubblefork.zoo import load_tree
 
@@ -123,6 +124,7 @@ def run_mergers(
         for scenario in scenarios
     }
     page = Page(out / "report")
+    _recovery(page, recovery)
     return page.write(
         "mergers.md.j2",
         title="The merger fraction, tested",
@@ -139,11 +141,9 @@ def run_mergers(
             for title, (score, votes) in labelled.items()
             if (votes >= THRESHOLD).any()
         },
-        splits=SPLITS,
         uncalibrated=UNCALIBRATED,
         warned=_surveys(page, skies, sky),
         as_trained=AS_TRAINED,
-        errors=_recovery(page, recovery),
     )
 
 
@@ -204,10 +204,13 @@ def _regression(page: Page, title: str, score: NDArray, votes: NDArray) -> dict[
     galaxies = Calibration(score >= THRESHOLD, votes >= THRESHOLD, score, title)
     page.figure(f"regression-{slug}", *regression_to_the_mean(galaxies, votes, threshold=THRESHOLD))
     halves = halved(score, galaxies.truth, threshold=THRESHOLD, splits=SPLITS)
-    rows = [
-        [LABELS[name], f"{mean:+.4f}", f"{sd:.4f}"] for name, (mean, sd) in halves.items() if name != "sum"
+    columns: list[Column] = [
+        ("estimator", "", LABELS.__getitem__),
+        ("mean", itemgetter(0), "+.4f"),
+        ("s.d.", itemgetter(1), ".4f"),
     ]
-    page.table(f"halves-{slug}", Table(["estimator", "mean", "s.d."], rows, halves))
+    shown = {name: found for name, found in halves.items() if name != "sum"}
+    page.table(f"halves-{slug}", Table.of(shown, columns, numbers=halves))
     return {
         "slug": slug,
         "galaxies": len(votes),
@@ -218,8 +221,8 @@ def _regression(page: Page, title: str, score: NDArray, votes: NDArray) -> dict[
     }
 
 
-def _recovery(page: Page, recovery: Mapping[Scenario, Summaries]) -> list[float]:
-    """Add bias, coverage and widths; return one binomial error of the coverage of each interval."""
+def _recovery(page: Page, recovery: Mapping[Scenario, Summaries]) -> None:
+    """Add bias, coverage and widths."""
     titles = {scenario.name: summaries for scenario, summaries in recovery.items()}
     page.figure("bias", *bias_of_estimators(titles))
     page.figure("coverage", *coverage_of_intervals(titles))
@@ -234,7 +237,6 @@ def _recovery(page: Page, recovery: Mapping[Scenario, Summaries]) -> list[float]
         for name in ("corrected", "bayesian", "isotonic", "count"):
             widths.append([f"{scenario.name}: {LABELS[name]}", *map(_width, summaries[name])])
     page.table("widths", Table(header, widths, {}))
-    return [np.sqrt(level * (1 - level) / counts[0]["of"]) for level in LEVELS]
 
 
 def _mean(row: Mapping[str, Any]) -> str:
@@ -271,23 +273,22 @@ def _surveys(page: Page, skies: _Skies, pools: Mapping[str, Truth]) -> list[str]
         comparison = compare(scores[name], against.held_out)
         measured[name] = {**_fractions(sky, calibration), **asdict(comparison), "shifted": comparison.shifted}
     page.figure("degraded", *degraded_surveys(measured, scores, held_out=HELD_OUT))
-    names = ["sky", "KS distance", "p", "true", "count", "corrected, 95%"]
-    header = [*names, "completeness", "false-positive rate"]
-    rows = [[name, *_survey_cells(sky)] for name, sky in measured.items()]
-    page.table("surveys", Table(header, rows, measured))
-    return [name for name, sky in measured.items() if sky["shifted"]]
-
-
-def _survey_cells(sky: Mapping[str, Any]) -> list[str]:
-    return [
-        decimal(sky["distance"], 3),
-        f"{sky['p_value']:.2g}",
-        decimal(sky["true"], 3),
-        decimal(sky["count"]["value"], 3),
-        "{value:.3f} ({low:.3f} to {high:.3f})".format(**sky["corrected"]),
-        decimal(sky["completeness"], 3),
-        decimal(sky["false_positive_rate"], 4),
+    columns: list[Column] = [
+        ("sky", "", ""),
+        ("KS distance", "distance", ".3f"),
+        ("p", "p_value", ".2g"),
+        ("true", "true", ".3f"),
+        ("count", "count.value", ".3f"),
+        (
+            "corrected, 95%",
+            lambda row: "{value:.3f} ({low:.3f} to {high:.3f})".format(**row["corrected"]),
+            "",
+        ),
+        ("completeness", "completeness", ".3f"),
+        ("false-positive rate", "false_positive_rate", ".4f"),
     ]
+    page.table("surveys", Table.of(measured, columns))
+    return [name for name, sky in measured.items() if sky["shifted"]]
 
 
 def _fractions(sky: Truth, calibration: Calibration) -> dict[str, Any]:
@@ -295,11 +296,13 @@ def _fractions(sky: Truth, calibration: Calibration) -> dict[str, Any]:
     sums = Sums.of(counts, sky.score, known=calibration.score)
     estimates = estimate_all(sums, calibration, rng=np.random.default_rng(0), resamples=50)
     here = Calibration(counts, sky.is_merger).confusion()
-    values: dict[str, Any] = {"true": float(sky.is_merger.mean()), "completeness": here.completeness}
-    values["false_positive_rate"] = here.false_positive_rate
-    for name in ("count", "corrected"):
-        estimate = estimates[name]
-        nothing = isinstance(estimate, Unavailable)
-        keys = ("value", "low", "high")
-        values[name] = {key: np.nan if nothing else getattr(estimate, key) for key in keys}
-    return values
+    nothing = dict.fromkeys(("value", "low", "high"), np.nan)
+    return {
+        "true": float(sky.is_merger.mean()),
+        "completeness": here.completeness,
+        "false_positive_rate": here.false_positive_rate,
+        **{
+            name: {key: getattr(estimates[name], key, none) for key, none in nothing.items()}
+            for name in ("count", "corrected")
+        },
+    }

@@ -160,17 +160,20 @@ class Study:
 
 
 def load_study(name: str, *, quick: bool = False, **changes: Any) -> Study:
-    """Return the study `name`; `changes` to its fields count where they are neither None nor empty lists.
+    """Return the study `name`; `changes` to its fields count where they are neither None nor empty lists."""
+    given = {key: value for key, value in changes.items() if value not in (None, [])}
+    return Study(**{**read_entries(name, quick=quick, adding="defaults"), **given, "quick": quick})
 
-    With `quick` the table [quick] of the file wins over the others, its `defaults` added to theirs.
+
+def read_entries(name: str, *, quick: bool, adding: str) -> dict[str, Any]:
+    """Return the entries of a study's file.
+
+    With `quick` the table [quick] wins over the others; its entry `adding` is added to theirs.
     """
     text = resources.files("hubblefork.studies").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     entries = tomllib.loads(text)
     short = entries.pop("quick")
-    if quick:
-        entries |= {**short, "defaults": [*entries.get("defaults", []), *short["defaults"]]}
-    given = {key: value for key, value in changes.items() if value not in (None, [])}
-    return Study(**{**entries, **given, "quick": quick})
+    return {**entries, **short, adding: [*entries.get(adding, []), *short[adding]]} if quick else entries
 
 
 def parse_shares(text: str) -> tuple[float, ...]:
