@@ -202,11 +202,9 @@ def _shift(run: Path, images: Path, out: Path, data: Path | None, device: str) -
         f"{test.beyond:.1%} lie beyond the 95th percentile of the held-out galaxies"
     )
     if test.shifted:
-        typer.secho(
-            f"warning: unlike the training survey (p < {test.chance:g}). Its completeness and false-positive "
-            "rate need not hold here. Label some of these galaxies and calibrate on them",
-            fg="yellow",
-            err=True,
+        warn(
+            f"unlike the training survey (p < {test.chance:g}). Its completeness and false-positive "
+            "rate need not hold here. Label some of these galaxies and calibrate on them"
         )
 
 

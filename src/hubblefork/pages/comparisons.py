@@ -184,24 +184,15 @@ def error_against_cost(
     """
     style, panels = {**POINTS, "markersize": 6}, list[Panel]()
     for key, label in costs:
-        series = [
-            Series(
-                name,
-                point[key],
-                point["rmse"],
-                point["rmse"] - point["sd"],
-                point["rmse"] + point["sd"],
-                style,
-            )
-            for name, point in points.items()
-        ]
-        ylabel = "" if panels else "test RMSE"
-        panels.append(
-            Panel(series, label, ylabel, log="x", xticks=(1, 2, 5), horizontal=_baseline(mean_vote))
-        )
+        series = []
+        for name, point in points.items():
+            rmse, sd = point["rmse"], point["sd"]
+            series.append(Series(name, point[key], rmse, rmse - sd, rmse + sd, style))
+        axes: Any = {"log": "x", "xticks": (1, 2, 5), "horizontal": _baseline(mean_vote)}
+        panels.append(Panel(series, label, "" if panels else "test RMSE", **axes))
     figure = curves(panels, size=(PAGE, 3.2))
-    for axes in figure.axes:
-        axes.margins(x=0.15, y=0.15)
+    for panel in figure.axes:
+        panel.margins(x=0.15, y=0.15)
     return figure, plain({**points, "mean_vote": mean_vote})
 
 

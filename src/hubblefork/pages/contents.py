@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from hubblefork.data.sources import Reject
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
 from hubblefork.errors import HubbleforkError, RunError
 from hubblefork.pages.page import Missing
-from hubblefork.pages.records import Epoch, Notes, check_evaluation, checked
+from hubblefork.pages.records import Notes, check_evaluation, check_metrics, checked
 from hubblefork.stats.baselines import centre_colours
 
 T = TypeVar("T")
@@ -67,15 +67,7 @@ class Contents:
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
         """The rows of `metrics.csv`, one an epoch."""
-
-        def read() -> list[dict[str, float]]:
-            rows = self.run.metrics()
-            if not rows:
-                raise ValueError("no epoch has ended yet")
-            checked(list[Epoch], rows)
-            return rows
-
-        return _read(self.run.metrics_file, read, self._train)
+        return _read(self.run.metrics_file, self.run.metrics, self._train, check_metrics)
 
     @cached_property
     def split(self) -> Split:
@@ -85,13 +77,8 @@ class Contents:
     @cached_property
     def evaluation(self) -> dict[str, Any]:
         """What `evaluation.json` holds."""
-
-        def read() -> dict[str, Any]:
-            evaluation = self.run.evaluation()
-            check_evaluation(evaluation, self.tree)
-            return evaluation
-
-        return _read(self.run.evaluation_file, read, self.run.evaluate_command())
+        check = partial(check_evaluation, tree=self.tree)
+        return _read(self.run.evaluation_file, self.run.evaluation, self.run.evaluate_command(), check)
 
     @cached_property
     def intervals(self) -> dict[str, Any]:
@@ -107,23 +94,16 @@ class Contents:
     @cached_property
     def catalogue(self) -> pa.Table:
         """The catalogue of the data, with the columns of the tree."""
-        data = self.data
-
-        def read() -> pa.Table:
-            table = data.catalogue()
-            fractions(table, self.tree)
-            return table
-
-        return _read(data.catalogue_file, read, data.ingest_command)
+        data, check = self.data, partial(fractions, tree=self.tree)
+        return _read(data.catalogue_file, data.catalogue, data.ingest_command, check)
 
     @cached_property
     def sources(self) -> Counter[str]:
         """The sources of the catalogue's images, with how many each has."""
         catalogue = self.optional("catalogue")
-        named = catalogue is not None and "source" in catalogue.column_names
-        return (
-            Counter(str(source) for source in catalogue.column("source").to_pylist()) if named else Counter()
-        )
+        if catalogue is None or "source" not in catalogue.column_names:
+            return Counter()
+        return Counter(map(str, catalogue.column("source").to_pylist()))
 
     @cached_property
     def colours(self) -> NDArray[np.float64] | None:
@@ -200,16 +180,19 @@ class Contents:
             nobody = np.empty((0, len(self.tree.columns)))
             labels = with_fractions(pa.table({ID: pa.array([], pa.string())}), nobody, self.tree)
 
-        def read() -> JudgedGalaxies:
-            return joined(read_catalogue(path), labels, self.tree, str(path), unlabelled=True)
-
-        return _read(path, read, remedy)
+        tree, name = self.tree, str(path)
+        return _read(path, lambda: joined(read_catalogue(path), labels, tree, name, unlabelled=True), remedy)
 
 
-def _read(path: Path, read: Callable[[], T], remedy: str) -> T:
+def _read(
+    path: Path, read: Callable[[], T], remedy: str, check: Callable[[T], object] = lambda found: None
+) -> T:
+    """Return what is read and checked. Raises Missing where the file is not there or has a fault."""
     if not path.exists():
         raise Missing(f"{path} is not there.", remedy)
     try:
-        return read()
+        found = read()
+        check(found)
+        return found
     except FAULTS as error:
         raise Missing(f"{path} cannot be read: {error}", remedy) from error

@@ -46,7 +46,6 @@ PUBLISHED_RATES: tuple[tuple[str, float, float, float], ...] = (
 STUDIED = ("count", "corrected", "bayesian", "isotonic", "quantile")
 SWEPT = ("count", "corrected", "quantile")
 NOMINAL = {"coverage_95%": 0.95, "coverage_68%": 0.68}
-ENDS = ("value", "low", "high")
 RECOVERED: dict[str, Any] = {
     "ylim": (0.2, 10),
     "yticks": (0.2, 0.5, 1.0, 2.0, 5.0),
@@ -178,41 +177,32 @@ def beside_published(measured: Fraction, *, rate: Rate | None = None) -> Drawing
     Returns all of them.
     """
     quoted = {"default": measured.estimate, "count": measured.estimates["count"]}
-    ours = {
-        f"this catalogue, {name}": dict(zip(ENDS, sides([estimate])[:, 0], strict=True))
-        for name, estimate in quoted.items()
-    }
-    published = {
-        name: dict(zip(ENDS, ((low + high) / 2, low, high), strict=True)) for name, low, high in PUBLISHED
-    }
-    rows = {"fractions": ours | published}
+    ours = [(f"this catalogue, {name}", *sides([own])[:, 0]) for name, own in quoted.items()]
+    rows = {"fractions": [*ours, *((name, (low + high) / 2, low, high) for name, low, high in PUBLISHED)]}
     if rate is not None:
         values = [side.to_value(RATE_UNIT) for side in (rate.value, rate.low, rate.high)]
-        rates = [("this catalogue, default", *values), *PUBLISHED_RATES]
-        rows["rates"] = {name: dict(zip(ENDS, ends, strict=True)) for name, *ends in rates}
+        rows["rates"] = [("this catalogue, default", *values), *PUBLISHED_RATES]
     labels = ("merger fraction", "mergers a Mpc³ and Gyr")
     panels = [_published(entries, label) for entries, label in zip(rows.values(), labels, strict=False)]
     figure = intervals(panels, width=PAGE * 0.8, each=0.24, legend="", grid=True, stacked=True)
-    return figure, plain(
-        {
-            quantity: [{"name": name, **entry} for name, entry in entries.items()]
-            for quantity, entries in rows.items()
-        }
-    )
+    keys = ("name", "value", "low", "high")
+    numbers = {name: [dict(zip(keys, entry, strict=True)) for entry in own] for name, own in rows.items()}
+    return figure, plain(numbers)
 
 
-def _published(entries: Mapping[str, Mapping[str, float]], label: str) -> Panel:
+def _published(entries: Sequence[tuple[str, float, float, float]], label: str) -> Panel:
     """Return rows of a name, a value and its interval; those of this catalogue in colour."""
-    series = []
-    for ours, style in ((True, {}), (False, {"color": GREY, "marker": "D"})):
-        rows = [row for row, name in enumerate(entries) if name.startswith("this catalogue") == ours]
-        estimates = [list(entries.values())[row] for row in rows]
-        series.append(bounded("_", rows, estimates, rows=True, style=style))
-    value, low, high = sides(list(entries.values()))
+    names = [name for name, *_ in entries]
+    value, low, high = np.array([ends for _, *ends in entries], dtype=float).T
+    ours = np.array([name.startswith("this catalogue") for name in names])
+    series = [
+        Series("_", value[which], np.flatnonzero(which), low[which], high[which], style)
+        for which, style in ((ours, {}), (~ours, {"color": GREY, "marker": "D"}))
+    ]
     limits = max(value[value > 0].min() / 8, 0.8 * low.min()), 1.3 * high.max()
     ticks = [digit * 10.0**power for power in range(-6, 1) for digit in (1, 2, 5)]
     shown = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
-    return Panel(series, label, log="x", xlim=limits, xticks=shown, names=list(entries))
+    return Panel(series, label, log="x", xlim=limits, xticks=shown, names=names)
 
 
 def regression_to_the_mean(calibration: Calibration, votes: NDArray, *, threshold: float) -> Drawing:

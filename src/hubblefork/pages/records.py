@@ -145,6 +145,13 @@ def checked(record: Any, value: Any) -> Any:
         raise ValueError(_said(error.errors()[0])) from error
 
 
+def check_metrics(rows: Any) -> None:
+    """Raise ValueError, with one line, for what are no rows of `metrics.csv`, or none at all."""
+    if not rows:
+        raise ValueError("no epoch has ended yet")
+    checked(list[Epoch], rows)
+
+
 def check_evaluation(value: Any, tree: DecisionTree) -> None:
     """Raise ValueError, with one line, for what is no evaluation of predictions with this tree."""
     evaluation: Evaluation = checked(Evaluation, value)

@@ -170,7 +170,10 @@ def write_compare_page(results: Results, out: Path, *, command: Sequence[str] = 
         views=results.study.views,
         several=len(compared) > 1,
         curves=results.study.curves,
-        starts={f"{name} began with": _starts(seeds) for name, seeds in compared.items()},
+        starts={
+            f"{name} began with": "; ".join(dict.fromkeys(str(own.notes.get("start", "–")) for own in seeds))
+            for name, seeds in compared.items()
+        },
         command=shlex.join(command),
     )
 
@@ -189,10 +192,6 @@ def _warn(page: Page, results: Results) -> None:
         page.warn(f"No better than the mean vote: {listed(untrained)}. More training may give more.")
     if len(devices) > 1:
         page.warn(f"Trained on {listed(devices)}: the times of training do not compare.")
-
-
-def _starts(seeds: Sequence[Member]) -> str:
-    return "; ".join(dict.fromkeys(str(member.notes.get("start", "–")) for member in seeds))
 
 
 def _verdict(results: Results, views: int) -> Verdict:

@@ -76,9 +76,13 @@ def recovered(
     and "width_0.68", one entry for each realisation; None where the estimator was unavailable.
     """
     columns: dict[str, dict[str, list[Any]]] = {}
+    put_in = fraction if scenario.calibration_fraction is None else scenario.calibration_fraction
     for number in range(realisations):
         rng = np.random.default_rng([seed, round(1e6 * fraction), number])
-        sums, calibration = _drawn(scenario, fraction, rng)
+        known, truth = scenario.pools.drawn(scenario.calibration_galaxies, put_in, rng)
+        score, _ = scenario.pools.drawn(scenario.survey_galaxies, fraction, rng)
+        sums = Sums.of(score >= scenario.threshold, score, known=known)
+        calibration = Calibration(known >= scenario.threshold, truth, known, scenario.name)
         for level in LEVELS:
             estimates = estimate_all(sums, calibration, rng=rng, level=level, resamples=BOOTSTRAPS)
             for name, result in estimates.items():
@@ -92,16 +96,6 @@ def recovered(
                 for key, value in entries.items():
                     columns.setdefault(name, {}).setdefault(key, []).append(value)
     return columns
-
-
-def _drawn(scenario: Scenario, fraction: float, rng: np.random.Generator) -> tuple[Sums, Calibration]:
-    calibration_fraction = (
-        fraction if scenario.calibration_fraction is None else scenario.calibration_fraction
-    )
-    there, truth = scenario.pools.drawn(scenario.calibration_galaxies, calibration_fraction, rng)
-    here, _ = scenario.pools.drawn(scenario.survey_galaxies, fraction, rng)
-    sums = Sums.of(here >= scenario.threshold, here, known=there)
-    return sums, Calibration(there >= scenario.threshold, truth, there, scenario.name)
 
 
 def summary(fraction: float, columns: dict[str, list[Any]]) -> dict[str, Any]:
@@ -122,7 +116,7 @@ def summary(fraction: float, columns: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def halved(
-    score: NDArray, truth: NDArray, *, threshold: float, splits: int, seed: int = 0
+    score: NDArray, truth: NDArray, *, threshold: float, splits: int
 ) -> dict[str, tuple[float, float]]:
     """Calibrate on one random half of labelled galaxies, count in the other; `splits` times.
 
@@ -131,7 +125,7 @@ def halved(
     """
     apart: dict[str, list[float]] = {}
     for number in range(splits):
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng([0, number])
         here, there = np.array_split(rng.permutation(len(score)), 2)
         calibration = Calibration(score[there] >= threshold, truth[there], score[there])
         sums = Sums.of(score[here] >= threshold, score[here], known=calibration.score)
@@ -148,7 +142,6 @@ def run_scenario(
     *,
     realisations: int,
     fractions: Sequence[float] = FRACTIONS,
-    seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the summaries of every estimator at every fraction; what is finished is read from `folder`."""
@@ -157,7 +150,7 @@ def run_scenario(
         for fraction in fractions:
             path = folder / f"{scenario.slug}-{fraction:g}-{realisations}.json"
             if not path.exists():
-                estimators = recovered(scenario, fraction, realisations, seed=seed)
+                estimators = recovered(scenario, fraction, realisations, seed=0)
                 summaries = {name: summary(fraction, columns) for name, columns in estimators.items()}
                 write_text(path, json.dumps(summaries, indent=1, default=float) + "\n")
             for name, entry in json.loads(path.read_text(encoding="utf-8")).items():

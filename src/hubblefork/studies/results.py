@@ -73,10 +73,6 @@ class Galaxies:
         """The vote fractions of the judged galaxies, (galaxy, answer)."""
         return fractions(self.table.take(self.rows[self.part]), self.tree)
 
-    def of_share(self, share: float) -> Galaxies:
-        """Return the same galaxies with a share of the training ones."""
-        return replace(self, split=replace(self.split, train_share=share))
-
 
 @dataclass(frozen=True)
 class Member:
@@ -176,21 +172,17 @@ def find_runs(study: Study, trainings: Sequence[Training], galaxies: Galaxies) -
     finished = [(RunFolder(path), read_recipe(path)) for path in places if RunFolder(path).is_finished()]
     result: dict[str, RunFolder] = {}
     for training in trainings:
-        recipe, own = _computed_alike(training.recipe), galaxies.of_share(training.share)
+        recipe, split = _computed_alike(training.recipe), replace(galaxies.split, train_share=training.share)
+        counts = {part: len(rows) for part, rows in replace(galaxies, split=split).rows.items()}
         for run, other in finished:
-            if _computed_alike(other) == recipe and _has_galaxies_of(run, own):
+            same = _computed_alike(other) == recipe and run.notes().get("galaxies") == counts
+            if same and run.tree() == galaxies.tree and run.split() == split:
                 result.setdefault(training.folder, run)
     return result
 
 
 def _computed_alike(recipe: Recipe) -> Recipe:
     return replace(recipe, description="", precision="auto", compile=False)
-
-
-def _has_galaxies_of(run: RunFolder, galaxies: Galaxies) -> bool:
-    counts = {part: len(rows) for part, rows in galaxies.rows.items()}
-    same = run.tree() == galaxies.tree and run.split() == galaxies.split
-    return same and run.notes().get("galaxies") == counts
 
 
 def read_results(

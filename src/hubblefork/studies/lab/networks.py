@@ -262,15 +262,15 @@ def cutouts(table: pa.Table, rows: Sequence[int] | NDArray, side: int = SHOWN_SI
     return [images[row["source"], row["member"]] for row in chosen]
 
 
-def unlabelled_cutouts(lab: Lab, galaxies: JudgedGalaxies, side: int = SHOWN_SIDE) -> list[Image]:
+def unlabelled_cutouts(lab: Lab, galaxies: JudgedGalaxies) -> list[Image]:
     """Return the images of some of the galaxies without labels, in their order. Raises ImageError."""
     if lab.test_images.exists():
-        return cutouts(lab.table, galaxies.rows, side)
+        return cutouts(lab.table, galaxies.rows)
     source = lab.test_images.path
     with open_source(source) as archive:
         members = {galaxy_id_of(name): name for name in archive.names()}
     chosen = [members[str(galaxy_id)] for galaxy_id in galaxies.ids.tolist()]
-    images = _shown(source, chosen, side)
+    images = _shown(source, chosen, SHOWN_SIDE)
     return [images[name] for name in chosen]
 
 
