@@ -71,30 +71,16 @@ class Verdict:
     """The best network by the validation galaxies, and the other networks compared with it.
 
     `differences` are RMSE minus that of the best, by name, and `p_holm` their p-values after Holm's
-    correction. `beaten` and `better` are the networks with a difference at p < `LEVEL`, `open` the others.
+    correction. At p < `LEVEL` those `beaten` are worse than the best and those `better` are better; `open`
+    are those whose difference may be chance.
     """
 
     best: str
     differences: Mapping[str, metrics.Comparison]
     p_holm: Mapping[str, float]
-
-    @property
-    def beaten(self) -> list[str]:
-        """The networks that are worse than the best."""
-        return [name for name in self._sure() if self.differences[name].difference > 0]
-
-    @property
-    def better(self) -> list[str]:
-        """The networks that are better than the one that the validation galaxies call best."""
-        return [name for name in self._sure() if self.differences[name].difference < 0]
-
-    @property
-    def open(self) -> list[str]:
-        """The networks whose difference from the best may be chance."""
-        return [name for name in self.differences if name not in self._sure()]
-
-    def _sure(self) -> list[str]:
-        return [name for name, p_value in self.p_holm.items() if p_value < LEVEL]
+    beaten: Sequence[str]
+    better: Sequence[str]
+    open: Sequence[str]
 
 
 def judge_networks(
@@ -114,7 +100,10 @@ def judge_networks(
         {name: metrics.averaged(seeds) for name, seeds in terms.items()}, best, resamples=resamples
     )
     p_values = metrics.holm([comparison.p_value for comparison in differences.values()])
-    return Verdict(best, differences, dict(zip(differences, p_values, strict=True)))
+    p_holm = dict(zip(differences, p_values, strict=True))
+    sure = {name: differences[name].difference for name, p_value in p_holm.items() if p_value < LEVEL}
+    beaten, better = ([name for name in sure if sign * sure[name] > 0] for sign in (1, -1))
+    return Verdict(best, differences, p_holm, beaten, better, [name for name in p_holm if name not in sure])
 
 
 def paired_differences(

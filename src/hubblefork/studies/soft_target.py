@@ -137,13 +137,9 @@ class Verdict:
     behind: Mapping[str, metrics.Comparison]
     better: Sequence[str]
     worse: Sequence[str]
+    open: Sequence[str]
     above: Sequence[str]
     rank_correlation: float | None
-
-    @property
-    def open(self) -> list[str]:
-        """The larger networks that these galaxies do not tell from the simple one."""
-        return [name for name in self.behind if name not in (*self.better, *self.worse)]
 
 
 def judge_claim(
@@ -163,23 +159,18 @@ def judge_claim(
     above = [name for name, error in errors.items() if error >= mean_vote]
     larger = [name for name in terms if parameters[name] > parameters.get(SIMPLE, np.inf)]
     if not larger:
-        return Verdict("is undecided", {}, [], [], above, None)
+        return Verdict("is undecided", {}, [], [], [], above, None)
     compared = {name: terms[name] for name in (SIMPLE, *larger)}
     behind = paired_differences(compared, SIMPLE, resamples=resamples)
     worse = [name for name, comparison in behind.items() if comparison.interval_95[0] > 0]
     better = [name for name, comparison in behind.items() if comparison.interval_95[1] < 0]
-    word = "does not hold" if better else "holds" if len(worse) == len(behind) else "is undecided"
+    chance = [name for name in behind if name not in (*better, *worse)]
+    word = "does not hold" if better else "is undecided" if chance else "holds"
     word = "is undecided" if SIMPLE in above else word
-    correlation = _rank_correlation([parameters[name] for name in terms], list(errors.values()))
-    return Verdict(word, behind, better, worse, above, correlation)
-
-
-def _rank_correlation(sizes: Sequence[int], errors: Sequence[float]) -> float | None:
-    """Return Spearman's correlation of parameters and RMSE: above 0, larger networks are worse."""
-    if len(sizes) < 3:
-        return None
-    value = float(spearmanr(sizes, errors).statistic)
-    return None if np.isnan(value) else value
+    sizes = [parameters[name] for name in terms]  # above 0: larger networks are worse
+    correlation = float(spearmanr(sizes, list(errors.values())).statistic) if len(sizes) > 2 else np.nan
+    correlated = None if np.isnan(correlation) else correlation
+    return Verdict(word, behind, better, worse, chance, above, correlated)
 
 
 def write_soft_target_page(results: Results, out: Path, *, command: Sequence[str] = ()) -> Path:
