@@ -25,7 +25,7 @@ from hubblefork.data.trained import PACKAGED
 from hubblefork.errors import BusyError, CatalogueError, DownloadError, RecipeError, RunError
 from hubblefork.io import alone_in, read_json
 from hubblefork.network import finetuning
-from hubblefork.network.finetuning import PENALTY, finetune, fit_last_layer, recipe_for
+from hubblefork.network.finetuning import PENALTY, features_of, finetune, fit_last_layer, recipe_for
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import override
 from hubblefork.network.training import train
@@ -250,18 +250,66 @@ def test_offline_it_is_said_which_file_is_missing(sky, tmp_path, monkeypatch, na
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_of_the_same_tree_keep_the_last_layer(trained, data, tree, tmp_path):
-    catalogue = read_catalogue(data / "catalogue.parquet").select(["galaxy_id", *tree.columns])
-    write_catalogue(catalogue, tmp_path / "labels.parquet")
-    run = finetune(
-        trained, data / "images.zip", tmp_path / "labels.parquet", tmp_path / "run",
-        tree=tree, settings=["epochs=1", "learning_rate=1e-12"], split=SPLIT,
+def tuned_to(labels, trained, data, tree, out):
+    """Fine-tune to fractions of the run's own tree with a rate of nothing: what training begins with."""
+    write_catalogue(labels.select(["galaxy_id", *tree.columns]), out.with_suffix(".parquet"))
+    return finetune(
+        trained, data / "images.zip", out.with_suffix(".parquet"), out,
+        tree=tree, settings=["epochs=1", "learning_rate=1e-12", "fit_offsets=false"], split=SPLIT,
     )  # fmt: skip
+
+
+def last_layer_and_others(run):
+    tensors = load_weights(run).network.features.state_dict()
+    last = f"{len(load_weights(run).network.features) - 1}."
+    return (
+        {name: t for name, t in tensors.items() if name.startswith(last) == is_last} for is_last in (1, 0)
+    )
+
+
+def test_a_last_layer_that_is_better_than_the_fitted_one_is_kept(trained, data, tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetuning, "fit_last_layer", spoilt)
+    run = tuned_to(read_catalogue(data / "catalogue.parquet"), trained, data, tree, tmp_path / "run")
     before, after = (load_weights(place).network.state_dict() for place in (trained, run))
     for name, tensor in before.items():
-        if "running" not in name and "tracked" not in name:
+        if "tracked" not in name:
             assert torch.allclose(after[name], tensor, atol=1e-6), name
     assert read_recipe(run).head == read_recipe(trained).head
+
+
+def spoilt(network, *_, from_zero):
+    torch.nn.init.normal_(network.features[-1].weight, std=10.0)
+
+
+def test_a_last_layer_that_errs_is_fitted_anew(trained, data, tree, tmp_path, monkeypatch):
+    labels = read_catalogue(data / "catalogue.parquet")
+    run = tuned_to(labels, trained, data, tree, tmp_path / "run")
+    (last, others), (new, same) = map(last_layer_and_others, (trained, run))
+    assert not torch.allclose(*(next(iter(layer.values())) for layer in (last, new)), atol=1e-3)
+    assert all(torch.allclose(same[name], others[name]) for name in others if "tracked" not in name)
+    monkeypatch.setattr(finetuning, "fit_last_layer", lambda *network, from_zero: None)
+    kept = tuned_to(labels, trained, data, tree, tmp_path / "kept")
+    errors = [RunFolder(place).metrics()[0]["validation_rmse"] for place in (run, kept)]
+    assert errors[0] < errors[1] - 0.001
+
+
+def test_features_that_hardly_vary_do_not_decide(quick):
+    """An encoder's dead features, alive in two galaxies, had weights of hundreds: others were saturated."""
+    torch.manual_seed(0)
+    network = VoteFractions(override(quick, ["head=sigmoid"]), plain_columns(["yes"]))
+    features = torch.randn(90, network.features[-1].in_features)
+    features[:, 1::3] = 0.0
+    features[:2, 1::3] = 1e-3
+    labels = (features[:, :1] + 0.3 * torch.randn(90, 1) > 0).float()
+    labels[:2] = 1.0
+    fit_last_layer(network, features, labels)
+    assert network.features[-1](torch.ones_like(features)).abs().max() < 20
+
+
+def test_the_statistics_of_batch_normalisation_stay(own, trained):
+    for name, tensor in load_weights(trained).network.state_dict().items():
+        if "running" in name:
+            assert torch.equal(load_weights(own).network.state_dict()[name], tensor), name
 
 
 class Stop(Exception):
@@ -347,6 +395,11 @@ def test_a_run_with_adapters_is_to_be_merged_first(trained, sky, tmp_path, monke
         tuned(trained, sky, tmp_path / "run")
 
 
+def standardised(features):
+    spread = features.std(axis=0, ddof=1)
+    return (features - features.mean(axis=0)) / np.maximum(spread, np.median(spread[spread > 1e-6]) / 2)
+
+
 def test_the_last_layer_is_a_logistic_regression(quick, tree):
     torch.manual_seed(0)
     own = plain_columns(["yes", "other"])
@@ -354,11 +407,11 @@ def test_the_last_layer_is_a_logistic_regression(quick, tree):
     views = torch.rand(90, 3, 32, 32) * torch.linspace(0.2, 1, 90).view(-1, 1, 1, 1)
     labels = torch.stack([(torch.arange(90) + 20 * torch.randn(90) > 45).float(), torch.rand(90)], dim=1)
     labels[::3, 1] = torch.nan
-    fit_last_layer(network, views, labels)
+    fit_last_layer(network, features_of(network, [views]), labels)
     with torch.no_grad():
         features = network.eval().features[:-1](views).numpy().astype(float)
         fitted = network(views)[:, 0].numpy()
-    standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0, ddof=1), 1e-6)
+    standard = standardised(features)
     ridge = PENALTY * standard.shape[1]
     peer = LogisticRegression(C=1 / ridge, tol=1e-8, max_iter=1000).fit(standard, labels[:, 0].numpy())
     np.testing.assert_allclose(fitted, peer.predict_proba(standard)[:, 1], atol=2e-3)
@@ -371,11 +424,11 @@ def test_the_last_layer_of_a_number_is_a_ridge_regression(quick):
     views = torch.rand(90, 3, 32, 32) * torch.linspace(0.2, 1, 90).view(-1, 1, 1, 1)
     labels = 500 + torch.linspace(-30, 30, 90).view(-1, 1) + 5 * torch.randn(90, 1)
     labels[::4] = torch.nan
-    fit_last_layer(network, views, labels)
+    fit_last_layer(network, features_of(network, [views]), labels)
     with torch.no_grad():
         features = network.eval().features[:-1](views).numpy().astype(float)
         fitted = network(views)[:, 0].numpy()
-    standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0, ddof=1), 1e-6)
+    standard = standardised(features)
     known = ~np.isnan(labels[:, 0].numpy())
     peer = Ridge(PENALTY * standard.shape[1]).fit(standard[known], (labels[known, 0].numpy() - 500) / 20)
     np.testing.assert_allclose(fitted, 500 + 20 * peer.predict(standard), atol=0.05)

@@ -68,7 +68,7 @@ class Frozen(Callback):
         frozen = frozen_by(module.network, HEAD if only_head else self.recipe.unfreeze)
         for parameter in self.trained:
             parameter.requires_grad_(parameter not in frozen)
-        freeze(module.network, frozen)
+        freeze(module.network, frozen, batch_norm=self.recipe.freeze_batch_norm)
 
 
 class Generators(Callback):

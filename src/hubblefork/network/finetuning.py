@@ -9,7 +9,8 @@ with its data in `data/` and the weights that it began from in `start.safetensor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from hubblefork.data.ingest import ingest
 from hubblefork.data.labels import FEWEST, check_labels, tree_of_columns
 from hubblefork.data.layouts import tree_of
 from hubblefork.data.sources import find_inputs, image_names
-from hubblefork.data.split import TRAIN, Split, write_split
+from hubblefork.data.split import TRAIN, VALIDATION, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
 from hubblefork.io import Progress, alone_in, read_toml, silent, write_text
@@ -35,7 +36,7 @@ from hubblefork.network.architectures.encoder import fetch_encoder
 from hubblefork.network.augment import still_views
 from hubblefork.network.batches import labelled_rows
 from hubblefork.network.device import Hardware
-from hubblefork.network.heads import build_head
+from hubblefork.network.heads import build_head, masked_rmse
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import Recipe, load_recipe, override
 from hubblefork.network.stages import frozen_by
@@ -57,6 +58,7 @@ SETTINGS = (  # for a training from learned weights with a few hundred galaxies
     *("steps_per_epoch=0", "max_minutes=0", "monitor=validation_rmse", "patience=15", "min_delta=0"),
     *("optimiser=adamw", "learning_rate=2e-5", "weight_decay=0", "schedule=cosine", "warmup_epochs=0"),
     *("ema_decay=0", "compile=false", "unfreeze=all", "frozen_epochs=0", "layer_decay=1"),
+    "freeze_batch_norm=true",
 )
 FROM_ENCODER = ("hidden_layers=0", "stamp_size=192", "input_size=128", "learning_rate=1e-4")
 UNTAUGHT = replace(plain_columns(["nothing"]), name="nothing yet")
@@ -232,37 +234,63 @@ def _write_start(
         )
     torch.manual_seed(recipe.seed)
     network = VoteFractions(recipe, tree)
-    if not copy_layers(network, weights):
-        pixels = prepare(data.path, recipe.stamps, progress=progress).pixels[rows[TRAIN]]
-        labels = fractions(catalogue, tree)[rows[TRAIN]].astype(np.float32)
-        views = still_views(torch.from_numpy(pixels), recipe.input_size, recipe.augmentation)
-        fit_last_layer(network, views, torch.from_numpy(labels))
+    knows_tree = copy_layers(network, weights)
+    pixels = prepare(data.path, recipe.stamps, progress=progress).pixels
+    labels = torch.from_numpy(fractions(catalogue, tree).astype(np.float32))
+
+    def features(part: str) -> tuple[Tensor, Tensor]:
+        groups = np.array_split(rows[part], -(-len(rows[part]) // BATCH))
+        stamps = (torch.from_numpy(pixels[group]) for group in groups)
+        views = (still_views(each, recipe.input_size, recipe.augmentation) for each in stamps)
+        return features_of(network, views), labels[rows[part]]
+
+    layer = network.features[-1]
+    before = [parameter.clone() for parameter in layer.parameters()]
+    error = _error(network, *features(VALIDATION)) if knows_tree else math.inf
+    fit_last_layer(network, *features(TRAIN), from_zero=not knows_tree)
+    if knows_tree and not _error(network, *features(VALIDATION)) < error:
+        layer.weight.data, layer.bias.data = before
     save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
 
 
-def fit_last_layer(network: VoteFractions, views: Tensor, labels: Tensor) -> None:
-    """Fit the last layer of a network to labels (galaxy, answer), NaN if unknown, of views; keep the others.
+def features_of(network: VoteFractions, views: Iterable[Tensor]) -> Tensor:
+    """Return the inputs of the last layer (galaxy, feature) of batches of views."""
+    with torch.no_grad():
+        return torch.cat([network.eval().features[:-1](batch) for batch in views]).float()
+
+
+def _error(network: VoteFractions, features: Tensor, labels: Tensor) -> float:
+    with torch.no_grad():
+        return float(masked_rmse(network.head(network.features[-1](features))[:, : labels.shape[1]], labels))
+
+
+def fit_last_layer(
+    network: VoteFractions, features: Tensor, labels: Tensor, *, from_zero: bool = True
+) -> None:
+    """Fit the last layer of a network to labels (galaxy, answer), NaN if unknown, of features.
 
     A logistic regression on standardised features: it minimises the cross-entropy of the head's fractions and
-    the labels plus a ridge penalty of `PENALTY`/2 × number of features × Σ w², by L-BFGS from zero. For a
-    number the cross-entropy is half the squared error in units of its width.
+    the labels plus a ridge penalty of `PENALTY`/2 × number of features × Σ (w - w₀)², by L-BFGS from w₀,
+    which is zero or the layer's own weights. The spread of a feature counts as at least half the median one:
+    what hardly varies among these galaxies may vary among others. For a number the cross-entropy is half the
+    squared error in units of its width.
     """
     layer = network.features[-1]
     assert isinstance(layer, nn.Linear)
-    with torch.inference_mode():
-        features = torch.cat([network.eval().features[:-1](part) for part in views.split(BATCH)]).float()
-    features = features.clone()
-    mean, spread = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    mean, spread = features.mean(dim=0), features.std(dim=0)
+    varying = spread[spread > LEAST]
+    spread = spread.clamp_min(float(varying.median()) / 2 if len(varying) else 1.0)
     standard, labelled = (features - mean) / spread, ~torch.isnan(labels)
-    weight = torch.zeros_like(layer.weight, requires_grad=True)
-    bias = torch.zeros_like(layer.bias, requires_grad=True)
+    old = torch.zeros_like(layer.weight) if from_zero else layer.weight.detach() * spread
+    offset = torch.zeros_like(layer.bias) if from_zero else layer(mean).detach()
+    weight, bias = old.clone().requires_grad_(), offset.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
         predicted = network.head(standard @ weight.T + bias)[:, : labels.shape[1]][labelled]
         misfit = _misfit(predicted, labels[labelled], network.tree)
-        loss = misfit + PENALTY / 2 * layer.in_features * weight.square().sum()
+        loss = misfit + PENALTY / 2 * layer.in_features * (weight - old).square().sum()
         loss.backward()
         return loss
 

@@ -87,9 +87,10 @@ class Recipe:
     multinomial with "tree".
 
     What is trained: `unfreeze` is "all", "head" or the number of stages before the head that are trained with
-    it (see `stages.stages_of`); in the first `frozen_epochs` only the head is. The learning rate of each
-    layer, or block as timm groups them, is `layer_decay` times that of the next (Howard & Ruder 2018,
-    arXiv:1801.06146; Bao et al. 2021, arXiv:2106.08254).
+    it (see `stages.stages_of`); in the first `frozen_epochs` only the head is. With `freeze_batch_norm` the
+    means and variances of batch normalisation stay those of the start. The learning rate of each layer, or
+    block as timm groups them, is `layer_decay` times that of the next (Howard & Ruder 2018, arXiv:1801.06146;
+    Bao et al. 2021, arXiv:2106.08254).
 
     Stamps: `crop` original pixels, or so much of the sky ("30 arcsec"; "6 R90", Petrosian radii) around the
     galaxy, become `stamp_size` pixels on disk. The network sees the central `input_size` pixels, in three
@@ -126,6 +127,7 @@ class Recipe:
     adapter_rank: NotNegative = 0
     unfreeze: Annotated[str, AfterValidator(_stages)] = ALL
     frozen_epochs: NotNegative = 0
+    freeze_batch_norm: bool = False
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     rotation: NotNegativeFloat = 0.0
     rotation_probability: Probability = 1.0

@@ -7,6 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hubblefork.errors import RecipeError
 from hubblefork.network.architectures.encoder import Encoder
@@ -63,13 +64,14 @@ def frozen_by(network: nn.Module, unfreeze: str) -> set[nn.Parameter]:
     return {parameter for stage in stages[:-trained] for parameter in stage}
 
 
-def freeze(network: nn.Module, frozen: set[nn.Parameter]) -> None:
+def freeze(network: nn.Module, frozen: set[nn.Parameter], *, batch_norm: bool = False) -> None:
     """Keep parameters as they are, and what consists of them alone in evaluation mode; train the rest.
 
-    So the statistics of their batch normalisations stay too, and they drop nothing.
+    So the statistics of their batch normalisations stay too, and they drop nothing. With `batch_norm` those
+    of all stay.
     """
     network.train()
     for module in network.modules():
         own = list(module.parameters())
-        if own and frozen.issuperset(own):
+        if (own and frozen.issuperset(own)) or (batch_norm and isinstance(module, _BatchNorm)):
             module.eval()
