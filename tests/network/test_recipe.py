@@ -15,10 +15,10 @@ from hubblefork.network.recipe import (
     load_recipe,
     override,
     parse_recipe,
-    parse_space,
     recipe_names,
     recipe_text,
 )
+from hubblefork.network.space import parse_space
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -21,7 +21,8 @@ from hubblefork.data.folders import RunFolder
 from hubblefork.errors import CatalogueError, DivergedError, RecipeError, RunError
 from hubblefork.io import write_text
 from hubblefork.network import tuning
-from hubblefork.network.recipe import load_recipe, load_space, parse_space, recipe_text
+from hubblefork.network.recipe import load_recipe, recipe_text
+from hubblefork.network.space import load_space, parse_space
 from hubblefork.network.tuning import tune
 
 from .conftest import write_data_folder
@@ -313,7 +314,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from hubblefork.network.recipe import load_recipe
-from hubblefork.network.recipe import parse_space
+from hubblefork.network.space import parse_space
 from hubblefork.network.tuning import tune
 space = parse_space("[learning_rate]\\nlow = 1e-4\\nhigh = 1e-2\\nlog = true", "tests")
 tune(Path(sys.argv[1]), load_recipe(sys.argv[2]), Path(sys.argv[3]), space=space, trials=5)

@@ -34,7 +34,8 @@ from hubblefork.network.export import export as write_onnx
 from hubblefork.network.export import is_exported, write_network
 from hubblefork.network.finetuning import SALT
 from hubblefork.network.finetuning import finetune as finetune_run
-from hubblefork.network.recipe import Recipe, load_recipe, load_space
+from hubblefork.network.recipe import Recipe, load_recipe
+from hubblefork.network.space import load_space
 from hubblefork.network.training import is_first
 from hubblefork.network.training import train as train_run
 from hubblefork.network.tuning import TuningResult

@@ -39,14 +39,12 @@ from hubblefork.network.device import Hardware, enough_memory
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.recipe import (
     Recipe,
-    SearchRange,
     differences,
-    load_space,
     parse_recipe,
     recipe_text,
     with_new_names,
-    with_values,
 )
+from hubblefork.network.space import SearchRange, load_space, with_values
 from hubblefork.network.training import train
 
 if TYPE_CHECKING:
