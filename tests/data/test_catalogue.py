@@ -32,6 +32,7 @@ from hubblefork.data.catalogue import (
     with_fractions,
     with_metadata,
     write_catalogue,
+    write_pieces,
 )
 from hubblefork.data.formats import WRITTEN
 from hubblefork.errors import CatalogueError
@@ -526,6 +527,19 @@ def test_a_catalogue_finds_its_run_after_a_move(tmp_path: Path, suffix: str, mon
     (tmp_path / "new").rename(tmp_path / "elsewhere" / "new")
     found = read_head(tmp_path / "elsewhere" / "new" / path.name)
     assert metadata_of(found) == {"run": str(tmp_path / "elsewhere" / "runs/a")}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".fits"])
+def test_the_images_of_every_piece_are_found_after_a_move(tmp_path: Path, suffix: str) -> None:
+    there, moved = tmp_path / "there", tmp_path / "moved"
+    there.mkdir()
+    archives = [there / name for name in ("a.zip", "b.zip")]
+    pieces = [pa.table({"galaxy_id": [n], "source": [str(path)]}) for n, path in enumerate(archives)]
+    write_pieces(iter(pieces), there / f"catalogue{suffix}")
+    there.rename(moved)
+    (moved / "a.zip").touch(), (moved / "b.zip").touch()
+    found = read_catalogue(moved / f"catalogue{suffix}").column("source").to_pylist()
+    assert found == [str(moved / "a.zip"), str(moved / "b.zip")]
 
 
 def test_metadata_and_text_that_are_no_utf8_do_not_stop_a_catalogue(tmp_path: Path) -> None:

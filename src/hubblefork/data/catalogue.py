@@ -222,13 +222,14 @@ def write_pieces(pieces: Iterator[pa.Table], path: Path) -> None:
 
     As Parquet and CSV no more than a piece is in memory at any time. Raises as `write_catalogue` does.
     """
-    kind, first = check_format(path), next(pieces)
+    kind = check_format(path)
+    pieces = (portable(piece, path) for piece in pieces)
     try:
         with replacing(path) as temporary:
             if kind in WHOLE:
-                WHOLE[kind](portable(pa.concat_tables([first, *pieces]), path), temporary)
+                WHOLE[kind](pa.concat_tables(pieces), temporary)
                 return
-            first = portable(first, path)
+            first = next(pieces)
             with PIECEWISE[kind](temporary, first.schema) as writer:
                 for piece in chain([first], pieces):
                     writer.write_table(piece)

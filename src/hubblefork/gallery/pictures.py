@@ -35,7 +35,7 @@ from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import Network
 
 QUALITY = 88
-KEPT = 2048
+KEPT = 1000
 """JPEGs that are kept; a browser keeps its own."""
 WAIT = 60.0
 LOOKED_AT = 128
