@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,7 +224,10 @@ def _has_begun(out: Path, origin: dict[str, str], data: DataFolder, tree: Decisi
 def _write_start(
     out: Path, data: DataFolder, weights: Weights, recipe: Recipe, split: Split, progress: Progress
 ) -> None:
-    """Write the network with the old weights and a last layer fitted to the training galaxies."""
+    """Write the network with the old weights and a last layer fitted to the training galaxies.
+
+    Random weights have nothing to fit it to.
+    """
     catalogue, tree = data.catalogue(), data.tree()
     rows = labelled_rows(catalogue, tree, split)
     usable = sum(len(part) for part in rows.values())
@@ -244,13 +247,21 @@ def _write_start(
         views = (still_views(each, recipe.input_size, recipe.augmentation) for each in stamps)
         return features_of(network, views), labels[rows[part]]
 
+    if weights.digest != RANDOM:
+        _fit_if_better(network, features, knows_tree)
+    save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
+
+
+def _fit_if_better(
+    network: VoteFractions, features: Callable[[str], tuple[Tensor, Tensor]], knows_tree: bool
+) -> None:
+    """Fit the last layer; one that knows the tree stays where it is better on the validation galaxies."""
     layer = network.features[-1]
     before = [parameter.clone() for parameter in layer.parameters()]
     error = _error(network, *features(VALIDATION)) if knows_tree else math.inf
     fit_last_layer(network, *features(TRAIN), from_zero=not knows_tree)
     if knows_tree and not _error(network, *features(VALIDATION)) < error:
         layer.weight.data, layer.bias.data = before
-    save_weights(out / START, network.state_dict(), recipe, tree, epoch=weights.epoch)
 
 
 def features_of(network: VoteFractions, views: Iterable[Tensor]) -> Tensor:
