@@ -88,9 +88,11 @@ def test_the_study_trains_judges_and_goes_on(data, trained, tmp_path):
     run = RunFolder(tmp_path / "runs" / "fork" / "50-labels" / "seed-0")
     assert sum(run.notes()["galaxies"][part] for part in ("train", "validation")) == 50
     assert read_split(run.path).only == Galaxies(DataFolder(data)).split_for(50, 0).only
-    assert read_recipe(run.path).learning_rate == 2e-5 and "learning_rate=2e-5" in SETTINGS
+    assert read_recipe(run.path).learning_rate == 1e-4 and "learning_rate=2e-5" in SETTINGS
+    assert read_recipe(run.path).freeze_batch_norm
     other = RunFolder(tmp_path / "runs" / "nothing" / "50-labels" / "seed-0")
     assert read_recipe(other.path).learning_rate == 1e-3
+    assert not read_recipe(other.path).freeze_batch_norm
     assert load_weights(other.path).recipe.architecture == load_weights(run.path).recipe.architecture
     numbers = read_json(page.parent / "numbers.json", RecipeError, "")
     sections = numbers["sections"]
