@@ -293,6 +293,16 @@ def test_a_last_layer_that_errs_is_fitted_anew(trained, data, tree, tmp_path, mo
     assert errors[0] < errors[1] - 0.001
 
 
+def test_without_validation_galaxies_the_error_says_so(trained, data, tree, tmp_path):
+    labels = read_catalogue(data / "catalogue.parquet").select(["galaxy_id", *tree.columns]).slice(0, 30)
+    write_catalogue(labels, tmp_path / "labels.parquet")
+    with pytest.raises(CatalogueError, match="validation"):
+        finetune(
+            trained, data / "images.zip", tmp_path / "labels.parquet", tmp_path / "run",
+            tree=tree, settings=["epochs=1"], split=Split("a", test=30, validation=0),
+        )  # fmt: skip
+
+
 def test_features_that_hardly_vary_do_not_decide(quick):
     """An encoder's dead features, alive in two galaxies, had weights of hundreds: others were saturated."""
     torch.manual_seed(0)

@@ -242,7 +242,7 @@ def _write_start(
     labels = torch.from_numpy(fractions(catalogue, tree).astype(np.float32))
 
     def features(part: str) -> tuple[Tensor, Tensor]:
-        groups = np.array_split(rows[part], -(-len(rows[part]) // BATCH))
+        groups = np.array_split(rows[part], max(1, -(-len(rows[part]) // BATCH)))
         stamps = (torch.from_numpy(pixels[group]) for group in groups)
         views = (still_views(each, recipe.input_size, recipe.augmentation) for each in stamps)
         return features_of(network, views), labels[rows[part]]
