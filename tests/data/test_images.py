@@ -179,6 +179,13 @@ def test_damaged_images_give_our_error_or_pixels_that_depend_on_them_alone():
         np.testing.assert_array_equal(*stamps)
 
 
+@pytest.mark.parametrize("first", [b"II*\0", b"RIFF\x20\0\0\0WEBPVP8 "])
+def test_a_message_about_damage_names_no_address_in_memory(first):
+    with pytest.raises(ImageFault, match="damaged image") as caught:
+        stamp(first + bytes(40), StampSpec(20, 20))
+    assert "0x" not in str(caught.value)
+
+
 def test_noise_never_gets_past_as_another_exception():
     rng = np.random.default_rng(0)
     for trial in range(400):

@@ -27,7 +27,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from scipy.sparse import csr_array
 
 from hubblefork.data.cutouts import EIGHT_BITS, Reading, depth_of, is_fluxes, picture_of
@@ -140,7 +140,7 @@ def _header(data: bytes) -> Header:
             raise ImageFault("not 8 bits a band", f"{bits} bits", "say with --survey how it is stretched")
         header = {JPEG: _jpeg_header, PNG: _png_header}.get(kind, _other_header)(data)
     except DAMAGE as error:
-        raise ImageFault("damaged image", str(error)) from error
+        raise _damaged(error) from error
     pixels = header.height * header.width
     if not 0 < pixels <= MOST_PIXELS:
         value = f"{header.width} × {header.height}; at most {MOST_PIXELS} pixels are allowed"
@@ -183,8 +183,16 @@ def _decoded(data: bytes, header: Header, *, rows: int, reduced: int) -> NDArray
         if pixels.shape[:2] != header[1:]:
             raise ValueError(f"the header says {header[1:]}, the pixels are {pixels.shape[:2]}")
     except DAMAGE as error:
-        raise ImageFault("damaged image", str(error)) from error
+        raise _damaged(error) from error
     return pixels
+
+
+def _damaged(error: Exception) -> ImageFault:
+    """Return the fault of bytes that a decoder refused; Pillow's words for unknown ones name an address."""
+    unknown = isinstance(error, UnidentifiedImageError)
+    return ImageFault(
+        "damaged image", "the bytes after its first are those of none" if unknown else str(error)
+    )
 
 
 def _from_cmyk(data: bytes) -> NDArray[np.uint8]:
