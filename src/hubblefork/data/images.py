@@ -190,9 +190,7 @@ def _decoded(data: bytes, header: Header, *, rows: int, reduced: int) -> NDArray
 def _damaged(error: Exception) -> ImageFault:
     """Return the fault of bytes that a decoder refused; Pillow's words for unknown ones name an address."""
     unknown = isinstance(error, UnidentifiedImageError)
-    return ImageFault(
-        "damaged image", "the bytes after its first are those of none" if unknown else str(error)
-    )
+    return ImageFault("damaged image", "what follows its first bytes is no image" if unknown else str(error))
 
 
 def _from_cmyk(data: bytes) -> NDArray[np.uint8]:

@@ -9,7 +9,6 @@ with its data in `data/` and the weights that it began from in `start.safetensor
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -256,11 +255,13 @@ def _fit_if_better(
     network: VoteFractions, features: Callable[[str], tuple[Tensor, Tensor]], knows_tree: bool
 ) -> None:
     """Fit the last layer; one that knows the tree stays where it is better on the validation galaxies."""
-    layer = network.features[-1]
-    before = [parameter.clone() for parameter in layer.parameters()]
-    error = _error(network, *features(VALIDATION)) if knows_tree else math.inf
-    fit_last_layer(network, *features(TRAIN), from_zero=not knows_tree)
-    if knows_tree and not _error(network, *features(VALIDATION)) < error:
+    if not knows_tree:
+        fit_last_layer(network, *features(TRAIN))
+        return
+    layer, judging = network.features[-1], features(VALIDATION)
+    before, error = [parameter.clone() for parameter in layer.parameters()], _error(network, *judging)
+    fit_last_layer(network, *features(TRAIN), from_zero=False)
+    if not _error(network, *judging) < error:
         layer.weight.data, layer.bias.data = before
 
 
