@@ -111,6 +111,13 @@ def test_the_best_trial_becomes_a_recipe(data, tmp_path, trained_by):
     assert 0 < found.importance["learning_rate"] <= 1
 
 
+def test_the_same_study_tries_the_same_settings(data, tmp_path, trained_by):
+    trained_by()
+    first, second = (work(data, tmp_path / name, trials=10) for name in ("first", "second"))
+    assert [row["learning_rate"] for row in first.rows] == [row["learning_rate"] for row in second.rows]
+    assert len({row["learning_rate"] for row in first.rows}) == 10
+
+
 def test_what_is_worse_than_the_others_is_pruned_by_its_epochs(data, tmp_path, trained_by):
     trained_by()
     found = work(data, tmp_path, trials=14)

@@ -207,11 +207,11 @@ def views_of(stamps: NDArray[np.uint8], size: int, views: int, first_angle: floa
     If the views change, predictions change: increase `data.folders.VIEWING`.
     """
     count, side, _, bands = stamps.shape
+    pixels = stamps.transpose(1, 2, 3, 0).reshape(side * side, bands * count).astype(np.float32)
     made = np.empty((count, views, bands, size * size), np.float32)
-    for row, stamp in enumerate(stamps):
-        pixels = stamp.reshape(side * side, bands).astype(np.float32)
-        for view in range(views):
-            made[row, view] = (_resampling(view, views, side, size, first_angle) @ pixels).T
+    for view in range(views):
+        seen = _resampling(view, views, side, size, first_angle) @ pixels
+        made[:, view] = seen.T.reshape(bands, count, size * size).swapaxes(0, 1)
     return made.reshape(count * views, bands, size, size)
 
 

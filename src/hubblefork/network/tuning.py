@@ -101,10 +101,11 @@ def tune(
 
     `space` is the default one (`load_space`) if it is empty. `storage` is a URL of SQLAlchemy (sqlite:///…,
     postgresql://…), journal:PATH or redis://…; the default is SQLite in `out`. Several workers, on one or
-    many computers, call this with the same storage and name (default: the recipe's). A trial is pruned if
-    after an epoch it is worse than the median of the others. Raises ExtraMissing without Optuna; RecipeError
-    for a budget of nothing and a network that cannot be built; RunError if the name belongs to a study of
-    another recipe, data set or space, or the storage cannot be opened.
+    many computers, call this with the same storage and name (default: the recipe's). The recipe's seed and
+    the number of a trial seed its settings. A trial is pruned if after an epoch it is worse than the median
+    of the others. Raises ExtraMissing without Optuna; RecipeError for a budget of nothing and a network that
+    cannot be built; RunError if the name belongs to a study of another recipe, data set or space, or the
+    storage cannot be opened.
     """
     if trials < 1 or (seconds is not None and not seconds > 0):
         raise RecipeError(f"a budget of {trials} trials in {seconds} s: at least 1, and above 0 s")
@@ -186,11 +187,14 @@ class _Worker:
         return waiting or self.begun() < self.trials
 
     def _value(self, trial: optuna.Trial, data: Path, options: Mapping[str, Any]) -> float:
-        """Train a trial; return its best monitored value."""
+        """Train a trial; return its best monitored value. Its number seeds its settings."""
+        import optuna
+
         folder = trial.user_attrs.get("folder", f"{trial.number:04d}")
         trial.set_user_attr("folder", folder)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        run = self.folder / folder
+        run, seed = self.folder / folder, self.recipe.seed + trial.number
+        trial.study.sampler = optuna.samplers.TPESampler(n_startup_trials=6, seed=seed)
         try:
             values = {entry.field: entry.suggested(trial) for entry in self.space}
             recipe = replace(with_values(self.recipe, values), name=f"{self.recipe.name}-trial")
@@ -278,7 +282,6 @@ def _opened(library: Any, out: Path, storage: str, name: str, recipe: Recipe) ->
                 study_name=name,
                 storage=_storage(library, storage),
                 direction={"min": "minimize", "max": "maximize"}[MODES[recipe.monitor]],
-                sampler=library.samplers.TPESampler(n_startup_trials=6),
                 pruner=library.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=recipe.epochs // 8),
                 load_if_exists=True,
             )
