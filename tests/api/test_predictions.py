@@ -20,7 +20,7 @@ from hubblefork.cli import app
 from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.folders import named_by_views
 from hubblefork.data.trained import EMBEDDED
-from hubblefork.errors import CatalogueError, ImageError, UnknownAnswer
+from hubblefork.errors import CatalogueError, ImageError, RunError, UnknownAnswer
 from hubblefork.network.weights import load_weights
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.estimators import Unavailable
@@ -113,6 +113,31 @@ def test_nothing_to_classify_is_said(trained, tmp_path):
         hubblefork.classify(tmp_path, trained)
     with pytest.raises(ImageError, match="there are no images in it"):
         classify_all(np.empty((0, 64, 64, 3), np.uint8), trained)
+
+
+def test_no_call_is_taken_for_another(trained, pictures, tmp_path):
+    files = [pictures / "7.jpg", pictures / "8.jpg"]
+    pixels = [np.asarray(Image.open(path)) for path in files]
+    for images in ((path for path in files), pixels, [path.read_bytes() for path in files], None):
+        with pytest.raises(ImageError, match="give a path, a list of paths"):
+            hubblefork.predict(trained, images)
+    assert all(len(hubblefork.predict(trained, images)) == 2 for images in (np.stack(pixels), {*files}))
+    for out in (None, tmp_path / "a.parquet"):
+        with pytest.raises(TypeError, match="intervals"):
+            hubblefork.predict(trained, files, out=out, intervals=0.9)
+        (pictures / "9.jpg").write_bytes(b"")
+        with pytest.raises(ImageError, match=r"none of its 1 images could be read.*empty file"):
+            hubblefork.predict(trained, pictures / "9.jpg", out=out)
+    with pytest.raises(RunError, match=r"views = 2\.0: 1, or an even number"):
+        hubblefork.predict(trained, files, views=2.0)
+    with pytest.raises(CatalogueError, match=r"no intervals of coverage 0\.9; these have"):
+        hubblefork.predict("fork", files, interval="0.9")
+    with pytest.raises(RunError, match=r'frok: there are no weights \(did you mean "fork"\?\)'):
+        hubblefork.predict("frok", files)
+    with pytest.raises(ImageError, match="2 galaxies where one is classified"):
+        hubblefork.classify(files, trained, views=1)
+    alone, together = (hubblefork.predict(trained, files, others=others) for others in ((), str(trained)))
+    assert together.meta["weights"] == f"{alone.meta['weights']} {alone.meta['weights']}"
 
 
 def test_what_classify_wrote_is_not_written_over_by_another_call(trained, pictures, tmp_path):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import metadata
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -28,7 +29,16 @@ from hubblefork.data.threads import cores
 from hubblefork.data.trained import weights_file
 from hubblefork.errors import CatalogueError, ImageError, RunError
 from hubblefork.io import Progress, digest_of, silent
-from hubblefork.prediction.loop import Images, Place, Reject, places_of, predictions, scale_of, signed
+from hubblefork.prediction.loop import (
+    Images,
+    Place,
+    Reject,
+    none_readable,
+    places_of,
+    predictions,
+    scale_of,
+    signed,
+)
 from hubblefork.prediction.output import Predicted
 from hubblefork.prediction.output import predict as predict_files
 from hubblefork.prediction.predictor import Computing, Predictor, Showing
@@ -107,7 +117,7 @@ def predict(
     *,
     interval: float | None = None,
     out: Place | None = None,
-    others: Sequence[Place] = (),
+    others: Place | Sequence[Place] = (),
     overwrite: bool = False,
     progress: Progress = silent,
     **how: Unpack[Computing],
@@ -133,6 +143,7 @@ def predict(
     ['galaxy_id', 'smooth']
     """
     model = load(model)
+    others = [others] if isinstance(others, str | PathLike) else others
     if out is not None:
         made = write_predictions(
             model,
@@ -148,6 +159,8 @@ def predict(
     members, add = [model, *map(load, others)], _bounds(model, interval, how.get("views", 1), others)
     predictor = _predictor(members, **how)
     catalogue, rejects, remarks = _in_memory(predictor, members, images, add, progress)
+    if not len(catalogue):
+        raise none_readable(images, rejects)
     return _shown(catalogue, predictor.tree, rejects, remarks)
 
 
@@ -263,6 +276,8 @@ def classify(
     classified = classify_all(images, model, **how)
     if not classified.galaxies:
         raise ImageError(classified.rejects[0][1])
+    if len(classified.galaxies) > 1:
+        raise ImageError(f"{len(classified.galaxies)} galaxies where one is classified: `predict` takes many")
     return classified.galaxies[0]
 
 

@@ -25,7 +25,7 @@ from hubblefork.data.field import PIXEL, Field, parse_field
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.images import BANDS, StampSpec
 from hubblefork.data.surveys import Display, display_of
-from hubblefork.errors import HubbleforkError, ImageError, RunError
+from hubblefork.errors import HubbleforkError, ImageError, RunError, did_you_mean
 from hubblefork.zoo import DecisionTree, parse_tree, tree_text
 
 PACKAGED = Path(__file__).parents[1] / "network" / "weights"
@@ -162,8 +162,11 @@ def weights_file(source: Path) -> Path:
     if str(source) == source.name and not source.exists() and packaged.exists():
         return packaged
     if not path.exists():
+        known = sorted(path.name for path in PACKAGED.iterdir() if path.is_dir())
+        near = "" if source.exists() else did_you_mean(str(source), known)
         raise RunError(
-            f"{source}: there are no weights; train a recipe first: hubblefork train DATA --recipe …"
+            f"{source}: there are no weights{near}; train a recipe first: hubblefork train DATA --recipe …, "
+            f"or name a network of the package: {', '.join(known)}"
         )
     return path
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -177,11 +177,16 @@ def data_folder(images: Images) -> Path | None:
 
 
 def places_of(images: Images) -> list[Path | str]:
-    """Return the paths and URLs of images; none of images in memory. Raises ImageError for an empty list."""
+    """Return the paths and URLs of images; none of images in memory. Raises ImageError where it has none."""
     if isinstance(images, bytes | np.ndarray):
         return []
     places = [images] if isinstance(images, str | PathLike) else images
-    if not places:
+    if not isinstance(places, Collection) or not all(isinstance(place, str | PathLike) for place in places):
+        raise ImageError(
+            f"images are {type(places).__name__}: give a path, a list of paths, the bytes of one image, or "
+            "an array uint8 (galaxy, y, x, 3), as np.stack makes of arrays"
+        )
+    if not len(places):
         raise ImageError("no image, archive or folder of images was named: name at least one")
     return [place_of(place) for place in places]
 

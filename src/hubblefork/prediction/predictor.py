@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,13 +47,19 @@ class Predictor:
     field where the size of the training images is not known; ImageError for a field that is none.
     """
 
-    def __init__(self, *networks: Network, **how: Unpack[Showing]) -> None:
-        views = how.get("views", 1)
+    def __init__(
+        self,
+        *networks: Network,
+        views: int = 1,
+        field: str | float | None = None,
+        enlarge: bool = False,
+        survey: str | Reading = "",
+    ) -> None:
         check_views(views)
         _check_members(networks)
         first = networks[0].trained
-        self.field = first.field_of(how.get("field"), how.get("enlarge", False))
-        self.reading = first.reading_of(Reading.of(how.get("survey", "")))
+        self.field = first.field_of(field, enlarge)
+        self.reading = first.reading_of(Reading.of(survey))
         self.networks, self.views, self.tree, self.stamps = networks, views, first.tree, first.stamps
         self.image_side, self.width = first.image_side, first.outputs
 
@@ -90,8 +96,8 @@ class Predictor:
 
 def check_views(views: int) -> None:
     """Raise RunError for a number of views that is neither 1 nor even."""
-    if views < 1 or (views > 1 and views % 2):
-        raise RunError(f"views = {views}: 1, or an even number (half of them are mirrored), such as 16")
+    if not isinstance(views, int) or views < 1 or (views > 1 and views % 2):
+        raise RunError(f"views = {views!r}: 1, or an even number (half of them are mirrored), such as 16")
 
 
 def _sees(trained: Trained) -> tuple[Any, ...]:

@@ -197,7 +197,7 @@ class Intervals(Calibrated):
         """Raise CatalogueError for a coverage that these intervals do not have."""
         if coverage not in self.coverages:
             coverages = ", ".join(f"{one:g}" for one in self.coverages)
-            raise CatalogueError(f"no intervals of coverage {coverage:g}; these have {coverages}")
+            raise CatalogueError(f"no intervals of coverage {coverage}; these have {coverages}")
 
 
 def fit_intervals(
