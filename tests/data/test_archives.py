@@ -467,6 +467,20 @@ def test_an_image_has_another_version_when_it_was_replaced(tmp_path):
         assert "a/3.jpg" in changed and (source.key == key) == (form == "folder")
 
 
+def test_of_members_of_one_name_the_first_counts_also_where_it_is_none(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        for data in (b"a letter", picture(0)):
+            info = tarfile.TarInfo("1")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        archive.addfile(tarfile.TarInfo("2.jpg"))
+    with open_source(path) as source:
+        assert source.names() == ["2.jpg"]
+        assert [defect.reason for defect in source.defects] == ["name stands twice"]
+        assert [other.reason for other in source.left_out] == ["neither a JPEG nor a PNG"]
+
+
 def test_files_of_one_name_are_taken_once(tmp_path):
     files = [tmp_path / "a" / "5.jpg", tmp_path / "b" / "5.jpg"]
     for number, file in enumerate(files):

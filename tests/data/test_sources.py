@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import zarr
@@ -172,6 +173,45 @@ def test_rows_that_cannot_be_used(tmp_path):
     assert reasons == {"row 1": "row without an id", "c": off, "d": off}
     assert "ra 400.0" in str(source.defects[1])
     assert data["a"] == BYTES[0] and data["b"].reason == "row without an image"
+
+
+def test_of_rows_with_one_id_the_first_counts_also_where_it_is_refused(tmp_path):
+    columns = {"ra": [1.0, 400.0, 2.0], "dec": [1.0, 2.0, 3.0], "id": ["a", "7", "7"]}
+    pq.write_table(pa.table({"image": pa.array(BYTES, pa.binary()), **columns}), tmp_path / "x.parquet")
+    box(tmp_path / "files", {f"{number}.jpg": data for number, data in enumerate(BYTES)})
+    listed = pa.table({"path": [f"files/{number}.jpg" for number in range(3)], **columns})
+    pa.csv.write_csv(listed, tmp_path / "list.csv")
+    for place in (tmp_path / "x.parquet", tmp_path / "list.csv", hdf5(tmp_path, images=PIXELS, **columns)):
+        source, data = opened(place)
+        assert list(data) == ["a"], place
+        reasons = [(defect.member, defect.reason) for defect in source.defects]
+        assert reasons == [("7", "position is not on the sky"), ("7", "name stands twice")]
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["GalaxyID,path,ra,dec", "ID;Path;RA;DEC", "dr7objid\tfile\tRight_Ascension\tdeclination"],
+)
+def test_lists_are_read_as_people_have_them(tmp_path, head):
+    files(tmp_path)
+    mark = head[-4] if head[-4] in ",;" else "\t"
+    rows = ("5 files/5.jpg 10 -5", "007 files/3.jpg  ", "7 files/3.jpg 10h 2")
+    (tmp_path / "list.csv").write_text("\n".join([head, *(row.replace(" ", mark) for row in rows)]))
+    assert find_inputs([tmp_path / "list.csv"]).sources == (tmp_path / "list.csv",)
+    source, data = opened(tmp_path / "list.csv")
+    assert data == {"5": IMAGES["5"], "007": IMAGES["3"]} and source.targets == {"5": (10.0, -5.0, None)}
+    assert [str(defect) for defect in source.defects] == [
+        f"{tmp_path}/list.csv: 7: position is not on the sky: ra nan, dec 2.0; ra is from 0 to 360, "
+        "dec from -90 to 90 degrees; mend it or leave both empty"
+    ]
+
+
+def test_ids_that_went_through_a_float_are_whole_or_refused(tmp_path):
+    table = pa.table({"id": [7.0, 587722981741363294.0, None], "image": pa.array(BYTES, pa.binary())})
+    pq.write_table(table, tmp_path / "x.parquet")
+    source, data = opened(tmp_path / "x.parquet")
+    assert list(data) == ["7"]
+    assert [defect.member for defect in source.defects] == ["row 1", "row 2"]
 
 
 def test_a_list_names_missing_files_and_reads_outside_its_folder(tmp_path):

@@ -25,10 +25,9 @@ from hubblefork.data.members import (
     Members,
     Place,
     Source,
-    Target,
     held,
 )
-from hubblefork.data.tables_of_images import ID_COLUMNS, HeldRows, rows_source
+from hubblefork.data.tables_of_images import ID_COLUMNS, TARGET_COLUMNS, HeldRows, first_of, rows_source
 from hubblefork.errors import ImageError, extras
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -85,8 +84,8 @@ def _of_arrays(file: OpenFile, arrays: dict[str, Any]) -> Members:
     name = _images(file.place, arrays)
     images = arrays[name]
     galaxies = images.shape[0]
-    identifier = next((column for column in ID_COLUMNS if column in arrays), None)
-    known = [name for name in Target._fields if name in arrays]
+    identifier = first_of(arrays, ID_COLUMNS)
+    known = [name for name in arrays if name.casefold() in TARGET_COLUMNS]
     for other in ([identifier] if identifier else []) + known:
         if arrays[other].shape != (galaxies,):
             raise ImageError(

@@ -286,13 +286,17 @@ def indexed(path: Place, entries: Callable[[], Iterable[Entry | MemberError]], k
 
 @dataclass
 class _Listing:
-    """What a source holds, as its members come; `beside` are names and beginnings of possible sidecars."""
+    """What a source holds, as its members come; `beside` are names and beginnings of possible sidecars.
+
+    Of members of one name the first counts, also where it is one of the `refused`.
+    """
 
     path: Place
     versions: dict[str, str] = field(default_factory=dict)
     defects: list[MemberError] = field(default_factory=list)
     left_out: list[MemberError] = field(default_factory=list)
     beside: list[tuple[str, bytes]] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
 
     def take(self, entry: Entry | MemberError) -> None:
         if isinstance(entry, MemberError):
@@ -302,16 +306,18 @@ class _Listing:
             if isinstance(other, bytes):
                 self.beside.append((entry.name, other))
             elif other:
+                self.refused.add(entry.name)
                 self.left_out.append(other)
             else:
                 self._take_image(entry)
 
     def _take_image(self, entry: Entry) -> None:
-        if refusal := _refusal(entry.name, entry.size):
-            self.defects.append(MemberError(self.path, entry.name, *refusal))
-        elif entry.name in self.versions:
+        if entry.name in self.versions or entry.name in self.refused:
             twice = "name stands twice", entry.name, "the first member counts"
             self.defects.append(MemberError(self.path, entry.name, *twice))
+        elif refusal := _refusal(entry.name, entry.size):
+            self.refused.add(entry.name)
+            self.defects.append(MemberError(self.path, entry.name, *refusal))
         else:
             self.versions[entry.name] = entry.version
 

@@ -3,18 +3,17 @@
 A column of images is named as in `IMAGE_COLUMNS` and holds the bytes of JPEG, PNG or FITS, or structs {bytes,
 path} as the datasets of Hugging Face do. A list of files has a column named as in `PATH_COLUMNS`: paths
 relative to the list, or URLs. Ids are in the first column of `ID_COLUMNS` that is there; else an image is
-named by its path, or by the number of its row, from 0. `ra` and `dec` are degrees; `petro_r90`, the
-Petrosian radius R90, is arcsec.
+named by its path, or by the number of its row, from 0. Positions and radii are in the columns that
+`data.columns` knows. Names may be in upper or lower case, but for those of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from itertools import count
-from math import isnan
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from hubblefork.data.archives import OpenFile, beside, is_url, read_place, version_of
+from hubblefork.data.columns import IDS, PUBLISHED_IDS, TARGETS, column_named, ids_of, targets_in
 from hubblefork.data.members import (
     LARGEST_MEMBER,
     UNREAD,
@@ -44,10 +44,12 @@ from hubblefork.errors import ImageError
 
 PARQUET_START = b"PAR1"
 LIST_SUFFIXES = (".csv", ".tsv")
-ID_COLUMNS = ("id_str", "galaxy_id", "iauname", "object_id", "id")
+SEPARATORS = (",", ";", "\t", "|")
+ID_COLUMNS = tuple(dict.fromkeys(("id_str", *IDS, *PUBLISHED_IDS, "id")))
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "img", "bytes")
 PATH_COLUMNS = ("path", "file", "filename", "url")
-LIST_COLUMNS = frozenset({*PATH_COLUMNS, *ID_COLUMNS, *Target._fields})
+TARGET_COLUMNS = frozenset(chain(*TARGETS.values()))
+LIST_COLUMNS = frozenset(map(str.casefold, (*PATH_COLUMNS, *ID_COLUMNS, *TARGET_COLUMNS)))
 TOGETHER, KEPT = 16, 96 * 2**20
 """Images that are read together; the row groups, in bytes, of which the last one read is kept."""
 LIST_BATCH = 2**16
@@ -63,9 +65,7 @@ def is_table_of_images(path: Path) -> bool:
     try:
         with path.open("rb") as handle:
             if handle.read(4) != PARQUET_START:
-                return path.name.lower().endswith(LIST_SUFFIXES) and _is_list(
-                    _read_csv(path, handle).schema.names
-                )
+                return path.name.lower().endswith(LIST_SUFFIXES) and _is_list(_read_csv(handle).schema.names)
         schema = pa.parquet.read_schema(path)
     except UNREADABLE:
         return False
@@ -73,7 +73,7 @@ def is_table_of_images(path: Path) -> bool:
 
 
 def _is_list(names: Sequence[str]) -> bool:
-    return _first(names, PATH_COLUMNS) is not None and LIST_COLUMNS.issuperset(names)
+    return first_of(names, PATH_COLUMNS) is not None and LIST_COLUMNS.issuperset(map(str.casefold, names))
 
 
 def rows_source(
@@ -82,16 +82,21 @@ def rows_source(
     entries: Callable[[], Iterable[Entry | MemberError]],
     version_of_row: Sequence[str] = (),
 ) -> Source:
-    """Return images that stand in rows: of each its name and what its `Target` holds, or None."""
-    versions: dict[str, str] = {}
+    """Return images that stand in rows: of each its name and what its `Target` holds, or None.
+
+    Of rows with one name the first counts, also where it is refused.
+    """
+    versions, refused = dict[str, str](), set[str]()
     targets: Targets = {}
     defects: list[MemberError] = []
     for number, (name, ra, dec, r90) in enumerate(rows):
         if not name:
-            fault = f"row {number}", "row without an id", "it is empty", "give it an id or leave it out"
-        elif name in versions:
+            why = "it is empty, or a floating-point number whose digits are lost"
+            fault = f"row {number}", "row without an id", why, "give it an id or leave it out"
+        elif name in versions or name in refused:
             fault = name, "name stands twice", f"row {number}", "the first row counts"
         elif off := off_the_sky(ra, dec):
+            refused.add(name)
             fault = name, *off
         else:
             versions[name] = version_of_row[number] if version_of_row else file.version
@@ -121,7 +126,8 @@ class HeldRows:
 
     def described(self, rows: pa.Table) -> Iterator[Row]:
         """Return of each row the id and what its `Target` holds, or None."""
-        return zip(_texts(rows.column(self.identifier)), *_targets(rows), strict=True)
+        for batch in rows.to_batches(LIST_BATCH):
+            yield from _rows(_texts(batch.column(self.identifier)), batch)
 
 
 # Parquet
@@ -143,11 +149,12 @@ def open_parquet(file: OpenFile) -> Members:
         table = pa.parquet.ParquetFile(file.handle, pre_buffer=False, buffer_size=2**20)
         names, image = table.schema_arrow.names, _image_column(table.schema_arrow)
         if image is None:
-            return _of_list(file, table.read(list(LIST_COLUMNS.intersection(names))))
+            return _of_list(file, table.read([name for name in names if name.casefold() in LIST_COLUMNS]))
         kind = table.schema_arrow.field(image).type
         has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-        identifier = _first(names, ID_COLUMNS) or (f"{image}.path" if has_paths else None)
-        return _OfBytes(file, table, image, identifier, [name for name in Target._fields if name in names])
+        identifier = first_of(names, ID_COLUMNS) or (f"{image}.path" if has_paths else None)
+        where = [name for name in names if name.casefold() in TARGET_COLUMNS]
+        return _OfBytes(file, table, image, identifier, where)
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ class _OfBytes:
             rows = (
                 row
                 for start, batch in self._some(numbers, LIST_BATCH, self.where)
-                for row in zip(_names(batch, self.identifier, start), *_targets(batch), strict=True)
+                for row in _rows(_names(batch, self.identifier, start), batch)
             )
             return rows_source(self.file, rows, partial(self._entries, numbers))
 
@@ -249,32 +256,38 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 def open_list(file: OpenFile) -> Members:
     """Return the images that an open CSV or TSV names. Raises ImageError."""
     try:
-        with _read_csv(file.place, file.handle) as table:
+        with _read_csv(file.handle) as table:
             return _of_list(file, table.read_all())
     except UNREADABLE as error:
-        raise ImageError(f"{file.place}: not a readable list of files: {error}") from error
+        raise ImageError(
+            f"{file.place}: not a readable list of files: {error}; mend it, and save it as UTF-8"
+        ) from error
 
 
-def _read_csv(place: Place, handle: Any) -> Any:
+def _read_csv(handle: Any) -> Any:
+    """Open a list as texts; its separator is the one that stands most often in its first line."""
     handle.seek(0)
-    texts = dict.fromkeys((*PATH_COLUMNS, *ID_COLUMNS), pa.string())
-    types = {**texts, **dict.fromkeys(Target._fields, pa.float64())}
+    head = handle.readline(LIST_BATCH).decode("latin-1")
+    parsing = pa.csv.ParseOptions(delimiter=max(SEPARATORS, key=head.count), newlines_in_values=True)
+    handle.seek(0)
+    names = pa.csv.open_csv(handle, parse_options=parsing).schema.names
+    handle.seek(0)
+    types = dict.fromkeys(names, pa.string())
     options = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-    parsing = pa.csv.ParseOptions(delimiter="\t" if str(place).lower().endswith(".tsv") else ",")
     return pa.csv.open_csv(handle, parse_options=parsing, convert_options=options)
 
 
 def _of_list(file: OpenFile, table: pa.Table) -> Members:
     """Return the rows of a list of files, numbered; only files whose rows are listed are looked for."""
-    path = _first(table.column_names, PATH_COLUMNS)
+    path = first_of(table.column_names, PATH_COLUMNS)
     if path is None:
         raise ImageError(
             f"{file.place}: a table without images: it has no column {', '.join(PATH_COLUMNS)}, and none of "
-            f"bytes ({', '.join(IMAGE_COLUMNS)}); name the images themselves"
+            f"bytes ({', '.join(IMAGE_COLUMNS)}), but {', '.join(table.column_names)[:200]}; "
+            "name the images themselves"
         )
-    identifier = _first(table.column_names, ID_COLUMNS) or path
-    columns = {identifier, path, *LIST_COLUMNS.intersection(Target._fields, table.column_names)}
-    return _OfFiles(file, table.select([*columns]), identifier, path)
+    names = [name for name in table.column_names if name.casefold() in LIST_COLUMNS]
+    return _OfFiles(file, table.select(names), first_of(names, ID_COLUMNS) or path, path)
 
 
 @dataclass(frozen=True)
@@ -327,9 +340,9 @@ def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Recor
         start += len(batch)
 
 
-def _first(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    there = set(names)
-    return next((name for name in wanted if name in there), None)
+def first_of(names: Collection[str], wanted: Sequence[str]) -> str | None:
+    """Return the first of the wanted columns that is there, as it is spelled there."""
+    return next((there for name in wanted if (there := column_named(names, name))), None)
 
 
 def _names(table: Any, identifier: str | None, start: int) -> Iterator[str | None]:
@@ -344,12 +357,11 @@ def _names(table: Any, identifier: str | None, start: int) -> Iterator[str | Non
 
 
 def _texts(column: Any) -> list[str | None]:
-    return column.cast(pa.string()).to_pylist()
+    """Return the cells as text; None where one is missing, or a number whose digits a float has lost."""
+    texts = ids_of(pa.chunked_array([column]))[0] if pa.types.is_floating(column.type) else column
+    return texts.cast(pa.string()).to_pylist()
 
 
-def _targets(table: Any) -> Iterator[list[float | None]]:
-    """Yield the columns of targets; None where unknown."""
-    names = table.schema.names
-    for name in Target._fields:
-        values = table.column(name).cast(pa.float64()).to_pylist() if name in names else [None] * len(table)
-        yield [None if value is None or isnan(value) else value for value in values]
+def _rows(names: Iterable[str | None], batch: pa.RecordBatch) -> Iterator[Row]:
+    targets = targets_in(pa.Table.from_batches([batch])) or [Target()] * len(batch)
+    return ((name, *target) for name, target in zip(names, targets, strict=True))
