@@ -116,6 +116,17 @@ def test_galaxy_zoo_2s_table_is_read_debiased_first(tree):
     assert_allclose(to_conditional(tree, fractions(ours, tree)), shares)
 
 
+def test_debiased_values_that_are_no_fractions_are_not_scaled_into_some(tmp_path, tree):
+    columns = {f"{name}_debiased": np.full(3, 0.5) for name in bases(tree).values()}
+    names = {name: f"{base}_debiased" for name, base in bases(tree).items()}
+    columns[names["smooth"]] = np.array([0.5, 2.0, -0.25])
+    ours, _ = in_our_columns(pa.table({"dr7objid": [1, 2, 3], **columns}), tree)
+    smooth = ours.column("smooth").to_pylist()
+    assert smooth == [pytest.approx(1 / 3), 2.0, -0.25]
+    write_catalogue(pa.table({"galaxy_id": [1, 2, 3], **columns}), tmp_path / "a.csv")
+    assert [reject.galaxy_id for reject in read_labels([tmp_path / "a.csv"], tree).rejects] == ["2", "3"]
+
+
 def test_a_column_that_is_nearly_right_is_named_with_the_nearest_right_one():
     tree = load_tree("gz_decals_5")
     table = published(tree, "count", "dr5", counts_of(tree))
@@ -129,7 +140,13 @@ def test_a_column_that_is_nearly_right_is_named_with_the_nearest_right_one():
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(-1, "is -1; a count is a whole number"), (2.5, "is 2.5; a count is")]
+    ("value", "said"),
+    [
+        (-1, "is -1; a count is a whole number"),
+        (2.5, "is 2.5; a count is"),
+        (np.inf, "is inf; a count is"),
+        (1e20, r"is 1e\+20; a count is"),
+    ],
 )
 def test_what_cannot_be_a_count_is_named(value, said):
     tree = load_tree("gz_rings")

@@ -31,7 +31,7 @@ from hubblefork.data.catalogue import (
     with_votes,
     write_pieces,
 )
-from hubblefork.data.columns import SENTINELS, column_named, numbers, with_id
+from hubblefork.data.columns import LARGEST, SENTINELS, column_named, numbers, with_id
 from hubblefork.data.formats import WRITTEN, noted_tree
 from hubblefork.data.layouts import COUNT, DEBIASED, JOINT, Found, Layout, found_of
 from hubblefork.data.layouts import tree_of as tree_of_names
@@ -40,9 +40,8 @@ from hubblefork.data.shards import QUESTIONS, ROWS, SIDES, TREE, CatalogueFolder
 from hubblefork.errors import CatalogueError, did_you_mean, extras
 from hubblefork.io import Progress, silent
 from hubblefork.zoo import DecisionTree, VoteCounts, reach, read_tree, to_conditional, to_joint
+from hubblefork.zoo.votes import ROUNDED, summing_to_one
 
-ROUNDED = 0.05
-"""By how much fractions that were rounded may miss a sum of one."""
 ASKED = 0.5
 """Friendly columns are empty where fewer were asked."""
 HATS = ".hats"
@@ -102,7 +101,8 @@ def in_our_columns(
     else:
         values = _values(table, layout.columns)
         if found.quantity != JOINT:
-            values = to_joint(found.tree, _summing_to_one(values, layout))
+            within = np.inf if found.quantity == DEBIASED else ROUNDED
+            values = to_joint(found.tree, summing_to_one(found.tree, values, within))
         ours = with_fractions(table, np.hstack([values, *_concentrations(table, layout)]), found.tree)
     layouts = (*found.read, *found.others)
     debiased = {name for each in layouts if each.quantity == DEBIASED for name in each.columns}
@@ -191,7 +191,7 @@ def _answers_left_out(table: pa.Table, layout: Layout, number: int) -> Iterator[
 
 def _whole_numbers(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
     """Return columns of counts (galaxy, column); an empty one is 0. Raises CatalogueError for no count."""
-    values = np.nan_to_num(_values(table, names))
+    values = np.nan_to_num(_values(table, names), posinf=np.inf)
     for row, column in zip(*np.nonzero(_no_count(values)), strict=True):
         raise CatalogueError(
             f"row {row + 1}: {names[column]} is {values[row, column]:g}; a count is a whole number from 0"
@@ -200,21 +200,7 @@ def _whole_numbers(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _no_count(values: NDArray) -> NDArray[np.bool_]:
-    return (values < 0) | (values != np.trunc(values))
-
-
-def _summing_to_one(values: NDArray, layout: Layout) -> NDArray[np.float64]:
-    """Scale the fractions of a question that were rounded, or debiased each by itself, to a sum of one."""
-    scaled = values.copy()
-    for question, answers in zip(layout.tree.questions, layout.tree.slices, strict=True):
-        if question.exclusive:
-            total = values[:, answers].sum(axis=1)
-            near = (np.abs(total - 1) <= ROUNDED) | (layout.quantity == DEBIASED)
-            near &= total > 0
-            scaled[near, answers] = values[near, answers] / total[near, None]
-            nobody = (values[:, answers] == 0).all(axis=1)
-            scaled[nobody, answers] = np.nan
-    return scaled
+    return (values < 0) | (values >= LARGEST) | (values != np.trunc(values))
 
 
 def _concentrations(table: pa.Table, layout: Layout) -> list[NDArray[np.float64]]:

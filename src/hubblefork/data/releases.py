@@ -29,17 +29,17 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 import requests
-from numpy.typing import NDArray
 from urllib3.exceptions import HTTPError
 
 from hubblefork.data.catalogue import ID, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.layouts import bases
+from hubblefork.data.layouts import DEBIASED, bases
 from hubblefork.errors import CatalogueError, DiskError, DownloadError, did_you_mean
 from hubblefork.io import Progress, silent, write_text
-from hubblefork.zoo import DecisionTree, load_tree, to_joint
+from hubblefork.zoo import load_tree, to_joint
+from hubblefork.zoo.votes import ROUNDED, summing_to_one
 
 NORMAL_DEPTH = ("original", "extra", "stripe82")
-KINDS = ("debiased", "weighted_fraction", "fraction")
+KINDS = (DEBIASED, "weighted_fraction", "fraction")
 POSITION = {"dr7objid": pa.int64(), "ra": pa.float64(), "dec": pa.float64()}
 CHUNK = 2**20
 TIMEOUT = (15, 60)  # seconds to connect, seconds without a byte
@@ -114,10 +114,8 @@ def gz2_labels(table: Path, mapping: Path, out: Path, *, kind: str = "debiased")
     `ra` and `dec` (degrees) stand beside it; then the joint fractions of the tree.
 
     `kind` is "debiased" (corrected for redshift), "weighted_fraction" (weighted by the volunteers'
-    consistency) or "fraction". Debiasing treats every answer by itself, so the fractions of a
-    question need not sum to one: they are divided by their sum, and the galaxies for which that
-    changes more than 1% are counted. A question whose fractions are all zero or empty was asked
-    of nobody: null. Fractions outside [0, 1] stay as they are, for `ingest` to refuse by name.
+    consistency) or "fraction". They are scaled as `zoo.votes.summing_to_one` says, and the galaxies
+    for which that changes more than 1% are counted.
 
     Raises CatalogueError for a table that cannot be read or lacks columns, DiskError.
     """
@@ -133,7 +131,8 @@ def gz2_labels(table: Path, mapping: Path, out: Path, *, kind: str = "debiased")
     if not len(shown):
         raise CatalogueError(f"{table} and {mapping} have no galaxy in common: are they of the same release?")
     fractions = np.stack([shown.column(name).to_numpy() for name in columns], axis=1)
-    conditional, scaled = _conditional(tree, fractions)
+    conditional = summing_to_one(tree, fractions, np.inf if kind == DEBIASED else ROUNDED)
+    scaled = (np.abs(conditional - fractions) > 0.01 * conditional).any(axis=1)
     labels = shown.select(["asset_id", *POSITION]).rename_columns([ID, *POSITION])
     labels = with_fractions(labels, to_joint(tree, conditional), tree)
     notes = {"tree": tree.name, "quantity": "joint_fraction", "kind": kind, "source": release.citations[-1]}
@@ -150,20 +149,6 @@ def _images_of_galaxies(mapping: Path) -> pa.Table:
         if repeated:
             raise CatalogueError(f"{mapping}: {repeated} rows repeat a {name} of the images of normal depth")
     return images
-
-
-def _conditional(tree: DecisionTree, fractions: NDArray) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Scale each question to sum to one; return that and, per galaxy, whether it changed more than 1%."""
-    conditional = fractions.copy()
-    scaled = np.zeros(len(fractions), dtype=bool)
-    for answers in tree.slices:
-        given = fractions[:, answers]
-        total = given.sum(axis=1)
-        sound = ((given >= 0) & (given <= 1)).all(axis=1) & (total > 0)
-        conditional[sound, answers] = given[sound] / total[sound, None]
-        conditional[(given == 0).all(axis=1), answers] = np.nan
-        scaled |= sound & (np.abs(total - 1) > 0.01)
-    return conditional, scaled
 
 
 def _read_columns(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:

@@ -21,6 +21,8 @@ from hubblefork.errors import TreeError
 from hubblefork.zoo.tree import DecisionTree
 
 TOLERANCE = 1e-4
+ROUNDED = 0.05
+"""By how much fractions that were rounded may miss a sum of one."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,24 @@ def to_conditional(tree: DecisionTree, joint: NDArray) -> NDArray:
     """Turn joint into conditional fractions, both of shape (galaxy, answer); NaN where the reach is 0."""
     asked = reach(tree, joint)[:, list(tree.question_of)]
     return np.divide(joint, asked, out=np.full(joint.shape, np.nan), where=asked > 0)
+
+
+def summing_to_one(tree: DecisionTree, conditional: NDArray, within: float = ROUNDED) -> NDArray[np.float64]:
+    """Scale conditional fractions, (galaxy, answer) as all here, of each exclusive question to a sum of one.
+
+    That is done where each lies in [0, 1] and their sum misses one by no more than `within`: of fractions
+    that were debiased each by itself by anything. A question whose fractions are all 0 was asked of nobody:
+    NaN. Others stay, to be refused by name.
+    """
+    scaled = np.array(conditional, float)
+    for question, answers in zip(tree.questions, tree.slices, strict=True):
+        if question.exclusive:
+            given = scaled[:, answers]
+            total = given.sum(axis=1, keepdims=True)
+            sound = ((given >= 0) & (given <= 1)).all(axis=1, keepdims=True) & (np.abs(total - 1) <= within)
+            np.divide(given, total, out=given, where=sound & (total > 0))
+            given[(given == 0).all(axis=1)] = np.nan
+    return scaled
 
 
 def violations(tree: DecisionTree, joint: NDArray, tolerance: float = TOLERANCE) -> list[Violation]:
