@@ -4,7 +4,7 @@
     python peers.py keras ARCHIVE CROP SIZE
 
 It prints galaxies, seconds and those of the processor as JSON: of the call alone, imports and the making of
-the network left out.
+the network left out. hubblefork is not needed.
 Weights are random, since only time is compared.
 """
 
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 BATCH, SIDE = 128, 224
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import resource
 import shutil
 import sys
@@ -37,12 +36,13 @@ from hubblefork.data.images import StampSpec, decode_jpeg, taps
 from hubblefork.data.ingest import ingest
 from hubblefork.data.members import is_image
 from hubblefork.data.stamps import prepare
+from hubblefork.data.threads import cores
 from hubblefork.zoo import load_tree
 from measure import Round, images_of, kaggle_files, keep, run
 
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 ALLOCATORS = {"default": {}, "kept": KEPT}
-CORES = os.cpu_count() or 1
+CORES = cores()
 MEASUREMENTS = (("lab", 1), ("ours", 1), ("bound", 1), ("lab", CORES), ("ours", CORES))
 UNITS = {"rate": "images/s", "cpu": "µs of the processor", "memory": "GB at most"}
 MEASURED = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

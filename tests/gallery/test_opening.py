@@ -48,6 +48,22 @@ def test_a_published_catalogue_opens_as_it_is(tmp_path, monkeypatch, name, quant
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"published{suffix}"]
 
 
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (["a", "b", "c", "d", "e", "a"], "galaxy_id a stands more than once, in row 1, row 6"),
+        ([1.0, 2.0, 587722981741363294.0, 4.0, 5.0, 6.0], r"row 3: galaxy_id is a floating-point number"),
+        (["a", "b", "c", None, "e", "f"], r"row 4: no galaxy_id"),
+    ],
+)
+def test_ids_of_a_published_catalogue_are_checked_whatever_its_pieces(tmp_path, monkeypatch, ids, said):
+    monkeypatch.setattr(stores, "PIECE", 2)
+    tree = load_tree(PUBLISHED[0][0])
+    table = published(tree, "fraction", tree.suffixes[0], counts_of(tree))
+    with pytest.raises(CatalogueError, match=said):
+        Store(written(table.set_column(0, "id_str", [ids]), tmp_path / "theirs.parquet"))
+
+
 @pytest.mark.parametrize("columns", ["friendly", "advanced", "kaggle"])
 def test_what_we_write_for_others_opens_too(files, tree, tmp_path, columns):
     spelled = spelled_as(read_catalogue(files.catalogue), tree, columns)

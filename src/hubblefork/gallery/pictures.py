@@ -35,8 +35,6 @@ from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import Network
 
 QUALITY = 88
-KEPT = 1000
-"""JPEGs that are kept; a browser keeps its own."""
 WAIT = 60.0
 LOOKED_AT = 128
 STEPS, PATCH = 8, 0.2
@@ -60,13 +58,11 @@ class Pictures:
     reading: Reading = field(default_factory=Reading)
     fault: str = ""
     _index: ImageIndex | None = field(default=None, repr=False)
-    _encoded: Any = field(init=False, repr=False)
     _opened: ExitStack = field(default_factory=ExitStack, repr=False)
     _listed: Event = field(default_factory=Event, repr=False)
     _reading: Lock = field(default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
-        self._encoded = lru_cache(KEPT)(lambda galaxy_id, **how: encoded(self.square(galaxy_id, **how)))
         Thread(target=self._list, daemon=True, name="listing images").start()
 
     def _list(self) -> None:
@@ -85,10 +81,11 @@ class Pictures:
     def jpeg(self, galaxy_id: str, *, size: int, share: float = 1.0, gain: float = 1.0) -> bytes:
         """Return the central `share` of a galaxy's image as a JPEG of at most `size` pixels a side.
 
+        None is kept: browsers keep their own.
         Fluxes are multiplied by `gain` before they are stretched. Raises ImageError for a galaxy without an
         image, or whose image cannot be decoded.
         """
-        return self._encoded(galaxy_id, size=size, share=share, gain=gain)
+        return encoded(self.square(galaxy_id, size=size, share=share, gain=gain))
 
     def square(
         self, galaxy_id: str, *, size: int, share: float = 1.0, gain: float = 1.0

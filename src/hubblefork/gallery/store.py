@@ -389,14 +389,14 @@ def opened(path: Path, folder: Path, tree: DecisionTree | None = None) -> Opened
 
 
 def _published(path: Path, tree: DecisionTree, found: Found) -> Iterator[pa.Table]:
-    """Yield a published catalogue in our columns, some rows at a time; its ids as they are."""
+    """Yield a published catalogue in our columns, some rows at a time; of the whole the ids are held."""
+    ids, start = read_catalogue(path, []).column(ID), 0
     with pa.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(PIECE, use_threads=False):
             table = with_id(pa.Table.from_batches([batch]))
             place = table.column_names.index(id_name(table.column_names))
-            ids = table.column(place)
-            kind = pa.int64() if pa.types.is_integer(ids.type) else pa.string()
-            yield _ours(table.set_column(place, ID, ids.cast(kind)), tree, found)
+            yield _ours(table.set_column(place, ID, ids.slice(start, len(table))), tree, found)
+            start += len(table)
 
 
 def _ours(table: pa.Table, tree: DecisionTree, found: Found | None) -> pa.Table:
