@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hubblefork as hf
-from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.images import stamp
 from hubblefork.data.trained import PACKAGED, network_file
+from hubblefork.images.decoder import stamp
 from hubblefork.io import digest_of
 from hubblefork.network.export import write_network
 from hubblefork.network.predictor import TorchNetwork
 from hubblefork.network.weights import load_weights, read_recipe, save_weights
 from hubblefork.prediction.predictor import Predictor
+from hubblefork.tables.catalogue import read_catalogue
 
 VIEWS, SIDE, PARTS = (1, 16), 424, ("validation", "test")
 

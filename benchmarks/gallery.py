@@ -28,7 +28,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from hubblefork.data.catalogue import read_catalogue
 from hubblefork.gallery.features import (
     DESCRIPTION,
     FEATURES,
@@ -41,6 +40,7 @@ from hubblefork.gallery.features import (
 from hubblefork.gallery.similar import MAP, FeatureIndex
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import open_network
+from hubblefork.tables.catalogue import read_catalogue
 from measure import Round, images_of, keep, most_resident
 
 PEOPLE, REQUESTS, STAMPS, AT_ONCE, TIMES = 20, 10, 50, 6, 5

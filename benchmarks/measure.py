@@ -22,8 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hubblefork.data.threads import cores
-from hubblefork.io import write_text
+from hubblefork.io import cores, write_text
 
 Round = dict[tuple[str, str], float]
 """What was measured once: (what, unit) to the number."""

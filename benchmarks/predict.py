@@ -37,9 +37,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hubblefork.data.images import stream
-from hubblefork.data.sources import open_source
-from hubblefork.data.threads import cores, grouped, in_threads
+from hubblefork.images.decoder import stream
+from hubblefork.images.sources import open_source
+from hubblefork.io import cores, grouped, in_threads
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import open_network
 from measure import Round, images_of, kaggle_files, keep, run

@@ -22,11 +22,11 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 import hubblefork as hf
-from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, rows_of
 from hubblefork.data.labels import read_labels
 from hubblefork.data.split import Split
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
+from hubblefork.tables.catalogue import fractions, galaxy_ids, read_catalogue, rows_of
 from hubblefork.zoo import DecisionTree, load_tree, to_conditional, to_joint
 
 ROUNDS = 400

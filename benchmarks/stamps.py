@@ -32,11 +32,11 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from hubblefork.data.images import StampSpec, decode_jpeg, taps
 from hubblefork.data.ingest import ingest
-from hubblefork.data.members import is_image
 from hubblefork.data.stamps import prepare
-from hubblefork.data.threads import cores
+from hubblefork.images.decoder import StampSpec, decode_jpeg, taps
+from hubblefork.io import cores
+from hubblefork.tables.names import is_image
 from hubblefork.zoo import load_tree
 from measure import Round, images_of, kaggle_files, keep, run
 

@@ -130,8 +130,8 @@ def _galaxies(data: Path | None) -> dict[str, np.ndarray]:
     labels = rng.random((GALAXIES, 37), dtype=np.float32)
     if data is None:
         return {"stamps": rng.integers(0, 255, (GALAXIES, 64, 64, 3), dtype=np.uint8), "labels": labels}
-    from hubblefork.data.images import StampSpec
     from hubblefork.data.stamps import prepare
+    from hubblefork.images.decoder import StampSpec
 
     return {"stamps": np.array(prepare(data, StampSpec(212, 64)).pixels[:GALAXIES]), "labels": labels}
 

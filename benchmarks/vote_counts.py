@@ -13,7 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hubblefork.data.catalogue import (
+from hubblefork.data.ingest import ingest
+from hubblefork.data.split import Split, write_split
+from hubblefork.network.recipe import load_recipe
+from hubblefork.network.training import train
+from hubblefork.prediction.runs import predict_part
+from hubblefork.stats.metrics import rmse
+from hubblefork.tables.catalogue import (
     fractions,
     galaxy_ids,
     matched,
@@ -22,12 +28,6 @@ from hubblefork.data.catalogue import (
     with_votes,
     write_catalogue,
 )
-from hubblefork.data.ingest import ingest
-from hubblefork.data.split import Split, write_split
-from hubblefork.network.recipe import load_recipe
-from hubblefork.network.training import train
-from hubblefork.prediction.runs import predict_part
-from hubblefork.stats.metrics import rmse
 from hubblefork.zoo import load_tree, to_conditional
 from hubblefork.zoo.tree import write_tree
 from hubblefork.zoo.votes import answering, votes_of_volunteers

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, fields of TOML and JSON files, progress, and amounts with units ("2h")."""
+"""Files that are whole or absent, TOML and JSON, progress, work in threads, amounts with units ("2h")."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import errno
 import fcntl
 import hashlib
 import json
+import lzma
 import os
 import re
+import struct
+import tarfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from hubblefork.errors import BusyError, DiskError, HubbleforkError, RecipeError
 
@@ -21,6 +29,11 @@ REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }
+UNREADABLE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError, LookupError, OverflowError, MemoryError),
+)
+"""What readers raise of bytes that they cannot read."""
 
 
 @contextmanager
@@ -207,6 +220,41 @@ def silent(what: str, total: int | None, done: int = 0) -> Iterator[Advance]:
     """Show nothing."""
     yield lambda steps: None
 
+
+# Threads
+
+A = TypeVar("A")
+T = TypeVar("T")
+AHEAD = 3
+
+
+def grouped(items: Iterable[A], together: int) -> Iterator[list[A]]:
+    """Yield lists of so many items, the last one shorter."""
+    left = iter(items)
+    return iter(lambda: list(islice(left, together)), [])
+
+
+def in_threads(items: Iterable[A], work: Callable[[A], T], threads: int | None = None) -> Iterator[T]:
+    """Yield the results of `work` in the order of items; for each of `threads` some items are ahead."""
+    threads = threads or cores()
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= threads * AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# Amounts
 
 SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

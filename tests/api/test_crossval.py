@@ -9,13 +9,13 @@ from tests.network.conftest import QUICK, write_data_folder
 
 from hubblefork.api.judging import evaluate_baselines
 from hubblefork.api.training import crossval
-from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.network.recipe import load_recipe
 from hubblefork.stats.baselines import mean_vote
 from hubblefork.stats.metrics import rmse
+from hubblefork.tables.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 
 RECIPE = load_recipe("lab-cnn", [*QUICK, "epochs=1", "steps_per_epoch=2"])
 

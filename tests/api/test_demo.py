@@ -5,8 +5,8 @@ import csv
 import pytest
 
 from hubblefork.api import skies as demo
-from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.folders import RunFolder
+from hubblefork.tables.catalogue import read_catalogue
 
 QUICK = ("steps_per_epoch=0", "batch_size=32", "epochs=3")
 

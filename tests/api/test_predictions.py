@@ -17,13 +17,13 @@ from hubblefork.api.fractions import calibration_galaxies
 from hubblefork.api.galaxy import Galaxy
 from hubblefork.api.predictions import classify_all, predict
 from hubblefork.cli import app
-from hubblefork.data.catalogue import fractions, read_catalogue
 from hubblefork.data.folders import named_by_views
 from hubblefork.data.trained import EMBEDDED
 from hubblefork.errors import CatalogueError, ImageError, RunError, UnknownAnswer
 from hubblefork.network.weights import load_weights
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.estimators import Unavailable
+from hubblefork.tables.catalogue import fractions, read_catalogue
 from hubblefork.zoo import load_tree, to_joint
 
 

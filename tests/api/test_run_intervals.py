@@ -12,7 +12,6 @@ from hubblefork.api.intervals import adding_bounds, intervals_of
 from hubblefork.api.judging import confusions_beside, evaluate
 from hubblefork.cli import app
 from hubblefork.cli.results import evaluation_tables
-from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
 from hubblefork.data.folders import VIEWING, RunFolder
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import BusyError, CatalogueError, RunError
@@ -20,6 +19,7 @@ from hubblefork.io import alone_in, digest_of
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.weights import load_weights, read_recipe, write_weights
 from hubblefork.stats.detection import confusion
+from hubblefork.tables.catalogue import fractions, metadata_of, read_catalogue
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from PIL import Image
 
 import hubblefork as hf
 from hubblefork.data import subjects
-from hubblefork.data.catalogue import with_fractions, with_metadata, write_catalogue
-from hubblefork.data.shards import CatalogueFolder, shard_table
 from hubblefork.data.subjects import file_name, png_of
 from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.tables.catalogue import with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.shards import CatalogueFolder, shard_table
 from hubblefork.zoo import load_tree
 
 TREE = load_tree("gz_rings")  # one question: ring, yes or no

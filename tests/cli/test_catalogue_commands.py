@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from hubblefork import cli
 from hubblefork.api.fractions import fraction
-from hubblefork.data.catalogue import with_fractions
-from hubblefork.data.shards import CatalogueFolder, shard_table
+from hubblefork.tables.catalogue import with_fractions
+from hubblefork.tables.shards import CatalogueFolder, shard_table
 from hubblefork.zoo import DecisionTree
 
 

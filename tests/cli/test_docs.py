@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hubblefork.cli import app
-from hubblefork.data.catalogue import galaxy_ids, read_catalogue
 from hubblefork.mock import write_mock_sky
+from hubblefork.tables.catalogue import galaxy_ids, read_catalogue
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (

@@ -11,12 +11,12 @@ import tomli_w
 from typer.testing import CliRunner
 
 from hubblefork.cli import app
-from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
 from hubblefork.data.folders import VIEWING
-from hubblefork.data.layouts import bases
-from hubblefork.data.published import spelled_as
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, HubbleforkError, RunError, UnknownAnswer
+from hubblefork.tables.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.layouts import bases
+from hubblefork.tables.published import spelled_as
 from hubblefork.zoo import load_tree, to_conditional, to_joint
 
 GALAXIES, SURVEY = 800, 600

@@ -9,11 +9,11 @@ import pyarrow.parquet
 import pytest
 import tomli_w
 
-from hubblefork.data.catalogue import ID, ids_among, with_fractions, with_metadata, write_catalogue
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.judged import joined
 from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, HubbleforkError, RunError
+from hubblefork.tables.catalogue import ID, ids_among, with_fractions, with_metadata, write_catalogue
 from hubblefork.zoo import plain_columns, write_tree
 
 PARTS = ("validation", "test")

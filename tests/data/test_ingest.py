@@ -14,15 +14,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from image_boxes import FORMS, box, box_of, label_lines, label_table, picture, pictures, volunteers
 from PIL import Image
+from tests.images.image_boxes import (
+    FORMS,
+    box,
+    box_of,
+    label_lines,
+    label_table,
+    picture,
+    pictures,
+    volunteers,
+)
 
-from hubblefork.data.catalogue import fractions, read_catalogue
-from hubblefork.data.images import StampSpec
 from hubblefork.data.ingest import ingest
-from hubblefork.data.sources import read_rejects
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, DiskError, ImageError
+from hubblefork.images.decoder import StampSpec
+from hubblefork.tables.catalogue import fractions, read_catalogue
+from hubblefork.tables.rejects import read_rejects
 from hubblefork.zoo import plain_columns, read_tree
 
 IDS = [100008, 100023, 100078, 100090]
@@ -547,7 +556,7 @@ def test_only_the_images_in_the_pool_are_held(tmp_path, tree, out, threads):
 PEAK = """
 import resource, sys
 from pathlib import Path
-from hubblefork.data.images import StampSpec
+from hubblefork.images.decoder import StampSpec
 from hubblefork.data.ingest import ingest
 from hubblefork.zoo import load_tree
 ingest([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]), tree=load_tree("galaxy_zoo_2"))

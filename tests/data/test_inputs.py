@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from image_boxes import box, label_lines, label_table, picture
+from tests.images.image_boxes import box, label_lines, label_table, picture
 
-from hubblefork.data.members import MemberError
-from hubblefork.data.sources import Reject, find_inputs, read_rejects, reject_of, write_rejects
 from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.images.members import MemberError
+from hubblefork.images.sources import find_inputs, reject_of
+from hubblefork.tables.rejects import Reject, read_rejects, write_rejects
 
 IMAGE = {"1.jpg": picture(1)}
 

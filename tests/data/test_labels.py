@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from image_boxes import box, label_lines, label_table, volunteers
+from tests.images.image_boxes import box, label_lines, label_table, volunteers
 
-from hubblefork.data.catalogue import write_catalogue
 from hubblefork.data.labels import check_labels, read_labels, tree_of_columns
 from hubblefork.errors import CatalogueError, ImageError, TreeError
+from hubblefork.tables.catalogue import write_catalogue
 from hubblefork.zoo import plain_columns
 
 IDS = [100008, 100023, 100078]

@@ -23,8 +23,6 @@ from numpy.testing import assert_allclose
 from published_files import Host, published
 
 from hubblefork.data import releases
-from hubblefork.data.catalogue import fractions, metadata_of, read_catalogue
-from hubblefork.data.layouts import bases
 from hubblefork.data.releases import (
     LabelCount,
     Release,
@@ -38,6 +36,8 @@ from hubblefork.data.releases import (
     release_names,
 )
 from hubblefork.errors import CatalogueError, DiskError, DownloadError
+from hubblefork.tables.catalogue import fractions, metadata_of, read_catalogue
+from hubblefork.tables.layouts import bases
 from hubblefork.zoo import DecisionTree, load_tree, to_conditional, violations
 
 CONTENT = np.random.default_rng(3).bytes(3 * 2**20 + 17)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from hubblefork.api.skies import set_split, unknown_ids
-from hubblefork.data.catalogue import write_catalogue
 from hubblefork.data.split import SPLITS, Fold, Split, read_ids, read_split, write_split
 from hubblefork.errors import CatalogueError
+from hubblefork.tables.catalogue import write_catalogue
 from hubblefork.zoo import plain_columns, write_tree
 
 NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=1)

@@ -20,14 +20,13 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from hubblefork.data import images as decoder
 from hubblefork.data import stamps as preprocess
-from hubblefork.data.images import StampSpec, stamp, stream
-from hubblefork.data.members import MemberError
 from hubblefork.data.stamps import open_stamps, prepare, stamps_folder
-from hubblefork.data.threads import AHEAD
 from hubblefork.errors import BusyError, CatalogueError, DiskError, ImageError, StampError
-from hubblefork.io import alone_in
+from hubblefork.images import decoder as decoder
+from hubblefork.images.decoder import StampSpec, stamp, stream
+from hubblefork.images.members import MemberError
+from hubblefork.io import AHEAD, alone_in
 
 SPEC = StampSpec(crop=64, size=24)
 GALAXIES = 40
@@ -489,7 +488,7 @@ import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 from hubblefork.data import stamps as preprocess
-from hubblefork.data.threads import AHEAD
+from hubblefork.io import AHEAD
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 what, moment, nth, data = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])

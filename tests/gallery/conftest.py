@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import simplejpeg
 
-from hubblefork.data.catalogue import with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.catalogue import with_fractions, with_metadata, write_catalogue
 from hubblefork.zoo import to_joint
 
 GALAXIES = 620

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubblefork.data.images import StampSpec
 from hubblefork.data.trained import Trained, views_of
 from hubblefork.gallery.pictures import fractions_of_views, occlusion, overlay
+from hubblefork.images.decoder import StampSpec
 from hubblefork.prediction.predictor import Predictor
 
 

@@ -13,15 +13,15 @@ from matplotlib.path import Path as Polygon
 from PIL import Image
 
 import hubblefork as hf
-from hubblefork.data.catalogue import read_catalogue, write_catalogue
-from hubblefork.data.cutouts import Reading
-from hubblefork.data.shards import CatalogueFolder, shard_table
 from hubblefork.errors import ImageError
 from hubblefork.gallery import pictures
 from hubblefork.gallery.gallery import open_gallery
 from hubblefork.gallery.selection import Order, Region, Selection, selection_of
 from hubblefork.gallery.server import create
 from hubblefork.gallery.store import BINS, Store
+from hubblefork.images.cutouts import Reading
+from hubblefork.tables.catalogue import read_catalogue, write_catalogue
+from hubblefork.tables.shards import CatalogueFolder, shard_table
 from hubblefork.zoo import to_conditional
 
 

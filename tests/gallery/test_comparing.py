@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
-from hubblefork.data.catalogue import with_fractions, write_catalogue
 from hubblefork.errors import CatalogueError
 from hubblefork.gallery.gallery import open_gallery
 from hubblefork.gallery.server import create
 from hubblefork.gallery.store import Store
+from hubblefork.tables.catalogue import with_fractions, write_catalogue
 
 
 @pytest.fixture(params=[".parquet", ".csv"])

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata
-from hubblefork.data.shards import CatalogueFolder, shard_table
 from hubblefork.errors import CatalogueError
 from hubblefork.gallery import downloads
 from hubblefork.gallery.downloads import Pictured, contact_sheet, table_file
+from hubblefork.tables.catalogue import read_catalogue, with_fractions, with_metadata
+from hubblefork.tables.shards import CatalogueFolder, shard_table
 from hubblefork.zoo import DecisionTree
 
 

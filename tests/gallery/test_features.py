@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.data.image_boxes import box, pictures
+from tests.images.image_boxes import box, pictures
 
-from hubblefork.data.images import StampSpec
 from hubblefork.data.trained import Trained
 from hubblefork.errors import CatalogueError
 from hubblefork.gallery import features
 from hubblefork.gallery.features import build, features_of, is_built, read_features
+from hubblefork.images.decoder import StampSpec
 from hubblefork.prediction.loop import predictions
 from hubblefork.prediction.predictor import Predictor
 

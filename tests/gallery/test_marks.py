@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hubblefork.data.catalogue import votes_of, write_catalogue
 from hubblefork.data.labels import read_labels
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.gallery.marks import Marks
+from hubblefork.tables.catalogue import votes_of, write_catalogue
 from hubblefork.zoo import Answer, DecisionTree, Question, plain_columns
 
 

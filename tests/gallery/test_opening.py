@@ -3,14 +3,14 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.data.test_layouts import GALAXIES, counts_of, published
+from tests.tables.test_layouts import GALAXIES, counts_of, published
 
-from hubblefork.data.catalogue import ID, read_catalogue, with_fractions, write_catalogue
-from hubblefork.data.published import spelled_as
 from hubblefork.errors import CatalogueError
 from hubblefork.gallery import store as stores
 from hubblefork.gallery.selection import Order, Selection
 from hubblefork.gallery.store import Store, opened
+from hubblefork.tables.catalogue import ID, read_catalogue, with_fractions, write_catalogue
+from hubblefork.tables.published import spelled_as
 from hubblefork.zoo import load_tree
 
 FORMATS = (".parquet", ".csv", ".fits")

@@ -10,9 +10,9 @@ import pytest
 from astropy import samp
 from astropy.table import Table
 
-from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.labels import read_labels
 from hubblefork.gallery.downloads import LOAD
+from hubblefork.tables.catalogue import read_catalogue
 
 
 @pytest.fixture(autouse=True)

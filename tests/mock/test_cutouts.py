@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from scipy.optimize import curve_fit
 
-from hubblefork.data.surveys import load_survey, survey_names
+from hubblefork.images.surveys import load_survey, survey_names
 from hubblefork.mock.cutouts import (
     Placed,
     at_redshift,

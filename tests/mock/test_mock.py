@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.errors import CatalogueError
 from hubblefork.mock import draw_cutout, random_galaxy, vote, write_mock_sky
 from hubblefork.mock.galaxies import CUTOUT, KINDS, PIXELS_A_PETRO_R90
 from hubblefork.mock.sky import draw_mock
 from hubblefork.mock.volunteers import clearness
+from hubblefork.tables.catalogue import fractions, galaxy_ids, read_catalogue
 from hubblefork.zoo import violations
 
 FILES = ("images_training_rev1.zip", "training_solutions_rev1.zip", "images_test_rev1.zip", "truth.parquet")

@@ -6,14 +6,14 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 
-from hubblefork.data.catalogue import read_catalogue
-from hubblefork.data.cutouts import Reading
-from hubblefork.data.images import StampSpec
 from hubblefork.data.ingest import ingest
 from hubblefork.data.stamps import prepare
-from hubblefork.data.surveys import load_survey, survey_names
 from hubblefork.errors import CatalogueError, RecipeError
+from hubblefork.images.cutouts import Reading
+from hubblefork.images.decoder import StampSpec
+from hubblefork.images.surveys import load_survey, survey_names
 from hubblefork.mock import write_mock_sky
+from hubblefork.tables.catalogue import read_catalogue
 
 
 def written(folder):

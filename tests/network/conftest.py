@@ -9,8 +9,8 @@ import pyarrow as pa
 from PIL import Image
 
 import hubblefork.network  # noqa: F401 - declares what torchvision lacks here, before a test imports timm
-from hubblefork.data.catalogue import with_fractions, write_catalogue
 from hubblefork.data.split import Split, write_split
+from hubblefork.tables.catalogue import with_fractions, write_catalogue
 from hubblefork.zoo import to_joint
 
 QUICK = [

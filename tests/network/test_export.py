@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import hubblefork
-from hubblefork.data.field import Field
-from hubblefork.data.images import StampSpec, resample, taps
 from hubblefork.data.trained import EMBEDDED
 from hubblefork.errors import RunError, StampError
+from hubblefork.images.decoder import StampSpec, resample, taps
+from hubblefork.images.field import Field
 from hubblefork.network import export as room
 from hubblefork.network.export import CutoutsToFractions, export, is_exported, write_network
 from hubblefork.network.model import VoteFractions

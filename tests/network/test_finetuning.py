@@ -17,7 +17,6 @@ from hubblefork.api.fractions import fraction
 from hubblefork.api.galaxy import galaxies_of
 from hubblefork.api.judging import evaluate
 from hubblefork.cli import app
-from hubblefork.data.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Split
@@ -32,6 +31,7 @@ from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights, read_recipe, save_weights
 from hubblefork.pages.run import write_report
 from hubblefork.prediction.output import predict
+from hubblefork.tables.catalogue import fractions, galaxy_ids, read_catalogue, write_catalogue
 from hubblefork.zoo import Number, number_column, parse_tree, plain_columns, read_tree, violations
 
 from .conftest import blob

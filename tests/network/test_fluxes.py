@@ -11,8 +11,8 @@ from tests.network.conftest import QUICK
 
 import hubblefork as hf
 from hubblefork.data.stamps import open_stamps
-from hubblefork.data.surveys import load_survey
 from hubblefork.errors import ImageError, RunError
+from hubblefork.images.surveys import load_survey
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.weights import load_weights
 

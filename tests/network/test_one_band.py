@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hubblefork.data.images import StampSpec, stamp
 from hubblefork.data.stamps import prepare
 from hubblefork.data.trained import Trained
 from hubblefork.errors import RecipeError
+from hubblefork.images.decoder import StampSpec, stamp
 from hubblefork.network.architectures import bands_of, build
 from hubblefork.network.export import export, write_network
 from hubblefork.network.model import VoteFractions

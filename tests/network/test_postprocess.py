@@ -9,7 +9,6 @@ from torch import nn
 
 from hubblefork.api.judging import evaluate
 from hubblefork.cli.tables import trained_text
-from hubblefork.data.catalogue import fractions, read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import TRAIN, Split, read_split, write_split
 from hubblefork.data.stamps import prepare
@@ -21,6 +20,7 @@ from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
 from hubblefork.network.weights import load_weights
 from hubblefork.prediction.predictor import Predictor
+from hubblefork.tables.catalogue import fractions, read_catalogue, write_catalogue
 from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder

@@ -20,7 +20,6 @@ from lightning.pytorch.callbacks import Callback
 from timm.optim.muon import Muon
 from torch import nn
 
-from hubblefork.data.catalogue import fractions, labelled, matched, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split, read_split, write_split
 from hubblefork.errors import BusyError, CatalogueError, DiskError, RunError
@@ -31,6 +30,7 @@ from hubblefork.network.recipe import load_recipe, recipe_text
 from hubblefork.network.training import EpochErrors, VoteFractionsModule, optimisation, schedule_factor, train
 from hubblefork.network.weights import load_weights, read_recipe
 from hubblefork.prediction.runs import predict_part
+from hubblefork.tables.catalogue import fractions, labelled, matched, read_catalogue
 from hubblefork.zoo import load_tree
 
 from .conftest import write_data_folder

@@ -6,7 +6,12 @@ from tests.network.conftest import QUICK, write_data_folder
 
 from hubblefork.api.judging import evaluate
 from hubblefork.api.predictions import predict
-from hubblefork.data.catalogue import (
+from hubblefork.errors import CatalogueError, RecipeError
+from hubblefork.network.export import write_network
+from hubblefork.network.recipe import load_recipe
+from hubblefork.network.training import train
+from hubblefork.stats.conformal import concentrations_of
+from hubblefork.tables.catalogue import (
     fractions,
     read_catalogue,
     votes_of,
@@ -14,11 +19,6 @@ from hubblefork.data.catalogue import (
     with_votes,
     write_catalogue,
 )
-from hubblefork.errors import CatalogueError, RecipeError
-from hubblefork.network.export import write_network
-from hubblefork.network.recipe import load_recipe
-from hubblefork.network.training import train
-from hubblefork.stats.conformal import concentrations_of
 from hubblefork.zoo import to_conditional, violations
 from hubblefork.zoo.votes import answering, votes_of_volunteers
 

@@ -18,13 +18,12 @@ import hubblefork
 from embed import drawn, spiral
 from hubblefork.api.intervals import intervals_of
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.images import stream
 from hubblefork.data.labels import read_labels
-from hubblefork.data.members import galaxy_id_of
-from hubblefork.data.sources import open_source
 from hubblefork.data.split import Split, read_ids
 from hubblefork.data.trained import EMBEDDED, PACKAGED, weights_file
 from hubblefork.errors import DownloadError, RecipeError, RunError
+from hubblefork.images.decoder import stream
+from hubblefork.images.sources import open_source
 from hubblefork.network import weights
 from hubblefork.network.architectures.encoder import Encoder
 from hubblefork.network.model import VoteFractions
@@ -37,6 +36,7 @@ from hubblefork.network.weights import (
     write_weights,
 )
 from hubblefork.prediction.runtimes import open_network
+from hubblefork.tables.names import galaxy_id_of
 
 QUICK = ["batch_size=8", "steps_per_epoch=1", "epochs=1"]
 

@@ -12,14 +12,14 @@ from PIL import Image
 from strict import Strict
 from tests.conftest import coarse
 
-from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.images import StampSpec
-from hubblefork.data.sources import Reject, write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.data.stamps import prepare
+from hubblefork.images.decoder import StampSpec
 from hubblefork.pages.run import write_report
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.evaluation import evaluate, write_evaluation
+from hubblefork.tables.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.rejects import Reject, write_rejects
 from hubblefork.zoo import to_joint
 
 GALAXIES, UNLABELLED = 60, 12

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hubblefork.data.catalogue import read_catalogue, write_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.pages.contents import Contents
 from hubblefork.pages.page import Missing
+from hubblefork.tables.catalogue import read_catalogue, write_catalogue
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 from astropy import units
 from scipy import stats
 
-from hubblefork.data.catalogue import with_fractions
 from hubblefork.errors import CatalogueError
 from hubblefork.pages import fractions as figures
 from hubblefork.pages.fractions import (
@@ -20,6 +19,7 @@ from hubblefork.stats.estimators import Unavailable
 from hubblefork.stats.prevalence import fraction, sweep
 from hubblefork.stats.rates import Rate
 from hubblefork.studies.injection import Pools, Scenario, recovered, summary
+from hubblefork.tables.catalogue import with_fractions
 
 NONE = Unavailable("no calibration galaxies: none were given", "give some")
 

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 from strict import Strict
 
-from hubblefork.data.catalogue import fractions, read_catalogue, write_catalogue
 from hubblefork.data.split import read_split
 from hubblefork.pages.run import write_report
+from hubblefork.tables.catalogue import fractions, read_catalogue, write_catalogue
 
 pytestmark = pytest.mark.usefixtures("quickly")
 

@@ -11,12 +11,12 @@ import pytest
 import tomli_w
 from strict import Strict
 
-from hubblefork.data.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.sources import write_rejects
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import DiskError, RunError
 from hubblefork.pages.run import write_report
 from hubblefork.pages.tables import plain
+from hubblefork.tables.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.rejects import write_rejects
 
 ANCHORS = [
     "headline",

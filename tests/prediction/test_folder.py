@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from tests.network.conftest import blob
 
-from hubblefork.data.catalogue import read_catalogue
-from hubblefork.data.checks import check_folder
-from hubblefork.data.shards import CatalogueFolder
 from hubblefork.errors import BusyError, CatalogueError
 from hubblefork.network.export import write_network
 from hubblefork.prediction import loop, output
 from hubblefork.prediction.output import predict
+from hubblefork.tables.catalogue import read_catalogue
+from hubblefork.tables.checks import check_folder
+from hubblefork.tables.shards import CatalogueFolder
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 from tests.network.conftest import blob
 
-from hubblefork.data import images, threads
-from hubblefork.data.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
 from hubblefork.data.split import read_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import BusyError, CatalogueError, DiskError, ImageError, RunError
+from hubblefork.images import decoder as images
+from hubblefork.io import AHEAD
 from hubblefork.network.augment import central_views
 from hubblefork.network.predictor import TorchNetwork
 from hubblefork.network.weights import load_weights, merge
@@ -30,6 +30,7 @@ from hubblefork.prediction.loop import predictions
 from hubblefork.prediction.output import alone_with, predict
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runs import features_of_images, features_of_part, predict_part
+from hubblefork.tables.catalogue import fractions, galaxy_ids, metadata_of, read_catalogue
 
 
 def torch_predictor(weights, **how):
@@ -218,7 +219,7 @@ def test_an_unknown_format_is_refused_before_the_work(trained, data, tmp_path):
 def test_an_interrupted_prediction_goes_on(trained, data, tree, tmp_path, monkeypatch):
     monkeypatch.setattr(Predictor, "galaxies", 50)
     monkeypatch.setattr(output, "CHUNK", 50)
-    monkeypatch.setattr(threads, "cores", lambda: 1)
+    monkeypatch.setattr("hubblefork.io.cores", lambda: 1)
     calls = []
 
     class Stumbles(Predictor):
@@ -334,7 +335,7 @@ def interrupted(run, images, out, *, after):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Predictor, "galaxies", 2)
         patch.setattr(output, "CHUNK", 2)
-        patch.setattr("hubblefork.data.threads.cores", lambda: 1)
+        patch.setattr("hubblefork.io.cores", lambda: 1)
         patch.setattr(output, "Predictor", type("Stumbles", (Predictor,), {"__call__": stumbles}))
         with pytest.raises(KeyboardInterrupt):
             predict(run, images, out, device="cpu")
@@ -441,7 +442,7 @@ def test_only_a_catalogue_of_the_same_call_is_written_again(trained, untrained, 
 def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path, monkeypatch):
     """Of 200 and of 600 images no more than some groups and a batch are in memory."""
     monkeypatch.setattr(Predictor, "galaxies", 10)
-    monkeypatch.setattr(threads, "cores", lambda: 1)
+    monkeypatch.setattr("hubblefork.io.cores", lambda: 1)
     stamps, alive = [], []
     resample = images.resample
 
@@ -460,7 +461,7 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path, monke
         noise = np.random.default_rng(0).integers(0, 256, (number, 64, 64, 3), np.uint8)
         predict(trained, noise, tmp_path / f"{number}.parquet", device="cpu")
         peaks.append(max(alive))
-    assert max(peaks) <= images.TOGETHER * (threads.AHEAD + 2)
+    assert max(peaks) <= images.TOGETHER * (AHEAD + 2)
 
 
 def galaxy(side, roundness=0.3):

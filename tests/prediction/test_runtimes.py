@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from hubblefork.data.images import StampSpec, stamp
 from hubblefork.data.trained import EMBEDDED, Trained, network_file
 from hubblefork.errors import RunError
+from hubblefork.images.decoder import StampSpec, stamp
 from hubblefork.network.export import write_network
 from hubblefork.network.predictor import TorchNetwork
 from hubblefork.network.weights import load_weights

@@ -8,7 +8,6 @@ import pytest
 from scipy import integrate, stats
 from sklearn.preprocessing import QuantileTransformer
 
-from hubblefork.data.catalogue import with_fractions
 from hubblefork.data.folders import VIEWING
 from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import CatalogueError, RunError
@@ -31,6 +30,7 @@ from hubblefork.stats.detection import (
 )
 from hubblefork.stats.estimators import Estimate, Sums, Unavailable, counted
 from hubblefork.stats.prevalence import fraction
+from hubblefork.tables.catalogue import with_fractions
 
 GOOD = Confusion(positives=60, true_positives=45, negatives=940, false_positives=19)
 PERFECT = Confusion(positives=10**7, true_positives=10**7, negatives=10**7, false_positives=0)

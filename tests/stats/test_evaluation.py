@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hubblefork.data.catalogue import with_fractions
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import Split
 from hubblefork.errors import CatalogueError, RunError, UnknownAnswer
 from hubblefork.stats import baselines, metrics
 from hubblefork.stats.conformal import fit_intervals
 from hubblefork.stats.evaluation import Judge, calibrate, evaluate, within_by_chance, write_evaluation
+from hubblefork.tables.catalogue import with_fractions
 from hubblefork.zoo import to_joint
 
 SPLIT = Split(salt="here", test=30, validation=15)

@@ -8,7 +8,15 @@ import pyarrow as pa
 import pytest
 import tomli_w
 
-from hubblefork.data.catalogue import (
+from hubblefork.data.folders import VIEWING, RunFolder, check_viewing, named_run
+from hubblefork.data.judged import judged_in_catalogue, views_of
+from hubblefork.data.split import Split, write_split
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.stats.detection import Calibration
+from hubblefork.stats.estimators import Estimate, Sums, Unavailable
+from hubblefork.stats.prevalence import estimate_all, fraction, quoted, sweep
+from hubblefork.stats.query import Bins, parse_bins
+from hubblefork.tables.catalogue import (
     Pieces,
     fractions,
     ids_among,
@@ -16,15 +24,7 @@ from hubblefork.data.catalogue import (
     with_metadata,
     write_catalogue,
 )
-from hubblefork.data.folders import VIEWING, RunFolder, check_viewing, named_run
-from hubblefork.data.judged import judged_in_catalogue, views_of
-from hubblefork.data.shards import CatalogueFolder, shard_table
-from hubblefork.data.split import Split, write_split
-from hubblefork.errors import CatalogueError, RunError
-from hubblefork.stats.detection import Calibration
-from hubblefork.stats.estimators import Estimate, Sums, Unavailable
-from hubblefork.stats.prevalence import estimate_all, fraction, quoted, sweep
-from hubblefork.stats.query import Bins, parse_bins
+from hubblefork.tables.shards import CatalogueFolder, shard_table
 from hubblefork.zoo import to_joint
 
 GALAXIES = 900

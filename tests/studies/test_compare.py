@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from hubblefork.api.judging import evaluate
 from hubblefork.cli import app
-from hubblefork.data.catalogue import fractions, matched, read_catalogue
 from hubblefork.errors import RecipeError, RunError
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.weights import read_recipe
@@ -19,6 +18,7 @@ from hubblefork.prediction.runs import predict_part
 from hubblefork.stats.metrics import error_terms, in_total, rmse
 from hubblefork.studies.compare import judge_networks, run_compare
 from hubblefork.studies.study import load_study, parse_shares
+from hubblefork.tables.catalogue import fractions, matched, read_catalogue
 
 
 def planned(galaxies=1000, **changes):

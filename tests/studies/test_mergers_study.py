@@ -6,11 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from hubblefork.cli import app
-from hubblefork.data.catalogue import read_catalogue
 from hubblefork.mock import write_mock_sky
 from hubblefork.studies import mergers
 from hubblefork.studies.mergers import AS_TRAINED, Size, run_mergers
 from hubblefork.studies.shift import judge_survey
+from hubblefork.tables.catalogue import read_catalogue
 
 TINY = Size(70, 24, 60, 24, 2, ("steps_per_epoch=0", "batch_size=16", "epochs=1", "seed=1"))
 

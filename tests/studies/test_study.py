@@ -6,7 +6,6 @@ import pytest
 from typer.testing import CliRunner
 
 from hubblefork.cli import app
-from hubblefork.data.catalogue import read_catalogue, write_catalogue
 from hubblefork.data.folders import DataFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import write_split
@@ -17,6 +16,7 @@ from hubblefork.studies.compare import run_compare
 from hubblefork.studies.lab import run_lab, sample
 from hubblefork.studies.lab.networks import Lab
 from hubblefork.studies.study import MOCK_SPLIT, load_study
+from hubblefork.tables.catalogue import read_catalogue, write_catalogue
 
 
 @pytest.mark.parametrize("name", ["compare", "soft_target"])

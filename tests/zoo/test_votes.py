@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from random_trees import decision_trees, random_conditional, walked_joint
 
-from hubblefork.data.catalogue import fractions
 from hubblefork.errors import TreeError
+from hubblefork.tables.catalogue import fractions
 from hubblefork.zoo import (
     Answer,
     DecisionTree,

@@ -12,7 +12,15 @@ import pyarrow as pa
 from astropy.table import Table
 
 from hubblefork.api.judging import confusions_beside
-from hubblefork.data.catalogue import (
+from hubblefork.data.folders import RunFolder, check_viewing, evaluate_command, named_run
+from hubblefork.data.judged import judged_in_catalogue, views_of, weights_of
+from hubblefork.errors import CatalogueError, HubbleforkError
+from hubblefork.stats import prevalence
+from hubblefork.stats.estimators import MERGER, Unavailable
+from hubblefork.stats.prevalence import MERGERS, Fraction, Judged, sweep
+from hubblefork.stats.query import Criterion, at_least, columns_to_read, parse_query
+from hubblefork.stats.rates import Rate
+from hubblefork.tables.catalogue import (
     Catalogue,
     is_catalogue,
     metadata_of,
@@ -21,19 +29,11 @@ from hubblefork.data.catalogue import (
     read_catalogue,
     read_head,
 )
-from hubblefork.data.columns import without
-from hubblefork.data.folders import RunFolder, check_viewing, evaluate_command, named_run
-from hubblefork.data.formats import arrow_table
-from hubblefork.data.judged import judged_in_catalogue, views_of, weights_of
-from hubblefork.data.layouts import found_of
-from hubblefork.data.published import in_our_columns, tree_of
-from hubblefork.data.shards import is_catalogue_folder
-from hubblefork.errors import CatalogueError, HubbleforkError
-from hubblefork.stats import prevalence
-from hubblefork.stats.estimators import MERGER, Unavailable
-from hubblefork.stats.prevalence import MERGERS, Fraction, Judged, sweep
-from hubblefork.stats.query import Criterion, at_least, columns_to_read, parse_query
-from hubblefork.stats.rates import Rate
+from hubblefork.tables.columns import without
+from hubblefork.tables.formats import arrow_table
+from hubblefork.tables.layouts import found_of
+from hubblefork.tables.published import in_our_columns, tree_of
+from hubblefork.tables.shards import is_catalogue_folder
 from hubblefork.zoo import DecisionTree, load_tree
 
 TRUST = (

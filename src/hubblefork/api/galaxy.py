@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.columns import ID
+from hubblefork.tables.columns import ID
 from hubblefork.zoo import DecisionTree, Question, reach
 
 FEWEST = 0.05

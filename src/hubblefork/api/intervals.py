@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import with_metadata
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.trained import Trained, is_packaged, weights_file
 from hubblefork.errors import RunError
 from hubblefork.io import digest_of
 from hubblefork.prediction.runtimes import open_network
 from hubblefork.stats.conformal import Calibrated, Intervals, credible_bounds
+from hubblefork.tables.catalogue import with_metadata
 
 T = TypeVar("T", bound=Calibrated)
 Bounds = Callable[[pa.Table], tuple[NDArray[np.float64], NDArray[np.float64]]]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from hubblefork.api.intervals import beside
-from hubblefork.data.catalogue import read_catalogue
 from hubblefork.data.folders import DataFolder, RunFolder, evaluate_command
 from hubblefork.data.judged import check_weights
 from hubblefork.data.split import TEST, VALIDATION, Split
@@ -22,6 +21,7 @@ from hubblefork.stats.detection import Confusions, confusions_of
 from hubblefork.stats.estimators import Unavailable
 from hubblefork.stats.evaluation import calibrate, write_evaluation
 from hubblefork.stats.evaluation import evaluate as evaluate_predictions
+from hubblefork.tables.catalogue import read_catalogue
 
 SAME_GALAXIES = Unavailable(
     "the galaxies that are judged are those that the intervals were calibrated on",

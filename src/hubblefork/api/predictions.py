@@ -21,14 +21,10 @@ from numpy.typing import NDArray
 from hubblefork import __version__
 from hubblefork.api.galaxy import Galaxy, galaxies_of
 from hubblefork.api.intervals import adding_bounds
-from hubblefork.data.catalogue import id_column, read_catalogue, with_fractions, with_metadata
-from hubblefork.data.columns import ID
 from hubblefork.data.folders import PACKAGES
-from hubblefork.data.shards import WHOLE, Share
-from hubblefork.data.threads import cores
 from hubblefork.data.trained import weights_file
 from hubblefork.errors import CatalogueError, ImageError, RunError
-from hubblefork.io import Progress, digest_of, silent
+from hubblefork.io import Progress, cores, digest_of, silent
 from hubblefork.prediction.loop import (
     Images,
     Place,
@@ -43,6 +39,9 @@ from hubblefork.prediction.output import Predicted
 from hubblefork.prediction.output import predict as predict_files
 from hubblefork.prediction.predictor import Computing, Predictor, Showing
 from hubblefork.prediction.runtimes import Network, open_network
+from hubblefork.tables.catalogue import id_column, read_catalogue, with_fractions, with_metadata
+from hubblefork.tables.columns import ID
+from hubblefork.tables.shards import WHOLE, Share
 from hubblefork.zoo import DecisionTree
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def predict(
     what is computed: `views` is the number of rotations and reflections that are averaged; `field` how much
     sky an image shows, in units of a training image (1 as much, 0.5 half as much), None where its pixels show
     as much as those of a training image; `enlarge` allows images with fewer pixels than the network sees;
-    `survey` names the survey of the images, or is a `data.cutouts.Reading`; `device` is cpu, cuda or mps.
+    `survey` names the survey of the images, or is a `images.cutouts.Reading`; `device` is cpu, cuda or mps.
     `runtime` is "onnxruntime", "openvino" or "torch"; empty takes the fastest with `out`, and what starts
     soonest without.
 

@@ -10,8 +10,8 @@ from astropy import units
 from astropy.table import Table, TableAttribute
 
 from hubblefork.api.galaxy import Galaxy, galaxies_of
-from hubblefork.data.catalogue import metadata_of
-from hubblefork.data.formats import astropy_table
+from hubblefork.tables.catalogue import metadata_of
+from hubblefork.tables.formats import astropy_table
 from hubblefork.zoo import DecisionTree
 
 

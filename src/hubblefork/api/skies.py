@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from hubblefork.data.archives import place_of
-from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, matched, read_catalogue
-from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest as read_inputs
 from hubblefork.data.split import SPLITS, Split, write_split
 from hubblefork.errors import CatalogueError, extras
+from hubblefork.images.archives import place_of
+from hubblefork.images.cutouts import Reading
 from hubblefork.io import Progress, silent
 from hubblefork.pages.run import write_report
 from hubblefork.stats.estimators import Count, count_above
+from hubblefork.tables.catalogue import fractions, galaxy_ids, labelled, matched, read_catalogue
 from hubblefork.zoo import DecisionTree, load_tree
 
 Place = str | PathLike[str]
@@ -45,7 +45,7 @@ def ingest(
     `inputs` are archives, folders or tables, or one folder of them, as Kaggle ships its files. Bad images
     and labels are listed in `rejects.csv`, or raise with `strict`. The numbers `missing` (-99) stand for
     missing values in the tables. The columns of the tables say which `tree` they answer. `survey` names the
-    survey of FITS cutouts, or is a `data.cutouts.Reading`. Images that do not show a `crop` around their
+    survey of FITS cutouts, or is a `images.cutouts.Reading`. Images that do not show a `crop` around their
     galaxy (318 pixels, "30 arcsec", "6 R90") are bad ones. Without a `split` 20% are validation galaxies
     and none test galaxies.
     Raises ImageError, CatalogueError, DiskError.

@@ -14,19 +14,11 @@ import pyarrow as pa
 
 from hubblefork.api.judging import evaluate
 from hubblefork.api.predictions import Model, load
-from hubblefork.data.catalogue import (
-    fractions,
-    labelled,
-    matched,
-    read_catalogue,
-    with_metadata,
-    write_catalogue,
-)
-from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Fold, Split, read_split
 from hubblefork.errors import RunError
+from hubblefork.images.cutouts import Reading
 from hubblefork.io import Progress, bytes_of, seconds, silent, write_text
 from hubblefork.network.architectures import ENCODER
 from hubblefork.network.device import Hardware
@@ -45,6 +37,14 @@ from hubblefork.prediction.loop import Place
 from hubblefork.prediction.output import alone_with
 from hubblefork.prediction.runtimes import why_not_onnx
 from hubblefork.stats.metrics import rmse
+from hubblefork.tables.catalogue import (
+    fractions,
+    labelled,
+    matched,
+    read_catalogue,
+    with_metadata,
+    write_catalogue,
+)
 from hubblefork.zoo import load_tree, read_tree
 
 FOLDS = "folds"
@@ -163,7 +163,7 @@ def finetune(
     (default: all); or with a column of `classes`, or one that holds a `number` with this `unit`. The numbers
     `missing` (-99) stand for missing values; `layout` ("counts:dr8") says which of several layouts of the
     table is read. `survey` names the survey of FITS cutouts, or is a
-    `data.cutouts.Reading`. `test` and `validation` are per cent of the labelled galaxies. Raises RunError,
+    `images.cutouts.Reading`. `test` and `validation` are per cent of the labelled galaxies. Raises RunError,
     CatalogueError, ImageError, RecipeError.
     """
     own = load_tree(tree) if tree else None

@@ -9,14 +9,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hubblefork.data import counts
-from hubblefork.data.archives import place_of
-from hubblefork.data.catalogue import ID
-from hubblefork.data.counts import VoteSummary
-from hubblefork.data.members import POSITION
 from hubblefork.data.subjects import ALLOWANCE, Images, write_subjects
 from hubblefork.errors import CatalogueError
+from hubblefork.images.archives import place_of
 from hubblefork.io import Progress, silent
+from hubblefork.tables import counts
+from hubblefork.tables.catalogue import ID
+from hubblefork.tables.counts import VoteSummary
+from hubblefork.tables.names import POSITION
 from hubblefork.zoo import DecisionTree, load_tree
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ def check(
 
     Example: hubblefork catalogue check catalogue/
     """
-    from hubblefork.data.checks import check_folder
+    from hubblefork.tables.checks import check_folder
 
     checked = check_folder(folder, progress=bar)
     show(*checked.faults, *(f"note: {note}" for note in checked.notes), str(checked))
@@ -48,7 +48,7 @@ def convert(
 
     Example: hubblefork catalogue convert catalogue/ catalogue.fits
     """
-    from hubblefork.data.published import convert as write
+    from hubblefork.tables.published import convert as write
 
     write(source, target, progress=bar)
     typer.echo(f"{target}: written")

@@ -85,9 +85,9 @@ def ingest(
     hubblefork ingest cutouts/ --labels votes.csv --survey my.toml --out data/
     """
     from hubblefork.cli.tables import ingest_lines
-    from hubblefork.data.archives import place_of
     from hubblefork.data.ingest import ingest as read
     from hubblefork.data.split import Split, read_ids
+    from hubblefork.images.archives import place_of
     from hubblefork.zoo import load_tree
 
     chosen = Split(salt, test, validation, read_ids(judge_on) if judge_on else None)

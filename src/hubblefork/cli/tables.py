@@ -11,17 +11,17 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.sources import rejects_file
 from hubblefork.errors import ExtraMissing
 from hubblefork.pages.tables import Column, Table
+from hubblefork.tables.rejects import rejects_file
 from hubblefork.zoo import Answer, DecisionTree, Question
 
 if TYPE_CHECKING:
-    from hubblefork.data.counts import VoteSummary
     from hubblefork.data.ingest import IngestSummary
-    from hubblefork.data.surveys import Survey
+    from hubblefork.images.surveys import Survey
     from hubblefork.network.model import Parameters
     from hubblefork.network.recipe import Recipe
+    from hubblefork.tables.counts import VoteSummary
 
 Shown = Table | Tree | str
 

@@ -98,7 +98,7 @@ def tree(
 def surveys() -> None:
     """List the surveys whose FITS cutouts are read: bands, pixels, seeing, depth, stretch, tree."""
     from hubblefork.cli.tables import surveys_table
-    from hubblefork.data.surveys import load_survey, survey_names
+    from hubblefork.images.surveys import load_survey, survey_names
 
     show(surveys_table([load_survey(name) for name in survey_names()]))
 

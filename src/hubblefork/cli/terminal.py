@@ -95,7 +95,7 @@ def _reading(
     survey: Survey = "", bands: Bands = "", band_files: BandFiles = "", fill_missing: FillMissing = False
 ) -> Any:
     """Return how images are read by the options of a command. Raises RecipeError, ImageError."""
-    from hubblefork.data.cutouts import Reading
+    from hubblefork.images.cutouts import Reading
 
     names = tuple(name.strip().lower() for name in bands.split(",") if name.strip())
     return replace(Reading.of(survey), bands=names, files=band_files, fill_missing=fill_missing)

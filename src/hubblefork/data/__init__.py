@@ -1,1 +1,1 @@
-"""What the survey saw: images, catalogues, and a mock sky whose truth is known."""
+"""Data folders and run folders: what is in them, and what makes them."""

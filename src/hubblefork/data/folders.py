@@ -23,7 +23,15 @@ import tomli_w
 from numpy.typing import NDArray
 
 from hubblefork import __version__
-from hubblefork.data.catalogue import (
+from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, votes_in, weights_of
+from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
+from hubblefork.data.stamps import Stamps, open_stamps
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.images.cutouts import READING, Reading
+from hubblefork.images.decoder import StampSpec
+from hubblefork.images.surveys import Display
+from hubblefork.io import Fields, digest_of, placed, read_json, read_toml, relative, write_text
+from hubblefork.tables.catalogue import (
     ID,
     IMAGES,
     Catalogue,
@@ -38,15 +46,7 @@ from hubblefork.data.catalogue import (
     with_fractions,
     with_metadata,
 )
-from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.images import StampSpec
-from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, votes_in, weights_of
-from hubblefork.data.sources import Reject, read_rejects
-from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
-from hubblefork.data.stamps import Stamps, open_stamps
-from hubblefork.data.surveys import Display
-from hubblefork.errors import CatalogueError, RunError
-from hubblefork.io import Fields, digest_of, placed, read_json, read_toml, relative, write_text
+from hubblefork.tables.rejects import Reject, read_rejects
 from hubblefork.zoo import DecisionTree, read_tree, write_tree
 
 PACKAGES = ("torch", "lightning", "numpy", "pillow", "simplejpeg")

@@ -19,9 +19,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from hubblefork.data.catalogue import (
+from hubblefork.data.labels import REPEATED, Labels, read_labels
+from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
+from hubblefork.images.cutouts import READING, Reading
+from hubblefork.images.decoder import Cutout, each, inspect
+from hubblefork.images.field import Sky, StampSpec, crop_of
+from hubblefork.images.members import ImageFault, MemberError, Place, Source
+from hubblefork.images.sources import Inputs, find_inputs, open_source, reject_of
+from hubblefork.images.surveys import load_survey
+from hubblefork.io import Progress, replacing, silent
+from hubblefork.tables.catalogue import (
     ID,
     IMAGES,
+    SKY,
     check_names,
     fractions,
     id_column,
@@ -31,17 +41,10 @@ from hubblefork.data.catalogue import (
     with_metadata,
     with_votes,
 )
-from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.field import SKY, Sky, StampSpec, crop_of
-from hubblefork.data.formats import names_of
-from hubblefork.data.images import Cutout, each, inspect
-from hubblefork.data.labels import REPEATED, Labels, read_labels
-from hubblefork.data.layouts import tree_of
-from hubblefork.data.members import SUFFIXES, ImageFault, MemberError, Place, Source, galaxy_id_of
-from hubblefork.data.sources import Inputs, Reject, find_inputs, open_source, reject_of, write_rejects
-from hubblefork.data.surveys import load_survey
-from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
-from hubblefork.io import Progress, replacing, silent
+from hubblefork.tables.formats import names_of
+from hubblefork.tables.layouts import tree_of
+from hubblefork.tables.names import SUFFIXES, galaxy_id_of
+from hubblefork.tables.rejects import Reject, write_rejects
 from hubblefork.zoo import DecisionTree, VoteCounts, load_tree, tree_text
 from hubblefork.zoo.tree import TREE
 

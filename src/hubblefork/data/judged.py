@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import (
+from hubblefork.errors import CatalogueError, RunError
+from hubblefork.tables.catalogue import (
     fractions,
     galaxy_ids,
     head_of,
@@ -22,8 +23,7 @@ from hubblefork.data.catalogue import (
     read_catalogue,
     rows_of,
 )
-from hubblefork.data.published import in_our_columns
-from hubblefork.errors import CatalogueError, RunError
+from hubblefork.tables.published import in_our_columns
 from hubblefork.zoo import DecisionTree
 
 

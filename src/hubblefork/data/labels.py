@@ -1,7 +1,7 @@
 """Label tables: which fractions volunteers gave to which galaxy.
 
 A table has `galaxy_id` (or `GalaxyID`) and every answer of the tree under its own name or the source's
-(Class1.1 …), in any format that `data.formats` reads; or a column named as each question, whose cells name
+(Class1.1 …), in any format that `tables.formats` reads; or a column named as each question, whose cells name
 the one answer that was given. A missing value is a question nobody was asked. Rows that cannot be trusted are
 refused by themselves; a table without all its columns, or whose numbers mean something else than fractions,
 is refused as a whole. Of a person's own labels, what can be learned is found out first.
@@ -20,8 +20,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import check_names, naming, votes_of
-from hubblefork.data.columns import (
+from hubblefork.errors import CatalogueError, did_you_mean
+from hubblefork.images.sources import image_names
+from hubblefork.tables.catalogue import check_names, naming, votes_of
+from hubblefork.tables.columns import (
     ID,
     PER_CENT,
     SENTINELS,
@@ -39,12 +41,11 @@ from hubblefork.data.columns import (
     targets_in,
     without,
 )
-from hubblefork.data.formats import read_rows
-from hubblefork.data.members import Targets, galaxy_id_of
-from hubblefork.data.published import in_our_columns
-from hubblefork.data.sources import Reject, image_names
-from hubblefork.data.text import Rows
-from hubblefork.errors import CatalogueError, did_you_mean
+from hubblefork.tables.formats import read_rows
+from hubblefork.tables.names import Targets, galaxy_id_of
+from hubblefork.tables.published import in_our_columns
+from hubblefork.tables.rejects import Reject
+from hubblefork.tables.text import Rows
 from hubblefork.zoo import (
     DecisionTree,
     Number,
@@ -96,7 +97,7 @@ def read_labels(
 ) -> Labels:
     """Read label tables into one set of labels; the numbers `missing` stand for missing values.
 
-    `layout` says which of several layouts of a table is read (`data.layouts.found_in`).
+    `layout` says which of several layouts of a table is read (`tables.layouts.found_in`).
 
     Refused with reason and value are rows with text in a number, without an id or with one that lost digits
     in a float, of another length than the header, and rows that break the tree. Of rows with one id that

@@ -31,10 +31,10 @@ import pyarrow.csv
 import requests
 from urllib3.exceptions import HTTPError
 
-from hubblefork.data.catalogue import ID, with_fractions, with_metadata, write_catalogue
-from hubblefork.data.layouts import DEBIASED, bases
 from hubblefork.errors import CatalogueError, DiskError, DownloadError, did_you_mean
 from hubblefork.io import Progress, silent, write_text
+from hubblefork.tables.catalogue import ID, with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.layouts import DEBIASED, bases
 from hubblefork.zoo import load_tree, to_joint
 from hubblefork.zoo.votes import ROUNDED, summing_to_one
 

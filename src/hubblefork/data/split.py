@@ -15,11 +15,11 @@ import pyarrow as pa
 import tomli_w
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import naming
-from hubblefork.data.columns import id_columns, id_name, ids_of
-from hubblefork.data.formats import read_rows
 from hubblefork.errors import CatalogueError
 from hubblefork.io import read_toml, write_text
+from hubblefork.tables.catalogue import naming
+from hubblefork.tables.columns import id_columns, id_name, ids_of
+from hubblefork.tables.formats import read_rows
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
@@ -164,7 +164,7 @@ def _listed(path: Path) -> frozenset[str]:
 def read_ids(path: Path) -> frozenset[str]:
     """Read a list of ids: one a line, with or without a header, or the column of ids of any table.
 
-    Ids are written as `data.columns` says. Raises CatalogueError.
+    Ids are written as `tables.columns` says. Raises CatalogueError.
     """
     rows = read_rows(path)
     if rows.ragged:

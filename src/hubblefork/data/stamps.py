@@ -32,15 +32,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.archives import version_of
-from hubblefork.data.catalogue import IMAGES, metadata_of, read_catalogue
-from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.field import PIXEL, SKY, Sky, StampSpec, crop_of
-from hubblefork.data.images import stream
-from hubblefork.data.members import ImageFault
-from hubblefork.data.sources import open_source
 from hubblefork.errors import CatalogueError, DiskError, ImageError, StampError
+from hubblefork.images.archives import version_of
+from hubblefork.images.cutouts import READING, Reading
+from hubblefork.images.decoder import stream
+from hubblefork.images.field import PIXEL, Sky, StampSpec, crop_of
+from hubblefork.images.members import ImageFault
+from hubblefork.images.sources import open_source
 from hubblefork.io import REFUSALS, Progress, alone_in, disk_error, silent, write_text
+from hubblefork.tables.catalogue import IMAGES, SKY, metadata_of, read_catalogue
 
 CHECKPOINT_BYTES = 32 * 2**20
 TOGETHER = 32

@@ -19,12 +19,14 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from hubblefork.data.field import Sky
-from hubblefork.data.images import each, pixels_of
-from hubblefork.data.members import ImageData, MemberError, Place, Source, galaxy_id_of
-from hubblefork.data.sources import Reject, open_source, reject_of, write_rejects
 from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.images.decoder import each, pixels_of
+from hubblefork.images.field import Sky
+from hubblefork.images.members import ImageData, MemberError, Place, Source
+from hubblefork.images.sources import open_source, reject_of
 from hubblefork.io import Progress, alone_in, read_json, replacing, silent, write_text
+from hubblefork.tables.names import galaxy_id_of
+from hubblefork.tables.rejects import Reject, write_rejects
 
 MANIFEST, NOTES, REJECTS = "manifest.csv", "subjects.json", "rejects.csv"
 LARGEST = 2**20

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from hubblefork import __version__
-from hubblefork.data.cutouts import Reading
-from hubblefork.data.field import PIXEL, Field, parse_field
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.images import BANDS, StampSpec
-from hubblefork.data.surveys import Display, display_of
 from hubblefork.errors import HubbleforkError, ImageError, RunError, did_you_mean
+from hubblefork.images.cutouts import Reading
+from hubblefork.images.decoder import BANDS, StampSpec
+from hubblefork.images.field import PIXEL, Field, parse_field
+from hubblefork.images.surveys import Display, display_of
 from hubblefork.zoo import DecisionTree, parse_tree, tree_text
 
 PACKAGED = Path(__file__).parents[1] / "network" / "weights"

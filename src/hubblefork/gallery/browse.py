@@ -16,13 +16,13 @@ from pydantic import BaseModel, Field
 
 import hubblefork as hf
 from hubblefork.api.predictions import VIEWS
-from hubblefork.data.members import Place
 from hubblefork.errors import CatalogueError, HubbleforkError, ImageError
 from hubblefork.gallery.gallery import Gallery, Shown
 from hubblefork.gallery.marks import LONGEST, Mark
 from hubblefork.gallery.pictures import overlay
 from hubblefork.gallery.selection import RANDOM, Order, Selection, selection_of
 from hubblefork.gallery.walk import BAR, LINE, PAD, UNIT, WIDTH, Walk, walk_of
+from hubblefork.images.members import Place
 
 PAGE, LARGEST_PAGE = 60, 240
 MOST_IMAGES = 64

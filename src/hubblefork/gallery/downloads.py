@@ -24,14 +24,14 @@ from fastapi.responses import Response, StreamingResponse
 from numpy.typing import NDArray
 
 from hubblefork import __version__
-from hubblefork.data.catalogue import write_pieces
-from hubblefork.data.formats import PIECEWISE
 from hubblefork.errors import CatalogueError, ImageError, SampError
 from hubblefork.gallery.browse import Chosen, Gain, Name, Share, shown_of
 from hubblefork.gallery.gallery import Gallery, Shown
 from hubblefork.gallery.selection import Order, Selection
 from hubblefork.pages.sheets import image_sheet
 from hubblefork.pages.style import pdf
+from hubblefork.tables.catalogue import write_pieces
+from hubblefork.tables.formats import PIECEWISE
 
 TYPES = {
     "csv": "text/csv; charset=utf-8; header=present",

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from hubblefork.data.catalogue import rows_of
-from hubblefork.data.members import galaxy_id_of
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, alone_in, read_json, replacing, silent, write_text
 from hubblefork.prediction.loop import Images, image_sets, none_readable, predictions
 from hubblefork.prediction.predictor import Predictor
+from hubblefork.tables.catalogue import rows_of
+from hubblefork.tables.names import galaxy_id_of
 
 DIMENSIONS, FEWEST, LEARNED_ON, BLOCK = 64, 20, 5_000, 4_096
 DESCRIPTION, PROJECTION, BLOCKS, FEATURES = "index.json", "projection.npz", "blocks", "features.npy"

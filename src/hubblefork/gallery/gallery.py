@@ -13,13 +13,13 @@ from fastapi import Depends, Request
 import hubblefork as hf
 from hubblefork.api.predictions import write_predictions
 from hubblefork.api.skies import mock_sky
-from hubblefork.data.cutouts import READING, Reading
-from hubblefork.data.members import Place
 from hubblefork.errors import HubbleforkError
 from hubblefork.gallery.likeness import Likeness
 from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Looks, Pictures
 from hubblefork.gallery.store import Store
+from hubblefork.images.cutouts import READING, Reading
+from hubblefork.images.members import Place
 from hubblefork.io import Progress, silent
 from hubblefork.stats.estimators import UNCORRECTED, Unavailable
 

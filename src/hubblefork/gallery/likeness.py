@@ -23,7 +23,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.members import Place
 from hubblefork.data.trained import weights_file
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.gallery.features import FEATURES, build, features_of, is_built
@@ -31,6 +30,7 @@ from hubblefork.gallery.marks import Marks
 from hubblefork.gallery.pictures import Pictures
 from hubblefork.gallery.similar import MAP, FeatureIndex, map_of
 from hubblefork.gallery.store import Store
+from hubblefork.images.members import Place
 from hubblefork.io import Advance, digest_of
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import open_network

@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import ID, id_column, with_fractions, with_metadata, with_votes
-from hubblefork.data.shards import QUESTIONS, TREE
 from hubblefork.errors import BusyError, CatalogueError, UnknownAnswer
 from hubblefork.io import disk_error
+from hubblefork.tables.catalogue import ID, id_column, with_fractions, with_metadata, with_votes
+from hubblefork.tables.shards import QUESTIONS, TREE
 from hubblefork.zoo import DecisionTree, VoteCounts, reach, tree_text
 
 STAR, TAG, ANSWER = KINDS = ("star", "tag", "answer")

@@ -24,13 +24,13 @@ from PIL import Image
 
 import hubblefork as hf
 from hubblefork.api.predictions import VIEWS
-from hubblefork.data.cutouts import Reading
-from hubblefork.data.field import crop_of
-from hubblefork.data.images import StampSpec, pixels_of, result_of, shorter_side, stamp
-from hubblefork.data.members import ImageData, MemberError, Place
-from hubblefork.data.sources import ImageIndex, open_index
 from hubblefork.data.trained import views_of
 from hubblefork.errors import HubbleforkError, ImageError
+from hubblefork.images.cutouts import Reading
+from hubblefork.images.decoder import StampSpec, pixels_of, result_of, shorter_side, stamp
+from hubblefork.images.field import crop_of
+from hubblefork.images.members import ImageData, MemberError, Place
+from hubblefork.images.sources import ImageIndex, open_index
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import Network
 

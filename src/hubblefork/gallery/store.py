@@ -21,7 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import (
+from hubblefork.data.labels import read_labels
+from hubblefork.errors import CatalogueError
+from hubblefork.gallery.selection import ROW, Order, Quantities, Selection, by_row, quoted
+from hubblefork.io import cores
+from hubblefork.tables.catalogue import (
     fractions,
     id_column,
     metadata_of,
@@ -31,14 +35,10 @@ from hubblefork.data.catalogue import (
     with_fractions,
     write_pieces,
 )
-from hubblefork.data.columns import ID, id_name, with_id
-from hubblefork.data.labels import read_labels
-from hubblefork.data.layouts import COUNT, Found, found_of
-from hubblefork.data.published import in_our_columns, tree_of
-from hubblefork.data.shards import CatalogueFolder, is_catalogue_folder
-from hubblefork.data.threads import cores
-from hubblefork.errors import CatalogueError
-from hubblefork.gallery.selection import ROW, Order, Quantities, Selection, by_row, quoted
+from hubblefork.tables.columns import ID, id_name, with_id
+from hubblefork.tables.layouts import COUNT, Found, found_of
+from hubblefork.tables.published import in_our_columns, tree_of
+from hubblefork.tables.shards import CatalogueFolder, is_catalogue_folder
 from hubblefork.zoo import DecisionTree
 
 MEMORY = "384MB"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.fft import fftfreq, irfft2, next_fast_len, rfft2, rfftfreq
 from scipy.special import k0, k1
 
-from hubblefork.data.surveys import Survey
+from hubblefork.images.surveys import Survey
 from hubblefork.mock.galaxies import BARS, NOISE, SEEING, SURVEY_PIXEL, Galaxy, Scene, random_galaxy
 
 NANOMAGGIES = 22.5  # the AB magnitude of one nanomaggy

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hubblefork.data.cutouts import stretched
+from hubblefork.images.cutouts import stretched
 
 CUTOUT = 424
 PIXELS_A_PETRO_R90 = 50.0

@@ -34,15 +34,14 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from PIL import Image
 
-from hubblefork.data.catalogue import ID, with_fractions, write_catalogue
-from hubblefork.data.layouts import published_counts
-from hubblefork.data.surveys import Survey, load_survey
-from hubblefork.data.threads import cores
 from hubblefork.errors import CatalogueError
-from hubblefork.io import Progress, replacing, silent
+from hubblefork.images.surveys import Survey, load_survey
+from hubblefork.io import Progress, cores, replacing, silent
 from hubblefork.mock.cutouts import degraded, draw_bands, fits_cutout, place, visibility
 from hubblefork.mock.galaxies import draw_cutout, random_galaxy
 from hubblefork.mock.volunteers import Votes, scores_of, vote
+from hubblefork.tables.catalogue import ID, with_fractions, write_catalogue
+from hubblefork.tables.layouts import published_counts
 from hubblefork.zoo import DecisionTree, load_tree
 
 MERGER_FRACTION = 0.06

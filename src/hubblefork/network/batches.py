@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, votes_of
 from hubblefork.data.folders import DataFolder
 from hubblefork.data.split import SPLITS, TRAIN, VALIDATION, Split
 from hubblefork.data.stamps import prepare
@@ -27,6 +26,7 @@ from hubblefork.errors import CatalogueError
 from hubblefork.network.augment import central_views, moved_views, random_moves, still_views
 from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe
+from hubblefork.tables.catalogue import fractions, galaxy_ids, labelled, votes_of
 from hubblefork.zoo import DecisionTree
 
 SHARE_OF_DEVICE = 0.5

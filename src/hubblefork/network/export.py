@@ -4,8 +4,8 @@
     (fractions,) = session.run(None, {"cutouts": cutouts})     # uint8 (galaxy, side, side, 3)
 
 The metadata of a file for other programs name the answers in their order, the tree, the recipe and the
-weights' SHA-256. Its cutouts are resampled as by `data.images.resample`, from full scale; ours are decoded at
-half scale where that is enough, which moves a fraction a little (the tour says by how much).
+weights' SHA-256. Its cutouts are resampled as by `images.decoder.resample`, from full scale; ours are decoded
+at half scale where that is enough, which moves a fraction a little (the tour says by how much).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from hubblefork import __version__
-from hubblefork.data.catalogue import concentrations
-from hubblefork.data.field import Field, crop_of
-from hubblefork.data.images import taps
-from hubblefork.data.members import ImageFault
 from hubblefork.data.trained import FEATURES, FRACTIONS, network_file
 from hubblefork.errors import RunError, StampError, extras
+from hubblefork.images.decoder import taps
+from hubblefork.images.field import Field, crop_of
+from hubblefork.images.members import ImageFault
 from hubblefork.io import replacing
 from hubblefork.network.augment import still_views
 from hubblefork.network.recipe import recipe_text
 from hubblefork.network.weights import Weights, load_weights
+from hubblefork.tables.catalogue import concentrations
 
 TOLERANCE = 1e-4
 CHECKED = (1, 3, 5)

@@ -18,17 +18,14 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from hubblefork.data.catalogue import fractions
-from hubblefork.data.cutouts import Reading
 from hubblefork.data.folders import DataFolder, RunFolder
-from hubblefork.data.formats import names_of
 from hubblefork.data.ingest import ingest
 from hubblefork.data.labels import FEWEST, check_labels, tree_of_columns
-from hubblefork.data.layouts import tree_of
-from hubblefork.data.sources import find_inputs, image_names
 from hubblefork.data.split import TRAIN, VALIDATION, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
+from hubblefork.images.cutouts import Reading
+from hubblefork.images.sources import find_inputs, image_names
 from hubblefork.io import Progress, alone_in, read_toml, silent, write_text
 from hubblefork.network.architectures import ENCODER
 from hubblefork.network.architectures.encoder import fetch_encoder
@@ -48,6 +45,9 @@ from hubblefork.network.weights import (
     load_weights,
     save_weights,
 )
+from hubblefork.tables.catalogue import fractions
+from hubblefork.tables.formats import names_of
+from hubblefork.tables.layouts import tree_of
 from hubblefork.zoo import DecisionTree, plain_columns
 
 START, ORIGIN = "start.safetensors", "finetune.toml"

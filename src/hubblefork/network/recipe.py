@@ -26,8 +26,8 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from hubblefork.data.field import StampSpec
 from hubblefork.errors import RecipeError, StampError, did_you_mean
+from hubblefork.images.field import StampSpec
 from hubblefork.network.architectures import ENCODER, NetworkOptions, checked_architecture, option_errors
 from hubblefork.network.augment import Augmentation
 from hubblefork.zoo import DecisionTree

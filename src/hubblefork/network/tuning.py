@@ -28,7 +28,6 @@ import lightning
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-from hubblefork.data.catalogue import fractions, galaxy_ids
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.errors import DivergedError, RecipeError, RunError, extras
 from hubblefork.io import Progress, silent, write_text
@@ -46,6 +45,7 @@ from hubblefork.network.recipe import (
 )
 from hubblefork.network.space import SearchRange, load_space, with_values
 from hubblefork.network.training import train
+from hubblefork.tables.catalogue import fractions, galaxy_ids
 
 if TYPE_CHECKING:
     import optuna

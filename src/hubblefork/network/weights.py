@@ -18,10 +18,10 @@ from torch import Tensor
 
 from hubblefork import __version__
 from hubblefork.data.folders import RunFolder
-from hubblefork.data.images import BANDS
-from hubblefork.data.surveys import Display, display_of
 from hubblefork.data.trained import PACKAGED, Trained, weights_file
 from hubblefork.errors import DownloadError, RecipeError, RunError
+from hubblefork.images.decoder import BANDS
+from hubblefork.images.surveys import Display, display_of
 from hubblefork.io import digest_of, replacing
 from hubblefork.network.adapters import encoder_of, frozen_names, merged, own_tensors
 from hubblefork.network.architectures import summed_over_bands

@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
 from hubblefork.data.folders import DataFolder, RunFolder
-from hubblefork.data.images import BANDS, StampSpec
 from hubblefork.data.judged import JudgedGalaxies, joined
-from hubblefork.data.sources import Reject
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
 from hubblefork.errors import HubbleforkError, RunError
+from hubblefork.images.decoder import BANDS, StampSpec
 from hubblefork.pages.page import Missing
 from hubblefork.pages.records import Notes, check_evaluation, check_metrics, checked
 from hubblefork.stats.baselines import centre_colours
+from hubblefork.tables.catalogue import ID, fractions, galaxy_ids, read_catalogue, with_fractions
+from hubblefork.tables.rejects import Reject
 
 T = TypeVar("T")
 FAULTS = (HubbleforkError, pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError)

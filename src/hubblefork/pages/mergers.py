@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hubblefork.data.catalogue import ID, with_fractions
 from hubblefork.data.judged import JudgedGalaxies
 from hubblefork.errors import HubbleforkError
 from hubblefork.pages.contents import Contents
@@ -36,6 +35,7 @@ from hubblefork.stats.estimators import (
 from hubblefork.stats.prevalence import Fraction, fraction, sweep
 from hubblefork.stats.rates import PUBLISHED, UNCALIBRATED
 from hubblefork.stats.samples import prototypes
+from hubblefork.tables.catalogue import ID, with_fractions
 from hubblefork.zoo import DecisionTree
 
 CANDIDATES = 9

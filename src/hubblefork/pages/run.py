@@ -13,7 +13,6 @@ import numpy as np
 import tomli_w
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import galaxy_ids
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.split import VALIDATION
 from hubblefork.io import Progress, silent
@@ -38,6 +37,7 @@ from hubblefork.stats.baselines import kaggle_central_pixel, mean_vote
 from hubblefork.stats.estimators import MERGER
 from hubblefork.stats.evaluation import RARE
 from hubblefork.stats.metrics import rmse, rmse_per_answer
+from hubblefork.tables.catalogue import galaxy_ids
 from hubblefork.zoo import DecisionTree
 
 BASELINES = {

@@ -1,7 +1,7 @@
 """Predictions of many images, kept chunk by chunk: whatever stops them, what is finished stays.
 
-A chunk is some consecutive images of a source. It becomes one shard of a `data.shards.CatalogueFolder`, with
-a digest of the names and versions of its images in its metadata. The next call predicts the chunks that are
+A chunk is some consecutive images of a source. It becomes one shard of a `tables.shards.CatalogueFolder`,
+with a digest of names and versions of its images in its metadata. The next call predicts the chunks that are
 not there, those whose images have changed, and those with images that could not be read.
 """
 
@@ -19,11 +19,11 @@ import pyarrow.compute
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import ID, id_column, with_fractions, with_metadata
-from hubblefork.data.members import POSITION, Target, Targets
-from hubblefork.data.shards import MARKS, SIDES, CatalogueFolder, sides_of
 from hubblefork.errors import CatalogueError
 from hubblefork.prediction.loop import Batch, ImageSet, Reject, repeated_id
+from hubblefork.tables.catalogue import ID, id_column, with_fractions, with_metadata
+from hubblefork.tables.names import POSITION, Target, Targets
+from hubblefork.tables.shards import MARKS, SIDES, CatalogueFolder, sides_of
 from hubblefork.zoo import DecisionTree
 
 MEMBER = "member"

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hubblefork.data.shards import CatalogueFolder
-from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import ImageError, extras
+from hubblefork.io import grouped, in_threads
 from hubblefork.prediction.chunks import Chunk, predict_chunks
 from hubblefork.prediction.loop import Batch, ImageSet, Prepared, computed, data_folder, opened, prepared
+from hubblefork.tables.shards import CatalogueFolder
 
 TOGETHER = 256
 """Images that a task decodes in one piece."""

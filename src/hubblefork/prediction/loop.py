@@ -23,32 +23,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hubblefork import __version__
-from hubblefork.data.archives import is_url, place_of, version_of
-from hubblefork.data.catalogue import galaxy_ids, with_metadata
-from hubblefork.data.cutouts import Reading
-from hubblefork.data.field import Field, Sky, check_filled, check_not_blank
 from hubblefork.data.folders import VIEWING, DataFolder
-from hubblefork.data.images import StampSpec, result_of, shorter_side, stamp
-from hubblefork.data.members import (
-    ARCHIVE_SUFFIXES,
-    SUFFIXES,
-    TABLE_SUFFIXES,
-    UNREAD,
-    ImageData,
-    MemberError,
-    Source,
-    Target,
-    Targets,
-    galaxy_id_of,
-)
-from hubblefork.data.shards import QUESTIONS
-from hubblefork.data.sources import is_image_file, open_files, open_memory, open_source
 from hubblefork.data.stamps import prepare
-from hubblefork.data.tables_of_images import is_table_of_images
-from hubblefork.data.threads import grouped, in_threads
 from hubblefork.errors import ImageError
-from hubblefork.io import Progress, silent
+from hubblefork.images.archives import is_url, place_of, version_of
+from hubblefork.images.cutouts import Reading
+from hubblefork.images.decoder import StampSpec, result_of, shorter_side, stamp
+from hubblefork.images.field import Field, Sky, check_filled, check_not_blank
+from hubblefork.images.members import ARCHIVE_SUFFIXES, TABLE_SUFFIXES, UNREAD, ImageData, MemberError, Source
+from hubblefork.images.sources import is_image_file, open_files, open_memory, open_source
+from hubblefork.images.tables_of_images import is_table_of_images
+from hubblefork.io import Progress, grouped, in_threads, silent
 from hubblefork.prediction.predictor import Predictor
+from hubblefork.tables.catalogue import galaxy_ids, with_metadata
+from hubblefork.tables.names import SUFFIXES, Target, Targets, galaxy_id_of
+from hubblefork.tables.shards import QUESTIONS
 from hubblefork.zoo import tree_text
 
 LONGEST_ORIGIN = 1000

@@ -18,26 +18,6 @@ from typing import Unpack
 import pyarrow as pa
 import pyarrow.parquet
 
-from hubblefork.data.catalogue import (
-    ID,
-    check_format,
-    id_column,
-    metadata_of,
-    read_head,
-    with_metadata,
-    write_pieces,
-)
-from hubblefork.data.members import POSITION
-from hubblefork.data.published import spelled_as
-from hubblefork.data.shards import (
-    WHOLE,
-    CatalogueFolder,
-    Share,
-    is_catalogue_folder,
-    shard_table,
-    write_refused,
-)
-from hubblefork.data.sources import rejects_file
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, alone_in, silent
 from hubblefork.prediction.chunks import (
@@ -64,6 +44,26 @@ from hubblefork.prediction.loop import (
 )
 from hubblefork.prediction.predictor import Predictor, Showing
 from hubblefork.prediction.runtimes import open_network
+from hubblefork.tables.catalogue import (
+    ID,
+    check_format,
+    id_column,
+    metadata_of,
+    read_head,
+    with_metadata,
+    write_pieces,
+)
+from hubblefork.tables.names import POSITION
+from hubblefork.tables.published import spelled_as
+from hubblefork.tables.rejects import rejects_file
+from hubblefork.tables.shards import (
+    WHOLE,
+    CatalogueFolder,
+    Share,
+    is_catalogue_folder,
+    shard_table,
+    write_refused,
+)
 from hubblefork.zoo import DecisionTree
 
 PIECE = 2**17
@@ -95,7 +95,7 @@ class Call:
     """What is predicted, by what, and what is written of it.
 
     `adding` is given the catalogue, a piece at a time, and returns it with more columns; `columns` says how
-    these are spelled (`data.published.COLUMNS`).
+    these are spelled (`tables.published.COLUMNS`).
     """
 
     predictor: Predictor
@@ -157,7 +157,7 @@ def predict(
     `predictor.Showing`. The format follows the suffix of `out` (.parquet, .csv, .fits,
     .vot); without one a folder is written as docs/catalogue.md describes. Of it `share` (3, 64) predicts the
     third of 64 shares, and with the `engine` "ray" the workers of a cluster write it. `columns` says how
-    they are spelled (`data.published.COLUMNS`). `adding` is given the catalogue, a piece at a
+    they are spelled (`tables.published.COLUMNS`). `adding` is given the catalogue, a piece at a
     time, and returns it with more columns. Of images with one id the first is kept. Images that cannot be
     read are listed in `<out>.rejects.csv`. Raises BusyError while another process writes `out`,
     CatalogueError where it is there and not from such a call, unless `overwrite`; RunError, ImageError,

@@ -8,10 +8,10 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.cutouts import Reading
-from hubblefork.data.field import PIXEL, R90, scale_remarks
 from hubblefork.data.trained import Trained
 from hubblefork.errors import RunError
+from hubblefork.images.cutouts import Reading
+from hubblefork.images.field import PIXEL, R90, scale_remarks
 from hubblefork.prediction.runtimes import Network
 
 
@@ -19,9 +19,9 @@ class Showing(TypedDict, total=False):
     """How a network is shown images.
 
     `views` is the number of rotations and reflections of each that are averaged: 1, or an even number.
-    `field` is how much sky an image shows, in units of a training image (see `data.field`), None where its
+    `field` is how much sky an image shows, in units of a training image (see `images.field`), None where its
     pixels are as large as those of a training image; `enlarge` allows images with fewer pixels than a stamp.
-    `survey` names the survey of the images, or is a `data.cutouts.Reading`.
+    `survey` names the survey of the images, or is a `images.cutouts.Reading`.
     """
 
     views: int

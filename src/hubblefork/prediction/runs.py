@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import galaxy_ids, with_fractions, write_catalogue
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.errors import CatalogueError
 from hubblefork.io import Progress, silent
 from hubblefork.prediction.loop import Images, none_readable, predict_rows, predictions, signed
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import open_network
+from hubblefork.tables.catalogue import galaxy_ids, with_fractions, write_catalogue
 
 
 def predict_part(

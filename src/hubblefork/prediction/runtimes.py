@@ -19,10 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.threads import cores
 from hubblefork.data.trained import FEATURES, FRACTIONS, Trained, network_file, views_of, weights_file
 from hubblefork.errors import RunError, extras
-from hubblefork.io import digest_of
+from hubblefork.io import cores, digest_of
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}

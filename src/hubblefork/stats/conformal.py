@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from hubblefork.data.catalogue import concentrations, fractions
 from hubblefork.data.folders import VIEWING, evaluate_command
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.io import write_text
+from hubblefork.tables.catalogue import concentrations, fractions
 from hubblefork.zoo import DecisionTree, to_conditional, to_joint
 from hubblefork.zoo.votes import answering, votes_of_volunteers
 

@@ -13,8 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import betabinom
 
-from hubblefork.data.catalogue import fractions as fractions_of
-from hubblefork.data.catalogue import galaxy_ids, labelled, matched, votes_of
 from hubblefork.data.split import SPLITS, TRAIN, Split
 from hubblefork.errors import CatalogueError
 from hubblefork.io import write_text
@@ -22,6 +20,8 @@ from hubblefork.stats import baselines, metrics
 from hubblefork.stats.conformal import COVERAGES, Intervals, concentrations_of, fit_intervals, joint_bounds
 from hubblefork.stats.estimators import MERGER, THRESHOLD, Unavailable, count_above
 from hubblefork.stats.metrics import Terms
+from hubblefork.tables.catalogue import fractions as fractions_of
+from hubblefork.tables.catalogue import galaxy_ids, labelled, matched, votes_of
 from hubblefork.zoo import DecisionTree, VoteCounts, to_conditional
 
 NO_INTERVALS = Unavailable("no intervals were fitted", "fit them on galaxies that are not judged")

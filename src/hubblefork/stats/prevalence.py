@@ -16,10 +16,8 @@ from astropy import units
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import Catalogue, head_of, ids_among, pieces_of
 from hubblefork.data.folders import RunFolder, named_run
 from hubblefork.data.judged import JudgedGalaxies
-from hubblefork.data.published import tree_of
 from hubblefork.errors import CatalogueError, HubbleforkError
 from hubblefork.stats import detection
 from hubblefork.stats.detection import THRESHOLDS, Calibration, Confusions
@@ -47,6 +45,8 @@ from hubblefork.stats.query import (
     usable,
 )
 from hubblefork.stats.rates import DRAWS, Rate, Time, rates_of
+from hubblefork.tables.catalogue import Catalogue, head_of, ids_among, pieces_of
+from hubblefork.tables.published import tree_of
 from hubblefork.zoo import DecisionTree
 
 MERGERS = "merger >= 0.3"

@@ -27,7 +27,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import (
+from hubblefork.errors import CatalogueError, UnknownAnswer, did_you_mean
+from hubblefork.stats.samples import well_asked
+from hubblefork.tables.catalogue import (
     Catalogue,
     columns_of,
     fractions_by_answer,
@@ -35,8 +37,6 @@ from hubblefork.data.catalogue import (
     head_of,
     pieces_of,
 )
-from hubblefork.errors import CatalogueError, UnknownAnswer, did_you_mean
-from hubblefork.stats.samples import well_asked
 from hubblefork.zoo import DecisionTree
 
 LONGEST, DEEPEST = 1000, 100

@@ -29,7 +29,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import digamma, entr, ndtri
 
-from hubblefork.data.catalogue import (
+from hubblefork.errors import CatalogueError
+from hubblefork.io import Progress, silent
+from hubblefork.stats.conformal import concentrations_of
+from hubblefork.tables.catalogue import (
     ID,
     Pieces,
     columns_of,
@@ -45,11 +48,8 @@ from hubblefork.data.catalogue import (
     rows_of,
     with_fractions,
 )
-from hubblefork.data.members import POSITION
-from hubblefork.data.published import tree_of
-from hubblefork.errors import CatalogueError
-from hubblefork.io import Progress, silent
-from hubblefork.stats.conformal import concentrations_of
+from hubblefork.tables.names import POSITION
+from hubblefork.tables.published import tree_of
 from hubblefork.zoo import DecisionTree, reach, to_conditional
 
 INFORMATION, RANDOM = "information", "random"

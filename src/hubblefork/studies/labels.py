@@ -26,14 +26,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from hubblefork.api import judging
-from hubblefork.data.catalogue import ID, fractions, galaxy_ids, labelled, write_catalogue
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest
-from hubblefork.data.members import MemberError
-from hubblefork.data.sources import open_source
 from hubblefork.data.split import TEST, Split, hashed, write_split
 from hubblefork.data.trained import EMBEDDED
 from hubblefork.errors import CatalogueError, DownloadError, ImageError, RecipeError
+from hubblefork.images.members import MemberError
+from hubblefork.images.sources import open_source
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.network.architectures import ENCODER
 from hubblefork.network.device import Hardware
@@ -52,6 +51,7 @@ from hubblefork.stats.metrics import rmse
 from hubblefork.stats.samples import Comparison, compare
 from hubblefork.studies.shift import reference
 from hubblefork.studies.study import mock_data, read_entries, settings_of
+from hubblefork.tables.catalogue import ID, fractions, galaxy_ids, labelled, write_catalogue
 
 FORK, NOTHING = "fork", "nothing"
 SEEING = 7.0

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import fractions, matched, read_catalogue
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import Split, write_split
@@ -46,6 +45,7 @@ from hubblefork.stats.rates import UNCALIBRATED
 from hubblefork.stats.samples import compare
 from hubblefork.studies.injection import Pools, Scenario, halved, run_scenario
 from hubblefork.studies.shift import reference, scores_of
+from hubblefork.tables.catalogue import fractions, matched, read_catalogue
 from hubblefork.zoo import load_tree
 
 THRESHOLD, CALIBRATION_FRACTION, SPLITS = 0.3, 0.06, 200

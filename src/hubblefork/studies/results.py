@@ -16,15 +16,6 @@ import tomli_w
 from numpy.typing import NDArray
 
 from hubblefork.api.judging import evaluate_baselines
-from hubblefork.data.catalogue import (
-    ID,
-    fractions,
-    galaxy_ids,
-    read_catalogue,
-    rows_of,
-    with_fractions,
-    write_catalogue,
-)
 from hubblefork.data.folders import VIEWING, DataFolder, RunFolder
 from hubblefork.data.split import Split
 from hubblefork.data.stamps import prepare
@@ -38,6 +29,15 @@ from hubblefork.prediction.predictor import Predictor
 from hubblefork.prediction.runtimes import open_network
 from hubblefork.stats import metrics
 from hubblefork.studies.study import Key, Study, Training, labelled_catalogue
+from hubblefork.tables.catalogue import (
+    ID,
+    fractions,
+    galaxy_ids,
+    read_catalogue,
+    rows_of,
+    with_fractions,
+    write_catalogue,
+)
 from hubblefork.zoo import DecisionTree
 
 TIMED, TIMED_BATCHES = 128, 3

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import ID, with_metadata, write_catalogue
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.split import TRAIN, VALIDATION
 from hubblefork.io import Progress, silent
 from hubblefork.prediction.runs import features_of_images, features_of_part
 from hubblefork.stats.samples import Comparison, Familiar, compare, familiar
+from hubblefork.tables.catalogue import ID, with_metadata, write_catalogue
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from typing import Any
 import pyarrow as pa
 
 from hubblefork.api import judging
-from hubblefork.data.catalogue import labelled
 from hubblefork.data.folders import DataFolder, RunFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.split import Split, read_split, write_split
@@ -35,6 +34,7 @@ from hubblefork.network.device import device_of
 from hubblefork.network.recipe import Recipe, load_recipe
 from hubblefork.network.training import train
 from hubblefork.prediction.predictor import check_views
+from hubblefork.tables.catalogue import labelled
 from hubblefork.zoo import load_tree
 
 TUNING = "tuning"

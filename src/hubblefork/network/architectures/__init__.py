@@ -12,8 +12,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hubblefork.data.images import BANDS
 from hubblefork.errors import RecipeError, did_you_mean
+from hubblefork.images.decoder import BANDS
 from hubblefork.network.architectures.encoder import Encoder, NetworkOptions, encoder_network
 from hubblefork.network.architectures.lab import lab_cnn, lab_resnet50, lab_resnet50_dense
 from hubblefork.network.architectures.vgg import COLUMN_A, COLUMN_D, SEVEN, vgg

@@ -15,14 +15,12 @@ import pyarrow as pa
 import tomli_w
 from numpy.typing import NDArray
 
-from hubblefork.data.catalogue import fractions, galaxy_ids, labelled, read_catalogue
 from hubblefork.data.folders import DataFolder, RunFolder
-from hubblefork.data.images import StampSpec, each, inspect, stream
 from hubblefork.data.judged import JudgedGalaxies, joined
-from hubblefork.data.members import galaxy_id_of
-from hubblefork.data.sources import open_source
 from hubblefork.data.split import TEST, TRAIN, VALIDATION
 from hubblefork.errors import HubbleforkError, ImageError, RecipeError
+from hubblefork.images.decoder import StampSpec, each, inspect, stream
+from hubblefork.images.sources import open_source
 from hubblefork.io import Progress, silent, write_text
 from hubblefork.network.recipe import HEADS, Recipe, load_recipe
 from hubblefork.network.training import MODES
@@ -30,6 +28,8 @@ from hubblefork.network.weights import read_recipe
 from hubblefork.prediction.output import predict
 from hubblefork.prediction.runs import predict_part
 from hubblefork.studies.study import Training, check_addresses, labelled_catalogue, settings_of
+from hubblefork.tables.catalogue import fractions, galaxy_ids, labelled, read_catalogue
+from hubblefork.tables.names import galaxy_id_of
 from hubblefork.zoo import load_tree
 
 REPORT = tomllib.loads(files("hubblefork.studies.lab").joinpath("lab.toml").read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""Tables: every format and layout, catalogues and labels."""
