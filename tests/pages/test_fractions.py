@@ -49,6 +49,7 @@ def test_side_by_side_shows_what_is_missing(found):
     panel = figure.axes[0]
     words = [text.get_text() for text in panel.texts]
     assert words.count("not available") == 5
+    assert panel.get_legend() is None  # it covered the lowest estimator; the caption names the line
     assert numbers["samples"]["votes"]["estimators"]["corrected"]["value"] is None
     assert numbers["samples"]["votes"]["default"]["estimator"] == "count"
     assert [label.get_text() for label in panel.get_yticklabels()] == [

@@ -58,7 +58,7 @@ def written(tmp_path):
     page.table("errors", Table(["answer", "RMSE"], [["<smooth>", "0.1"]], {"smooth": float("nan")}))
     page.warn(f"It is *not* finished: {NAME}.")
     page.missing("lost", "runs/a_b is not there.", "hubblefork train --out runs/a_b")
-    page.missing("other", "Nothing else.", "hubblefork fetch")
+    page.missing("other", "Nothing else.", "the same command goes on")
     page.write("test.md.j2", title="A <run>", subtitle="s", facts={"run": 1}, name=NAME, value=0.5, number=7)
     return page, Strict((tmp_path / "index.html").read_text(encoding="utf-8"))
 
@@ -98,11 +98,25 @@ def test_figures_and_tables_are_counted_and_what_is_missing_is_said(templates, t
     assert "Figure 1. The largest" in html.text
     assert "Table 1. A caption" in html.text
     assert "runs/a_b is not there.To have it: hubblefork train --out runs/a_b" in html.text
-    assert "Nothing else.To have it: hubblefork fetch" in html.text
+    assert "Nothing else.To have it: the same command goes on" in html.text
     assert "has 0.5000 and 7 galaxies. An indented paragraph is no code block" in html.text
     assert "second line" in html.text
     assert "Where" in html.text
     assert "in x<y" in html.text
+
+
+def test_commands_are_code_and_other_remedies_are_words(templates, tmp_path):
+    written(tmp_path)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "To have it: <code>hubblefork train --out runs/a_b</code>" in page
+    assert "To have it: the same command goes on</p>" in page
+
+
+def test_a_wide_table_does_not_take_its_caption_along(templates, tmp_path):
+    _, html = written(tmp_path)
+    opened = [tag for tag, _ in html.tags]
+    assert "caption" not in opened
+    assert opened.count("figcaption") == opened.count("figure") == 2
 
 
 def test_numbers_are_kept_by_section(templates, tmp_path):

@@ -42,6 +42,12 @@ def test_cells_and_numbers_of_a_table_are_the_same_values():
     assert Table.of(list(rows.values()), columns[3:4], numbers=7).numbers == 7
 
 
+def test_an_interval_without_ends_is_one_dash():
+    nothing = float("nan")
+    table = Table.of([{"ends": (nothing, nothing)}, {"ends": (nothing, 0.5)}], [("", "ends", ".1f")])
+    assert table.rows == [["–"], ["– to 0.5"]]
+
+
 def test_rows_of_a_table_can_be_dataclasses():
     counts = [Unavailable("nothing", "wait")]
     table = Table.of(counts, [("what", "reason", ""), ("remedy", "remedy.upper", lambda upper: upper())])

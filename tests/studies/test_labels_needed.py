@@ -1,6 +1,7 @@
 """Labels in a new survey: who judges, who is labelled, what a worse survey does to an image, and the page."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -100,6 +101,8 @@ def test_the_study_trains_judges_and_goes_on(data, trained, tmp_path):
     assert sections["summary"]["errors"]["fork"]["mean"] == [
         pytest.approx(run.evaluation()["rmse"]["value"], rel=1e-5)
     ]
+    shown = re.search("Settings</dt><dd>(.*?)</dd>", page.read_text(encoding="utf-8"))[1].split(", ")
+    assert len({setting.partition("=")[0] for setting in shown}) == len(shown)
     (skipped,) = numbers["skipped"].items()
     assert 'timm has no encoder "nothing_like_it"' in skipped[0] and skipped[1] == [
         "encoder:nothing_like_it, 50 labels"

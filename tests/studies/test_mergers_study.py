@@ -1,6 +1,7 @@
 """The merger study, quickly: a page with its pictures, and nothing drawn twice; shifted surveys."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -33,6 +34,10 @@ def test_the_page_has_its_sections_and_numbers(done):
     numbers = json.loads((out / "report" / "numbers.json").read_text(encoding="utf-8"))
     assert list(numbers["sections"]) == ["question", "regression", "bias", "coverage", "surveys", "sources"]
     assert set(numbers["sections"]["surveys"]["degraded"]["skies"]) == {AS_TRAINED, "pixels × 3"}
+    text = page.read_text(encoding="utf-8")
+    assert numbers["sections"]["surveys"]["surveys"][AS_TRAINED]["corrected"]["value"] is None
+    assert "<td>nan" not in text
+    assert re.search(r"<b>Table \d\.</b> Mock, same sky: mean", text)
     assert {"bias", "coverage", "degraded"} <= {path.stem for path in (out / "report").glob("*.pdf")}
 
 

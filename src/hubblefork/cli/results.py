@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hubblefork.cli.tables import Shown
-from hubblefork.pages.tables import Column, Table, classes_table
+from hubblefork.pages.tables import BASELINES, Column, Table, classes_table
 from hubblefork.stats.detection import Calibration
 from hubblefork.stats.estimators import LABELS, MERGER, Estimate, Unavailable
 from hubblefork.stats.evaluation import RARE
@@ -49,7 +49,7 @@ def totals_table(evaluation: Mapping[str, Any]) -> Table:
     rows = {**({"this run": evaluation} if "rmse" in evaluation else {}), **evaluation["baselines"]}
     unit, digits = evaluation.get("unit"), ".4g" if "unit" in evaluation else ".4f"
     columns: list[Column] = [
-        ("", "", _words),
+        ("", "", lambda name: BASELINES.get(name, name)),
         (f"RMSE ({unit})" if unit else "RMSE", "rmse.value", digits),
         ("95% interval", "rmse.interval_95", digits),
     ]

@@ -110,11 +110,11 @@ def estimators_side_by_side(
             f"fraction with {measured.truth.text}",
             title=f"{name} ({measured.galaxies:,} galaxies)",
             xlim=(0, None),
-            vertical=[(truths[name], "volunteers")] if name in truths else [],
+            vertical=[(truths[name], "")] if name in truths else [],
             names=[LABELS[key] for key in keys],
         )
         panels.append(panel)
-    figure = intervals(panels, legend="inside", grid=True, absent="not available")
+    figure = intervals(panels, legend="", grid=True, absent="not available")
     numbers = {name: measured.as_json() for name, measured in samples.items()}
     return figure, plain({"samples": numbers, "volunteers": dict(truths)})
 

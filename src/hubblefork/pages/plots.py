@@ -158,8 +158,6 @@ def intervals(
             place: Any = {"transform": axes.get_yaxis_transform(), "va": "center"}
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
             axes.text(0.02, row, absent, color=GREY, fontsize=SMALL, bbox=box, **place)
-        if legend == "inside" and axes.get_legend_handles_labels()[1]:
-            axes.legend(loc="lower right")
     if legend == "above":
         legend_above(figure)
     return figure

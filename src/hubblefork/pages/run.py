@@ -24,6 +24,7 @@ from hubblefork.pages.page import Missing, Page
 from hubblefork.pages.plots import sides
 from hubblefork.pages.sheets import EACH, image_sheet, prototype_sheet
 from hubblefork.pages.tables import (
+    BASELINES,
     Column,
     Table,
     baselines_table,
@@ -40,13 +41,6 @@ from hubblefork.stats.metrics import rmse, rmse_per_answer
 from hubblefork.tables.catalogue import galaxy_ids
 from hubblefork.zoo import DecisionTree
 
-BASELINES = {
-    "mean_vote": "mean vote",
-    "central_pixel": "central pixel (k-means)",
-    "kaggle_central_pixel": "central pixel (Kaggle)",
-    "all_zeros": "all zeros",
-    "all_ones": "all ones",
-}
 SHOWN = 12
 SHEET_DPI = 150
 
@@ -110,7 +104,7 @@ def _headline(page: Page, contents: Contents) -> dict[str, Any]:
             )
         if evaluation["not_predicted"]:
             page.warn(f"Labelled galaxies without a prediction: {evaluation['not_predicted']}.")
-        page.table("baselines", baselines_table(evaluation, BASELINES))
+        page.table("baselines", baselines_table(evaluation))
         return {"baselines": ordered_baselines(evaluation), "labels": BASELINES}
     return {}
 

@@ -16,6 +16,14 @@ from hubblefork.zoo import DecisionTree
 
 DIGITS = 6
 DASH = "–"
+BASELINES: Mapping[str, str] = {
+    "mean_vote": "mean vote",
+    "central_pixel": "central pixel (k-means)",
+    "kaggle_central_pixel": "central pixel (Kaggle)",
+    "all_zeros": "all zeros",
+    "all_ones": "all ones",
+}
+"""The names that tables and figures give to the baselines of `stats.baselines`."""
 
 Column = tuple[str, str | Callable[[Any], Any], str | Callable[[Any], str]]
 """Header; where the value is in a row; how it is written. See `Table.of`."""
@@ -99,7 +107,8 @@ def written(value: Any, form: str | Callable[[Any], str]) -> str:
     if callable(form):
         return form(value)
     if isinstance(value, list | tuple):
-        return " to ".join(written(end, form) for end in value)
+        ends = [written(end, form) for end in value]
+        return DASH if set(ends) == {DASH} else " to ".join(ends)
     return value if isinstance(value, str) else f"{value:{form}}".replace("-", "−")
 
 
@@ -180,11 +189,11 @@ def listed(texts: Sequence[str]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
-def baselines_table(evaluation: Mapping[str, Any], labels: Mapping[str, str]) -> Table:
-    """Return the error of a network above those of the baselines, which `labels` name."""
+def baselines_table(evaluation: Mapping[str, Any]) -> Table:
+    """Return the error of a network above those of the baselines."""
     rows = {"network": evaluation, **ordered_baselines(evaluation)}
     columns: list[Column] = [
-        ("", "", lambda name: labels.get(name, name)),
+        ("", "", lambda name: BASELINES.get(name, name)),
         ("RMSE", "rmse.value", ".4f"),
         ("95% interval", "rmse.interval_95", ".4f"),
         ("agreement", "agreement.value", ".1%"),
@@ -224,8 +233,8 @@ def classes_table(question: Mapping[str, Any]) -> Table:
         ("log-loss", "log_loss.value", ".3f"),
         ("95% interval", "log_loss.interval_95", ".3f"),
     ]
-    caption = "accuracy: of its galaxies, the share with the highest fraction for it; over all classes "
-    caption += f"{question['agreement']['value']:.3f}, log-loss {question['log_loss']['value']:.3f}"
+    caption = "Accuracy: of its galaxies, the share with the highest fraction for it; over all classes "
+    caption += f"{question['agreement']['value']:.3f}, log-loss {question['log_loss']['value']:.3f}."
     return Table.of({name: row for name, row in question["classes"].items() if row}, columns, caption=caption)
 
 
@@ -235,7 +244,7 @@ def coverage_table(intervals: Mapping[str, Any], answers: Mapping[str, str]) -> 
     `answers` maps the answers that have a column to their texts.
     """
     columns: list[Column] = [
-        ("stated", "stated", "g"),
+        ("stated", "stated", ".2f"),
         ("found", "found.value", ".3f"),
         ("95% interval", "found.interval_95", ".3f"),
         ("top tenth", "found_top.value", ".3f"),
@@ -276,8 +285,8 @@ def folds_table(summary: Mapping[str, Any]) -> Table:
         f"{summary[key]['mean']:.4f} ± {summary[key]['sd']:.4f}" for key in ("rmse", "mean_vote")
     )
     title = f"{summary['recipe']}: {summary['folds']} folds, {summary['galaxies']} galaxies judged"
-    caption = f"mean ± s.d.: RMSE {rmse}, mean vote {mean_vote}; RMSE {summary['out_of_fold_rmse']:.4f} "
-    caption += f"over all {summary['galaxies']:,} out-of-fold predictions; "
-    caption += f"{summary['galaxies_per_second']:.0f} galaxies/s"
+    caption = f"Mean ± s.d.: RMSE {rmse}, mean vote {mean_vote}. RMSE {summary['out_of_fold_rmse']:.4f} "
+    caption += f"over all {summary['galaxies']:,} out-of-fold predictions. "
+    caption += f"{summary['galaxies_per_second']:.0f} galaxies/s."
     rows = list(zip(*values, strict=True))
     return Table.of(rows, columns, numbers=summary, title=title, caption=caption)

@@ -15,6 +15,7 @@ from hubblefork.io import Progress, duration, silent
 from hubblefork.pages.comparisons import error_against_cost, errors_over_galaxies
 from hubblefork.pages.page import Page
 from hubblefork.pages.tables import (
+    BASELINES,
     Column,
     Table,
     counted,
@@ -207,7 +208,7 @@ def _add_networks(page: Page, results: Results) -> dict[str, Any]:
             numbers[f"{name} ensemble"] = _ensemble_numbers(seeds, results)
             rows[f"{_together(name, seeds)}, as one"] = numbers[f"{name} ensemble"]
     for name, baseline in ordered_baselines(results.baselines).items():
-        words, error = name.replace("_", " "), baseline["rmse"]["value"]
+        words, error = BASELINES[name], baseline["rmse"]["value"]
         errors = {str(views): error for views in results.views}
         rows[words] = {"rmse": errors, "agreement": value_at(baseline, "agreement.value")}
         numbers[words] = {"rmse": error}
@@ -263,7 +264,7 @@ def _add_differences(page: Page, verdicts: Mapping[int, Verdict]) -> None:
         (f"against {unbroken(next(iter(verdicts.values())).best)}", "", ""),
         ("difference", "difference", "+.4f"),
         ("95% interval", "interval_95", ".4f"),
-        ("p", "p_value", lambda p: f"≤ {LEAST_P:.2g}" if p <= LEAST_P else f"{p:.2g}"),
+        ("p", "p_value", ".2g"),
         ("p, Holm", "p_holm", ".2g"),
     ]
     page.table("differences", Table.of(rows, columns, numbers=numbers))

@@ -329,7 +329,7 @@ def _write_page(
         **facts,
         data=results.galaxies.data.path.name,
         tree=results.galaxies.tree,
-        settings=plan.settings,
+        settings={text.partition("=")[0]: text for text in plan.settings}.values(),
         command=shlex.join(command),
     )
 

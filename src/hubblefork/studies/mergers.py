@@ -279,11 +279,8 @@ def _surveys(page: Page, skies: _Skies, pools: Mapping[str, Truth]) -> list[str]
         ("p", "p_value", ".2g"),
         ("true", "true", ".3f"),
         ("count", "count.value", ".3f"),
-        (
-            "corrected, 95%",
-            lambda row: "{value:.3f} ({low:.3f} to {high:.3f})".format(**row["corrected"]),
-            "",
-        ),
+        ("corrected", "corrected.value", ".3f"),
+        ("95% interval", lambda row: itemgetter("low", "high")(row["corrected"]), ".3f"),
         ("completeness", "completeness", ".3f"),
         ("false-positive rate", "false_positive_rate", ".4f"),
     ]

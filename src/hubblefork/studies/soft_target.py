@@ -29,6 +29,7 @@ from hubblefork.network.tuning import read_tuning, tune
 from hubblefork.pages.comparisons import error_against_cost, errors_over_time
 from hubblefork.pages.page import Page
 from hubblefork.pages.tables import (
+    BASELINES,
     Column,
     Table,
     decimal,
@@ -260,7 +261,7 @@ def _add_networks(
     rows |= {name: _judged(baseline) for name, baseline in baselines.items()}
     behind = {name: {**entry, "behind": verdict.behind.get(name)} for name, entry in rows.items()}
     columns: list[Column] = [
-        ("", "", lambda name: unbroken(name.replace("_", " "))),
+        ("", "", lambda name: unbroken(BASELINES.get(name, name))),
         ("RMSE ± s.d.", lambda row: f"{decimal(row['rmse'])} ± {decimal(row['sd'])}", ""),
         (f"behind {unbroken(SIMPLE)}", "behind.difference", "+.4f"),
         ("95% interval", "behind.interval_95", ".4f"),
