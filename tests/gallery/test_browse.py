@@ -141,6 +141,7 @@ def test_a_galaxy_has_a_page_and_a_json_twin(client, files, tree):
         float(files.votes[3, tree.column("spiral")]), abs=1e-6
     )
     page = client.get("/galaxy/1003").text
+    assert '<p class="key">Fractions: predicted · <span class="votes-number">volunteers</span></p>' in page
     assert "legacysurvey.org/viewer?ra=" in page and f"{twin['merger']:.2f}" in page
     assert client.get("/galaxy/nobody").status_code == 404
 

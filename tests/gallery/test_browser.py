@@ -148,8 +148,11 @@ def test_a_phone_shows_two_columns_and_nothing_is_wider_than_it(screen, address)
     assert tops.count(tops[0]) == 2
     page.get_by_role("button", name="Filters").tap()
     expect(page.get_by_label("smooth, at least")).to_be_visible()
-    for where in ("/", "/galaxy/1003"):
+    save, wall = (page.locator(place).bounding_box() for place in (".menu > summary", ".wall"))
+    assert save["y"] + save["height"] < wall["y"]
+    for where in ("/", "/galaxy/1003", "/compare"):
         page.goto(address + where)
+        assert page.locator("[data-theme]").last.bounding_box()["x"] > 340
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -20,7 +20,7 @@ export const watch = async (place, there) => {
       setTimeout(look, 2000);
       return;
     }
-    const why = found.fault || "Similar and odd galaxies are found once the network has looked at all images: some 150 a second and core, once for this catalogue.";
+    const why = found.fault || "Similar and odd galaxies are found once the network has looked at all images: about 150 a second on each core. It happens once for a catalogue.";
     place.replaceChildren(element("p", { class: found.fault ? "fault" : "muted", text: why }), begin);
   };
   await look();
