@@ -15,7 +15,7 @@ from astropy.table import Table
 from PIL import Image
 
 import hubblefork as hf
-from hubblefork.errors import CatalogueError, ImageError
+from hubblefork.errors import CatalogueError, ImageError, RecipeError
 
 BRIEFLY = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16}
 
@@ -38,6 +38,16 @@ def test_the_import_loads_nothing_heavy():
     code = "import sys, hubblefork as hf; dir(hf); print({'torch', 'numpy', 'astropy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_labels_of_two_kinds_are_refused(tmp_path):
+    two_kinds, alone = {"classes": "type", "number": "mass"}, {"classes": "type", "unit": "dex"}
+    for how in (two_kinds, {"columns": ["ring"], "tree": "gz_rings"}, alone):
+        with pytest.raises(RecipeError, match=r"give (one of them|both)"):
+            hf.finetune("fork", tmp_path, tmp_path / "labels.csv", tmp_path / "run", **how)
+    (tmp_path / "labels.csv").write_text("galaxy_id,bar\n1,0\n2,1\n")
+    with pytest.raises(CatalogueError, match='there is no column "ring"'):
+        hf.finetune("fork", tmp_path, tmp_path / "labels.csv", tmp_path / "run", columns="ring")
 
 
 @pytest.mark.usefixtures("quickly")

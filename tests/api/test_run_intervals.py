@@ -37,6 +37,14 @@ def copied(evaluated, tmp_path):
     return tmp_path / "run"
 
 
+def test_what_is_no_run_is_refused_and_no_folder_of_its_name_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("fork", "frok"):
+        with pytest.raises(RunError, match=f"{name} is not the folder of a run"):
+            evaluate(name)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_evaluate_calibrates_on_validation_and_judges_on_test(evaluated):
     run, found = evaluated
     intervals = intervals_of(run)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from hubblefork.data.labels import read_labels, tree_of_classes, tree_of_number
+from hubblefork.data.labels import read_labels, tree_of_classes, tree_of_columns, tree_of_number
 from hubblefork.errors import CatalogueError
 from hubblefork.zoo import Number, number_column, parse_tree, tree_text
 
@@ -67,6 +67,13 @@ def test_an_answer_that_the_tree_does_not_have_is_refused_by_its_row(tmp_path):
     assert (reject.galaxy_id, reject.reason) == ("2", "no answer of the tree")
     assert reject.value == 'line 3: kind is "spirel" (did you mean "spiral"?)'
     assert [*labels.row_of] == ["1", "3"]
+
+
+def test_answers_named_as_other_columns_of_a_catalogue_are_refused(tmp_path):
+    path = table(tmp_path, ["1,0,1", "2,1,0"], "galaxy_id,ring,ring_low")
+    with pytest.raises(CatalogueError, match="ring_low: a catalogue has columns of these names"):
+        tree_of_columns(path, [])
+    assert tree_of_columns(path, ["ring_low"]).columns == ("ring_low",)
 
 
 NESTED = """

@@ -179,7 +179,8 @@ def test_a_range_to_search_has_finite_ends(entry):
 
 def test_differences_name_fields_and_values():
     recipe = load_recipe("lab-cnn")
-    assert differences(override(recipe, ["epochs=3"]), recipe) == ["epochs: 3, not 100"]
+    for settings in (["epochs=3"], "epochs=3"):
+        assert differences(override(recipe, settings), recipe) == ["epochs: 3, not 100"]
     assert differences(recipe, recipe) == []
 
 

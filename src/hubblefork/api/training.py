@@ -17,7 +17,7 @@ from hubblefork.api.predictions import Model, load
 from hubblefork.data.folders import RunFolder
 from hubblefork.data.labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Fold, Split, read_split
-from hubblefork.errors import RunError
+from hubblefork.errors import RecipeError, RunError
 from hubblefork.images.cutouts import Reading
 from hubblefork.io import Progress, bytes_of, seconds, silent, write_text
 from hubblefork.network.architectures import ENCODER
@@ -166,6 +166,11 @@ def finetune(
     `images.cutouts.Reading`. `test` and `validation` are per cent of the labelled galaxies. Raises RunError,
     CatalogueError, ImageError, RecipeError.
     """
+    if sum(map(bool, (tree, columns, classes, number))) > 1:
+        raise RecipeError("a tree, columns, classes and a number are four kinds of labels: give one of them")
+    if unit and not number:
+        raise RecipeError(f'the unit "{unit}" is that of a number: give both')
+    columns, settings = ([each] if isinstance(each, str) else each for each in (columns, settings))
     own = load_tree(tree) if tree else None
     if classes:
         own = tree_of_classes(Path(labels), classes, missing=missing)

@@ -171,10 +171,6 @@ def finetune(
     """
     from hubblefork.cli.tables import trained_text
 
-    if sum(map(bool, (tree, columns, classes, number))) > 1:
-        raise typer.BadParameter("--tree, --columns, --classes and --number: give one of them")
-    if unit and not number:
-        raise typer.BadParameter("--unit is that of a --number: give both")
     hf.finetune(
         model,
         cutouts,

@@ -304,7 +304,7 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     Raises RecipeError, all problems at once.
     """
     entries, problems = {}, []
-    for setting in overrides:
+    for setting in [overrides] if isinstance(overrides, str) else overrides:
         key, equals, text = (part.strip() for part in setting.partition("="))
         key = OLD_NAMES.get(key, key)
         if equals:

@@ -45,6 +45,8 @@ from hubblefork.zoo import DecisionTree, VoteCounts
 SKY = ("pixel_scale", "target_x", "target_y", "petro_r90")
 """The columns of a catalogue that say what is known of the sky of its images."""
 TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue", *SKY}
+ENDS = ("low", "high", "conditional", "count", "debiased", "reach", "concentration", "total_votes")
+"""How columns end that a catalogue has beside those of answers and for questions."""
 SOURCE = "source"
 IMAGES = "images"
 """The key of the metadata that holds the SHA-256 of the SHA-256s of all images."""
@@ -281,8 +283,8 @@ def fractions_in(table: pa.Table, name: str, *, any_number: bool = False) -> NDA
 
 def check_names(tree: DecisionTree) -> DecisionTree:
     """Return a tree. Raises CatalogueError where an answer is named as a column that a catalogue has."""
-    taken = sorted(TAKEN.intersection(tree.columns))
-    if taken:
+    names = (*tree.columns, *(question.name for question in tree.questions))
+    if taken := sorted({*TAKEN, *(f"{name}_{end}" for name in names for end in ENDS)} & {*tree.columns}):
         raise CatalogueError(
             f"{tree.name}: {', '.join(taken)}: a catalogue has columns of these names; rename them"
         )

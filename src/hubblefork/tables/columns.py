@@ -248,9 +248,9 @@ def apart_remedy(value: float) -> str:
 
 def without(table: pa.Table, missing: Collection[float]) -> pa.Table:
     """Return a table in which exactly these numbers are missing values, in all columns but the ids."""
-    if not missing:
+    gone = pa.array([*missing], pa.float64())
+    if not len(gone):
         return table
-    gone = pa.array(list(missing), pa.float64())
     ids = id_columns(table.column_names)
     for place, name in enumerate(table.column_names):
         column = table.column(place)
