@@ -119,6 +119,16 @@ def test_a_wide_table_does_not_take_its_caption_along(templates, tmp_path):
     assert opened.count("figcaption") == opened.count("figure") == 2
 
 
+def test_a_line_below_an_included_template_is_a_line_of_its_own(templates, tmp_path):
+    templates["part.md.j2"] = "- first\n"
+    templates["test.md.j2"] = """## A {#a}
+{% include "part.md.j2" %}
+- second
+"""
+    _, html = written(tmp_path)
+    assert [tag for tag, _ in html.tags].count("li") == 2
+
+
 def test_numbers_are_kept_by_section(templates, tmp_path):
     page, _ = written(tmp_path)
     numbers = json.loads((tmp_path / "numbers.json").read_text())

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -212,7 +213,7 @@ def test_finished_runs_of_elsewhere_are_taken_as_they_are(place, tmp_path):
     assert sorted(path for path in elsewhere.rglob("*")) == before
 
 
-def test_runs_of_another_kind_are_not_taken_and_what_is_missing_is_said(place, tmp_path):
+def test_runs_of_another_kind_are_not_taken_and_what_is_missing_is_said(place, tmp_path, monkeypatch):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(place / "runs" / "lab-cnn", elsewhere)
     recipe = elsewhere / "seed-0" / "recipe.toml"
@@ -232,9 +233,12 @@ def test_runs_of_another_kind_are_not_taken_and_what_is_missing_is_said(place, t
     words += ["--curves", "lab-cnn", "--record", str(tmp_path / "record")]
     for setting in TINY[:6]:
         words += ["--set", setting]
+    monkeypatch.setattr(sys, "argv", ["hubblefork", *words])
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0
     page = (tmp_path / "out" / "report" / "index.html").read_text()
+    again = re.findall("<pre>(hubblefork study compare .*?)</pre>", page)[0]
+    assert "--curves lab-cnn" in again and "--only-report" not in again
     assert "Not trained yet: lab-cnn/seed-0, lab-cnn/seed-1, lab-cnn/share-0.125/seed-0, " in page
     assert "too few for a curve" in page
     assert (tmp_path / "record" / "numbers.json").exists()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hubblefork.cli.terminal import TELL, DataNow, Device, OnlyReport, Record, Run, Weights, bar, show
+from hubblefork.cli.terminal import TELL, DataNow, Device, OnlyReport, Record, Run, Weights, bar, show, typed
 
 if TYPE_CHECKING:
     from hubblefork.errors import ExtraMissing
@@ -162,7 +161,7 @@ def lab(
         quick=quick,
         only_report=only_report,
         galaxies=galaxies,
-        command=["hubblefork", *sys.argv[1:]],
+        command=typed(),
         progress=bar,
     )
     if record is not None:
@@ -224,7 +223,7 @@ def compare(
         device=device,
         only_report=only_report,
     )
-    page = run_compare(data, out, study=plan, command=["hubblefork", *sys.argv[1:]], progress=bar)
+    page = run_compare(data, out, study=plan, command=typed(), progress=bar)
     if record is not None:
         copy_record(page.parent, record)
     typer.echo(page)
@@ -289,7 +288,7 @@ def soft_target(
         device=device,
         only_report=only_report,
     )
-    page = run_soft_target(data, out, study=plan, command=["hubblefork", *sys.argv[1:]], progress=bar)
+    page = run_soft_target(data, out, study=plan, command=typed(), progress=bar)
     if record is not None:
         copy_record(page.parent, record)
     typer.echo(page)
@@ -334,7 +333,7 @@ def labels(
         quick=quick,
         only_report=only_report,
         device=device,
-        command=["hubblefork", *sys.argv[1:]],
+        command=typed(),
         progress=bar,
     )
     typer.echo(page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -130,6 +131,11 @@ def with_side(reading: Any, side: int) -> Any:
 def settings_of(settings: list[str] | None, precision: str) -> list[str]:
     """Return the recipe's settings with the precision among them."""
     return [*(settings or []), *([f"precision={precision}"] if precision else [])]
+
+
+def typed() -> list[str]:
+    """Return the command as it was typed, without `--only-report`, so that it makes all of a study again."""
+    return ["hubblefork", *(word for word in sys.argv[1:] if word != "--only-report")]
 
 
 @contextmanager

@@ -308,6 +308,7 @@ def _markdown_templates() -> Environment:
         comment_end_string="-->",
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,  # else the line below an included template joins its last one
     )
     environment.filters.update(FILTERS)
     return environment

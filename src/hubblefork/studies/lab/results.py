@@ -67,8 +67,8 @@ def training(page: Page, lab: Lab) -> Values:
         numbers[name] = {**ours, "report": stated["table_6"]}
     columns: list[Column] = [
         ("", "", ""),
-        ("training loss", "train_loss", ".3g"),
-        ("validation loss", "validation_loss", ".3g"),
+        ("training loss", "train_loss", ".4f"),
+        ("validation loss", "validation_loss", ".4f"),
         ("training agreement", "train_agreement", ".3f"),
         ("validation agreement", "validation_agreement", ".3f"),
     ]
