@@ -144,6 +144,18 @@ def test_a_table_of_kaggles_columns_becomes_a_folder(tree: DecisionTree, tmp_pat
     assert check_folder(tmp_path / "b").faults == []
 
 
+def test_intervals_of_a_csv_have_the_types_of_a_shard(tree: DecisionTree, tmp_path: Path) -> None:
+    columns = dict(zip(tree.columns, to_joint(tree, np.full((2, 37), 0.5)).clip(0, 1).T, strict=True))
+    ends = {
+        f"{name}_{end}": [0, value] for name in tree.columns for end, value in (("low", 0), ("high", 0.9))
+    }
+    pa.csv.write_csv(pa.table({"galaxy_id": [7, 8], **columns, **ends}), tmp_path / "a.csv")
+    convert(tmp_path / "a.csv", tmp_path / "b")
+    table = pa.parquet.read_table(CatalogueFolder(tmp_path / "b").shards()[0])
+    assert {table.schema.field(name).type for name in ends} == {pa.float32()}
+    assert not any("is double" in fault or "is int" in fault for fault in check_folder(tmp_path / "b").faults)
+
+
 def test_a_table_without_fractions_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     pa.csv.write_csv(pa.table({"galaxy_id": [7], "z": [0.1]}), tmp_path / "a.csv")
     with pytest.raises(CatalogueError, match="37 of the 37 columns of galaxy_zoo_2 are missing"):

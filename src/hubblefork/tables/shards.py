@@ -260,9 +260,10 @@ def is_catalogue_folder(path: Path) -> bool:
 def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     """Return a catalogue of joint fractions (galaxy, answer) with all columns of a shard, in their order.
 
-    Ids become text. ra and dec (degrees) stay where they are; null fractions stay null. Conditional fractions
-    are null where nobody is asked. Columns beside these (intervals) follow. Names and questions of the tree
-    are added to the metadata. Raises CatalogueError where a column would stand twice.
+    Numbers have the types of the specification, and ids become text. ra and dec (degrees) stay where they
+    are; null fractions stay null. Conditional fractions are null where nobody is asked. Columns beside these
+    (intervals) follow. Names and questions of the tree are added to the metadata. Raises CatalogueError where
+    a column would stand twice.
     """
     joint = np.stack([table.column(name).cast(pa.float64()).to_numpy() for name in tree.columns], axis=1)
     names = _made(tree)
@@ -270,11 +271,12 @@ def shard_table(table: pa.Table, tree: DecisionTree) -> pa.Table:
     if ours := [name for name in names if name in tree.columns]:
         raise CatalogueError(f'an answer of {tree.name} is named "{ours[0]}", as a column of the catalogue')
     places = [name for name in POSITION if name in table.column_names]
-    columns = {ID: table.column(ID).cast(pa.string())}
-    columns |= {name: table.column(name).cast(pa.float64()) for name in places}
-    columns |= {name: table.column(name).cast(pa.float32()) for name in tree.columns}
+    columns = {name: table.column(name) for name in (ID, *places, *tree.columns)}
     columns |= {name: pa.array(v, pa.float32(), mask=np.isnan(v)) for name, v in made.items()}
     columns |= {name: table.column(name) for name in table.column_names if name not in columns}
+    for name in columns.keys() & (kinds := specified(tree)).keys():
+        if not pa.types.is_string(columns[name].type):
+            columns[name] = columns[name].cast(kinds[name])
     notes = {**notes_of(table.schema), TREE: tree.name, QUESTIONS: tree_text(tree)}
     return pa.table(columns).replace_schema_metadata(notes)
 
