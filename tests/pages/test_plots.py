@@ -65,3 +65,10 @@ def test_estimates_are_read_by_value_low_and_high():
 def test_numbers_of_ticks_are_short():
     numbers = [short_number(value) for value in (0.05, 1, 2500, 2e7, 1e9, -0.5)]
     assert numbers == ["0.05", "1", "2.5 k", "20 M", "1 G", "−0.5"]
+
+
+def test_short_names_of_a_legend_stand_in_one_line():
+    names = ["95% interval", "mean vote", "central pixel (Kaggle)", "network"]
+    figure = curves([Panel([Series(name, [0, 1], [0, 1]) for name in names])], size=(5.7, 2))
+    figure.draw_without_rendering()
+    assert np.ptp([text.get_window_extent().y1 for text in figure.legends[0].get_texts()]) < 5  # pixels

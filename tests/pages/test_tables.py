@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain
+from hubblefork.pages.tables import Table, bounds, counted, decimal, listed, plain, written
 from hubblefork.stats.estimators import Unavailable
 
 
@@ -46,6 +46,14 @@ def test_an_interval_without_ends_is_one_dash():
     nothing = float("nan")
     table = Table.of([{"ends": (nothing, nothing)}, {"ends": (nothing, 0.5)}], [("", "ends", ".1f")])
     assert table.rows == [["–"], ["– to 0.5"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [(-0.001, ".2f", "0.00"), (-0.0001, ".1%", "0.0%"), (-0.006, ".2f", "−0.01"), (-1, "g", "−1")],
+)
+def test_nothing_has_no_sign(value, form, text):
+    assert written(value, form) == text
 
 
 def test_rows_of_a_table_can_be_dataclasses():

@@ -264,8 +264,9 @@ def legend_above(figure: Figure) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        widest = max(text_width(label, SMALL) for label in entries) + HANDLE
-        columns = max(1, min(len(entries), int(figure.get_size_inches()[0] / widest)))
+        widths = [text_width(label, SMALL) + HANDLE for label in entries]
+        width = figure.get_size_inches()[0]
+        columns = len(widths) if sum(widths) <= width else max(1, int(width / max(widths)))
         figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 

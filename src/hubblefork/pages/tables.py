@@ -109,7 +109,10 @@ def written(value: Any, form: str | Callable[[Any], str]) -> str:
     if isinstance(value, list | tuple):
         ends = [written(end, form) for end in value]
         return DASH if set(ends) == {DASH} else " to ".join(ends)
-    return value if isinstance(value, str) else f"{value:{form}}".replace("-", "−")
+    if isinstance(value, str):
+        return value
+    text = f"{value:{form}}".replace("-", "−")
+    return text.removeprefix("−") if not text.strip("−0.%") else text
 
 
 def plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from hubblefork.pages.tables import Column, Table
 
 GO_ON = "the same command goes on"
 OTHER_COLUMNS = ("number", "state", "value", "last", "folder", "epochs", "seconds", "failure")
+LONG = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
+"""A number of more digits than anybody reads; best.toml has them all."""
 STATES = ("complete", "pruned", "fail", "queued again", "running", "waiting")
 
 
@@ -25,6 +28,7 @@ def write_tuning_page(tuned: TuningResult, out: Path) -> Path:
     if tuned.best is None:
         page.missing("best", "No trial was trained to the end yet.", GO_ON)
     changed = [] if tuned.best is None else differences(tuned.best, tuned.recipe)
+    shown = [text for text in changed if not text.startswith(("name", "description"))]
     return page.write(
         "tuning.md.j2",
         title=f"Tuning {tuned.recipe.name}",
@@ -32,7 +36,7 @@ def write_tuning_page(tuned: TuningResult, out: Path) -> Path:
         facts={"study": tuned.name, "best": None if tuned.best is None else tuned.best.name},
         states=", ".join(f"{tuned.count(state)} {state}" for state in STATES if tuned.count(state)),
         spent=sum(row["seconds"] or 0 for row in tuned.rows),
-        changed="\n".join(text for text in changed if not text.startswith(("name", "description"))),
+        changed=LONG.sub(lambda number: f"{float(number[0]):.4g}", "\n".join(shown)),
         tuned=tuned,
     )
 
