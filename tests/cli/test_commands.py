@@ -202,6 +202,14 @@ def test_an_output_that_is_full_is_one_line(monkeypatch, capsys):
     assert said == "DiskError: the output cannot be written: No space left on device\n"
 
 
+def test_a_name_that_the_system_refuses_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["hubblefork", "predict", "fork", "a" * 300, "--out", "b.csv"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("DiskError: aaa") and "File name too long; give another name" in line
+
+
 def test_a_closed_pipe_is_silent(monkeypatch, capsys):
     read, write = os.pipe()
     os.close(read)

@@ -75,7 +75,13 @@ def web_dataset(folder):
     return box(folder / "shard.tar", members)
 
 
-ENCODED = (hugging_face, binary, file_list, parquet_list, web_dataset)
+def views(folder):
+    texts, images = pa.array(IDS, pa.string_view()), pa.array(BYTES, pa.binary_view())
+    pq.write_table(pa.table({"id": texts, "image": images, **SKY}), folder / "views.parquet")
+    return folder / "views.parquet"
+
+
+ENCODED = (hugging_face, binary, views, file_list, parquet_list, web_dataset)
 
 
 def opened(place):

@@ -118,6 +118,10 @@ def test_other_formats_are_read_with_columns_that_nobody_needs(tmp_path):
     pa.feather.write_feather(arrow, tmp_path / "a.feather")
     check(tmp_path / "a.parquet")
     check(tmp_path / "a.feather")
+    texts = {"galaxy_id": ["007", "8"], "ring": ["0.5", None], "bar": [None, "1"]}
+    views = {name: pa.array(cells, pa.string_view()) for name, cells in texts.items()}
+    pa.parquet.write_table(pa.table(views), tmp_path / "polars.parquet")
+    check(tmp_path / "polars.parquet")
 
 
 @pytest.mark.filterwarnings("ignore::astropy.io.votable.exceptions.VOWarning")

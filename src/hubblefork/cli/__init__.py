@@ -40,11 +40,11 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except OSError as error:
-        if error.filename is not None or error.errno not in (*REFUSALS, errno.EPIPE):
+        if error.filename is None and error.errno not in (*REFUSALS, errno.EPIPE):
             raise
         sys.stdout = io.StringIO()  # what is left cannot be written either
         if error.errno != errno.EPIPE:
-            typer.secho(f"DiskError: the output cannot be written: {error.strerror}", fg="red", err=True)
+            typer.secho(f"DiskError: {_refused(error)}", fg="red", err=True)
         raise SystemExit(1) from error
     except HubbleforkError as error:
         typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
@@ -52,6 +52,12 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         typer.secho("Interrupted. The same command goes on where it stopped.", err=True)
         raise SystemExit(130) from stop
+
+
+def _refused(error: OSError) -> str:
+    if error.filename is None:
+        return f"the output cannot be written: {error.strerror}"
+    return f"{error.filename}: {error.strerror}; give another name, or one that you may read and write"
 
 
 def _version(asked: bool) -> None:

@@ -244,7 +244,7 @@ def _image_column(schema: pa.Schema) -> str | None:
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return kind in (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 # Lists of files

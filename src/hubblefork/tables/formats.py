@@ -48,6 +48,7 @@ OF_COLUMN = re.compile(r"(TCOMM|TUCD)\d+")
 NOT_IN_XML_ATTRIBUTE = re.compile(r"[\x00-\x1f]")
 NOT_XML = r"[\x00-\x08\x0b\x0c\x0e-\x1f]"
 UNPRINTABLE = re.compile(r"[^ -~]")
+VIEWED = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 BEGINNINGS = {
     b"PAR1": "Parquet",
     b"ARROW1": "Feather",
@@ -222,11 +223,15 @@ READERS: dict[str, Callable[[Any, Collection[str] | None], pa.Table]] = {
 
 
 def _plain(table: pa.Table, only: Collection[str] | None = None) -> pa.Table:
-    """Return some columns (None: all) under their names without spaces, categories as what they stand for."""
+    """Return some columns (None: all) under their names without spaces, categories as what they stand for.
+
+    Views of texts and bytes, as Polars writes them, become texts and bytes.
+    """
     names = unique(table.column_names)
     kept = [place for place, name in enumerate(names) if name in set(chosen(names, only))]
     columns = [table.column(place) for place in kept]
     columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
+    columns = [c.cast(VIEWED[c.type]) if c.type in VIEWED else c for c in columns]
     chosen_columns = pa.table(columns, [names[place] for place in kept])
     chosen_columns.validate(full=True)
     return chosen_columns.replace_schema_metadata(table.schema.metadata)
