@@ -124,6 +124,12 @@ def test_other_formats_are_read_with_columns_that_nobody_needs(tmp_path):
     check(tmp_path / "polars.parquet")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_name_that_is_no_id_is_written_to_a_votable_without_a_warning(tmp_path):
+    write_catalogue(pa.table({"galaxy_id": [7], "anneau é": [0.5]}), tmp_path / "a.vot")
+    assert read_catalogue(tmp_path / "a.vot")["anneau é"].to_pylist() == [0.5]
+
+
 @pytest.mark.filterwarnings("ignore::astropy.io.votable.exceptions.VOWarning")
 def test_columns_of_a_votable_go_by_name_and_then_by_id(tmp_path):
     table = Table({"galaxy_id": [1, 2], "c d": [0.5, 0.25]})

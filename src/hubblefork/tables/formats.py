@@ -292,7 +292,7 @@ def _write_fits(table: pa.Table, path: Path) -> None:
 def _write_vot(table: pa.Table, path: Path) -> None:
     """Write a VOTable. XML holds no control characters: metadata become JSON, cells are refused."""
     from astropy.io import votable
-    from astropy.io.votable.exceptions import W50
+    from astropy.io.votable.exceptions import W03, W50
     from astropy.io.votable.tree import Info
 
     for name in table.column_names:
@@ -305,7 +305,9 @@ def _write_vot(table: pa.Table, path: Path) -> None:
                 raise ValueError(
                     f"{name} is {cell!r} in row {rows[0] + 1}, with a control character; write .parquet"
                 )
-    with warnings.catch_warnings(action="ignore", category=W50):  # a unit that the standard lacks: dex
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", W50)  # a unit that the standard lacks: dex
+        warnings.simplefilter("ignore", W03)  # a name that is no ID in XML: it has one made of it
         document = votable.from_table(astropy_table(table))
     infos = {key: _on_one_line(text, NOT_IN_XML_ATTRIBUTE) for key, text in notes_of(table.schema).items()}
     document.infos.extend(Info(name=key, value=text) for key, text in infos.items())
