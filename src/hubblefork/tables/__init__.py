@@ -1,1 +1,1 @@
-"""Tables: every format and layout, catalogues and labels."""
+"""Tables: what a name says, every format and layout, catalogues."""
