@@ -293,13 +293,15 @@ def test_a_last_layer_that_errs_is_fitted_anew(trained, data, tree, tmp_path, mo
     assert errors[0] < errors[1] - 0.001
 
 
-def test_without_validation_galaxies_the_error_says_so(trained, data, tree, tmp_path):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("test", "validation", "part"), [(30, 0, "validation"), (50, 50, "train")])
+def test_without_galaxies_of_a_part_the_error_says_so(trained, data, tree, tmp_path, test, validation, part):
     labels = read_catalogue(data / "catalogue.parquet").select(["galaxy_id", *tree.columns]).slice(0, 30)
     write_catalogue(labels, tmp_path / "labels.parquet")
-    with pytest.raises(CatalogueError, match="validation"):
+    with pytest.raises(CatalogueError, match=f"in the {part} part of .*; give that part more per cent"):
         finetune(
             trained, data / "images.zip", tmp_path / "labels.parquet", tmp_path / "run",
-            tree=tree, settings=["epochs=1"], split=Split("a", test=30, validation=0),
+            tree=tree, settings=["epochs=1"], split=Split("a", test=test, validation=validation),
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,9 +188,7 @@ class GalaxyData(lightning.LightningDataModule):
         self.rows = labelled_rows(catalogue, tree, split)
         self.labels = labels_of(catalogue, tree, votes=recipe.loss == "votes")
         self.parts: dict[str, LabelledStamps] = {}
-        for part in (TRAIN, VALIDATION):
-            if not len(self.rows[part]):
-                raise CatalogueError(f"{data}: no labelled galaxy is in the {part} part of {split}")
+        check_parts(data, self.rows, split)
 
     def setup(self, stage: str) -> None:
         """Put stamps and labels on the device of this process."""
@@ -273,6 +271,15 @@ def labels_of(catalogue: pa.Table, tree: DecisionTree, *, votes: bool) -> NDArra
     if counts is None:
         return fractions(catalogue, tree).astype(np.float32)
     return np.hstack([fractions(catalogue, tree), counts.given, counts.asked]).astype(np.float32)
+
+
+def check_parts(data: Path, rows: Mapping[str, NDArray[np.intp]], split: Split) -> None:
+    """Raise CatalogueError where no galaxy is left to train on, or to validate by."""
+    for part in (TRAIN, VALIDATION):
+        if not len(rows[part]):
+            raise CatalogueError(
+                f"{data}: no labelled galaxy is in the {part} part of {split}; give that part more per cent"
+            )
 
 
 def labelled_rows(catalogue: pa.Table, tree: DecisionTree, split: Split) -> dict[str, NDArray[np.intp]]:

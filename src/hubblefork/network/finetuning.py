@@ -30,7 +30,7 @@ from hubblefork.io import Progress, alone_in, read_toml, silent, write_text
 from hubblefork.network.architectures import ENCODER
 from hubblefork.network.architectures.encoder import fetch_encoder
 from hubblefork.network.augment import still_views
-from hubblefork.network.batches import labelled_rows
+from hubblefork.network.batches import check_parts, labelled_rows
 from hubblefork.network.device import Hardware
 from hubblefork.network.heads import build_head, masked_rmse
 from hubblefork.network.model import VoteFractions
@@ -234,6 +234,7 @@ def _write_start(
         raise CatalogueError(
             f"{data}: {usable} labelled galaxies have a usable image, of at least {FEWEST}: see rejects.csv"
         )
+    check_parts(data.path, rows, split)
     torch.manual_seed(recipe.seed)
     network = VoteFractions(recipe, tree)
     knows_tree = copy_layers(network, weights)
@@ -241,7 +242,7 @@ def _write_start(
     labels = torch.from_numpy(fractions(catalogue, tree).astype(np.float32))
 
     def features(part: str) -> tuple[Tensor, Tensor]:
-        groups = np.array_split(rows[part], max(1, -(-len(rows[part]) // BATCH)))
+        groups = np.array_split(rows[part], -(-len(rows[part]) // BATCH))
         stamps = (torch.from_numpy(pixels[group]) for group in groups)
         views = (still_views(each, recipe.input_size, recipe.augmentation) for each in stamps)
         return features_of(network, views), labels[rows[part]]
