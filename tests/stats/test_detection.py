@@ -343,6 +343,20 @@ def test_other_criteria_have_no_numbers(known, catalogue, asked, reason):
     assert isinstance(lost, Unavailable) and reason in lost.reason and "--calibrate-on" in lost.remedy
 
 
+@pytest.mark.parametrize("query", ["merger > 0.3", "0.3 < merger"])
+def test_more_than_a_threshold_is_not_corrected_and_says_that_at_least_would_be(known, catalogue, query):
+    strict = fraction(catalogue, query, known)
+    assert strict.estimator == "count" and '"merger >= 0.3", which is corrected' in str(strict)
+    assert any('"merger >= 0.3", which is corrected' in warning for warning in strict.warnings())
+    assert fraction(catalogue, "merger >= 0.3", known).estimator == "corrected"
+    assert "which is corrected" not in str(fraction(catalogue, "merger > 0.35", known))
+
+
+def test_a_threshold_may_stand_before_its_answer(known, catalogue):
+    turned = fraction(catalogue, "0.3 <= merger", known)
+    assert (turned.estimator, turned.criterion.text) == ("corrected", "merger ≥ 0.3")
+
+
 def test_they_come_back_as_they_were_written(known, tmp_path):
     known.write(tmp_path / "completeness.json")
     back = Confusions.read(tmp_path / "completeness.json")

@@ -291,6 +291,20 @@ def test_a_sweep_has_a_measurement_at_every_threshold(tree, sky, rng):
     assert counts == [np.mean(guesses.column("merger").to_numpy() >= t) for t in (0.1, 0.5)]
 
 
+def test_a_fraction_is_a_few_lines_of_text(tree, sky):
+    _, guesses, _, _ = sky
+    bare, run = fraction(guesses), RunFolder(sky[0] / "run")
+    first, second, *warnings = str(bare).splitlines()
+    assert first == f"merger ≥ 0.3: {bare.value:.3f} (95% interval {bare.low:.3f}–{bare.high:.3f})"
+    assert second == "count, Wilson, not corrected, of 900 galaxies"
+    assert warnings == [f"warning: {warning}" for warning in bare.warnings()] != []
+    assert repr(bare) == str(bare) and "<pre>merger ≥ 0.3" in bare._repr_html_()
+    corrected = fraction(guesses, "merger >= 0.3", run.judged(tree=tree), bins="z:0,0.05,0.1")
+    assert "\ncorrected count, of 900 galaxies" in repr(corrected) and len(repr(corrected)) < 1000
+    few = fraction(guesses, "merger >= 0.3", clean=True)
+    assert f"of {few.galaxies} galaxies ({900 - few.galaxies} left out)" in str(few)
+
+
 def test_a_fraction_shows_its_table_and_gives_the_same_rate_again(sky):
     _, guesses, _, _ = sky
     bare = fraction(guesses)

@@ -190,8 +190,6 @@ def _origin(fraction: Fraction) -> Iterable[str]:
             f"false-positive rate {measured.false_positives}/{measured.negatives} = "
             f"{measured.false_positive_rate:.4f}"
         )
-    else:
-        yield from (f"not corrected: {calibration.reason}", f"remedy: {calibration.remedy}")
     yield from fraction.notes
 
 

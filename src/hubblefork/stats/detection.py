@@ -262,10 +262,15 @@ class Confusions(Calibrated):
         """Return calibration galaxies with these numbers, without their fractions; or why there are none."""
         confusions = self.answers.get(counted.answer or "")
         if confusions is None or counted != true or counted.threshold not in THRESHOLDS:
+            answer, threshold = counted.above
+            at_least = "--threshold in tenths"
+            if answer in self.answers and counted == true and threshold in THRESHOLDS:
+                at_least = f'"{answer} >= {threshold}", which is corrected (votes may equal {threshold})'
             return Unavailable(
-                f"beside the weights are numbers of one answer at {THRESHOLDS[0]} to {THRESHOLDS[-1]} in "
-                f"tenths, alike for predictions and votes, not of {counted.text} for {true.text}",
-                "--threshold in tenths, or labelled galaxies (--calibrate-on … --labels …)",
+                f"beside the weights are numbers of one answer from a threshold on, {THRESHOLDS[0]} to "
+                f"{THRESHOLDS[-1]} in tenths, alike for predictions and votes, not of {counted.text} for "
+                f"{true.text}",
+                f"{at_least}, or labelled galaxies (--calibrate-on … --labels …)",
             )
         measured = confusions[THRESHOLDS.index(counted.threshold)]
         missed = measured.positives - measured.true_positives

@@ -7,8 +7,10 @@ docs/merger-fraction.md.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -54,15 +56,15 @@ FEWEST = 10
 LABELLED = "labelled galaxies (--calibrate-on … --labels …)"
 NO_GALAXIES = Unavailable("no calibration galaxies: none were given", "give galaxies with labels")
 SEVERAL = Unavailable(
-    "an expression of several answers has no single predicted fraction",
-    "--answer with --threshold for one answer",
+    "but for an answer from a threshold on there is no single predicted fraction",
+    '--answer with --threshold, as "merger >= 0.3"',
 )
 
 Judged = JudgedGalaxies | Confusions | Unavailable
 """Labelled galaxies that the network did not train on, or their numbers alone, or why there are none."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fraction:
     """The fraction of a catalogue's galaxies that meet a criterion, and how it was estimated.
 
@@ -83,10 +85,10 @@ class Fraction:
     clean: bool
     left_out: int
     notes: tuple[str, ...]
-    rng: np.random.Generator = field(repr=False)
-    catalogue: Catalogue = field(repr=False)
-    tree: DecisionTree = field(repr=False)
-    judged: Judged = field(repr=False)
+    rng: np.random.Generator
+    catalogue: Catalogue
+    tree: DecisionTree
+    judged: Judged
     bins: Mapping[tuple[float, float], Fraction | None] = field(default_factory=dict)
     binned_by: str = ""
 
@@ -124,11 +126,31 @@ class Fraction:
         meta = {"quoted": self.estimator, "level": self.level, "criterion": self.criterion.text}
         return Table(rows=rows, names=("estimator", "label", *numbers, *texts), meta=meta)
 
+    def __str__(self) -> str:
+        width = self.high - self.low
+        digits = max(2, 1 - math.floor(math.log10(width))) if width else 4
+        value, low, high = (f"{number:.{digits}f}" for number in (self.value, self.low, self.high))
+        corrected = ", not corrected" if self.estimator == UNCORRECTED else ""
+        left_out = f" ({self.left_out:,} left out)" if self.left_out else ""
+        lines = [
+            f"{self.criterion.text}: {value} ({self.level:.0%} interval {low}–{high})",
+            f"{LABELS[self.estimator]}{corrected}, of {self.galaxies:,} galaxies{left_out}",
+        ]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings())])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
     def warnings(self) -> list[str]:
         """Return what speaks against the numbers, one sentence each."""
-        lines = []
-        if self.estimator == UNCORRECTED:
-            lines.append("the default is the count, not corrected: right for votes, too low for predictions")
+        lines, corrected = [], self.estimates[DEFAULT]
+        if isinstance(corrected, Unavailable):
+            lines += [
+                "the default is the count, not corrected: right for votes, too low for predictions",
+                f"not corrected: {corrected.reason}; remedy: {corrected.remedy}",
+            ]
         if isinstance(self.calibration, Calibration) and self.calibration.truth.sum() < FEWEST:
             count = int(self.calibration.truth.sum())
             lines.append(f"only {count} true calibration galaxies: the correction is weak")

@@ -49,6 +49,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
 }
+MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.GtE: ast.LtE, ast.Gt: ast.Lt}
 NUMBER = re.compile(r"[\d.]+")
 """A name that is a number ("2" arms) must stand in quotes: without them it is that number."""
 EXAMPLE = "for example: spiral > 0.5 & barred > 0.3"
@@ -88,6 +89,11 @@ class Criterion:
     def score(self, joint: Joint) -> NDArray[np.float64] | None:
         """Return the fraction that tells how close a galaxy is to counting, (galaxy,); None without one."""
         return None if self.answer is None else joint[self.answer]
+
+    @property
+    def above(self) -> tuple[str | None, float | None]:
+        """Answer and threshold of a criterion "answer > threshold"; None and None for any other."""
+        return _plain(self.expression, ast.Gt)
 
 
 def at_least(tree: DecisionTree, answer: str, threshold: float) -> Criterion:
@@ -228,15 +234,17 @@ def _number(node: ast.expr, text: str) -> Values:
     )
 
 
-def _plain(expression: ast.expr) -> tuple[str | None, float | None]:
-    """Return answer and threshold of "answer >= number", else None and None."""
+def _plain(expression: ast.expr, sign: type[ast.cmpop] = ast.GtE) -> tuple[str | None, float | None]:
+    """Return answer and threshold of "answer >= number", or with another `sign`, else None and None."""
     match expression:
-        case ast.Compare(
-            left=ast.Name(id=name),
-            ops=[ast.GtE()],
-            comparators=[ast.Constant(value=int() | float() as value)],
-        ) if value > 0:
-            return name, float(value)
+        case ast.Compare(left=ast.Name(id=name), ops=[found], comparators=[ast.Constant(value=value)]):
+            wanted = sign
+        case ast.Compare(left=ast.Constant(value=value), ops=[found], comparators=[ast.Name(id=name)]):
+            wanted = MIRRORED[sign]
+        case _:
+            return None, None
+    if isinstance(found, wanted) and isinstance(value, int | float) and value > 0:
+        return name, float(value)
     return None, None
 
 
