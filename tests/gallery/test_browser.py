@@ -81,6 +81,16 @@ def test_a_typed_condition_selects_and_a_wrong_one_says_why(screen, address, fil
     expect(page.get_by_role("alert")).to_contain_text('did you mean "spiral"?')
 
 
+def test_an_answer_has_one_wording_and_conditions_its_column(screen, address):
+    page = screen()
+    page.goto(f"{address}/?f=arms_tight~:0:0.9&f=volunteers.arms_tight:0:1")
+    chips = page.locator("[data-chips] button")
+    expect(chips).to_have_text(["tight arms (of asked) 0 to 0.9", "volunteers of tight arms 0 to 1"])
+    expect(page.locator("[data-sort] option[value='-arms_tight']")).to_have_text("tight arms")
+    expect(page.locator("#answers option[value='arms_tight']")).to_have_attribute("label", "tight arms")
+    expect(page.locator("body")).not_to_contain_text("arms tight")
+
+
 def test_a_lasso_round_a_cloud_of_galaxies_selects_them(screen, address):
     page = screen()
     page.goto(address)

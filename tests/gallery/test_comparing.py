@@ -45,6 +45,7 @@ def test_differences_are_those_of_numpy(files, tree, other):
     ]
     page = client.get("/compare").text
     assert f"sky.parquet and {path.name} disagree" in page and "distance.ring" in page
+    assert ">tight arms</a>" in page and "arms tight" not in page
 
 
 def test_differences_are_those_of_a_selection(client, files, tree):

@@ -405,3 +405,13 @@ def test_a_number_is_a_tree_by_itself() -> None:
         DecisionTree("mine", (replace(MASS, number=Number(1.0, 0.0)),))
     with pytest.raises(TreeError, match="names, texts and columns are text"):
         parse_tree(tree_text(tree).replace('"dex"', "3"), "here")
+
+
+def test_every_column_has_one_wording_that_no_other_has():
+    """Texts stand alone where none repeats; else the question comes before."""
+    words = load_tree().words
+    assert words["arms_tight"] == "tight arms" and words["cannot_tell_arms"] == "can't tell (arms)"
+    euclid = load_tree("gz_euclid").words
+    assert euclid["bulge_size_none"] == "bulge size: No bulge"
+    assert euclid["edge_on_bulge_none"] == "edge on bulge: No bulge"
+    assert len(set(euclid.values())) == len(euclid)

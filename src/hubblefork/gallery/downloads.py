@@ -79,7 +79,7 @@ def sheet(
 
     By default that is what they are sorted or filtered by. Galaxies without an image are left out.
     """
-    order = Order.parse(sort)
+    order, words = Order.parse(sort), gallery.store.tree.words
     shown = shown_of(selection, order, of)[:1]
     pictured = []
     for galaxy in gallery.store.page(selection, order, offset=0, limit=first, shown=shown):
@@ -87,8 +87,8 @@ def sheet(
             image = gallery.pictures.square(galaxy["galaxy_id"], size=PRINTED, share=share, gain=gain)
         except ImageError:
             continue
-        known = [(name, galaxy[name]) for name in shown if galaxy[name] is not None]
-        notes = [f"{name.rpartition('.')[2].replace('_', ' ')} {value:.2f}" for name, value in known]
+        known = [(name.rpartition(".")[2], galaxy[name]) for name in shown if galaxy[name] is not None]
+        notes = [f"{words.get(name, name.replace('_', ' '))} {value:.2f}" for name, value in known]
         pictured.append(Pictured(galaxy["galaxy_id"], image, "".join(notes)))
     headers = _headers(f"{gallery.stem}-sheet.pdf")
     return Response(contact_sheet(pictured), media_type="application/pdf", headers=headers)

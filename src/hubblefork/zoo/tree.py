@@ -113,6 +113,15 @@ class DecisionTree:
         return tuple(answer.name for answer in self.answers)
 
     @cached_property
+    def words(self) -> dict[str, str]:
+        """What a person reads for each column: its text, behind its question's name where texts repeat."""
+        texts = [answer.text or answer.name.replace("_", " ") for answer in self.answers]
+        if len(set(texts)) < len(texts):
+            asked = (self.questions[number].name.replace("_", " ") for number in self.question_of)
+            texts = [f"{question}: {text}" for question, text in zip(asked, texts, strict=True)]
+        return dict(zip(self.columns, texts, strict=True))
+
+    @cached_property
     def is_plain(self) -> bool:
         """Whether all columns are plain: no question has one answer to choose from several."""
         return not any(question.exclusive for question in self.questions)

@@ -1,5 +1,5 @@
 // What people say of galaxies: stars, tags, answers. Each mark is on the gallery's disk when it is shown here.
-import { element } from "./state.js";
+import { element, text } from "./state.js";
 
 const MOST = 240;
 export const person = () => localStorage.getItem("person") || "me";
@@ -28,15 +28,15 @@ export const marksOf = async (ids) => {
   return found.flat();
 };
 
-export const words = (mark) => (mark.kind === "star" ? "star" : mark.value.replaceAll("_", " "));
+export const words = (mark) => (mark.kind === "star" ? "star" : text(mark.value));
 
 // A line at the foot of the page that screen readers say and that goes away.
 let fading = 0;
-export const tell = (text, fault = false) => {
+export const tell = (message, fault = false) => {
   let line = document.querySelector("[data-said]");
   line ??= document.body.appendChild(element("p", { class: "said", role: "status", "data-said": "" }));
   line.classList.toggle("fault", fault);
-  line.textContent = text;
+  line.textContent = message;
   clearTimeout(fading);
   fading = setTimeout(() => { line.textContent = ""; }, fault ? 12000 : 4000);
 };

@@ -55,9 +55,16 @@ export const asked = async (path, parameters, signal) => {
   return found;
 };
 
-const of = { "column.": "", "volunteers.": `${document.body?.dataset.beside} of `, "distance.": "absolute difference of " };
-export const label = (name) => name.replace(/^(column|volunteers|difference|distance|width)\./, (kind) => of[kind] ?? `${kind.slice(0, -1)} of `)
-  .replace(/^(like|tag)\./, (kind) => (kind === "tag." ? "like those with the tag " : "like ")).replace(/~$/, " (of asked)").replaceAll("_", " ");
+const texts = JSON.parse(document.body?.dataset.words ?? "{}");
+export const text = (name) => texts[name] ?? name.replaceAll("_", " ");
+const of = {
+  column: "", volunteers: `${document.body?.dataset.beside} of `, distance: "absolute difference of ",
+  difference: "difference of ", width: "width of ", like: "like ", tag: "like those with the tag ",
+};
+export const label = (name) => {
+  const [, kind, bare, asked] = /^(?:(column|volunteers|distance|difference|width|like|tag)\.)?(.*?)(~?)$/s.exec(name);
+  return `${of[kind] ?? ""}${text(bare)}${asked && " (of asked)"}`;
+};
 
 export const element = (tag, attributes = {}, ...children) => {
   const made = document.createElement(tag);
