@@ -69,9 +69,8 @@ def test_prediction_stretches_as_training_did(run, cutouts):
 
 def test_pictures_and_another_survey_are_refused(run, cutouts, data, tmp_path):
     Image.fromarray(np.full((64, 64, 3), 80, np.uint8)).save(tmp_path / "a.jpg")
-    refused = hf.predict(run.path, tmp_path / "a.jpg")
-    assert len(refused) == 0
-    assert "a.jpg: no FITS cutout: somebody has stretched it already" in refused.rejects[0][1]
+    with pytest.raises(ImageError, match=r"a\.jpg: no FITS cutout: somebody has stretched it already"):
+        hf.predict(run.path, tmp_path / "a.jpg")
     with pytest.raises(
         ImageError, match=r"its images are read as pictures, and the network was trained on legacy-"
     ):

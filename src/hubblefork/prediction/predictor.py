@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypedDict
 
 import numpy as np
@@ -96,7 +97,7 @@ class Predictor:
 
 def check_views(views: int) -> None:
     """Raise RunError for a number of views that is neither 1 nor even."""
-    if not isinstance(views, int) or views < 1 or (views > 1 and views % 2):
+    if not isinstance(views, Integral) or views < 1 or (views > 1 and views % 2):
         raise RunError(f"views = {views!r}: 1, or an even number (half of them are mirrored), such as 16")
 
 
