@@ -64,7 +64,7 @@ def test_estimates_are_read_by_value_low_and_high():
 
 def test_numbers_of_ticks_are_short():
     numbers = [short_number(value) for value in (0.05, 1, 2500, 2e7, 1e9, -0.5)]
-    assert numbers == ["0.05", "1", "2.5 k", "20 M", "1 G", "−0.5"]
+    assert numbers == ["0.05", "1", "2,500", "20 M", "1 G", "−0.5"]
 
 
 def test_short_names_of_a_legend_stand_in_one_line():

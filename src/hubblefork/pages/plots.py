@@ -250,11 +250,11 @@ def _set_ticks(axis: Any, ticks: Any, logarithmic: bool) -> None:
 
 
 def short_number(value: float, _: float = 0) -> str:
-    """Return a number as a tick label: "0.05", "20 M" for 20,000,000."""
-    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+    """Return a number as a tick label: "0.05", "2,500", "20 M" for 20,000,000."""
+    for unit, name in ((1e9, " G"), (1e6, " M")):
         if value >= unit:
             return f"{value / unit:g}{name}"
-    return f"{value:g}".replace("-", "−")
+    return f"{value:{',.0f' if value >= 1e3 else 'g'}}".replace("-", "−")
 
 
 def legend_above(figure: Figure) -> None:
