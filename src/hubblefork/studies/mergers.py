@@ -25,9 +25,11 @@ from hubblefork.data.ingest import ingest
 from hubblefork.data.split import Split, write_split
 from hubblefork.io import Progress, silent
 from hubblefork.mock import write_mock_sky
-from hubblefork.network.device import device_of
+from hubblefork.network.device import Hardware, device_of
+from hubblefork.network.finetuning import finetune_folder
 from hubblefork.network.recipe import load_recipe
 from hubblefork.network.training import train
+from hubblefork.network.weights import load_weights
 from hubblefork.pages.fractions import (
     bias_of_estimators,
     coverage_of_intervals,
@@ -63,7 +65,10 @@ Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Size:
-    """How large the study is: galaxies of each sky, realisations, settings of the recipe lab-cnn."""
+    """How large the study is: galaxies of each sky, realisations, settings of the training.
+
+    With a `start` that trained network is fine-tuned; else lab-cnn is trained.
+    """
 
     training: int = 2500
     mergers: int = 1500
@@ -71,9 +76,10 @@ class Size:
     survey: int = 500
     realisations: int = 200
     settings: tuple[str, ...] = LONG
+    start: str = ""
 
 
-QUICK = Size(120, 60, 120, 64, 20, ("steps_per_epoch=0", "batch_size=16", "epochs=2", "seed=1"))
+QUICK = Size(120, 60, 120, 64, 20, ("epochs=1",), start="fork-fast")
 
 
 @dataclass(frozen=True)
@@ -160,8 +166,14 @@ class _Skies:
         sky, data = self.out / "training" / "sky", self.out / "training" / "data"
         self._draw(sky, self.size.training, seed=1, merger_fraction=0.12)
         ingest([sky], data, tree=load_tree(), progress=self.progress)
-        write_split(Split(salt="merger-study", test=0, validation=20), data)
-        train(data, load_recipe("lab-cnn", list(self.size.settings)), self.run, **self.how)
+        split, settings = Split(salt="merger-study", test=0, validation=20), list(self.size.settings)
+        write_split(split, data)
+        if self.size.start:
+            weights, hardware = load_weights(Path(self.size.start)), Hardware(self.how["device"])
+            how: Any = {"settings": settings, "hardware": hardware, "progress": self.progress}
+            finetune_folder(weights, data, self.run, split=split, **how)
+        else:
+            train(data, load_recipe("lab-cnn", settings), self.run, **self.how)
         if not RunFolder(self.run).predictions("validation").exists():
             predict_part(self.run, "validation", **self.how)
 
