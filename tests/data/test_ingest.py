@@ -636,3 +636,20 @@ def test_images_are_found_after_a_move_and_stamps_made_anew(kaggle_box, tree, tm
     assert np.array_equal(prepare(data, spec).pixels, expected)
     place = tmp_path / ("kaggle" if moved == ["data"] else "new/kaggle") / "images_training_rev1.zip"
     assert set(read_catalogue(data / "catalogue.parquet").column("source").to_pylist()) == {str(place)}
+
+
+@pytest.mark.parametrize("out", ["", "data", "a/data"])
+def test_nothing_is_written_among_the_images(tree, tmp_path, out):
+    images = box(tmp_path / "images", {"1.jpg": picture(1), "a/2.jpg": picture(2)})
+    before = sorted(images.rglob("*"))
+    with pytest.raises(ImageError, match=r"the folder of the images, .*choose a folder elsewhere"):
+        ingest([images], images / out, tree=tree)
+    assert sorted(images.rglob("*")) == before
+
+
+def test_nothing_is_written_beside_the_archives_that_are_found_in_a_folder(kaggle_box, tree):
+    folder = kaggle_box()
+    with pytest.raises(ImageError, match="choose a folder elsewhere"):
+        ingest([folder], folder, tree=tree)
+    assert not (folder / "catalogue.parquet").exists()
+    ingest([folder], folder / "data", tree=tree)

@@ -21,7 +21,7 @@ from hubblefork.data.folders import RunFolder
 from hubblefork.data.labels import tree_of_classes, tree_of_number
 from hubblefork.data.split import Split
 from hubblefork.data.trained import PACKAGED
-from hubblefork.errors import BusyError, CatalogueError, DownloadError, RecipeError, RunError
+from hubblefork.errors import BusyError, CatalogueError, DownloadError, ImageError, RecipeError, RunError
 from hubblefork.io import alone_in, read_json
 from hubblefork.network import finetuning
 from hubblefork.network.finetuning import PENALTY, features_of, finetune, fit_last_layer, recipe_for
@@ -316,6 +316,29 @@ def test_features_that_hardly_vary_do_not_decide(quick):
     labels[:2] = 1.0
     fit_last_layer(network, features, labels)
     assert network.features[-1](torch.ones_like(features)).abs().max() < 20
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_galaxy_gives_a_last_layer_of_numbers(quick):
+    """Its features have no spread, so that only the constants are fitted."""
+    network = VoteFractions(override(quick, ["head=sigmoid"]), plain_columns(["yes"]))
+    feature = torch.randn(1, network.features[-1].in_features)
+    fit_last_layer(network, feature, torch.tensor([[0.8]]))
+    layer = network.features[-1]
+    assert torch.equal(layer.weight, torch.zeros_like(layer.weight)) and torch.isfinite(layer.bias).all()
+    assert float(network.head(layer(feature))[0, 0].detach()) == pytest.approx(0.8, abs=1e-3)
+
+
+@pytest.mark.parametrize("out", [".", "run"])
+def test_a_run_is_not_written_among_the_images(tmp_path, out):
+    for number in range(12):
+        (tmp_path / f"{number}.jpg").write_bytes(blob(0.5))
+    labels = "".join(f"{number},{number % 2}\n" for number in range(12))
+    (tmp_path / "labels.csv").write_text(f"galaxy_id,ring\n{labels}")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ImageError, match=r"the folder of the images, .*choose a folder elsewhere \(--out\)"):
+        finetune("fork", tmp_path, tmp_path / "labels.csv", tmp_path / out, split=SPLIT)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_statistics_of_batch_normalisation_stay(own, trained):

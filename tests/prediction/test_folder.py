@@ -12,10 +12,13 @@ import time
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from tests.network.conftest import blob
 
-from hubblefork.errors import BusyError, CatalogueError
+import hubblefork as hf
+from hubblefork.errors import BusyError, CatalogueError, ImageError
 from hubblefork.network.export import write_network
 from hubblefork.prediction import loop, output
 from hubblefork.prediction.output import predict
@@ -64,14 +67,64 @@ def test_a_folder_is_as_specified_and_has_the_rows_of_a_file(run, archive, tmp_p
     assert whole.column("smooth_or_features_reach").to_pylist()[0] == 1
 
 
-def test_positions_of_a_list_are_in_the_catalogue(run, tmp_path):
+POSITIONS = {"ra": [10.5, None], "dec": [-3.0, None]}
+
+
+@pytest.fixture
+def placed(tmp_path):
+    """A list of two images, of which one has a position, an archive with sidecars, and Parquet rows."""
     for number in range(2):
         (tmp_path / f"{number}.jpg").write_bytes(blob(0.5))
     (tmp_path / "list.csv").write_text("id,path,ra,dec\nA,0.jpg,10.5,-3\nB,1.jpg,,\n")
-    predict(run, tmp_path / "list.csv", tmp_path / "cat", device="cpu")
-    table = read_catalogue(tmp_path / "cat", only=["ra", "dec"])
-    assert table.column("ra").to_pylist() == [10.5, None] and table.column("dec").to_pylist() == [-3, None]
-    assert not check_folder(tmp_path / "cat").faults
+    with zipfile.ZipFile(tmp_path / "sidecars.zip", "w") as file:
+        for name in "AB":
+            file.writestr(f"{name}.jpg", blob(0.5))
+        file.writestr("A.json", '{"ra": 10.5, "dec": -3}')
+    rows = {"id": ["A", "B"], "image": [blob(0.5)] * 2, **POSITIONS}
+    pa.parquet.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    return tmp_path
+
+
+def positions_in(table):
+    return {name: pa.array(table.column(name).to_numpy(), from_pandas=True).to_pylist() for name in POSITIONS}
+
+
+@pytest.mark.parametrize("images", ["list.csv", "sidecars.zip", "rows.parquet"])
+def test_positions_are_in_every_catalogue(run, placed, images):
+    for out in ("cat", "one.parquet", "one.csv", "one.fits", "one.vot"):
+        table = read_catalogue(predict(run, placed / images, placed / out, device="cpu").path)
+        assert table.column_names[:3] == ["galaxy_id", "ra", "dec"]
+        assert positions_in(table) == POSITIONS, out
+    assert not check_folder(placed / "cat").faults
+    friendly = predict(run, placed / images, placed / "friendly.csv", columns="friendly", device="cpu")
+    assert positions_in(read_catalogue(friendly.path)) == POSITIONS
+    shown = hf.predict(run, placed / images)
+    assert shown.colnames[:3] == ["galaxy_id", "ra", "dec"] and shown["ra"].tolist() == POSITIONS["ra"]
+
+
+def test_where_no_image_has_a_position_a_file_has_no_such_columns(run, placed):
+    (placed / "list.csv").write_text("id,path,ra,dec\nA,0.jpg,,\nB,1.jpg,,\n")
+    for images in (placed / "list.csv", placed / "0.jpg"):
+        table = read_catalogue(predict(run, images, placed / f"{images.name}.parquet", device="cpu").path)
+        assert not {"ra", "dec"} & {*table.column_names, *hf.predict(run, images).colnames}
+
+
+def test_positions_stay_where_a_prediction_goes_on_and_where_it_is_written_again(run, placed, monkeypatch):
+    monkeypatch.setattr(output, "CHUNK", 1)
+    whole = predict(run, placed / "list.csv", placed / "whole.parquet", device="cpu").path.read_bytes()
+    with monkeypatch.context() as broken, pytest.raises(TypeError):
+        broken.setattr(output, "drop_repeated", None)
+        predict(run, placed / "list.csv", placed / "again.parquet", device="cpu")
+    for _ in range(2):
+        again = predict(run, placed / "list.csv", placed / "again.parquet", device="cpu").path
+        assert again.read_bytes() == whole and positions_in(read_catalogue(again)) == POSITIONS
+
+
+def test_no_catalogue_is_written_among_the_images(run, tmp_path):
+    (tmp_path / "_1.jpg").write_bytes(blob(0.5))
+    with pytest.raises(ImageError, match=r"the folder of the images, .*choose a folder elsewhere"):
+        predict(run, tmp_path, tmp_path, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["_1.jpg"]
 
 
 def test_shares_make_one_catalogue_and_what_is_missing_is_said(run, archive, tmp_path, monkeypatch):

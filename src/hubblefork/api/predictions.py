@@ -39,7 +39,13 @@ from hubblefork.prediction.output import Predicted
 from hubblefork.prediction.output import predict as predict_files
 from hubblefork.prediction.predictor import Computing, Predictor, Showing
 from hubblefork.prediction.runtimes import Network, open_network
-from hubblefork.tables.catalogue import id_column, read_catalogue, with_fractions, with_metadata
+from hubblefork.tables.catalogue import (
+    id_column,
+    read_catalogue,
+    with_fractions,
+    with_metadata,
+    with_positions,
+)
 from hubblefork.tables.columns import ID
 from hubblefork.tables.shards import WHOLE, Share
 from hubblefork.zoo import DecisionTree
@@ -181,7 +187,10 @@ def _in_memory(
     batches = list(predictions(predictor, images, progress=progress))
     ids = [galaxy for batch in batches for galaxy in batch.ids]
     values = [np.empty((0, predictor.width), np.float32), *(batch.fractions for batch in batches)]
-    catalogue = with_fractions(pa.table({ID: id_column(ids)}), np.concatenate(values), predictor.tree)
+    catalogue, targets = pa.table({ID: id_column(ids)}), [each for batch in batches for each in batch.targets]
+    if any(target.ra is not None for target in targets):
+        catalogue = with_positions(catalogue, targets)
+    catalogue = with_fractions(catalogue, np.concatenate(values), predictor.tree)
     catalogue = signed(catalogue, predictor, [member.place for member in members])
     sides = Counter(side for batch in batches for side in batch.sides)
     catalogue, remarks = with_metadata(catalogue, scale_of(predictor, sides)), predictor.remarks(sides)

@@ -25,7 +25,7 @@ from hubblefork.images.cutouts import READING, Reading
 from hubblefork.images.decoder import Cutout, each, inspect
 from hubblefork.images.field import Sky, StampSpec, crop_of
 from hubblefork.images.members import ImageFault, MemberError, Place, Source
-from hubblefork.images.sources import Inputs, find_inputs, open_source, reject_of
+from hubblefork.images.sources import Inputs, check_apart, find_inputs, open_source, reject_of
 from hubblefork.images.surveys import load_survey
 from hubblefork.io import Progress, replacing, silent
 from hubblefork.tables.catalogue import (
@@ -88,11 +88,13 @@ def ingest(
     of them. Images of a source none of which has labels are kept without; where some have labels the others
     are refused, with `only_labelled` not even read. Images that do not show a `crop` around their galaxy
     (`field.extent_of`) are refused. `reading` says how fluxes are read. `strict` raises at the first refusal.
-    Raises ImageError when no image can be used, CatalogueError for a table that cannot be read or of which no
-    row is used and for answers named as what a catalogue says of images, StampError for what is no crop,
-    DiskError.
+    Raises ImageError when no image can be used and where `out` is among the images, CatalogueError for a
+    table that cannot be read or of which no row is used and for answers named as what a catalogue says of
+    images, StampError for what is no crop, DiskError.
     """
     chosen = find_inputs(inputs, labels)
+    check_apart(out, inputs, inside=False)
+    check_apart(out, chosen.sources)
     shown = StampSpec(crop, 1, pixel_scale=reading.pixel_scale) if crop else None
     tree = tree or _tree_of(chosen, reading, layout)
     check_names(tree)

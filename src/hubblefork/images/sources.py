@@ -360,6 +360,19 @@ def _one_of_each_stem(entries: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(stems.values()))
 
 
+def check_apart(out: Path, places: Iterable[Place], *, inside: bool = True) -> None:
+    """Raise ImageError where `out` is one of the folders among some places, or lies `inside` one."""
+    here = out.resolve()
+    for place in places:
+        folder = None if is_url(place) else Path(place).resolve()
+        if folder and folder.is_dir() and (folder == here or (inside and folder in here.parents)):
+            where = "is" if folder == here else "is in"
+            raise ImageError(
+                f"{out}: this folder {where} the folder of the images, {place}: what is written there would "
+                "be read as input the next time; choose a folder elsewhere (--out)"
+            )
+
+
 def image_names(cutouts: Path, labels: Path) -> list[str]:
     """Return the names of the images that lie beside a table of labels. Raises ImageError."""
     names = []

@@ -25,7 +25,7 @@ from hubblefork.data.split import TRAIN, VALIDATION, Split, write_split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, RecipeError, RunError
 from hubblefork.images.cutouts import Reading
-from hubblefork.images.sources import find_inputs, image_names
+from hubblefork.images.sources import check_apart, find_inputs, image_names
 from hubblefork.io import Progress, alone_in, read_toml, silent, write_text
 from hubblefork.network.architectures import ENCODER
 from hubblefork.network.architectures.encoder import fetch_encoder
@@ -93,6 +93,7 @@ def finetune(
     process works in the folder; CatalogueError and ImageError for labels and cutouts that cannot be used
     (`data.labels`); RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
     """
+    check_apart(out, find_inputs([cutouts], [labels]).sources)
     if str(model).startswith(ENCODER):
         weights, settings = published(str(model), settings), [*FROM_ENCODER, *settings]
     else:
@@ -285,12 +286,12 @@ def fit_last_layer(
     A logistic regression on standardised features: it minimises the cross-entropy of the head's fractions and
     the labels plus a ridge penalty of `PENALTY`/2 × number of features × Σ (w - w₀)², by L-BFGS from w₀,
     which is zero or the layer's own weights. The spread of a feature counts as at least half the median one:
-    what hardly varies among these galaxies may vary among others. For a number the cross-entropy is half the
-    squared error in units of its width.
+    what hardly varies among these galaxies may vary among others. Of one galaxy the biases alone are fitted.
+    For a number the cross-entropy is half the squared error in units of its width.
     """
     layer = network.features[-1]
     assert isinstance(layer, nn.Linear)
-    mean, spread = features.mean(dim=0), features.std(dim=0)
+    mean, spread = features.mean(dim=0), features.std(dim=0, correction=min(1, len(features) - 1))
     varying = spread[spread > LEAST]
     spread = spread.clamp_min(float(varying.median()) / 2 if len(varying) else 1.0)
     standard, labelled = (features - mean) / spread, ~torch.isnan(labels)

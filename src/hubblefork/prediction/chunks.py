@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from hubblefork.errors import CatalogueError
 from hubblefork.prediction.loop import Batch, ImageSet, Reject, repeated_id
-from hubblefork.tables.catalogue import ID, id_column, with_fractions, with_metadata
-from hubblefork.tables.names import POSITION, Target, Targets
+from hubblefork.tables.catalogue import ID, id_column, with_fractions, with_metadata, with_positions
+from hubblefork.tables.names import Target, Targets
 from hubblefork.tables.shards import MARKS, SIDES, CatalogueFolder, sides_of
 from hubblefork.zoo import DecisionTree
 
@@ -63,9 +63,7 @@ class ChunkOfResults:
         values = [self.fractions[name] for name in names]
         table = pa.table({ID: pa.array([self.ids[name] for name in names], pa.string())})
         table = table.append_column(MEMBER, pa.array(names, pa.string()))
-        for axis, name in enumerate(POSITION):
-            degrees = [chunk.targets.get(image, Target())[axis] for image in names]
-            table = table.append_column(name, pa.array(degrees, pa.float64()))
+        table = with_positions(table, [chunk.targets.get(name, Target()) for name in names])
         rows = np.stack(values) if values else np.empty((0, width), np.float32)
         marks = "" if self.unread else chunk.marks
         notes = {MARKS: marks, SIDES: json.dumps(self.sides)}

@@ -51,6 +51,7 @@ class Batch(NamedTuple):
     """Predicted images: names, ids and shorter sides in pixels (galaxy,), fractions (galaxy, answer).
 
     Of other images name and reason; `unread` are the names of those that may be readable another time.
+    `targets` are the galaxies where all sources are predicted together (`predictions`).
     """
 
     names: list[str]
@@ -59,6 +60,7 @@ class Batch(NamedTuple):
     fractions: NDArray[np.float32]
     rejects: list[Reject]
     unread: list[str]
+    targets: Sequence[Target] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def predictions(
             if source.rejects:
                 yield computed(predictor, NOTHING)._replace(rejects=source.rejects)
             for batch in source.predict(list(source.versions)):
-                yield _each_once(batch, names)
+                targets = [source.targets.get(name, Target()) for name in batch.names]
+                yield _each_once(batch._replace(targets=targets), names)
 
 
 def _each_once(batch: Batch, names: dict[str, str]) -> Batch:
@@ -105,8 +108,8 @@ def _each_once(batch: Batch, names: dict[str, str]) -> Batch:
             names[galaxy_id] = name
             kept.append(row)
     members, ids = ([values[row] for row in kept] for values in (batch.names, batch.ids))
-    sides = [batch.sides[row] for row in kept]
-    return Batch(members, ids, sides, batch.fractions[kept], rejects, batch.unread)
+    sides, targets = [batch.sides[row] for row in kept], [batch.targets[row] for row in kept]
+    return Batch(members, ids, sides, batch.fractions[kept], rejects, batch.unread, targets)
 
 
 def repeated_id(galaxy_id: str, kept: str) -> str:

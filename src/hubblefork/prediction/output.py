@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from hubblefork.errors import CatalogueError
+from hubblefork.images.sources import check_apart
 from hubblefork.io import Progress, alone_in, silent
 from hubblefork.prediction.chunks import (
     MEMBER,
@@ -39,6 +40,7 @@ from hubblefork.prediction.loop import (
     image_sets,
     none_readable,
     origin_of,
+    places_of,
     scale_of,
     signed,
 )
@@ -166,6 +168,7 @@ def predict(
     is_folder = not out.suffix or is_catalogue_folder(out)
     if not is_folder:
         check_format(out)
+    check_apart(out, places_of(images), inside=False)
     if adding and columns in WITHOUT_INTERVALS:
         raise CatalogueError(f"--columns {columns} has none for intervals: ask for one or the other")
     if columns != "joint" and is_folder:
@@ -294,7 +297,7 @@ def _into_file(call: Call, out: Path, overwrite: bool) -> Predicted:
     shard = partial(ChunkOfResults.table, tree=call.tree, width=call.predictor.width)
     with alone_with(out) as parts:
         if not overwrite:
-            empty = shard(ChunkOfResults(), Chunk("", [], "")).drop_columns([MEMBER, *POSITION])
+            empty = shard(ChunkOfResults(), Chunk("", [], "")).drop_columns([MEMBER])
             _check_replaceable(out, call.finished(empty.replace_schema_metadata(None), Counter()))
         names = _predict_what_is_left(call, parts, call.size(CHUNK), WHOLE, shard)
         galaxies, integers = drop_repeated(parts, names)
@@ -303,17 +306,21 @@ def _into_file(call: Call, out: Path, overwrite: bool) -> Predicted:
             parts.clear()
             raise none_readable(call.images, rejects)
         sides = sides_of_all(parts, names)
-        pieces = _pieces(parts, names, integers)
+        places = (pa.parquet.read_table(parts.shard_file(name), columns=[*POSITION]) for name in names)
+        known = any(column.null_count < len(column) for table in places for column in table.columns)
+        pieces = _pieces(parts, names, integers, [MEMBER] if known else [MEMBER, *POSITION])
         write_pieces((call.finished(piece, sides) for piece in pieces), out)
         write_refused(rejects_file(out), rejects)
         return Predicted(out, galaxies, rejects, call.predictor.remarks(sides))
 
 
-def _pieces(parts: CatalogueFolder, names: Sequence[str], integers: bool) -> Iterator[pa.Table]:
-    """Yield ids and fractions of some shards, some hundred thousand galaxies at a time."""
+def _pieces(
+    parts: CatalogueFolder, names: Sequence[str], integers: bool, left_out: list[str]
+) -> Iterator[pa.Table]:
+    """Yield some shards without the columns that are `left_out`, some hundred thousand galaxies at a time."""
     waiting: list[pa.Table] = []
     for last, name in enumerate(names, start=1 - len(names)):
-        table = pa.parquet.read_table(parts.shard_file(name)).drop_columns([MEMBER, *POSITION])
+        table = pa.parquet.read_table(parts.shard_file(name)).drop_columns(left_out)
         ids = id_column(table.column(ID)) if integers else table.column(ID)
         waiting.append(table.set_column(0, ID, ids).replace_schema_metadata(None))
         if sum(map(len, waiting)) >= PIECE or not last:
@@ -350,7 +357,8 @@ def alone_with(out: Path) -> Iterator[CatalogueFolder]:
 def _check_replaceable(out: Path, expected: pa.Table) -> None:
     """Raise CatalogueError where a catalogue or its rejects would replace a file that is not of such a call.
 
-    A catalogue of the same call has the columns and, but for the versions, the metadata of `expected`.
+    A catalogue of the same call has the columns, with positions or without, and, but for the versions, the
+    metadata of `expected`.
     """
     remedy = "choose another name, or replace it with --overwrite (overwrite=True)"
     if out.exists():
@@ -361,8 +369,10 @@ def _check_replaceable(out: Path, expected: pa.Table) -> None:
                 f"{out}: this file is there and no catalogue of predictions; {remedy}"
             ) from error
         ours, theirs = ({**metadata_of(table), "version": "", "runtime": ""} for table in (expected, written))
-        columns = written.column_names[1:] == expected.column_names[1:]
-        if not columns or any(theirs.get(key, "") != ours[key] for key in ours):
+        here, there = (
+            [name for name in table.column_names[1:] if name not in POSITION] for table in (expected, written)
+        )
+        if here != there or any(theirs.get(key, "") != ours[key] for key in ours):
             raise CatalogueError(
                 f"{out}: this file is there, and not known to be from the same images, network and settings; "
                 f"{remedy}"

@@ -37,7 +37,7 @@ from hubblefork.tables.columns import (
     without,
 )
 from hubblefork.tables.formats import PIECEWISE, WHOLE, WRITTEN, read_rows
-from hubblefork.tables.names import printable
+from hubblefork.tables.names import POSITION, Target, printable
 from hubblefork.tables.shards import FOLDER, CatalogueFolder, is_catalogue_folder, notes_of, run_seen_from
 from hubblefork.tables.text import Rows
 from hubblefork.zoo import DecisionTree, VoteCounts
@@ -307,6 +307,13 @@ def with_fractions(table: pa.Table, values: NDArray, tree: DecisionTree) -> pa.T
     table = table.drop_columns([name for name in names if name in table.column_names])
     for name, column in zip(names, values.T, strict=True):
         table = table.append_column(name, pa.array(column, mask=np.isnan(column)))
+    return table
+
+
+def with_positions(table: pa.Table, targets: Sequence[Target]) -> pa.Table:
+    """Return the table with the positions of its galaxies as `ra` and `dec`; null where unknown."""
+    for axis, name in enumerate(POSITION):
+        table = table.append_column(name, pa.array([target[axis] for target in targets], pa.float64()))
     return table
 
 
