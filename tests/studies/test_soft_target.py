@@ -1,6 +1,8 @@
 """The soft-target study: its verdict follows from numbers, its plan from the budget, its page from runs."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +140,15 @@ def test_the_whole_study_runs_and_its_page_has_every_network(place):
 def test_called_again_it_trains_nothing(place, monkeypatch):
     monkeypatch.setattr("hubblefork.network.training._trainer", lambda *_: pytest.fail("it trains"))
     run_soft_target(None, place, study=study())
+
+
+def test_a_tuning_without_a_finished_trial_asks_for_more_time(place, tmp_path):
+    out = shutil.copytree(place, tmp_path / "study")
+    (out / "tuning" / "best.toml").unlink()
+    shutil.rmtree(out / "runs" / "vgg7-tuned")
+    text = run_soft_target(place / "data", out, study=replace(study(), only_report=True)).read_text()
+    assert "vgg7-tuned: no trial was trained to the end in 12.0 s." in text
+    assert "vgg7-tuned is not done yet" not in text and "the same command goes on" not in text
 
 
 def test_what_is_missing_is_said(place, tmp_path):

@@ -46,6 +46,7 @@ from hubblefork.studies.study import TUNING, Key, Study, Training, load_study, s
 from hubblefork.studies.tuned import add_trials
 
 SIMPLE, TUNED, FOLDS = "vgg7", "vgg7-tuned", "folds"
+MORE_TIME = "a larger --budget, in a new --out"
 
 
 def run_soft_target(
@@ -187,13 +188,17 @@ def write_soft_target_page(results: Results, out: Path, *, command: Sequence[str
     tuned = read_tuning(tuned_from(study), out / TUNING) if (out / TUNING / "study.db").exists() else None
     page.optional("error-against-cost", "trainings", "trial-history", "importance", "trials")
     if tuned is not None:
-        add_trials(page, tuned)
+        add_trials(page, tuned, MORE_TIME)
     path = out / FOLDS / "crossval.json"
     folds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     undone = {f"missing-{name}": name for name in results.missing}
     undone |= {name: name for name, found in ((TUNING, tuned), (FOLDS, folds)) if found is None}
     for name, what in undone.items():
-        page.missing(name, f"{what} is not done yet.", "the same command without --only-report does it")
+        said = f"{what} is not done yet.", "the same command without --only-report does it"
+        if what == TUNED and (out / TUNING / "spent").exists():
+            time = duration(study.seconds[TUNING])
+            said = f"{what}: no trial was trained to the end in {time}.", MORE_TIME
+        page.missing(name, *said)
     if folds is not None:
         page.table(FOLDS, folds_table(folds))
     _add_networks(page, results, numbers, verdict)
@@ -266,10 +271,8 @@ def _add_networks(
         (f"behind {unbroken(SIMPLE)}", "behind.difference", "+.4f"),
         ("95% interval", "behind.interval_95", ".4f"),
         ("agreement", "agreement", ".3f"),
-        ("parameters", "parameters", ","),
-        ("trained", "trained_share", ".1%"),
-        ("galaxies/s training", "training_galaxies_per_second", ",.0f"),
-        ("galaxies/s predicting", "predicting_galaxies_per_second", ",.0f"),
+        ("million parameters", "parameters", lambda number: f"{number / 1e6:.3g}"),
+        ("galaxies/s", "predicting_galaxies_per_second", ",.0f"),
         ("seconds to best", "seconds_to_best", ",.0f"),
     ]
     page.table("networks", Table.of(behind, columns, numbers=rows))
@@ -300,6 +303,8 @@ def _add_trainings(page: Page, networks: Mapping[str, Member]) -> None:
         ("optimiser, rate, schedule", lambda member: _optimiser(member.recipe), ""),
         ("batch", "recipe.batch_size", ""),
         ("epochs (kept)", lambda member: f"{len(member.epochs)} ({member.best_epoch})", ""),
+        ("galaxies/s", "notes.galaxies_per_second", ",.0f"),
+        ("trained", lambda member: member.notes["parameters"].get("trained_share", 1.0), ".1%"),
         ("device", lambda member: "{kind}, {precision}".format(**member.notes["device"]), ""),
         ("weights", _bytes, lambda size: f"{size / 1e6:.1f} MB"),
     ]

@@ -17,6 +17,8 @@ GO_ON = "the same command goes on"
 OTHER_COLUMNS = ("number", "state", "value", "last", "folder", "epochs", "seconds", "failure")
 LONG = re.compile(r"\d+\.\d{5,}(e-?\d+)?")
 """A number of more digits than anybody reads; best.toml has them all."""
+MOST = 7
+"""Settings beside a trial: more do not fit on a page."""
 STATES = ("complete", "pruned", "fail", "queued again", "running", "waiting")
 
 
@@ -41,27 +43,32 @@ def write_tuning_page(tuned: TuningResult, out: Path) -> Path:
     )
 
 
-def add_trials(page: Page, tuned: TuningResult) -> None:
-    """Add the figures and the table of the trials to a page, for `trials.md.j2`."""
+def add_trials(page: Page, tuned: TuningResult, remedy: str = GO_ON) -> None:
+    """Add the figures and the table of the trials to a page, for `trials.md.j2`.
+
+    `remedy` says how there are more trials.
+    """
     monitor = tuned.recipe.monitor
+    what = monitor.replace("_", " ").replace("rmse", "RMSE")
     if any(row["state"] in ("complete", "pruned", "fail") for row in tuned.rows):
         rows = [{**row, "value": _value(row)} for row in tuned.rows]
-        what = monitor.replace("_", " ").replace("rmse", "RMSE")
         page.figure("trial-history", *trial_history(rows, what=what, lowest=MODES[monitor] == "min"))
     if tuned.importance:
         page.figure("importance", *importances(tuned.importance))
     else:
-        page.missing("importance", "Too few finished trials to say which setting mattered.", GO_ON)
-    names = dict.fromkeys(key for row in tuned.rows for key in row if key not in OTHER_COLUMNS)
+        page.missing("importance", "Too few finished trials to say which setting mattered.", remedy)
+    names = list(dict.fromkeys(key for row in tuned.rows for key in row if key not in OTHER_COLUMNS))
+    names.sort(key=lambda name: -tuned.importance.get(name, 0))
     columns: list[Column] = [
         ("trial", "number", ""),
         ("state", "state", ""),
-        (monitor.replace("_", " "), _value, ".4f"),
+        (what, _value, ".4f"),
         ("epochs", lambda row: row["epochs"] or None, ""),
-        *((name.replace("_", " "), name, _setting) for name in names),
+        *((name.replace("_", " "), name, _setting) for name in names[:MOST]),
     ]
     failures = [f" Trial {row['number']}: {row['failure']}." for row in tuned.rows if row["failure"]]
     caption = f"Every trial. The value of a pruned one is its last.{''.join(failures)}"
+    caption += " numbers.json and trials.csv have the other settings." if len(names) > MOST else ""
     page.table("trials", Table.of(tuned.rows, columns, caption=caption))
 
 
