@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +12,13 @@ import pytest
 import tomli_w
 from typer.testing import CliRunner
 
+import hubblefork as hf
 from hubblefork.cli import app
 from hubblefork.data.folders import VIEWING
 from hubblefork.data.split import Split, write_split
 from hubblefork.errors import CatalogueError, HubbleforkError, RunError, UnknownAnswer
 from hubblefork.tables.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.formats import astropy_table
 from hubblefork.tables.layouts import bases
 from hubblefork.tables.published import spelled_as
 from hubblefork.zoo import load_tree, to_conditional, to_joint
@@ -356,3 +360,55 @@ def test_debiased_values_that_are_no_fractions_are_refused(place):
     write_catalogue(table.append_column("merger_debiased", debiased), folder / "debiased.parquet")
     with pytest.raises(CatalogueError, match=r"merger_debiased is -99; .* --missing -99"):
         mergers(folder / "debiased.parquet")
+
+
+def test_a_table_in_memory_gives_what_its_file_gives(place):
+    folder, _ = place
+    arrow = read_catalogue(folder / "predictions.parquet")
+    expected = hf.fraction(folder / "predictions.parquet")
+    assert hf.fraction(arrow).table["value"].tolist() == expected.table["value"].tolist()
+    frame, bare = arrow.to_pandas(), hf.fraction(folder / "bare.parquet")
+    frame["kind"] = frame["z"].gt(0.05).map({True: "far", False: None}).astype("category")
+    by_id = frame.set_index("galaxy_id")
+    for given in (frame, by_id, frame[::-1], frame.convert_dtypes(), astropy_table(arrow)):
+        found = hf.fraction(given)
+        assert (found.value, found.galaxies) == (bare.value, SURVEY) and found.estimator == "count"
+        again = hf.fraction(given, calibrate_on=folder / "run", bins="z:0,0.05,0.1")
+        assert again.value == expected.value and len(again.bins) == 2
+    frame.loc[0, "merger"] = np.nan
+    assert hf.fraction(frame).left_out == 1
+    frame.loc[1, "merger"] = -99
+    assert hf.fraction(frame, missing=[-99]).left_out == 2
+
+
+def test_what_is_no_table_is_said(place):
+    frame = read_catalogue(place[0] / "bare.parquet").to_pandas()
+    with pytest.raises(
+        CatalogueError, match="a catalogue is list: give a path, or a table of astropy, pandas"
+    ):
+        hf.fraction([1, 2])
+    frame.loc[1, "galaxy_id"] = frame.loc[0, "galaxy_id"]
+    with pytest.raises(CatalogueError, match="stands more than once, in row 1, row 2"):
+        hf.fraction(frame)
+
+
+WITHOUT_PANDAS = """
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name == "pandas" else find(name, *more)
+
+import hubblefork as hf
+from hubblefork.tables.catalogue import read_catalogue
+
+for given in (sys.argv[1], read_catalogue(Path(sys.argv[1]))):
+    print(hf.fraction(given).galaxies)
+"""
+
+
+def test_it_works_without_pandas(place):
+    command = [sys.executable, "-c", WITHOUT_PANDAS, str(place[0] / "bare.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(SURVEY)] * 2

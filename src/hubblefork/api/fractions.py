@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from astropy.table import Table
 
 from hubblefork.api.judging import confusions_beside
 from hubblefork.data.folders import RunFolder, check_viewing, evaluate_command, named_run
@@ -22,6 +22,7 @@ from hubblefork.stats.query import Criterion, at_least, columns_to_read, parse_q
 from hubblefork.stats.rates import Rate
 from hubblefork.tables.catalogue import (
     Catalogue,
+    catalogue_of,
     is_catalogue,
     metadata_of,
     naming,
@@ -30,7 +31,6 @@ from hubblefork.tables.catalogue import (
     read_head,
 )
 from hubblefork.tables.columns import without
-from hubblefork.tables.formats import arrow_table
 from hubblefork.tables.layouts import found_of
 from hubblefork.tables.published import in_our_columns, tree_of
 from hubblefork.tables.shards import is_catalogue_folder
@@ -43,7 +43,7 @@ TRUST = (
 
 
 def fraction(
-    catalogue: Path | str | Table,
+    catalogue: Path | str | Any,
     query: str | tuple[str, float] = MERGERS,
     *,
     threshold: float | None = None,
@@ -60,15 +60,16 @@ def fraction(
 ) -> Fraction:
     """Estimate which fraction of a catalogue's galaxies meets a query, corrected for what a network misses.
 
-    `catalogue` is a file, a folder of shards (read in pieces, never held), or a table; it has joint
-    fractions, or is in the layout of a published catalogue. `query` is "merger >= 0.3", an answer with its
-    threshold, or any expression of answers ("spiral > 0.5 & barred > 0.3"); `threshold` is another one for
-    predictions, where votes keep the query's. Corrections rest on labelled galaxies outside the training
-    set: those of the catalogue's run, of `calibrate_on` (a run, or a catalogue with `labels`), or the
-    numbers beside the weights. `bins` ("redshift:0.02,0.05,0.1") repeats the estimate in bins of that
-    column, or of `column`. Returned are `.value`, `.low`, `.high` (from 0 to 1, at the confidence `level`),
-    `.table` (every estimator), `.bins` and `.rate(t_obs)`. The numbers `missing` (-99) stand for missing
-    values in all tables. `tree` is the catalogue's where it does not say it; `layout` ("counts:dr8") says
+    `catalogue` is a file, a folder of shards (read in pieces, never held), or a table of astropy, pandas or
+    pyarrow; it has joint fractions, or is in the layout of a published catalogue. `query` is
+    "merger >= 0.3", an answer with its threshold, or any expression of answers
+    ("spiral > 0.5 & barred > 0.3"); `threshold` is another one for predictions, where votes keep the
+    query's. Corrections rest on labelled galaxies outside the training set: those of the catalogue's run, of
+    `calibrate_on` (a run, or a catalogue with `labels`), or the numbers beside the weights. `bins`
+    ("redshift:0.02,0.05,0.1") repeats the estimate in bins of that column, or of `column`. Returned are
+    `.value`, `.low`, `.high` (from 0 to 1, at the confidence `level`), `.table` (every estimator), `.bins`
+    and `.rate(t_obs)`. The numbers `missing` (-99) stand for missing values in all tables. `tree` is the
+    catalogue's where it does not say it, as a table of pandas does not; `layout` ("counts:dr8") says
     which of several layouts of the labels is read, or of the catalogue without labels. Raises
     CatalogueError, UnknownAnswer, RunError. Source: Rogan & Gladen 1978; Lang & Reiczigel 2014 for the
     interval.
@@ -76,8 +77,8 @@ def fraction(
     >>> 0 <= hf.fraction("predictions.parquet", "merger >= 0.3").value <= 1
     True
     """
-    place = None if isinstance(catalogue, Table) else Path(catalogue)
-    table = without(arrow_table(catalogue), missing) if place is None else read_head(place)
+    place = Path(catalogue) if isinstance(catalogue, str | PathLike) else None
+    table = without(catalogue_of(catalogue), missing) if place is None else read_head(place)
     of = load_tree(tree) if tree else tree_of(table)
     if of.number:
         raise CatalogueError(

@@ -36,7 +36,7 @@ from hubblefork.tables.columns import (
     with_id,
     without,
 )
-from hubblefork.tables.formats import PIECEWISE, WHOLE, WRITTEN, read_rows
+from hubblefork.tables.formats import PIECEWISE, WHOLE, WRITTEN, arrow_table, read_rows
 from hubblefork.tables.names import POSITION, Target, printable
 from hubblefork.tables.shards import FOLDER, CatalogueFolder, is_catalogue_folder, notes_of, run_seen_from
 from hubblefork.tables.text import Rows
@@ -67,6 +67,12 @@ def read_catalogue(
         raise CatalogueError(f"{path}: line {line}: {len(cells)} cells under {len(rows.names)} columns{more}")
     with naming(path):
         return _placed(without(_with_ids(rows), missing), path)
+
+
+def catalogue_of(table: Any) -> pa.Table:
+    """Return a table in memory, of astropy, pandas or pyarrow, as `read_catalogue` returns one of a file."""
+    rows = arrow_table(table)
+    return _with_ids(Rows(rows, range(1, len(rows) + 1)))
 
 
 @contextmanager

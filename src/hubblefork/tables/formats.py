@@ -238,7 +238,20 @@ def _plain(table: pa.Table, only: Collection[str] | None = None) -> pa.Table:
 
 
 def arrow_table(table: Any) -> pa.Table:
-    """Return a table of astropy as a catalogue."""
+    """Return a table of astropy, or any that Arrow reads (pyarrow, pandas, Polars), as a catalogue.
+
+    An index of pandas that has a name is a column. Raises CatalogueError for what is no table.
+    """
+    if named := [name for name in getattr(getattr(table, "index", None), "names", ()) if name]:
+        table = table.reset_index(named)
+    if hasattr(table, "__arrow_c_stream__"):
+        arrow = table if isinstance(table, pa.Table) else pa.table(table)
+        notes = {key: text for key, text in (arrow.schema.metadata or {}).items() if key != b"pandas"}
+        return _plain(arrow.replace_schema_metadata(notes))
+    if not hasattr(table, "colnames"):
+        raise CatalogueError(
+            f"a catalogue is {type(table).__name__}: give a path, or a table of astropy, pandas or pyarrow"
+        )
     table.convert_bytestring_to_unicode()
     columns = {name: _arrow_column(np.ma.asarray(table[name])) for name in table.colnames}
     plain = {
