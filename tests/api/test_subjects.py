@@ -15,7 +15,8 @@ import hubblefork as hf
 from hubblefork.data import subjects
 from hubblefork.data.subjects import file_name, png_of
 from hubblefork.errors import CatalogueError, ImageError
-from hubblefork.tables.catalogue import with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.catalogue import read_catalogue, with_fractions, with_metadata, write_catalogue
+from hubblefork.tables.formats import astropy_table
 from hubblefork.tables.shards import CatalogueFolder, shard_table
 from hubblefork.zoo import load_tree
 
@@ -62,6 +63,16 @@ def manifest(folder):
 
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_table_in_memory_gives_what_its_file_gives(tmp_path, images, odd_image):
+    arrow, sources = read_catalogue(catalogue(tmp_path / "c.parquet")), [images, odd_image]
+    hf.subject_set(tmp_path / "c.parquet", sources, tmp_path / "out")
+    for name, given in (("arrow", arrow), ("astropy", astropy_table(arrow)), ("pandas", arrow.to_pandas())):
+        assert hf.subject_set(given, sources, tmp_path / name).subjects == BY_ENTROPY
+        assert manifest(tmp_path / name) == manifest(tmp_path / "out")
+    apart = [catalogue(tmp_path / "d.parquet", dict.fromkeys(SHARES, 0.3)), arrow]
+    assert hf.subject_set(apart, sources, tmp_path / "apart").how.startswith("how far 2 catalogues")
 
 
 def test_point_estimates_are_ordered_by_the_entropy_of_the_answers(tmp_path, images, odd_image):

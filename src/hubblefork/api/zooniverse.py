@@ -7,14 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hubblefork.data.subjects import ALLOWANCE, Images, write_subjects
 from hubblefork.errors import CatalogueError
 from hubblefork.images.archives import place_of
 from hubblefork.io import Progress, silent
 from hubblefork.tables import counts
-from hubblefork.tables.catalogue import ID
+from hubblefork.tables.catalogue import ID, catalogue_of
 from hubblefork.tables.counts import VoteSummary
 from hubblefork.tables.names import POSITION
 from hubblefork.zoo import DecisionTree, load_tree
@@ -81,7 +81,7 @@ class SubjectSet:
 
 
 def subject_set(
-    catalogue: Place | Sequence[Place],
+    catalogue: Any,
     images: Place | Sequence[Place],
     out: Place,
     *,
@@ -93,6 +93,7 @@ def subject_set(
 ) -> SubjectSet:
     """Write a set of subjects for the Zooniverse: `manifest.csv`, and a PNG of each galaxy, named by its id.
 
+    `catalogue` is a file, a folder of shards or a table of astropy, pandas or pyarrow, or several of them.
     Of the galaxies of a catalogue of predictions that `images` (any source of images) show, the `count` first
     are taken: those of which one volunteer's classification would tell most, in bits, or, with `order`
     "random", a fair sample, which `seed` draws. How sure the predictions are, the catalogue says by its
@@ -110,13 +111,18 @@ def subject_set(
         raise CatalogueError(
             f'{count} subjects in the order "{order}": at least 1 in the order {INFORMATION} or {RANDOM}'
         )
-    places = [catalogue] if isinstance(catalogue, str | PathLike) else list(catalogue)
+    several = isinstance(catalogue, Sequence) and not isinstance(catalogue, str)
+    catalogues = [
+        Path(one) if isinstance(one, str | PathLike) else catalogue_of(one)
+        for one in (catalogue if several else [catalogue])
+    ]
+    places = [str(one) if isinstance(one, Path) else "a table in memory" for one in catalogues]
     sources = [images] if isinstance(images, str | PathLike) else list(images)
     with ExitStack() as stack:
         shown = Images([place_of(source) for source in sources], stack)
-        paths, most = [Path(place) for place in places], count + max(SPARE, count // 10)
-        first = ranked(paths, shown.of, most, order=order, seed=seed, progress=progress)
-        notes = {"catalogues": list(map(str, places)), "images": list(map(str, sources)), "order": first.how}
+        most = count + max(SPARE, count // 10)
+        first = ranked(catalogues, shown.of, most, order=order, seed=seed, progress=progress)
+        notes = {"catalogues": places, "images": list(map(str, sources)), "order": first.how}
         written = write_subjects(
             _manifest(first),
             shown,

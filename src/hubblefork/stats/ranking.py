@@ -156,7 +156,7 @@ class Ranked:
 
 
 def ranked(
-    catalogues: Sequence[Path],
+    catalogues: Sequence[Path | pa.Table],
     shown: Iterable[str],
     most: int,
     *,
@@ -167,17 +167,20 @@ def ranked(
     """Return the first `most` galaxies of the first catalogue among those with the ids `shown`.
 
     By `information` in bits, the most first, or at `random`: by a hash of seed and id. A folder of shards is
-    read in pieces; the other catalogues are held. Raises CatalogueError where none is left.
+    read in pieces; the other catalogues are held, or are tables already. Raises CatalogueError where none is
+    left.
     """
-    head = read_head(catalogues[0])
+    first = catalogues[0]
+    place = first if isinstance(first, Path) else None
+    head = read_head(first) if isinstance(first, Path) else first
     tree = tree_of(head)
     how, measure = _measure(head, tree, catalogues[1:])
     wanted = {*columns_of(tree, tree.columns), *concentrations(tree), *chain(*_bounds(tree)), *POSITION}
-    opened = open_catalogue(catalogues[0], wanted)
+    opened = open_catalogue(first, wanted) if isinstance(first, Path) else first
     best: list[pa.Table] = []
     with_image, counts = np.array(list(shown), dtype=object), np.zeros(3, int)
     galaxies = None if isinstance(opened, Pieces) else len(opened)
-    with naming(catalogues[0]), progress("galaxies", galaxies) as advance:
+    with naming(place), progress("galaxies", galaxies) as advance:
         for piece in pieces_of(opened, wanted):
             here = piece.filter(pa.array(rows_of(galaxy_ids(piece), with_image) >= 0))
             scored = _scored(here, tree, measure, seed)
@@ -188,11 +191,11 @@ def ranked(
             rows = np.argsort(lots) if order == RANDOM else np.lexsort((lots, -bits))
             best = [together.take(rows[:most])]
             advance(len(piece))
-    if not counts[0]:
-        raise CatalogueError(
-            f"{catalogues[0]}: none of its {counts.sum()} galaxies can be shown: {counts[1]} have no image "
-            f'(images are named as "{next(iter(with_image), "")}"), {counts[2]} no fractions'
-        )
+        if not counts[0]:
+            raise CatalogueError(
+                f"none of its {counts.sum()} galaxies can be shown: {counts[1]} have no image "
+                f'(images are named as "{next(iter(with_image), "")}"), {counts[2]} no fractions'
+            )
     how = f"at random, seed {seed}" if order == RANDOM else how
     return Ranked(best[0], tree, how, *counts.tolist())
 
@@ -215,11 +218,12 @@ def _bounds(tree: DecisionTree) -> tuple[list[str], list[str]]:
     return [f"{name}_low" for name in tree.columns], [f"{name}_high" for name in tree.columns]
 
 
-def _measure(head: pa.Table, tree: DecisionTree, others: Sequence[Path]) -> tuple[str, Measure]:
+def _measure(head: pa.Table, tree: DecisionTree, others: Sequence[Path | pa.Table]) -> tuple[str, Measure]:
     """Return what the information is measured by, and what measures it."""
     names = set(head.column_names)
     if others:
-        held = [read_catalogue(path, columns_of(tree, tree.columns)) for path in others]
+        wanted = columns_of(tree, tree.columns)
+        held = [read_catalogue(one, wanted) if isinstance(one, Path) else one for one in others]
         return f"how far {1 + len(held)} catalogues are apart", partial(_apart, tree, held)
     if set(concentrations(tree)) <= names:
         return "the network's concentrations", partial(_by_concentrations, tree)
