@@ -144,6 +144,7 @@ def test_a_run_says_what_it_fell_back_to(data, tmp_path, monkeypatch):
     assert notes["remarks"][0] == "compile: not compiled, for a test"
     assert notes["remarks"][1].startswith("precision: 32 instead of fp16")
     assert notes["device"]["precision"] == "32-true"
+    assert "precision: 'fp16', not 'auto'" in notes["changed"]
 
 
 @pytest.mark.slow

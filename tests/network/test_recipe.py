@@ -11,6 +11,7 @@ from hubblefork.cli import app
 from hubblefork.errors import RecipeError
 from hubblefork.network.recipe import (
     OLD_NAMES,
+    changed,
     differences,
     load_recipe,
     override,
@@ -226,3 +227,11 @@ def test_a_crop_is_pixels_or_a_piece_of_the_sky():
     for crop in ("0.5", "30 parsec", "true", "40"):
         with pytest.raises(RecipeError, match="crop"):
             override(load_recipe("lab-cnn"), [f"crop={crop}"])
+
+
+def test_what_was_changed_is_told_of_recipes_of_the_package():
+    recipe = load_recipe("lab-cnn", ["epochs=3"])
+    assert changed(recipe) == [f"epochs: 3, not {load_recipe('lab-cnn').epochs}"]
+    finetuned = replace(recipe, name="lab-cnn-finetuned", description="of my own")
+    assert changed(finetuned) == changed(recipe) and changed(load_recipe("encoder:resnet10t")) == []
+    assert changed(replace(recipe, name="mine")) == []

@@ -71,6 +71,7 @@ def _write_run(run, data):
         "recipe": "small",
         "seed": 5,
         "finished": True,
+        "changed": ["epochs: 3, not 100", "dropout: 0.2, not 0.5"],
         "start": "resnet9.in1k of timm",
         "centred_on": 30,
         "centred_rmse": 0.1075,

@@ -84,11 +84,21 @@ def test_the_page_says_what_was_trained_on_what(whole, made):
         "30% test, 20% validation, 50% train",
         "damaged <image>",
         'name = "small"',
+        "what was changed is listed below",
+        "epochs: 3, not 100 dropout: 0.2, not 0.5",
         "kind cpu, precision bf16-mixed, threads 2",
         "3.0 s for 3 epochs; 110 galaxies a second",
         "torch 9.9",
     ):
         assert words in page.text, words
+
+
+def test_the_whole_recipe_is_folded(whole):
+    """What differs from the recipe of that name is open."""
+    text = whole[0].read_text(encoding="utf-8")
+    folded = text[text.index("<details>") : text.index("</details>")]
+    assert "All settings of the recipe" in folded and "stamp_size = 8" in folded
+    assert "dropout: 0.2, not 0.5" not in folded
 
 
 def test_the_coverage_of_the_intervals_is_the_evaluations(whole, made):

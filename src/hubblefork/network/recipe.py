@@ -331,6 +331,15 @@ def differences(recipe: Recipe, other: Recipe) -> list[str]:
     return [f"{key}: {a[key]!r}, not {b[key]!r}" for key in a if a[key] != b[key]]
 
 
+def changed(recipe: Recipe) -> list[str]:
+    """List what differs from the recipe of the package that gave the name; nothing where none did."""
+    name = recipe.name.removesuffix("-finetuned")
+    if name not in recipe_names() and not name.startswith(ENCODER):
+        return []
+    found = differences(recipe, load_recipe(name))
+    return [text for text in found if not text.startswith(("name:", "description:"))]
+
+
 def _recipe_text(name: str) -> str:
     if name.endswith(".toml"):
         try:

@@ -49,7 +49,7 @@ from hubblefork.network.device import Hardware, compiled, enough_memory, keep_fr
 from hubblefork.network.heads import DirichletHead, TreeHead, masked_rmse, squared_error, vote_loss
 from hubblefork.network.model import VoteFractions, count_parameters
 from hubblefork.network.postprocess import centre_weights
-from hubblefork.network.recipe import ALL, Recipe, differences, parse_recipe, recipe_text
+from hubblefork.network.recipe import ALL, Recipe, changed, differences, parse_recipe, recipe_text
 from hubblefork.network.stages import frozen_by, stages_of
 from hubblefork.network.weights import RANDOM, load_start
 from hubblefork.zoo import DecisionTree
@@ -151,6 +151,7 @@ def _begin(run: RunFolder, network: VoteFractions, galaxies: GalaxyData, start: 
     notes = {
         "recipe": recipe.name,
         "seed": recipe.seed,
+        "changed": changed(recipe),
         "start": start,
         "galaxies": {part: len(rows) for part, rows in galaxies.rows.items()},
         "image_side": DataFolder(galaxies.data).image_side(),

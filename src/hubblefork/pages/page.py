@@ -223,9 +223,9 @@ class _Blocks:
         entries = {name: _inline(text, self) for name, text in texts.items()}
         return self._kept("facts", "", entries=entries) if entries else Markup("")
 
-    def listing(self, text: str | None) -> Markup:
-        """Show a text as it stands: a recipe, commands; nothing where there is none."""
-        return self._kept("listing", "", text=str.__str__(text)) if text else Markup("")
+    def listing(self, text: str | None, title: str = "") -> Markup:
+        """Show a text as it stands, folded below its title if it has one; nothing where there is none."""
+        return self._kept("listing", "", text=str.__str__(text), title=title) if text else Markup("")
 
     def code(self, text: str) -> Markup:
         """Show a name or a command within a sentence."""

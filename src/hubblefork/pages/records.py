@@ -127,6 +127,7 @@ class Notes(Record):
     data: str = ""
     recipe: str = "–"
     seed: int | str = "–"
+    changed: list[str] = []
     start: str = ""
     best_epoch: int | None = None
     centred_on: int | None = None
