@@ -93,7 +93,6 @@ def finetune(
     process works in the folder; CatalogueError and ImageError for labels and cutouts that cannot be used
     (`data.labels`); RecipeError for `settings`; DownloadError for an encoder that cannot be reached.
     """
-    check_apart(out, find_inputs([cutouts], [labels]).sources)
     if str(model).startswith(ENCODER):
         weights, settings = published(str(model), settings), [*FROM_ENCODER, *settings]
     else:
@@ -106,6 +105,7 @@ def finetune(
     tree = tree or (None if columns else tree_of(names_of(labels), layout))
     tree = tree or tree_of_columns(labels, columns, missing=missing)
     recipe = recipe_for(weights, tree, settings)
+    check_apart(out, find_inputs([cutouts], [labels]).sources)
     notes = check_labels(cutouts, labels, tree, missing=missing, layout=layout)
     data = DataFolder(out / "data")
     origin = {
