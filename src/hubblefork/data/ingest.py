@@ -93,14 +93,14 @@ def ingest(
     images, StampError for what is no crop, DiskError.
     """
     chosen = find_inputs(inputs, labels)
-    check_apart(out, inputs, inside=False)
-    check_apart(out, chosen.sources)
     shown = StampSpec(crop, 1, pixel_scale=reading.pixel_scale) if crop else None
     tree = tree or _tree_of(chosen, reading, layout)
     check_names(tree)
     gathering = _Gathering(
         chosen, read_labels(chosen.tables, tree, missing=missing, layout=layout), strict, reading, shown
     )
+    check_apart(out, inputs, inside=False)
+    check_apart(out, chosen.sources)
     with ExitStack() as stack:
         sources = [source for path in chosen.sources for source in _opened(path, stack, gathering)]
         wanted = gathering.labels.row_of if only_labelled else None
