@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from os.path import commonpath, isdir
+from os.path import commonpath
 from pathlib import Path
 
 import numpy as np
@@ -365,7 +365,7 @@ def check_apart(out: Path, places: Iterable[Place], *, inside: bool = True) -> N
     here = out.resolve()
     for place in places:
         folder = None if is_url(place) else Path(place).resolve()
-        if folder and isdir(folder) and (folder == here or (inside and folder in here.parents)):
+        if folder in (here, *(here.parents if inside else ())) and folder.is_dir():
             where = "is" if folder == here else "is in"
             raise ImageError(
                 f"{out}: this folder {where} the folder of the images, {place}: what is written there would "
