@@ -108,6 +108,17 @@ def test_a_lasso_round_a_cloud_of_galaxies_selects_them(screen, address):
     assert 0 < counted(page) < 620
 
 
+def test_the_plot_is_opened_before_the_wall_is_there(screen, address):
+    page, held = screen(), []
+    page.route("**/api/**", held.append)
+    page.goto(address)
+    page.get_by_role("button", name="Plot").click()
+    page.unroute("**/api/**")
+    for request in held:
+        request.continue_()
+    expect(page.locator(".plot-area .nsewdrag")).to_be_visible()
+
+
 def test_a_dropped_image_gets_its_tree(screen, address, tmp_path):
     page, place = screen(), tmp_path / "dropped.jpg"
     pixels, encoded = np.random.default_rng(0).integers(0, 255, (424, 424, 3), np.uint8), io.BytesIO()

@@ -17,6 +17,7 @@ export class Plot {
     this.button = document.querySelector("[data-plot]");
     this.axes = ["x", "y"].map((axis) => document.querySelector(`[data-axis="${axis}"]`));
     this.selected = selected;
+    this.turn = 0;
     const names = [...document.querySelectorAll("[data-quantity]")].map((answer) => answer.dataset.quantity);
     for (const axis of this.axes) {
       axis.append(...names.map((name) => element("option", { value: name, text: label(name) })));
@@ -34,6 +35,7 @@ export class Plot {
 
   async draw(state) {
     this.state = state;
+    if (!state) return; // the wall is not there yet, and draws when it is
     if (state.x && state.y) {
       [state.x, state.y].forEach((name, n) => {
         this.axes[n].value = name;
@@ -46,7 +48,9 @@ export class Plot {
     const [x, y] = this.axes.map((axis) => axis.value), parameters = selection(state);
     parameters.set("x", x);
     parameters.set("y", y);
+    const turn = ++this.turn;
     const [Plotly, found] = await Promise.all([plotly(), asked("/api/density", parameters)]);
+    if (turn !== this.turn) return; // drawn by a later call, or a lasso would lose its axes half-way
     const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
     const axis = (name) => ({ title: { text: label(name) }, gridcolor: colour("--line"), zeroline: false, color: colour("--muted") });
     const centre = (edges) => edges.slice(1).map((edge, n) => (edge + edges[n]) / 2);
