@@ -508,8 +508,8 @@ def test_what_a_stamp_cannot_show_is_refused_with_the_remedy(trained):
         torch_predictor(weights, field=1),
         torch_predictor(weights, field=0.9),
     )
-    [[*_, few_reasons, _], [*_, little_reasons, _], [*_, plain_reasons, _]] = (
-        next(predictions(predictor, galaxy(side)[None]))
+    few_reasons, little_reasons, plain_reasons = (
+        next(predictions(predictor, galaxy(side)[None])).rejects
         for predictor, side in ((few, 24), (little, 64), (torch_predictor(weights), 24))
     )
     assert "24 of 24 × 24 pixels would become 32; allow it to be enlarged with --enlarge" in few_reasons[0][1]
