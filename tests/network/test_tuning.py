@@ -118,6 +118,11 @@ def test_the_same_study_tries_the_same_settings(data, tmp_path, trained_by):
     assert len({row["learning_rate"] for row in first.rows}) == 10
 
 
+def test_the_largest_seed_is_one(data, tmp_path, trained_by):
+    trained_by()
+    assert work(data, tmp_path, replace(RECIPE, seed=2**32 - 1), trials=3).count("complete") == 3
+
+
 def test_what_is_worse_than_the_others_is_pruned_by_its_epochs(data, tmp_path, trained_by):
     trained_by()
     found = work(data, tmp_path, trials=14)

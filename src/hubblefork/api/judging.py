@@ -51,7 +51,7 @@ def evaluate(
     process evaluates it. `data` says where the run's data folder is now, if it was moved alone.
     """
     folder = RunFolder(run)
-    folder.notes()
+    folder.notes()  # refuses what is no run before anything is written
     if data is not None:
         folder.find_data(DataFolder(data))
     part = _part(folder.path, folder.split(), part)

@@ -134,7 +134,7 @@ def predict(
     what is computed: `views` is the number of rotations and reflections that are averaged; `field` how much
     sky an image shows, in units of a training image (1 as much, 0.5 half as much), None where its pixels show
     as much as those of a training image; `enlarge` allows images with fewer pixels than the network sees;
-    `survey` names the survey of the images, or is a `images.cutouts.Reading`; `device` is cpu, cuda or mps.
+    `survey` names the survey of the images, or is an `images.cutouts.Reading`; `device` is cpu, cuda or mps.
     `runtime` is "onnxruntime", "openvino" or "torch"; empty takes the fastest with `out`, and what starts
     soonest without.
 

@@ -45,7 +45,7 @@ def ingest(
     `inputs` are archives, folders or tables, or one folder of them, as Kaggle ships its files. Bad images
     and labels are listed in `rejects.csv`, or raise with `strict`. The numbers `missing` (-99) stand for
     missing values in the tables. The columns of the tables say which `tree` they answer. `survey` names the
-    survey of FITS cutouts, or is a `images.cutouts.Reading`. Images that do not show a `crop` around their
+    survey of FITS cutouts, or is an `images.cutouts.Reading`. Images that do not show a `crop` around their
     galaxy (318 pixels, "30 arcsec", "6 R90") are bad ones. Without a `split` 20% are validation galaxies
     and none test galaxies.
     Raises ImageError, CatalogueError, DiskError.

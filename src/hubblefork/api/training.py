@@ -162,7 +162,7 @@ def finetune(
     `labels` is a table with `galaxy_id` and numbers from 0 to 1: the answers of `tree`, or plain `columns`
     (default: all); or with a column of `classes`, or one that holds a `number` with this `unit`. The numbers
     `missing` (-99) stand for missing values; `layout` ("counts:dr8") says which of several layouts of the
-    table is read. `survey` names the survey of FITS cutouts, or is a
+    table is read. `survey` names the survey of FITS cutouts, or is an
     `images.cutouts.Reading`. `test` and `validation` are per cent of the labelled galaxies. Raises RunError,
     CatalogueError, ImageError, RecipeError.
     """

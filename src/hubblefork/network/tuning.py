@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT, GRACE = 15, 60  # seconds
 RETRIES = 5
+SEEDS = 2**32  # as many as a sampler takes
 OTHER_WORKER_CREATES = ("UNIQUE constraint", "duplicate key", "already exists", "database is locked")
 
 
@@ -193,7 +194,7 @@ class _Worker:
         folder = trial.user_attrs.get("folder", f"{trial.number:04d}")
         trial.set_user_attr("folder", folder)
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        run, seed = self.folder / folder, self.recipe.seed + trial.number
+        run, seed = self.folder / folder, (self.recipe.seed + trial.number) % SEEDS
         trial.study.sampler = optuna.samplers.TPESampler(n_startup_trials=6, seed=seed)
         try:
             values = {entry.field: entry.suggested(trial) for entry in self.space}

@@ -22,7 +22,7 @@ class Showing(TypedDict, total=False):
     `views` is the number of rotations and reflections of each that are averaged: 1, or an even number.
     `field` is how much sky an image shows, in units of a training image (see `images.field`), None where its
     pixels are as large as those of a training image; `enlarge` allows images with fewer pixels than a stamp.
-    `survey` names the survey of the images, or is a `images.cutouts.Reading`.
+    `survey` names the survey of the images, or is an `images.cutouts.Reading`.
     """
 
     views: int
