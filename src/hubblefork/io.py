@@ -18,12 +18,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from hubblefork.errors import BusyError, DiskError, HubbleforkError, RecipeError
+from hubblefork.errors import BusyError, DiskError, HubbleforkError, RecipeError, did_you_mean
 
 REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
@@ -157,6 +159,41 @@ def _read_fields(
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """The TOML files of one kind that come with the package: those in the `folder` of the module `package`.
+
+    Messages call one of them `what`, and are of the class `error`. `other` is what may be given instead of
+    a name; without it a path may not.
+    """
+
+    package: str
+    folder: str
+    what: str
+    error: type[HubbleforkError]
+    other: str = "the path of a .toml file"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all, sorted."""
+        files = resources.files(self.package).joinpath(self.folder).iterdir()
+        return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
+
+    def text(self, name: str) -> str:
+        """Return the text of the one with this name, or of a .toml file. Raises `error`."""
+        if self.other and name.endswith(".toml"):
+            try:
+                return Path(name).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise self.error(f"{name}: the {self.what} cannot be read: {error}") from error
+        if name not in self.names:
+            raise self.error(
+                f'there is no {self.what} "{name}"{did_you_mean(name, self.names)}; '
+                f"there are {', '.join(self.names)}{self.other and f'; or give {self.other}'}"
+            )
+        return resources.files(self.package).joinpath(self.folder, f"{name}.toml").read_text(encoding="utf-8")
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:

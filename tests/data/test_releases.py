@@ -659,7 +659,7 @@ def test_known_releases_say_where_from_on_what_terms_and_whom_to_cite(name: str)
 def test_the_known_releases_are_listed_and_unknown_ones_answered() -> None:
     assert release_names() == ("gz2", "kaggle")
     with pytest.raises(
-        DownloadError, match=r'no release "gz" \(did you mean "gz2"\?\); known are gz2, kaggle'
+        DownloadError, match=r'no release "gz" \(did you mean "gz2"\?\); there are gz2, kaggle'
     ):
         load_release("gz")
 

@@ -347,7 +347,7 @@ def test_the_tree_is_listed_and_loaded_by_name(tree: DecisionTree) -> None:
 
 def test_an_unknown_tree_is_answered_with_what_is_known() -> None:
     with pytest.raises(
-        TreeError, match=r'no decision tree "galaxy_zoo" \(did you mean "galaxy_zoo_2"\?\); known are'
+        TreeError, match=r'no decision tree "galaxy_zoo" \(did you mean "galaxy_zoo_2"\?\); there are'
     ):
         load_tree("galaxy_zoo")
 

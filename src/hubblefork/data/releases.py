@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,12 +31,13 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from hubblefork.errors import CatalogueError, DiskError, DownloadError, did_you_mean
-from hubblefork.io import Progress, silent, write_text
+from hubblefork.io import Packaged, Progress, silent, write_text
 from hubblefork.tables.catalogue import ID, with_fractions, with_metadata, write_catalogue
 from hubblefork.tables.layouts import DEBIASED, bases
 from hubblefork.zoo import load_tree, to_joint
 from hubblefork.zoo.votes import ROUNDED, summing_to_one
 
+RELEASES = Packaged("hubblefork.data", "releases", "release", DownloadError, other="")
 NORMAL_DEPTH = ("original", "extra", "stripe82")
 KINDS = (DEBIASED, "weighted_fraction", "fraction")
 POSITION = {"dr7objid": pa.int64(), "ra": pa.float64(), "dec": pa.float64()}
@@ -89,18 +89,12 @@ class LabelCount:
 
 def release_names() -> tuple[str, ...]:
     """Return the names of the known releases."""
-    files = resources.files("hubblefork.data").joinpath("releases").iterdir()
-    return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
+    return RELEASES.names
 
 
 def load_release(name: str) -> Release:
     """Return what is known about a release. Raises DownloadError for an unknown name."""
-    if name not in release_names():
-        known = ", ".join(release_names())
-        near = did_you_mean(name, release_names())
-        raise DownloadError(f'there is no release "{name}"{near}; known are {known}')
-    text = resources.files("hubblefork.data").joinpath("releases", f"{name}.toml").read_text(encoding="utf-8")
-    entries = tomllib.loads(text)
+    entries = tomllib.loads(RELEASES.text(name))
     files = tuple(RemoteFile(**file) for file in entries.pop("files"))
     return Release(**{**entries, "files": files, "citations": tuple(entries["citations"])})
 

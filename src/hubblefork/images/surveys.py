@@ -19,12 +19,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hubblefork.errors import RecipeError, did_you_mean
 from hubblefork.images.field import Field
+from hubblefork.io import Packaged
 
 PARAMETERS = {
     "lupton": ("minimum", "stretch", "q"),
@@ -32,6 +32,7 @@ PARAMETERS = {
     "linear": ("minimum", "maximum"),
     "zscale": ("contrast",),
 }
+SURVEYS = Packaged("hubblefork.images", "surveys", "survey", RecipeError)
 POSITIVE = ("stretch", "q", "a", "contrast")
 
 
@@ -178,15 +179,14 @@ class Survey:
 
 def survey_names() -> tuple[str, ...]:
     """Return the names of the surveys."""
-    files = resources.files("hubblefork.images").joinpath("surveys").iterdir()
-    return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
+    return SURVEYS.names
 
 
 @cache
 def load_survey(name: str) -> Survey:
     """Return a survey by its name, or from a .toml file like those in `surveys`. Raises RecipeError."""
     try:
-        entries: dict[str, Any] = tomllib.loads(_survey_text(name))
+        entries: dict[str, Any] = tomllib.loads(SURVEYS.text(name))
         stretch = stretch_of(entries.pop("stretch", {}))
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()
@@ -203,22 +203,6 @@ def survey_of(tree: str) -> Survey:
         if survey.tree == tree:
             return survey
     raise RecipeError(f"no survey has the tree {tree}")
-
-
-def _survey_text(name: str) -> str:
-    if name.endswith(".toml"):
-        try:
-            return Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise RecipeError(f"{name}: the survey cannot be read: {error}") from error
-    names = survey_names()
-    if name not in names:
-        raise RecipeError(
-            f'there is no survey "{name}"{did_you_mean(name, names)}; there are {", ".join(names)}; '
-            "or give the path of a .toml file"
-        )
-    file = resources.files("hubblefork.images").joinpath("surveys", f"{name}.toml")
-    return file.read_text(encoding="utf-8")
 
 
 def display_of(entries: Mapping[str, Any]) -> Display | None:

@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,10 +27,13 @@ from pydantic.dataclasses import dataclass
 
 from hubblefork.errors import RecipeError, StampError, did_you_mean
 from hubblefork.images.field import StampSpec
+from hubblefork.io import Packaged
 from hubblefork.network.architectures import ENCODER, NetworkOptions, checked_architecture, option_errors
 from hubblefork.network.augment import Augmentation
 from hubblefork.zoo import DecisionTree
 
+OTHER = f"{ENCODER}NAME or the path of a .toml file"
+RECIPES = Packaged("hubblefork.network", "recipes", "recipe", RecipeError, OTHER)
 HEADS = ("sigmoid", "lab", "tree")
 ALL, HEAD = "all", "head"
 TEMPLATE = "resnet50"  # the recipe of encoder:NAME, except for the encoder
@@ -225,8 +227,7 @@ class Recipe:
 
 def recipe_names() -> tuple[str, ...]:
     """Return the names of the recipes that come with hubblefork."""
-    files = resources.files("hubblefork.network").joinpath("recipes").iterdir()
-    return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
+    return RECIPES.names
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -241,7 +242,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             load_recipe(TEMPLATE), name=name, description=description, architecture=name, pretrained=encoder
         )
     else:
-        text = _recipe_text(name)
+        text = RECIPES.text(name)
         recipe = _recipe(lambda: _on_base(entries_of(text), (name,)), origin=name)
     return override(recipe, overrides) if overrides else recipe
 
@@ -272,7 +273,7 @@ def _on_base(entries: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     place = str(Path(names[-1]).parent / base) if base.endswith(".toml") else base
     if place in names:
         raise RecipeError(f"base = {base!r}: the recipe would be its own base")
-    return _on_base(entries_of(_recipe_text(place)), (*names, place)) | entries
+    return _on_base(entries_of(RECIPES.text(place)), (*names, place)) | entries
 
 
 def entries_of(text: str) -> dict[str, Any]:
@@ -338,21 +339,6 @@ def changed(recipe: Recipe) -> list[str]:
         return []
     found = differences(recipe, load_recipe(name))
     return [text for text in found if not text.startswith(("name:", "description:"))]
-
-
-def _recipe_text(name: str) -> str:
-    if name.endswith(".toml"):
-        try:
-            return Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{name}: the recipe cannot be read: {error}") from error
-    if name not in recipe_names():
-        raise RecipeError(
-            f'there is no recipe "{name}"{did_you_mean(name, recipe_names())}; '
-            f"there are {', '.join(recipe_names())}; or give {ENCODER}NAME or the path of a .toml file"
-        )
-    file = resources.files("hubblefork.network").joinpath("recipes", f"{name}.toml")
-    return file.read_text(encoding="utf-8")
 
 
 def _value(text: str, current: Any) -> Any:

@@ -21,7 +21,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from importlib import resources
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,12 @@ import numpy as np
 import tomli_w
 
 from hubblefork.errors import TreeError, UnknownAnswer, did_you_mean
-from hubblefork.io import write_text
+from hubblefork.io import Packaged, write_text
 
 DEFAULT = "galaxy_zoo_2"
 PLAIN, CLASSES, NUMBER = "plain_columns", "classes", "number"
 TREE = "tree.toml"
+TREES = Packaged("hubblefork.zoo", "trees", "decision tree", TreeError)
 
 
 @dataclass(frozen=True)
@@ -311,22 +311,12 @@ class DecisionTree:
 
 def tree_names() -> tuple[str, ...]:
     """Return the names of the trees that come with hubblefork."""
-    files = resources.files("hubblefork.zoo").joinpath("trees").iterdir()
-    return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
+    return TREES.names
 
 
 def load_tree(name: str = DEFAULT) -> DecisionTree:
     """Load a tree that comes with hubblefork, by name, or another from a TOML file. Raises TreeError."""
-    if name.endswith(".toml"):
-        text = _read_tree_file(Path(name))
-    elif name in tree_names():
-        text = resources.files("hubblefork.zoo").joinpath("trees", f"{name}.toml").read_text(encoding="utf-8")
-    else:
-        raise TreeError(
-            f'there is no decision tree "{name}"{did_you_mean(name, tree_names())}; '
-            f"known are {', '.join(tree_names())}, or give the path of a .toml file"
-        )
-    return parse_tree(text, origin=name)
+    return parse_tree(TREES.text(name), origin=name)
 
 
 def parse_tree(text: str, origin: str) -> DecisionTree:
@@ -420,10 +410,3 @@ def _is_scale(number: Number) -> bool:
 def _answer(entries: dict[str, Any]) -> Answer:
     to = entries.get("leads_to", ())
     return Answer(**{**entries, "leads_to": (to,) if isinstance(to, str) else tuple(to)})
-
-
-def _read_tree_file(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TreeError(f"{path}: the decision tree cannot be read: {error}") from error
