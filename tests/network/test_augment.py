@@ -12,7 +12,9 @@ from hubblefork.network.augment import (
     central_views,
     even_views,
     moved_views,
+    random_light,
     random_moves,
+    relit,
     still_views,
 )
 
@@ -201,3 +203,67 @@ def test_views_without_pytorch_are_the_same(side, views, rotation):
     ours = views_of(pixels, 64, views, by.first_angle).reshape(2, views, 3, 64, 64)
     theirs = torch.stack(list(even_views(torch.from_numpy(pixels), 64, views, by)), dim=1).numpy()
     assert np.abs(ours - theirs).max() < 1e-4
+
+
+def lit(views, seed=0, **by):
+    by = Augmentation(**{"light_probability": 1.0} | by)
+    drawn = random_light(len(views), views.shape[2], by, torch.Generator().manual_seed(seed))
+    return relit(views, by, *drawn)
+
+
+def grey_views(count=400, size=24, level=0.5):
+    return torch.full((count, 3, size, size), level)
+
+
+ALL_LIGHT = {"blur": 2.0, "brightness": 1.5, "colour": 1.2, "grey": 0.3, "noise": 0.05}
+
+
+def test_light_changes_with_its_probability_and_else_not_at_all():
+    views = central_views(stamps(400), 24)
+    changed = (lit(views, light_probability=0.5, **ALL_LIGHT) - views).abs().amax(dim=(1, 2, 3))
+    assert 0.4 < (changed > 1e-3).float().mean() < 0.6
+    assert (changed < 1e-5).float().mean() > 0.4
+    torch.testing.assert_close(lit(views), views)
+
+
+def test_brightness_is_one_factor_for_all_bands_and_colour_one_for_each():
+    factors = lit(grey_views(), brightness=1.5)[:, :, 0, 0] / 0.5
+    assert torch.equal(factors.amin(dim=1), factors.amax(dim=1))
+    assert 1 / 1.5 <= factors.min() < 0.7 and 1.45 < factors.max() <= 1.5
+    assert abs(factors.log().mean()) < 0.03
+    factors = lit(grey_views(), colour=1.2)[:, :, 0, 0] / 0.5
+    assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.2
+    assert 1 / 1.2 <= factors.min() < 0.85 and 1.18 < factors.max() <= 1.2
+
+
+def test_a_point_is_spread_by_a_gaussian_of_at_most_the_blur():
+    point = torch.zeros(400, 3, 41, 41)
+    point[:, :, 20, 20] = 1
+    spread, along = lit(point, blur=3.0).double(), torch.arange(-20, 21)
+    torch.testing.assert_close(spread.sum(dim=(2, 3)), torch.ones(400, 3).double(), rtol=0, atol=1e-5)
+    for other in (2, 3):
+        sigma = ((spread.sum(dim=other) * along**2).sum(dim=2)).sqrt()
+        assert torch.equal(sigma.amax(dim=1) - sigma.amin(dim=1) < 1e-4, torch.ones(400).bool())
+        assert sigma.max() <= 3 and sigma.max() > 2.8 and abs(sigma.mean() - 1.5) < 0.15
+
+
+def test_grey_is_the_mean_of_the_bands_for_its_share():
+    views = central_views(stamps(400), 24)
+    shown = lit(views, grey=0.3)
+    grey = (shown.amax(dim=1) - shown.amin(dim=1)).amax(dim=(1, 2)) < 1e-6
+    assert 0.22 < grey.float().mean() < 0.38
+    torch.testing.assert_close(shown[grey][:, 0], views[grey].mean(dim=1))
+    torch.testing.assert_close(shown[~grey], views[~grey])
+
+
+def test_noise_is_normal_of_at_most_its_deviation_and_stays_between_black_and_white():
+    deviation = lit(grey_views(), noise=0.05).std(dim=(1, 2, 3))
+    assert deviation.max() < 0.055 and abs(deviation.mean() - 0.025) < 0.003
+    shown = lit(grey_views(level=1.0), noise=0.5)
+    assert shown.min() >= 0 and shown.max() == 1
+
+
+def test_light_depends_on_the_generator_alone():
+    views = central_views(stamps(4), 24)
+    assert torch.equal(lit(views, seed=1, **ALL_LIGHT), lit(views, seed=1, **ALL_LIGHT))
+    assert not torch.equal(lit(views, seed=1, **ALL_LIGHT), lit(views, seed=2, **ALL_LIGHT))

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hubblefork.network.augment import Augmentation, central_views, moved_views, random_moves
+from hubblefork.network.augment import (
+    Augmentation,
+    central_views,
+    moved_views,
+    random_light,
+    random_moves,
+    relit,
+)
 from hubblefork.network.batches import LabelledStamps, OrderedBatches, Share, ShuffledBatches, Streamed, place
 
 
@@ -20,7 +27,7 @@ def galaxies(count=10):
 
 def shuffled(steps=0, batch_size=4, seed=0, epoch=0):
     return ShuffledBatches(
-        galaxies(), lambda stamps, _: central_views(stamps, 8), batch_size, steps, seed, epoch
+        galaxies(), lambda stamps: central_views(stamps, 8), batch_size, steps, seed, epoch
     )
 
 
@@ -141,7 +148,7 @@ def test_the_order_goes_to_the_device_once_an_epoch(steps, devices_of_generators
     stamps = LabelledStamps(pixels, rows, torch.empty(10, 37, device="meta"))
     with Transfers() as transfers:
         batches = list(
-            ShuffledBatches(stamps, lambda stamps, _: central_views(stamps, 8), 4, steps, seed=0, epoch=0)
+            ShuffledBatches(stamps, lambda stamps: central_views(stamps, 8), 4, steps, seed=0, epoch=0)
         )
     assert {tensor.device.type for batch in batches for tensor in batch} == {"meta"}
     assert devices_of_generators == ["cpu", "meta"]
@@ -160,7 +167,9 @@ def test_in_order_nothing_is_sent():
 
 # Processes that share a batch
 
-MOVES = Augmentation(rotation=180, flip=0.5, shift=2, zoom=1.2)
+CHANGES = Augmentation(
+    *(180, 0.5, 2, 1.2), light_probability=0.7, blur=0.5, brightness=1.2, colour=1.1, grey=0.2, noise=0.1
+)
 
 
 def batches(share, batch_size=5, steps=0, galaxies=23):
@@ -170,10 +179,10 @@ def batches(share, batch_size=5, steps=0, galaxies=23):
     stamps = LabelledStamps(pixels, rows, rows.float().unsqueeze(1))
 
     def draw(count, generator):
-        return random_moves(count, 8, 6, MOVES, generator)
+        return random_moves(count, 8, 6, CHANGES, generator), *random_light(count, 6, CHANGES, generator)
 
-    def view(stamps, moves):
-        return moved_views(stamps, 6, moves)
+    def view(stamps, moves, *light):
+        return relit(moved_views(stamps, 6, moves), CHANGES, *light)
 
     return ShuffledBatches(stamps, view, batch_size, steps, seed=1, epoch=2, draw=draw, share=share)
 

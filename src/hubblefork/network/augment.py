@@ -1,4 +1,4 @@
-"""Augmentation: rotation, reflection, shift and zoom of a whole batch, on the device of the batch.
+"""Augmentation of a whole batch on its device: rotation, reflection, shift, zoom; blur, light, colour, noise.
 
 The view of the network is resampled once from the stamp, which has more sky than the view needs: corners are
 not black.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
 from hubblefork.data.trained import even_moves
 
@@ -25,6 +25,11 @@ class Augmentation:
 
     `flip` is the probability of a reflection; the other probabilities say how often each change is made.
     Changes are drawn independently: the zoom log-uniform, the others uniform.
+
+    With `light_probability` the light of a view is changed, as another survey would show the galaxy: by a
+    Gaussian of up to σ = `blur` view pixels; by factors from 1/`brightness` to `brightness` for all bands and
+    from 1/`colour` to `colour` for each (log-uniform); by the mean of the bands in all of them, with the
+    probability `grey`; and by normal noise of up to σ = `noise` of white.
     """
 
     rotation: float = 0.0
@@ -34,6 +39,12 @@ class Augmentation:
     rotation_probability: float = 1.0
     shift_probability: float = 1.0
     zoom_probability: float = 1.0
+    light_probability: float = 0.0
+    blur: float = 0.0
+    brightness: float = 1.0
+    colour: float = 1.0
+    grey: float = 0.0
+    noise: float = 0.0
 
     @property
     def first_angle(self) -> float:
@@ -107,3 +118,44 @@ def _turned(angle: Tensor, mirror: Tensor, scale: Tensor) -> Tensor:
     """Return matrices (n, 2, 2) that rotate, mirror and scale."""
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     return torch.stack([mirror * cos, -sin, mirror * sin, cos], dim=1).view(-1, 2, 2)
+
+
+def random_light(
+    galaxies: int, size: int, by: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw changes of the light of views of `size` pixels: what `relit` takes.
+
+    These are (galaxy, 6), σ of the blur, factors of the bands, grey (1) or not (0), σ of the noise, and the
+    noise itself of unit variance (galaxy, 3, size, size).
+    """
+
+    def drawn(columns: int = 1) -> Tensor:
+        return torch.rand(galaxies, columns, generator=generator, device=generator.device)
+
+    changed = (drawn() < by.light_probability).float()
+    factors = (2 * drawn() - 1) * math.log(by.brightness) + (2 * drawn(3) - 1) * math.log(by.colour)
+    sigma, grey, deviation = drawn() * by.blur, drawn() < by.grey, drawn() * by.noise
+    light = [sigma * changed, (factors * changed).exp(), grey * changed, deviation * changed]
+    noise = torch.randn(galaxies, 3, size, size, generator=generator, device=generator.device)
+    return torch.cat(light, dim=1), noise
+
+
+def relit(views: Tensor, by: Augmentation, light: Tensor, noise: Tensor) -> Tensor:
+    """Change the light of views (galaxy, 3, y, x) by what `random_light` has drawn; values stay in [0, 1]."""
+    sigma, factors, grey, deviation = light.split([1, 3, 1, 1], dim=1)
+    shown = _blurred(views, sigma, math.ceil(3 * by.blur)) * factors[:, :, None, None]
+    shown = torch.lerp(shown, shown.mean(dim=1, keepdim=True), grey[:, :, None, None])
+    shown = torch.addcmul(shown, noise, deviation[:, :, None, None]).clamp_(0, 1)
+    return shown.contiguous(memory_format=torch.channels_last)
+
+
+def _blurred(views: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Convolve each galaxy with a Gaussian of its own σ (galaxy, 1), in pixels; edges are mirrored."""
+    galaxies, bands, height, width = views.shape
+    places = torch.arange(-radius, radius + 1, device=views.device)
+    kernels = torch.softmax(-(places**2) / (2 * sigma.clamp(min=1e-3) ** 2), dim=1)
+    kernels = kernels.repeat_interleave(bands, dim=0)[:, None, None]
+    flat, groups = views.reshape(1, galaxies * bands, height, width), galaxies * bands
+    across = conv2d(pad(flat, (radius, radius, 0, 0), mode="reflect"), kernels, groups=groups)
+    down = conv2d(pad(across, (0, 0, radius, radius), mode="reflect"), kernels.mT, groups=groups)
+    return down.view(views.shape)

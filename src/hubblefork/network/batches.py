@@ -23,7 +23,14 @@ from hubblefork.data.folders import DataFolder
 from hubblefork.data.split import SPLITS, TRAIN, VALIDATION, Split
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError
-from hubblefork.network.augment import central_views, moved_views, random_moves, still_views
+from hubblefork.network.augment import (
+    central_views,
+    moved_views,
+    random_light,
+    random_moves,
+    relit,
+    still_views,
+)
 from hubblefork.network.device import Hardware
 from hubblefork.network.recipe import Recipe
 from hubblefork.tables.catalogue import fractions, galaxy_ids, labelled, votes_of
@@ -31,13 +38,13 @@ from hubblefork.zoo import DecisionTree
 
 SHARE_OF_DEVICE = 0.5
 
-Draw = Callable[[int, torch.Generator], Tensor]
-View = Callable[[Tensor, Tensor], Tensor]
+Draw = Callable[[int, torch.Generator], tuple[Tensor, ...]]
+View = Callable[..., Tensor]
 
 
-def no_moves(galaxies: int, generator: torch.Generator) -> Tensor:
-    """Return no random numbers, (galaxy, 0)."""
-    return torch.empty(galaxies, 0, device=generator.device)
+def no_moves(galaxies: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Return no random numbers."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -139,9 +146,9 @@ class ShuffledBatches:
         shuffles = -(-self.galaxies // len(self.stamps))
         numbers = torch.cat([torch.randperm(len(self.stamps), generator=order) for _ in range(shuffles)])
         for chosen in numbers[: self.galaxies].to(self.stamps.pixels.device).split(self._sizes()):
-            drawn = self.share.of(self.draw(len(chosen), moves))
+            drawn = [self.share.of(numbers) for numbers in self.draw(len(chosen), moves)]
             stamps, labels = self.stamps.batch(self.share.of(chosen))
-            yield self.view(stamps, drawn), labels
+            yield self.view(stamps, *drawn), labels
 
     def _sizes(self) -> list[int]:
         whole, rest = divmod(self.galaxies, self.batch_size)
@@ -214,13 +221,15 @@ class GalaxyData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> ShuffledBatches:
         """Return the batches of the current epoch."""
-        recipe, size = self.recipe, self.recipe.input_size
+        recipe, size, by = self.recipe, self.recipe.input_size, self.recipe.augmentation
 
-        def draw(galaxies: int, generator: torch.Generator) -> Tensor:
-            return random_moves(galaxies, recipe.stamp_size, size, recipe.augmentation, generator)
+        def draw(galaxies: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+            moves = random_moves(galaxies, recipe.stamp_size, size, by, generator)
+            return (moves, *(random_light(galaxies, size, by, generator) if by.light_probability else ()))
 
-        def view(stamps: Tensor, moves: Tensor) -> Tensor:
-            return moved_views(stamps, size, moves) if recipe.augments else central_views(stamps, size)
+        def view(stamps: Tensor, moves: Tensor | None = None, *light: Tensor) -> Tensor:
+            views = central_views(stamps, size) if moves is None else moved_views(stamps, size, moves)
+            return relit(views, by, *light) if light else views
 
         return ShuffledBatches(
             self.parts[TRAIN],

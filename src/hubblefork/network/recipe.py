@@ -136,6 +136,12 @@ class Recipe:
     shift_probability: Probability = 1.0
     zoom: Annotated[float, Field(ge=1, le=100)] = 1.0
     zoom_probability: Probability = 1.0
+    light_probability: Probability = 0.0
+    blur: NotNegativeFloat = 0.0
+    brightness: Annotated[float, Field(ge=1, le=100)] = 1.0
+    colour: Annotated[float, Field(ge=1, le=100)] = 1.0
+    grey: Probability = 0.0
+    noise: NotNegativeFloat = 0.0
     batch_size: Positive = 128
     epochs: Positive = 100
     steps_per_epoch: NotNegative = 200
@@ -222,7 +228,9 @@ class Recipe:
     @property
     def augments(self) -> bool:
         """Whether training stamps are changed at all."""
-        return self.augmentation != replace(self.augmentation, rotation=0, flip=0, shift=0, zoom=1)
+        return self.augmentation != replace(
+            self.augmentation, rotation=0, flip=0, shift=0, zoom=1, light_probability=0
+        )
 
 
 def recipe_names() -> tuple[str, ...]:
