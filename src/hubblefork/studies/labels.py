@@ -139,7 +139,7 @@ def degraded(data: DataFolder, out: Path, progress: Progress = silent) -> Path:
         zipfile.ZipFile(temporary, "w") as archive,
         progress("degrading images", len(catalogue)) as advance,
     ):
-        for name, content in _images(catalogue):
+        for name, content in encoded_images(catalogue):
             archive.writestr(f"{name}.jpg", degraded_jpeg(content))
             advance(1)
     ingest([images], new, labels=[labels], tree=tree, progress=progress)
@@ -147,7 +147,7 @@ def degraded(data: DataFolder, out: Path, progress: Progress = silent) -> Path:
     return new
 
 
-def _images(catalogue: pa.Table) -> Iterator[tuple[str, bytes]]:
+def encoded_images(catalogue: pa.Table) -> Iterator[tuple[str, bytes]]:
     """Yield ids and encoded images of a data folder's catalogue. Raises ImageError."""
     members: dict[str, dict[str, str]] = {}
     columns = (catalogue.column(key).to_pylist() for key in ("source", "member", ID))

@@ -1,0 +1,105 @@
+"""Errors of networks on the same galaxies in worse and in other light.
+
+python benchmarks/robustness.py DATA OUT --network fork [--network RUN] [--views 1] [--part test]
+
+The images of the part's labelled galaxies are changed in their own pixels, written as JPEG of quality 92 and
+predicted as any images are. OUT/robustness-PART-VIEWS.json holds the RMSE over galaxies and answers, and the
+share of galaxies and answers that the intervals of `--interval` hold.
+"""
+
+import argparse
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+import hubblefork as hf
+from hubblefork.data.folders import DataFolder
+from hubblefork.io import replacing, write_text
+from hubblefork.stats.metrics import rmse
+from hubblefork.studies.labels import degraded_jpeg, encoded_images
+from hubblefork.tables.catalogue import fractions, galaxy_ids, labelled, rows_of
+
+QUALITY = 92
+Pixels = NDArray[np.float32]
+
+CHANGES: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
+    "seeing: σ = 3.5 pixels": lambda image, _: gaussian_filter(image, (3.5, 3.5, 0)),
+    "seeing: σ = 7 pixels": lambda image, _: gaussian_filter(image, (7, 7, 0)),
+    "noise: σ = 10 of 255": lambda image, random: image + random.normal(0, 10, image.shape),
+    "noise: σ = 20 of 255": lambda image, random: image + random.normal(0, 20, image.shape),
+    "1.5 times as bright": lambda image, _: image * 1.5,
+    "1.5 times as faint": lambda image, _: image / 1.5,
+    "gamma 0.7": lambda image, _: 255 * (image / 255) ** 0.7,
+    "redder: 1.25, 1, 0.8": lambda image, _: image * np.array([1.25, 1, 0.8], np.float32),
+    "grey": lambda image, _: image.mean(axis=2, keepdims=True).repeat(3, axis=2),
+}
+
+
+def jpeg(image: Pixels, quality: int = QUALITY) -> bytes:
+    """Encode an image (y, x, 3) of values around 0 to 255."""
+    file = io.BytesIO()
+    Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def changed(encoded: bytes, name: str, random: np.random.Generator) -> bytes:
+    """Return an encoded image with one of the changes."""
+    if name == "as they are":
+        return encoded
+    if name == "all at once":
+        return degraded_jpeg(encoded)
+    with Image.open(io.BytesIO(encoded)) as image:
+        pixels = np.asarray(image.convert("RGB"), np.float32)
+    return jpeg(pixels, 30) if name == "JPEG quality 30" else jpeg(CHANGES[name](pixels, random))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--network", action="append", required=True, help="as `predict` takes it")
+    parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--part", default="validation")
+    parser.add_argument("--interval", type=float)
+    asked = parser.parse_args()
+    data = DataFolder(asked.data)
+    catalogue, tree = data.catalogue(), data.tree()
+    parts = data.split().assign(galaxy_ids(catalogue).astype(str).tolist())
+    judged = catalogue.filter(labelled(catalogue, tree) & (parts == asked.part))
+    votes, errors, held = fractions(judged, tree), {}, {}
+    for name in ("as they are", *CHANGES, "JPEG quality 30", "all at once"):
+        archive, random = asked.out / f"{asked.part}-{name}.zip".replace(":", ""), np.random.default_rng(0)
+        if not archive.exists():
+            asked.out.mkdir(parents=True, exist_ok=True)
+            with replacing(archive) as unfinished, zipfile.ZipFile(unfinished, "w") as images:
+                for galaxy_id, encoded in encoded_images(judged):
+                    images.writestr(f"{galaxy_id}.jpg", changed(encoded, name, random))
+        errors[name], held[name] = {}, {}
+        for network in asked.network:
+            predicted = hf.predict(network, archive, views=asked.views, interval=asked.interval)
+            rows = rows_of(galaxy_ids(judged).astype(str), np.asarray(predicted["galaxy_id"]).astype(str))
+            joint, *bounds = (
+                np.stack([predicted[column + end] for column in tree.columns], axis=1)[rows]
+                for end in ("", *(("_low", "_high") if asked.interval else ()))
+            )
+            errors[name][network] = float(rmse(joint, votes))
+            if bounds:
+                held[name][network] = float(np.mean((bounds[0] <= votes) & (votes <= bounds[1])))
+        print(
+            f"{name:24}",
+            *(f"{value:8.4f}" for of in (errors, held) for value in of[name].values()),
+            flush=True,
+        )
+    about = {"galaxies": len(judged), "views": asked.views, "rmse": errors, "held": held}
+    write_text(asked.out / f"robustness-{asked.part}-{asked.views}.json", json.dumps(about, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
