@@ -73,6 +73,7 @@ def test_all_complaints_come_at_once_with_the_nearest_name():
         ("flip=1.5", "flip = 1.5 should be less than or equal to 1"),
         ("zoom=0.5", "zoom = 0.5 should be greater than or equal to 1"),
         ("input_size=65", "input_size = 65, at most stamp_size = 64"),
+        ("blur=21.5", "blur = 21.5, below a third of input_size = 64"),
         ("epochs=0", "epochs = 0 should be greater than or equal to 1"),
         ("steps_per_epoch=-1", "steps_per_epoch = -1 should be greater than or equal to 0"),
         ("learning_rate=0", "learning_rate = 0 should be greater than 0"),
@@ -235,3 +236,11 @@ def test_what_was_changed_is_told_of_recipes_of_the_package():
     finetuned = replace(recipe, name="lab-cnn-finetuned", description="of my own")
     assert changed(finetuned) == changed(recipe) and changed(load_recipe("encoder:resnet10t")) == []
     assert changed(replace(recipe, name="mine")) == []
+
+
+@pytest.mark.parametrize("change", ["blur=2", "brightness=1.5", "colour=1.2", "grey=0.1", "noise=0.05"])
+def test_each_change_of_the_light_is_made_unless_its_probability_is_nought(change):
+    still = ["rotation=0", "flip=0", "shift=0", "zoom=1"]
+    assert not load_recipe("lab-cnn", still).augments
+    assert load_recipe("lab-cnn", [*still, change]).augments
+    assert not load_recipe("lab-cnn", [*still, change, "light_probability=0"]).augments

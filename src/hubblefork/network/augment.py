@@ -39,12 +39,18 @@ class Augmentation:
     rotation_probability: float = 1.0
     shift_probability: float = 1.0
     zoom_probability: float = 1.0
-    light_probability: float = 0.0
+    light_probability: float = 1.0
     blur: float = 0.0
     brightness: float = 1.0
     colour: float = 1.0
     grey: float = 0.0
     noise: float = 0.0
+
+    @property
+    def relights(self) -> bool:
+        """Whether the light of any view is changed."""
+        changes = (self.blur, self.brightness - 1, self.colour - 1, self.grey, self.noise)
+        return self.light_probability > 0 and any(changes)
 
     @property
     def first_angle(self) -> float:

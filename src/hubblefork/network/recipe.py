@@ -136,7 +136,7 @@ class Recipe:
     shift_probability: Probability = 1.0
     zoom: Annotated[float, Field(ge=1, le=100)] = 1.0
     zoom_probability: Probability = 1.0
-    light_probability: Probability = 0.0
+    light_probability: Probability = 1.0
     blur: NotNegativeFloat = 0.0
     brightness: Annotated[float, Field(ge=1, le=100)] = 1.0
     colour: Annotated[float, Field(ge=1, le=100)] = 1.0
@@ -183,6 +183,8 @@ class Recipe:
             f"input_size = {self.input_size}, at most stamp_size = {self.stamp_size}":
                 self.input_size > self.stamp_size,
             f"shift = {self.shift}, at most stamp_size = {self.stamp_size}": self.shift > self.stamp_size,
+            f"blur = {self.blur}, below a third of input_size = {self.input_size}":
+                3 * self.blur > self.input_size - 1,
             f"loss = votes, but head = {self.head}; tree and dirichlet give vote probabilities":
                 votes and self.head not in ("tree", "dirichlet"),
             f"head = dirichlet, but loss = {self.loss} teaches no concentrations; votes does":
@@ -228,9 +230,8 @@ class Recipe:
     @property
     def augments(self) -> bool:
         """Whether training stamps are changed at all."""
-        return self.augmentation != replace(
-            self.augmentation, rotation=0, flip=0, shift=0, zoom=1, light_probability=0
-        )
+        by = self.augmentation
+        return by.relights or by != replace(by, rotation=0, flip=0, shift=0, zoom=1)
 
 
 def recipe_names() -> tuple[str, ...]:
