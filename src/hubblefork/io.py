@@ -63,6 +63,15 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def clear_partial(*paths: Path) -> None:
+    """Remove what killed processes left of these files, which nobody else may be writing."""
+    for path in paths:
+        left = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.partial{re.escape(path.suffix)}")
+        for entry in path.parent.glob(".*.partial*"):
+            if left.fullmatch(entry.name):
+                entry.unlink(missing_ok=True)
+
+
 def _refusal(error: OSError, temporary: Path) -> OSError | None:
     """Return the disk's refusal of our file, also where a writer raised an error of its own on top of it."""
     for cause in (error, error.__context__):

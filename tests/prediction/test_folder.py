@@ -207,6 +207,15 @@ def test_a_folder_is_written_by_one_process(run, archive, tmp_path):
         predict(run, archive, tmp_path / "cat", device="cpu")
 
 
+def test_what_a_killed_process_left_of_a_file_is_removed(run, archive, tmp_path):
+    left, of_another = tmp_path / ".cat.123.partial.parquet", tmp_path / ".dog.123.partial.parquet"
+    for path in (left, of_another):
+        path.write_bytes(b"PAR1")
+    predict(run, archive, tmp_path / "cat.parquet", device="cpu")
+    assert not left.exists()
+    assert of_another.exists()
+
+
 def killed_at(command, seconds, how=signal.SIGKILL):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(seconds)

@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 from hubblefork.errors import CatalogueError
 from hubblefork.images.sources import check_apart
-from hubblefork.io import Progress, alone_in, silent
+from hubblefork.io import Progress, alone_in, clear_partial, silent
 from hubblefork.prediction.chunks import (
     MEMBER,
     Chunk,
@@ -343,6 +343,7 @@ def alone_with(out: Path) -> Iterator[CatalogueFolder]:
                 f"{parts.path}: parts of the prediction would lie there, and hubblefork did not write "
                 f"{min(foreign)}; move the folder or choose another name for the output"
             )
+        clear_partial(out, rejects_file(out))
         done = False
         try:
             yield parts

@@ -24,7 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from hubblefork.errors import CatalogueError
-from hubblefork.io import Fields, digest_of, read_json, relative, replacing, write_text
+from hubblefork.io import Fields, clear_partial, digest_of, read_json, relative, replacing, write_text
 from hubblefork.tables.columns import ID, chosen
 from hubblefork.tables.names import POSITION
 from hubblefork.tables.rejects import read_texts
@@ -95,7 +95,7 @@ class CatalogueFolder:
         """
         path = self.shard_file(name)
         refused = self.rejects_file(path)
-        _clear(path, refused)
+        clear_partial(path, refused)
         write_refused(refused, rejects)
         notes = notes_of(table.schema)
         if FOLDER not in notes:
@@ -129,7 +129,7 @@ class CatalogueFolder:
         manifest = self.manifest_of(share, [self.read_shard(path) for path in paths])
         manifest["metadata"] |= metadata or {}
         path = self.manifest_file(share)
-        _clear(path)
+        clear_partial(path)
         write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         return path
 
@@ -426,12 +426,3 @@ def read_manifest(path: Path) -> Fields:
     if wrong:
         raise CatalogueError(f"{path}: {', '.join(wrong)}: not as docs/catalogue.md says; {remedy}")
     return manifest
-
-
-def _clear(*paths: Path) -> None:
-    """Remove what a process that was killed left of these files."""
-    for path in paths:
-        left = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.partial{re.escape(path.suffix)}")
-        for entry in path.parent.glob(".*.partial*"):
-            if left.fullmatch(entry.name):
-                entry.unlink(missing_ok=True)
