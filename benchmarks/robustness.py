@@ -28,36 +28,35 @@ from hubblefork.tables.catalogue import fractions, galaxy_ids, labelled, rows_of
 
 QUALITY = 92
 Pixels = NDArray[np.float32]
+Light = Callable[[bytes, np.random.Generator], bytes]
 
-CHANGES: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
-    "seeing: σ = 3.5 pixels": lambda image, _: gaussian_filter(image, (3.5, 3.5, 0)),
-    "seeing: σ = 7 pixels": lambda image, _: gaussian_filter(image, (7, 7, 0)),
-    "noise: σ = 10 of 255": lambda image, random: image + random.normal(0, 10, image.shape),
-    "noise: σ = 20 of 255": lambda image, random: image + random.normal(0, 20, image.shape),
-    "1.5 times as bright": lambda image, _: image * 1.5,
-    "1.5 times as faint": lambda image, _: image / 1.5,
-    "gamma 0.7": lambda image, _: 255 * (image / 255) ** 0.7,
-    "redder: 1.25, 1, 0.8": lambda image, _: image * np.array([1.25, 1, 0.8], np.float32),
-    "grey": lambda image, _: image.mean(axis=2, keepdims=True).repeat(3, axis=2),
+
+def redrawn(change: Callable[[Pixels, np.random.Generator], Pixels], quality: int = QUALITY) -> Light:
+    """Return what decodes an image (y, x, 3) of values from 0 to 255, changes it and encodes it as JPEG."""
+
+    def light(encoded: bytes, random: np.random.Generator) -> bytes:
+        with Image.open(io.BytesIO(encoded)) as image:
+            pixels, file = change(np.asarray(image.convert("RGB"), np.float32), random), io.BytesIO()
+        Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
+        return file.getvalue()
+
+    return light
+
+
+LIGHTS: dict[str, Light] = {
+    "as they are": lambda encoded, _: encoded,
+    "seeing: σ = 3.5 pixels": redrawn(lambda image, _: gaussian_filter(image, (3.5, 3.5, 0))),
+    "seeing: σ = 7 pixels": redrawn(lambda image, _: gaussian_filter(image, (7, 7, 0))),
+    "noise: σ = 10 of 255": redrawn(lambda image, random: image + random.normal(0, 10, image.shape)),
+    "noise: σ = 20 of 255": redrawn(lambda image, random: image + random.normal(0, 20, image.shape)),
+    "1.5 times as bright": redrawn(lambda image, _: image * 1.5),
+    "1.5 times as faint": redrawn(lambda image, _: image / 1.5),
+    "gamma 0.7": redrawn(lambda image, _: 255 * (image / 255) ** 0.7),
+    "redder: 1.25, 1, 0.8": redrawn(lambda image, _: image * np.array([1.25, 1, 0.8], np.float32)),
+    "grey": redrawn(lambda image, _: image.mean(axis=2, keepdims=True).repeat(3, axis=2)),
+    "JPEG quality 30": redrawn(lambda image, _: image, quality=30),
+    "all at once": lambda encoded, _: degraded_jpeg(encoded),
 }
-
-
-def jpeg(image: Pixels, quality: int = QUALITY) -> bytes:
-    """Encode an image (y, x, 3) of values around 0 to 255."""
-    file = io.BytesIO()
-    Image.fromarray(np.clip(np.rint(image), 0, 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
-    return file.getvalue()
-
-
-def changed(encoded: bytes, name: str, random: np.random.Generator) -> bytes:
-    """Return an encoded image with one of the changes."""
-    if name == "as they are":
-        return encoded
-    if name == "all at once":
-        return degraded_jpeg(encoded)
-    with Image.open(io.BytesIO(encoded)) as image:
-        pixels = np.asarray(image.convert("RGB"), np.float32)
-    return jpeg(pixels, 30) if name == "JPEG quality 30" else jpeg(CHANGES[name](pixels, random))
 
 
 def main() -> None:
@@ -74,13 +73,13 @@ def main() -> None:
     parts = data.split().assign(galaxy_ids(catalogue).astype(str).tolist())
     judged = catalogue.filter(labelled(catalogue, tree) & (parts == asked.part))
     votes, errors, held = fractions(judged, tree), {}, {}
-    for name in ("as they are", *CHANGES, "JPEG quality 30", "all at once"):
+    for name, light in LIGHTS.items():
         archive, random = asked.out / f"{asked.part}-{name}.zip".replace(":", ""), np.random.default_rng(0)
         if not archive.exists():
             asked.out.mkdir(parents=True, exist_ok=True)
             with replacing(archive) as unfinished, zipfile.ZipFile(unfinished, "w") as images:
                 for galaxy_id, encoded in encoded_images(judged):
-                    images.writestr(f"{galaxy_id}.jpg", changed(encoded, name, random))
+                    images.writestr(f"{galaxy_id}.jpg", light(encoded, random))
         errors[name], held[name] = {}, {}
         for network in asked.network:
             predicted = hf.predict(network, archive, views=asked.views, interval=asked.interval)
