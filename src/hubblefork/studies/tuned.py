@@ -40,6 +40,7 @@ def write_tuning_page(tuned: TuningResult, out: Path) -> Path:
         spent=sum(row["seconds"] or 0 for row in tuned.rows),
         changed=LONG.sub(lambda number: f"{float(number[0]):.4g}", "\n".join(shown)),
         tuned=tuned,
+        monitored=monitored(tuned),
     )
 
 
@@ -48,8 +49,7 @@ def add_trials(page: Page, tuned: TuningResult, remedy: str = GO_ON) -> None:
 
     `remedy` says how there are more trials.
     """
-    monitor = tuned.recipe.monitor
-    what = monitor.replace("_", " ").replace("rmse", "RMSE")
+    monitor, what = tuned.recipe.monitor, monitored(tuned)
     if any(row["state"] in ("complete", "pruned", "fail") for row in tuned.rows):
         rows = [{**row, "value": _value(row)} for row in tuned.rows]
         page.figure("trial-history", *trial_history(rows, what=what, lowest=MODES[monitor] == "min"))
@@ -70,6 +70,11 @@ def add_trials(page: Page, tuned: TuningResult, remedy: str = GO_ON) -> None:
     caption = f"Every trial. The value of a pruned one is its last.{''.join(failures)}"
     caption += " numbers.json and trials.csv have the other settings." if len(names) > MOST else ""
     page.table("trials", Table.of(tuned.rows, columns, caption=caption))
+
+
+def monitored(tuned: TuningResult) -> str:
+    """Return in words what the trials are compared by."""
+    return tuned.recipe.monitor.replace("_", " ").replace("rmse", "RMSE")
 
 
 def _value(row: dict[str, Any]) -> float | None:
