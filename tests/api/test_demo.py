@@ -12,9 +12,9 @@ QUICK = ("steps_per_epoch=0", "batch_size=32", "epochs=3")
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def told(tmp_path_factory, quickly):
     folder = tmp_path_factory.mktemp("story")
-    return folder, demo.run_demo(folder, galaxies=240, seed=3, settings=QUICK)
+    return folder, demo.run_demo(folder, galaxies=120, seed=3, settings=QUICK)
 
 
 def test_every_stage_leaves_its_files(told):
@@ -46,7 +46,7 @@ def test_nothing_of_a_good_sky_is_refused(told):
     with (folder / "data" / "rejects.csv").open() as file:
         assert list(csv.DictReader(file)) == []
     catalogue = read_catalogue(folder / "data" / "catalogue.parquet")
-    assert len(catalogue) == 240 + 60
+    assert len(catalogue) == 120 + 30
 
 
 @pytest.mark.slow
@@ -70,12 +70,12 @@ def test_the_summary_says_what_matters(told):
     text = str(summary)
     assert f"{summary.evaluation['rmse']['value']:.4f}" in text
     assert f"true mergers {summary.true_fraction:.4f}" in text
-    assert summary.predicted.total == summary.voted.total == 60
+    assert summary.predicted.total == summary.voted.total == 30
 
 
-def test_told_again_it_is_the_same_story(told, quickly):
+def test_told_again_it_is_the_same_story(told):
     folder, summary = told
     weights = (folder / "runs" / "lab-cnn" / "weights.safetensors").stat().st_mtime_ns
-    again = demo.run_demo(folder, galaxies=240, seed=3, settings=QUICK)
+    again = demo.run_demo(folder, galaxies=120, seed=3, settings=QUICK)
     assert str(again) == str(summary)
     assert (folder / "runs" / "lab-cnn" / "weights.safetensors").stat().st_mtime_ns == weights
