@@ -35,11 +35,10 @@ from hubblefork.io import Packaged, Progress, silent, write_text
 from hubblefork.tables.catalogue import ID, with_fractions, with_metadata, write_catalogue
 from hubblefork.tables.layouts import DEBIASED, bases
 from hubblefork.zoo import load_tree, to_joint
-from hubblefork.zoo.votes import ROUNDED, summing_to_one
+from hubblefork.zoo.votes import summing_to_one
 
 RELEASES = Packaged("hubblefork.data", "releases", "release", DownloadError, other="")
 NORMAL_DEPTH = ("original", "extra", "stripe82")
-KINDS = (DEBIASED, "weighted_fraction", "fraction")
 POSITION = {"dr7objid": pa.int64(), "ra": pa.float64(), "dec": pa.float64()}
 CHUNK = 2**20
 TIMEOUT = (15, 60)  # seconds to connect, seconds without a byte
@@ -78,20 +77,6 @@ class Release:
     competition: str = ""
 
 
-@dataclass(frozen=True)
-class LabelCount:
-    """What became of a table: galaxies labelled, without an image, and scaled (a sum off by over 1%)."""
-
-    labelled: int
-    without_image: int
-    scaled: int
-
-
-def release_names() -> tuple[str, ...]:
-    """Return the names of the known releases."""
-    return RELEASES.names
-
-
 def load_release(name: str) -> Release:
     """Return what is known about a release. Raises DownloadError for an unknown name."""
     entries = tomllib.loads(RELEASES.text(name))
@@ -99,39 +84,32 @@ def load_release(name: str) -> Release:
     return Release(**{**entries, "files": files, "citations": tuple(entries["citations"])})
 
 
-def gz2_labels(table: Path, mapping: Path, out: Path, *, kind: str = "debiased") -> LabelCount:
+def gz2_labels(table: Path, mapping: Path, out: Path) -> None:
     """Turn the table of Hart et al. 2016 into labels of the images that Zenodo holds.
 
     `mapping` says which image (`asset_id`, its file name) shows which galaxy (`objid`); of it the
     images of normal depth count, which are the ones the table is about. The labels have one row
     per image: `galaxy_id` is the asset id, since images are known by their names; `dr7objid`,
-    `ra` and `dec` (degrees) stand beside it; then the joint fractions of the tree.
-
-    `kind` is "debiased" (corrected for redshift), "weighted_fraction" (weighted by the volunteers'
-    consistency) or "fraction". They are scaled as `zoo.votes.summing_to_one` says, and the galaxies
-    for which that changes more than 1% are counted.
+    `ra` and `dec` (degrees) stand beside it; then the joint fractions of the tree, of those that are
+    corrected for redshift ("debiased"), scaled as `zoo.votes.summing_to_one` says.
 
     Raises CatalogueError for a table that cannot be read or lacks columns, DiskError.
     """
-    if kind not in KINDS:
-        raise CatalogueError(f'there is no kind "{kind}"{did_you_mean(kind, KINDS)}: {", ".join(KINDS)}')
     release = load_release("gz2")
     tree = load_tree(release.tree)
     base = bases(tree)
-    columns = {f"{base[answer]}_{kind}": pa.float64() for answer in tree.columns}
+    columns = {f"{base[answer]}_{DEBIASED}": pa.float64() for answer in tree.columns}
     votes = _read_columns(table, {**POSITION, **columns})
     images = _images_of_galaxies(mapping)
     shown = votes.join(images, "dr7objid", join_type="inner").sort_by("asset_id")
     if not len(shown):
         raise CatalogueError(f"{table} and {mapping} have no galaxy in common: are they of the same release?")
     fractions = np.stack([shown.column(name).to_numpy() for name in columns], axis=1)
-    conditional = summing_to_one(tree, fractions, np.inf if kind == DEBIASED else ROUNDED)
-    scaled = (np.abs(conditional - fractions) > 0.01 * conditional).any(axis=1)
+    conditional = summing_to_one(tree, fractions, within=np.inf)
     labels = shown.select(["asset_id", *POSITION]).rename_columns([ID, *POSITION])
     labels = with_fractions(labels, to_joint(tree, conditional), tree)
-    notes = {"tree": tree.name, "quantity": "joint_fraction", "kind": kind, "source": release.citations[-1]}
-    write_catalogue(with_metadata(labels, notes), out)
-    return LabelCount(len(shown), len(votes) - len(shown), int(scaled.sum()))
+    notes = {"tree": tree.name, "quantity": "joint_fraction", "kind": DEBIASED}
+    write_catalogue(with_metadata(labels, {**notes, "source": release.citations[-1]}), out)
 
 
 def _images_of_galaxies(mapping: Path) -> pa.Table:
