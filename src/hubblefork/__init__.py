@@ -22,7 +22,7 @@ _HOMES = {
     "Recipe": "network.recipe",
     "Split": "data.split",
     "classify": "api.predictions",
-    "count_votes": "api.zooniverse",
+    "count_votes": "tables.counts",
     "evaluate": "api.judging",
     "export": "api.training",
     "finetune": "api.training",

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 import hubblefork as hf
 from hubblefork import cli
-from hubblefork.api import zooniverse
 from hubblefork.data.labels import read_labels
 from hubblefork.errors import CatalogueError, UnknownAnswer
 from hubblefork.tables import exports
@@ -467,7 +466,7 @@ def test_the_example_of_the_library_runs(tmp_path, monkeypatch):
     rows = [row(answered(("T0", "Smooth")), subject=str(number)) for number in range(3)]
     write_export(tmp_path / "classifications.csv", rows)
     (tmp_path / "my.toml").write_text(tree_text(DECALS))
-    example = doctest.DocTestFinder().find(zooniverse.count_votes, "count_votes", globs={"hf": hf})[0]
+    example = doctest.DocTestFinder().find(count_votes, "count_votes", globs={"hf": hf})[0]
     assert doctest.DocTestRunner().run(example).failed == 0
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ from hubblefork.tables.exports import Classifications, Export, Fault, Rows, Task
 from hubblefork.tables.layouts import published_counts
 from hubblefork.tables.names import printable
 from hubblefork.tables.rejects import REJECT_COLUMNS, Reject, rejects_file, rejects_table
-from hubblefork.zoo import DecisionTree, Question, VoteCounts
+from hubblefork.zoo import DecisionTree, Question, VoteCounts, load_tree
+from hubblefork.zoo.tree import DEFAULT
 
 VOLUNTEERS = "volunteers"
 VERSION, WORKFLOW, GOLD, CREATED = "workflow_version", "workflow_id", "gold_standard", "created_at"
@@ -62,30 +64,40 @@ class VoteSummary:
 
 
 def count_votes(
-    export: Path,
-    out: Path,
+    export: str | PathLike[str],
+    out: str | PathLike[str],
     *,
-    tree: DecisionTree,
-    tasks: Path | None = None,
+    tree: str | DecisionTree = DEFAULT,
+    tasks: str | PathLike[str] | None = None,
     id_name: str = "",
     workflow: str = "",
     versions: Sequence[str] = (),
     gold_standard: bool = False,
     progress: Progress = silent,
 ) -> VoteSummary:
-    """Write the votes of an export as a table, and `<out>.rejects.csv`: each whole or not at all.
+    """Write the votes in a Zooniverse export of classifications, one row a galaxy, and say what it came to.
 
-    Counted are the rows of a `workflow` (its id or name; empty for all), of `versions` ("66" is 66.1 and
-    66.425, "66.425" itself; empty for all) and, if so said, of experts in gold-standard mode. `tasks` says
-    which task is which question and `id_name` what names a galaxy (`tables.exports`). Raises
-    CatalogueError for a file that is no export or of which no row can be used, UnknownAnswer, DiskError.
+    `export` is Panoptes' CSV, or Ouroboros' of Galaxy Zoo 3 and 4, compressed or not. `out` gets `galaxy_id`,
+    the number of `volunteers` and counts in the layout of galaxy-datasets, `<out>.rejects.csv` the rows that
+    cannot be read: each whole or not at all. `tree` is a name, the path of a .toml file or a tree. `tasks` is
+    a TOML file that says which task is which question, `id_name` what in a subject's metadata names its
+    galaxy (`tables.exports`). Counted are the rows of a `workflow` (its id or name; empty for all), of
+    `versions` ("66" is 66.1 and 66.425, "66.425" itself; empty for all) and, if so said, of experts in
+    gold-standard mode. Raises CatalogueError for a file that is no export or of which no row can be used,
+    TreeError, DiskError.
+
+    >>> hf.count_votes("classifications.csv", "votes.parquet", tree="my.toml").galaxies
+    3
     """
+    export, out = Path(export), Path(out)
+    tree = load_tree(tree) if isinstance(tree, str) else tree
     check_format(out)
     opened = open_export(export, id_name)
     for name, asked in ((VERSION, versions), (WORKFLOW, workflow)):
         if asked:
             opened.column(name)
-    counting = _Counting(opened, Tasks(tree, tasks), workflow, versions, gold_standard)
+    tasks_of_tree = Tasks(tree, Path(tasks) if tasks else None)
+    counting = _Counting(opened, tasks_of_tree, workflow, versions, gold_standard)
     with replacing(rejects_file(out)) as path, progress("classifications", None) as advance:
         with pa.csv.CSVWriter(path, REJECT_COLUMNS) as writer:
             for rows in opened.blocks():
