@@ -80,14 +80,6 @@ def vote_loss(shares: Tensor, concentration: Tensor | None, votes: Tensor, tree:
     return total.mean()
 
 
-class SigmoidHead(nn.Module):
-    """Independent sigmoids: the fractions do not obey the tree."""
-
-    def forward(self, scores: Tensor) -> Tensor:
-        """Return sigmoids of the scores."""
-        return torch.sigmoid(scores)
-
-
 class LabHead(nn.Module):
     """The lab report's re-weighting (its section 5.4.2 and table 4), kept as published.
 
@@ -195,9 +187,9 @@ class NumberHead(nn.Module):
 def build_head(name: str, tree: DecisionTree) -> nn.Module:
     """Return the head "sigmoid", "lab", "tree", "dirichlet" or "dieleman" for a tree; a number has its own.
 
-    Raises RecipeError for "lab" and "dieleman" if a question has one answer or several may be given: they
-    divide answers by their sum; for "lab" if a question has several independent ways in; for "dirichlet" and
-    a number.
+    Fractions by independent sigmoids do not obey the tree. Raises RecipeError for "lab" and "dieleman" if a
+    question has one answer or several may be given: they divide answers by their sum; for "lab" if a question
+    has several independent ways in; for "dirichlet" and a number.
     """
     if tree.number and name == "dirichlet":
         raise RecipeError(f'head = "dirichlet" is for votes, but {tree.columns[0]} is a number: leave it out')
@@ -215,7 +207,7 @@ def build_head(name: str, tree: DecisionTree) -> nn.Module:
         except TreeError as error:
             raise RecipeError(f'head = "lab": {error}: --set head=sigmoid or head=tree') from error
     if name == "sigmoid":
-        return SigmoidHead()
+        return nn.Sigmoid()
     return {"tree": TreeHead, "dirichlet": DirichletHead, "dieleman": DielemanHead}[name](tree)
 
 

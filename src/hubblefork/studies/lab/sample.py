@@ -45,7 +45,7 @@ KERAS = {  # Keras's names of the layers of PyTorch and timm
     "ReLU": "Activation (relu)",
     "MaxPool2d": "MaxPooling2D",
     "Linear": "Dense",
-    "SigmoidHead": "Activation (sigmoid)",
+    "Sigmoid": "Activation (sigmoid)",
     "LabHead": "Activation (sigmoid, re-weight)",
 }
 
