@@ -109,7 +109,7 @@ def of_way(way: str, threads: int, environment: dict, arguments: argparse.Namesp
 
 def difference_in_grey_levels(arguments: argparse.Namespace) -> Round:
     lab = np.load(arguments.data / "lab.npy", mmap_mode="r")
-    ours = prepare(arguments.data, StampSpec(arguments.crop, arguments.size)).pixels
+    ours = prepare(arguments.data, StampSpec(arguments.crop, arguments.size))
     apart = np.abs(lab.astype(np.int16) - ours)
     return {
         ("ours - lab", "grey levels, mean"): float(apart.mean()),
@@ -136,7 +136,7 @@ def cpu_seconds() -> float:
 
 
 def ours(archive: Path, data: Path, spec: StampSpec, threads: int) -> int:
-    return len(prepare(data, spec, threads=threads).pixels)
+    return len(prepare(data, spec, threads=threads))
 
 
 def lab(archive: Path, data: Path, spec: StampSpec, threads: int) -> int:

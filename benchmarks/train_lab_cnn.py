@@ -133,7 +133,7 @@ def _galaxies(data: Path | None) -> dict[str, np.ndarray]:
     from hubblefork.data.stamps import prepare
     from hubblefork.images.decoder import StampSpec
 
-    return {"stamps": np.array(prepare(data, StampSpec(212, 64)).pixels[:GALAXIES]), "labels": labels}
+    return {"stamps": np.array(prepare(data, StampSpec(212, 64))[:GALAXIES]), "labels": labels}
 
 
 def _round(stamps: Path, arguments: argparse.Namespace) -> dict[tuple[str, str], float]:

@@ -624,7 +624,7 @@ def test_images_are_found_after_a_move_and_stamps_made_anew(kaggle_box, tree, tm
     spec = StampSpec(16, 8)
     kaggle_box()
     ingest([tmp_path / "kaggle"], out, tree=tree)
-    expected = np.array(prepare(out, spec).pixels)
+    expected = np.array(prepare(out, spec))
     shutil.rmtree(out / "stamps")
     (tmp_path / "new").mkdir()
     for name in ("data", "kaggle") if moved == ["copy"] else moved:
@@ -633,7 +633,7 @@ def test_images_are_found_after_a_move_and_stamps_made_anew(kaggle_box, tree, tm
         else:
             (tmp_path / name).rename(tmp_path / "new" / name)
     data = tmp_path / "new" / "data"
-    assert np.array_equal(prepare(data, spec).pixels, expected)
+    assert np.array_equal(prepare(data, spec), expected)
     place = tmp_path / ("kaggle" if moved == ["data"] else "new/kaggle") / "images_training_rev1.zip"
     assert set(read_catalogue(data / "catalogue.parquet").column("source").to_pylist()) == {str(place)}
 

@@ -287,23 +287,22 @@ def test_stream_reads_only_a_little_ahead(monkeypatch, images):
 
 def test_rows_are_in_the_order_of_the_catalogue(data, expected):
     made = prepare(data, SPEC)
-    assert isinstance(made.pixels, np.memmap)
-    assert made.spec == SPEC
-    np.testing.assert_array_equal(made.pixels, expected)
+    assert isinstance(made, np.memmap)
+    np.testing.assert_array_equal(made, expected)
 
 
 def test_rows_follow_the_catalogue_where_archives_do_not(data, expected):
     order = np.random.default_rng(0).permutation(GALAXIES)
     write_catalogue(data, [data.parent / "first.zip", data.parent / "second.zip"], order)
-    np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected[order])
+    np.testing.assert_array_equal(prepare(data, SPEC), expected[order])
 
 
 def test_threads_change_nothing(data, expected):
     for threads in (1, 2):
         spec = StampSpec(64, 20 + threads)
-        one, other = prepare(data, spec, threads=threads).pixels, stamps_folder(data, spec)
+        one, other = prepare(data, spec, threads=threads), stamps_folder(data, spec)
         (other / "stamps.toml").unlink()
-        np.testing.assert_array_equal(one, prepare(data, spec, threads=3 - threads).pixels)
+        np.testing.assert_array_equal(one, prepare(data, spec, threads=3 - threads))
 
 
 def test_the_description_says_how(data):
@@ -317,15 +316,15 @@ def test_the_description_says_how(data):
 def test_opening_again_does_no_work(data, monkeypatch, expected):
     prepare(data, SPEC)
     monkeypatch.setattr(preprocess, "filling", None)
-    np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected)
-    np.testing.assert_array_equal(open_stamps(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(prepare(data, SPEC), expected)
+    np.testing.assert_array_equal(open_stamps(data, SPEC), expected)
 
 
 def test_another_spec_has_its_own_folder(data, expected):
     prepare(data, SPEC)
     other = prepare(data, StampSpec(80, 20))
-    assert other.pixels.shape == (GALAXIES, 20, 20, 3)
-    np.testing.assert_array_equal(open_stamps(data, SPEC).pixels, expected)
+    assert other.shape == (GALAXIES, 20, 20, 3)
+    np.testing.assert_array_equal(open_stamps(data, SPEC), expected)
 
 
 def changed(data, name, values):
@@ -335,10 +334,10 @@ def changed(data, name, values):
 
 
 def test_a_changed_catalogue_has_its_stamps_made_anew(data, expected):
-    kept = prepare(data, SPEC).pixels
+    kept = prepare(data, SPEC)
     order = np.arange(GALAXIES)[::-1][:30]
     write_catalogue(data, [data.parent / "first.zip", data.parent / "second.zip"], order)
-    np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected[order])
+    np.testing.assert_array_equal(prepare(data, SPEC), expected[order])
     np.testing.assert_array_equal(kept, expected)  # whoever had the old ones open keeps them
 
 
@@ -363,7 +362,7 @@ def test_a_replaced_archive_has_its_stamps_made_anew(data, images, expected):
         data.parent / "second.zip",
         {name: images[name] for name in reversed(names)} | {names[0]: images[names[1]]},
     )
-    again = prepare(data, SPEC).pixels
+    again = prepare(data, SPEC)
     np.testing.assert_array_equal(again[:25], expected[:25])
     np.testing.assert_array_equal(again[25], expected[26])
     np.testing.assert_array_equal(again[26:], expected[26:])
@@ -379,10 +378,10 @@ def test_a_replaced_file_of_a_folder_has_its_stamp_made_anew(tmp_path, images):
     for name in ("width", "height", "centre_red", "centre_green", "centre_blue"):
         rows = rows.append_column(name, pa.array([90] * GALAXIES))
     pa.parquet.write_table(rows, tmp_path / "catalogue.parquet")
-    before = np.array(prepare(tmp_path, SPEC).pixels)
+    before = np.array(prepare(tmp_path, SPEC))
     first, second = list(images)[:2]
     (tmp_path / first).write_bytes(images[second])
-    after = prepare(tmp_path, SPEC).pixels
+    after = prepare(tmp_path, SPEC)
     np.testing.assert_array_equal(after[0], before[1])
     np.testing.assert_array_equal(after[1:], before[1:])
 
@@ -466,7 +465,7 @@ def test_an_image_damaged_since_ingest_stops_the_work_and_loses_none(data, image
         prepare(data, SPEC)
     assert not (stamps_folder(data, SPEC) / "stamps.npy").exists()
     write_zip(data.parent / "second.zip", {name: images[name] for name in names})
-    np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(prepare(data, SPEC), expected)
 
 
 def test_an_image_gone_since_ingest_stops_the_work(data, images):
@@ -478,7 +477,7 @@ def test_an_image_gone_since_ingest_stops_the_work(data, images):
 def test_two_processes_do_not_fill_one_folder(data, expected):
     with alone_in(stamps_folder(data, SPEC), "at it"), pytest.raises(BusyError, match="making these stamps"):
         prepare(data, SPEC)
-    np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(prepare(data, SPEC), expected)
 
 
 # Interruptions
@@ -535,7 +534,7 @@ def test_kill_9_then_the_same_command_again(data, expected, moment, nth, done, m
     before = preprocess._done_before(folder, how)
     assert before.sum() in range(done - 4, done + 1)
     assert remade(data, monkeypatch) == GALAXIES - before.sum()
-    np.testing.assert_array_equal(open_stamps(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(open_stamps(data, SPEC), expected)
     assert sorted(path.name for path in folder.iterdir()) == ["stamps.npy", "stamps.toml"]
 
 
@@ -589,14 +588,14 @@ def prepare_stopping_at_the_rename(data, monkeypatch, renamed):
 def test_stopped_around_the_rename(data, expected, monkeypatch, renamed):
     prepare_stopping_at_the_rename(data, monkeypatch, renamed)
     assert remade(data, monkeypatch) == 0
-    np.testing.assert_array_equal(open_stamps(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(open_stamps(data, SPEC), expected)
 
 
 def test_stopped_before_the_rename_old_stamps_do_not_pass_for_new(data, expected, monkeypatch):
     prepare(data, SPEC)
     write_catalogue(data, [data.parent / "second.zip", data.parent / "first.zip"])
     prepare_stopping_at_the_rename(data, monkeypatch, renamed=False)
-    np.testing.assert_array_equal(prepare(data, SPEC).pixels, np.roll(expected, 15, axis=0))
+    np.testing.assert_array_equal(prepare(data, SPEC), np.roll(expected, 15, axis=0))
 
 
 def test_ctrl_c_then_the_same_command_again(data, expected, monkeypatch):
@@ -604,7 +603,7 @@ def test_ctrl_c_then_the_same_command_again(data, expected, monkeypatch):
     assert stopped.returncode != 0
     assert "KeyboardInterrupt" in stopped.stderr
     assert remade(data, monkeypatch) <= GALAXIES - 16
-    np.testing.assert_array_equal(open_stamps(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(open_stamps(data, SPEC), expected)
 
 
 def test_progress_counts_every_stamp_once_also_after_an_interruption(data, monkeypatch):
@@ -628,7 +627,7 @@ def test_what_other_versions_or_another_catalogue_began_is_not_gone_on_with(data
     journal = stamps_folder(data, SPEC) / "stamps.partial.toml"
     journal.write_text(journal.read_text().replace("simplejpeg ", "simplejpeg 0."))
     assert remade(data, monkeypatch) == GALAXIES
-    np.testing.assert_array_equal(open_stamps(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(open_stamps(data, SPEC), expected)
 
 
 @contextmanager
@@ -650,7 +649,7 @@ def test_a_full_disk_shows_before_the_first_stamp(data, monkeypatch, expected):
         prepare(data, SPEC)
     assert list(stamps_folder(data, SPEC).iterdir()) == []
     monkeypatch.undo()
-    np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(prepare(data, SPEC), expected)
 
 
 @pytest.mark.parametrize("room", [30_000, 69_000])  # of 69,248: many rows too small, half of the last row
@@ -661,4 +660,4 @@ def test_a_disk_that_fills_up_later_loses_nothing(data, monkeypatch, expected, r
     with no_file_larger_than(room), pytest.raises(DiskError, match="free some space"):
         prepare(data, SPEC)
     monkeypatch.undo()
-    np.testing.assert_array_equal(prepare(data, SPEC).pixels, expected)
+    np.testing.assert_array_equal(prepare(data, SPEC), expected)

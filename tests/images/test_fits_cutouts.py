@@ -181,10 +181,10 @@ def test_a_catalogue_notes_how_its_cutouts_are_read_and_stamps_follow(tmp_path, 
     assert (summary.galaxies, summary.rejects) == (4, {"pixels without a value": 1})
     catalogue = read_catalogue(tmp_path / "data" / "catalogue.parquet")
     assert Reading.noted(metadata_of(catalogue)[READING]) == reading
-    stamps = prepare(tmp_path / "data", StampSpec(40, 40)).pixels
+    stamps = prepare(tmp_path / "data", StampSpec(40, 40))
     np.testing.assert_array_equal(stamps[2], expected(planes("g", "r", "z", seed=2)))
     other = Reading(Display("legacy", ("z", "r", "g"), Stretch("linear", minimum=0.0, maximum=4.0)))
     ingest([cutouts], tmp_path / "data", tree=tree, reading=other)
-    linear = prepare(tmp_path / "data", StampSpec(40, 40)).pixels
+    linear = prepare(tmp_path / "data", StampSpec(40, 40))
     grey = np.clip(planes("g", "r", "z", seed=2)["z"] / 4, 0, 1)[::-1]
     np.testing.assert_array_equal(linear[2][:, :, 0], np.rint(255 * grey).astype(np.uint8))

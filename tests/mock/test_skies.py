@@ -72,7 +72,7 @@ def test_stamps_may_show_so_many_petrosian_radii(euclid, tmp_path):
     known = read_catalogue(data / "catalogue.parquet")
     truth = read_catalogue(euclid / "truth.parquet")
     assert known["petro_r90"].to_pylist() == truth["petro_r90"].to_pylist()[:8]
-    shown = [prepare(data, StampSpec(f"{radii} R90", 16)).pixels.astype(float) for radii in (2, 6)]
+    shown = [prepare(data, StampSpec(f"{radii} R90", 16)).astype(float) for radii in (2, 6)]
     assert (shown[0].mean(axis=(1, 2, 3)) > shown[1].mean(axis=(1, 2, 3))).all()
 
 

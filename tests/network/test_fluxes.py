@@ -59,7 +59,7 @@ def test_the_stretch_of_training_is_part_of_the_weights_and_of_the_onnx_file(run
 
 def test_prediction_stretches_as_training_did(run, cutouts):
     by_file = hf.predict(run.path, cutouts)
-    stamps = open_stamps(run.data.path, load_weights(run.path).recipe.stamps).pixels
+    stamps = open_stamps(run.data.path, load_weights(run.path).recipe.stamps)
     network = hf.load(run.path).network(runtime="onnxruntime")
     expected = network(np.asarray(stamps), 1)[:, 0]
     by_id = dict(zip(np.asarray(by_file["galaxy_id"]).tolist(), by_file["round"], strict=True))

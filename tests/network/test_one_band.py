@@ -63,7 +63,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_of_one_band_is_trained_written_and_predicted_by_every_runtime(run: Path, data: Path) -> None:
     weights = load_weights(run)
     assert weights.recipe.stamps == weights.trained.stamps == StampSpec(64, 32, bands=1)
-    pixels = prepare(data, weights.recipe.stamps).pixels
+    pixels = prepare(data, weights.recipe.stamps)
     assert pixels.shape[1:] == (32, 32, 1) and pixels.std() > 10
     torch_network = TorchNetwork(weights, device="cpu")
     onnx = OnnxRuntime(write_network(run))

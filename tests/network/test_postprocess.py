@@ -80,7 +80,7 @@ def residual(run, data, tree):
     weights = load_weights(run)
     rows = labelled_rows(table, tree, split)[TRAIN]
     rows = rows[rows % 2 == 0]
-    found = Predictor(TorchNetwork(weights, device="cpu"))(prepare(data, weights.recipe.stamps).pixels[rows])
+    found = Predictor(TorchNetwork(weights, device="cpu"))(prepare(data, weights.recipe.stamps)[rows])
     return float(np.mean(found[:, 0] - fractions(table, tree)[rows, 0])), len(rows)
 
 

@@ -642,7 +642,7 @@ def test_the_last_layer_makes_of_them_what_the_network_answers(trained, data):
     ids, features = features_of_part(trained, "test", device="cpu")
     known = galaxy_ids(read_catalogue(data / "catalogue.parquet"))
     assert ids.tolist() == known[read_split(trained).assign(known.tolist()) == "test"].tolist()
-    pixels = prepare(data, weights.recipe.stamps).pixels[np.isin(known, ids)]
+    pixels = prepare(data, weights.recipe.stamps)[np.isin(known, ids)]
     with torch.no_grad():
         answers = weights.network(central_views(torch.from_numpy(pixels), weights.recipe.input_size))
         again = weights.network.head(weights.network.features[-1](torch.from_numpy(features)))

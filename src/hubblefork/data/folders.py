@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from hubblefork import __version__
 from hubblefork.data.judged import JudgedGalaxies, check_weights, joined, views_of, votes_in, weights_of
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split, read_split, write_split
-from hubblefork.data.stamps import Stamps, open_stamps
+from hubblefork.data.stamps import open_stamps
 from hubblefork.errors import CatalogueError, RunError
 from hubblefork.images.cutouts import READING, Reading
 from hubblefork.images.decoder import StampSpec
@@ -142,7 +142,7 @@ class DataFolder(Folder):
             why = str(error).splitlines()[0]
             raise CatalogueError(f"{self.rejects_file} cannot be read: {why}; ingest anew") from error
 
-    def stamps(self, spec: StampSpec) -> Stamps:
+    def stamps(self, spec: StampSpec) -> np.memmap:
         """Open the finished stamps of all galaxies, in the catalogue's order. Raises StampError."""
         return open_stamps(self.path, spec)
 

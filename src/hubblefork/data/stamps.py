@@ -1,7 +1,7 @@
 """The stamps of a catalogue: one memory-mapped file, filled in any order; killed at any moment, it goes on.
 
     stamps = prepare(Path("data"), StampSpec(crop=212, size=64))
-    stamps.pixels[5]                                    # uint8 (y, x, band), in the order of the catalogue
+    stamps[5]                                           # uint8 (y, x, band), in the order of the catalogue
 
     folder/stamps.partial.npy    the array being filled, at its full length from the beginning
     folder/stamps.partial.toml   how it is made, and which rows are safely on the disk
@@ -54,14 +54,6 @@ LIBRARIES = ("simplejpeg", "pillow", "scipy", "numpy")
 How = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Stamps:
-    """Prepared stamps: `pixels`, memory-mapped uint8 (galaxy, y, x, band), and the spec they were made by."""
-
-    pixels: np.memmap
-    spec: StampSpec
-
-
 def stamps_folder(data: Path, spec: StampSpec) -> Path:
     """Return where a data folder keeps the stamps of a spec."""
     return data / "stamps" / str(spec)
@@ -69,8 +61,10 @@ def stamps_folder(data: Path, spec: StampSpec) -> Path:
 
 def prepare(
     data: Path, spec: StampSpec, *, threads: int | None = None, progress: Progress = silent
-) -> Stamps:
+) -> np.memmap:
     """Make the stamps of a data folder's catalogue, in its order, or open them when they are there.
+
+    They are uint8 (galaxy, y, x, band), memory-mapped.
 
     Interrupted in any way, the next call goes on where it stopped and ends with the same bytes.
     When the catalogue has changed since (ids, members, images), or an archive or image file (size, time),
@@ -91,7 +85,7 @@ def prepare(
     return open_stamps(data, spec)
 
 
-def open_stamps(data: Path, spec: StampSpec) -> Stamps:
+def open_stamps(data: Path, spec: StampSpec) -> np.memmap:
     """Open the finished stamps of a data folder. Raises StampError when they are not there or do not fit."""
     folder = stamps_folder(data, spec)
     if not _is_finished(folder):
@@ -105,7 +99,7 @@ def open_stamps(data: Path, spec: StampSpec) -> Stamps:
         raise _damaged(path, str(error)) from error
     if array.dtype != np.uint8 or list(array.shape) != shape:
         raise _damaged(path, f"it holds {array.dtype} {list(array.shape)}, {DESCRIPTION} says uint8 {shape}")
-    return Stamps(array, spec)
+    return array
 
 
 def _read_galaxies(path: Path) -> pa.Table:

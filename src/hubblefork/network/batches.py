@@ -200,7 +200,7 @@ class GalaxyData(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Put stamps and labels on the device of this process."""
         device = self.trainer.strategy.root_device if self.trainer else self.hardware.where
-        pixels = place(prepare(self.data, self.recipe.stamps).pixels, device, self.hardware.memory)
+        pixels = place(prepare(self.data, self.recipe.stamps), device, self.hardware.memory)
         self.parts = {part: self._labelled(pixels, rows, device) for part, rows in self.rows.items()}
 
     def _labelled(

@@ -239,7 +239,7 @@ def _write_start(
     torch.manual_seed(recipe.seed)
     network = VoteFractions(recipe, tree)
     knows_tree = copy_layers(network, weights)
-    pixels = prepare(data.path, recipe.stamps, progress=progress).pixels
+    pixels = prepare(data.path, recipe.stamps, progress=progress)
     labels = torch.from_numpy(fractions(catalogue, tree).astype(np.float32))
 
     def features(part: str) -> tuple[Tensor, Tensor]:

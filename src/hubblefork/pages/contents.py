@@ -130,7 +130,7 @@ class Contents:
             raise Missing("Without a recipe nobody can tell which stamps the network used.", self._train)
         try:
             spec = StampSpec(recipe.get("crop"), recipe.get("stamp_size"), recipe.get("bands", BANDS))
-            pixels = self.data.stamps(spec).pixels
+            pixels = self.data.stamps(spec)
             return np.broadcast_to(pixels, (*pixels.shape[:3], BANDS))
         except FAULTS as error:
             raise Missing(f"No galaxies are shown: {error}", self.run.evaluate_command()) from error

@@ -234,7 +234,7 @@ def _of_rows(
             f"on {known}: ingest them with that survey, or name the images themselves"
         )
     ids, sides = galaxy_ids(folder.catalogue(only=[])).astype(str), folder.image_sides()
-    pixels = prepare(data, predictor.stamps, progress=progress).pixels
+    pixels = prepare(data, predictor.stamps, progress=progress)
 
     def predicted(group: Sequence[np.intp]) -> Batch:
         names = ids[group].tolist()

@@ -260,7 +260,7 @@ def predicting_speed(run: Path, data: Path, path: Path, *, device: str = "") -> 
     """
     if not path.exists():
         predictor = Predictor(open_network(run, device=device))
-        pixels = np.array(prepare(data, read_recipe(run).stamps).pixels[:TIMED])
+        pixels = np.array(prepare(data, read_recipe(run).stamps)[:TIMED])
         predictor(pixels)
         start = time.perf_counter()
         for _ in range(TIMED_BATCHES):

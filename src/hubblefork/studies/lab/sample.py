@@ -265,7 +265,7 @@ def downsizing(page: Page, lab: Lab) -> Values:
     row = int(example[0]) if len(example) else int(np.flatnonzero(lab.labelled)[0])
     with images_or_missing(page, "figure-07", lab.data.ingest_command):
         image = cutouts(lab.table, [row], side=10_000)[0]
-        stamp = np.asarray(prepare(lab.data.path, spec).pixels[row])
+        stamp = np.asarray(prepare(lab.data.path, spec)[row])
         drawing = cutout_beside_stamp(image, stamp, galaxy_id=lab.ids[row], crop=int(spec.extent[0]))
         page.figure("figure-07", *drawing, dpi=IMAGE_DPI)
     _sizes(page, lab, spec.size)
