@@ -43,7 +43,6 @@ from hubblefork.io import REFUSALS, Progress, alone_in, disk_error, silent, writ
 from hubblefork.tables.catalogue import IMAGES, SKY, metadata_of, read_catalogue
 
 CHECKPOINT_BYTES = 32 * 2**20
-TOGETHER = 32
 CATALOGUE = "catalogue.parquet"
 PIXELS, DESCRIPTION = "stamps.npy", "stamps.toml"
 PARTIAL, JOURNAL = "stamps.partial.npy", "stamps.partial.toml"
@@ -289,27 +288,17 @@ class Filling:
     offset: int
     background: ThreadPoolExecutor
     fresh: list[int] = field(default_factory=list)
-    unwritten: list[NDArray[np.uint8]] = field(default_factory=list)
     saving: Future[int] | None = None
 
     def put(self, row: int, values: NDArray[np.uint8]) -> None:
-        """Take one row; those that follow one another are written together."""
-        if self.unwritten and (row != self.fresh[-1] + 1 or len(self.unwritten) == TOGETHER):
-            self._write()
+        """Write one row."""
         self.fresh.append(row)
-        self.unwritten.append(values)
-
-    def _write(self) -> None:
-        rows, self.unwritten = self.unwritten, []
-        length = sum(row.nbytes for row in rows)
-        start = self.offset + (self.fresh[-1] + 1 - len(rows)) * rows[0].nbytes
-        if os.pwritev(self.handle.fileno(), [row.data for row in rows], start) != length:
+        start = self.offset + row * values.nbytes
+        if os.pwrite(self.handle.fileno(), values.data, start) != values.nbytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def checkpoint(self) -> int:
         """Begin to bring the rows put so far to the disk; return how many of earlier ones became safe."""
-        if self.unwritten:
-            self._write()
         safe = self.saving.result() if self.saving else 0
         self.saving = self.background.submit(self._save, self.fresh)
         self.fresh = []
