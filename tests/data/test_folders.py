@@ -106,7 +106,7 @@ def test_notes_are_added_to_and_a_second_beginning_changes_none(run, tree):
 def test_what_is_no_folder_of_a_run_says_so(tmp_path):
     assert RunFolder(tmp_path).metrics() == [] and not RunFolder(tmp_path).is_finished()
     with pytest.raises(RunError, match=r"not the folder of a run.* train one with `hubblefork train`"):
-        RunFolder.opened(tmp_path)
+        RunFolder(tmp_path).notes()
     with pytest.raises(RunError, match=r"evaluation\.json cannot be read.* run `hubblefork evaluate"):
         RunFolder(tmp_path).evaluation()
     with pytest.raises(RunError, match=r"recipe\.toml cannot be read"):

@@ -155,13 +155,6 @@ class DataFolder(Folder):
 class RunFolder(Folder):
     """The folder of a training: recipe, notes, split, metrics, weights, predictions, evaluation."""
 
-    @classmethod
-    def opened(cls, path: Path | str) -> RunFolder:
-        """Return the folder of a run that has begun. Raises RunError where `run.toml` cannot be read."""
-        run = cls(Path(path))
-        run.notes()
-        return run
-
     def exists(self) -> bool:
         """Whether a training began in the folder."""
         return (self.path / "run.toml").exists()
