@@ -56,14 +56,6 @@ class UntiedBias(nn.Module):
         return maps + self.bias.to(maps.dtype)
 
 
-class Together(nn.Module):
-    """Puts the features of a galaxy's views side by side: (galaxy × 16, …) to (galaxy, feature)."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return one row a galaxy."""
-        return maps.unflatten(0, (-1, VIEWS)).flatten(1)
-
-
 class Maxout(nn.Module):
     """The larger one of each pair of features: (galaxy, 2 × feature) to (galaxy, feature)."""
 
@@ -94,7 +86,7 @@ def views(input_size: int, outputs: int, options: NetworkOptions) -> nn.Sequenti
             side = -(-side // 2)
         layers.append(nn.ReLU())
     layers += [
-        Together(),
+        nn.Sequential(nn.Unflatten(0, (-1, VIEWS)), nn.Flatten()),  # the features of all views side by side
         *_dense(VIEWS * channels * side**2, hidden, options),
         *_dense(hidden, hidden, options),
     ]
