@@ -150,7 +150,9 @@ def write_weights(
     tensors, base = dict(network.state_dict()), ""
     if recipe.adapter_rank:
         frozen = frozen_names(network)
-        base = _write_base(out / BASE, {name: tensors[name] for name in sorted(frozen)})
+        if not (out / BASE).exists():
+            _save(out / BASE, {name: tensors[name] for name in sorted(frozen)})
+        base = digest_of(out / BASE)
         tensors = {name: tensor for name, tensor in tensors.items() if name not in frozen}
     run = RunFolder(out)
     notes = run.notes() if run.exists() else {}
@@ -210,13 +212,6 @@ def merge(run: Path, out: Path, *, half: bool = False) -> Path:
         display=weights.display,
     )
     return out
-
-
-def _write_base(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write the weights that adapters are added to, unless they are there; return their file's SHA-256."""
-    if not path.exists():
-        _save(path, tensors)
-    return digest_of(path)
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
