@@ -178,25 +178,16 @@ def predict(
     if engine not in ENGINES or (engine and not is_folder):
         raise CatalogueError(f'{out}: --engine is "ray" or left out, and writes a folder: name one')
     runs = [run, *others]
-    opening = partial(_open_call, runs, images, columns, adding, device, runtime, how)
+
+    def opening() -> Call:
+        networks = [open_network(place, device=device, runtime=runtime) for place in runs]
+        return Call(Predictor(*networks, **how), runs, images, columns, adding)
+
     call = replace(opening(), progress=progress)
     if not is_folder:
         return _into_file(call, out, overwrite)
     cluster = partial(predict_on_ray, call, opening, CatalogueFolder(out), address=address)
     return _into_folder(call, out, share, overwrite, cluster if engine else None)
-
-
-def _open_call(
-    runs: Sequence[Path],
-    images: Images,
-    columns: str,
-    adding: Callable[[pa.Table], pa.Table] | None,
-    device: str,
-    runtime: str,
-    how: Showing,
-) -> Call:
-    networks = [open_network(place, device=device, runtime=runtime) for place in runs]
-    return Call(Predictor(*networks, **how), runs, images, columns, adding)
 
 
 def _predict_what_is_left(
