@@ -10,6 +10,7 @@ import mmap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -257,11 +258,7 @@ class GalaxyData(lightning.LightningDataModule):
         return self._in_order(self._labelled(train.pixels, rows[listed], train.labels.device), Share())
 
     def _in_order(self, stamps: LabelledStamps, share: Share) -> OrderedBatches:
-        size, augmentation = self.recipe.input_size, self.recipe.augmentation
-
-        def view(stamps: Tensor) -> Tensor:
-            return still_views(stamps, size, augmentation)
-
+        view = partial(still_views, size=self.recipe.input_size, by=self.recipe.augmentation)
         return OrderedBatches(stamps, view, self.recipe.batch_size, share)
 
 
