@@ -68,15 +68,6 @@ class Confusion:
         return self.false_positives / self.negatives if self.negatives else float("nan")
 
     @property
-    def purity(self) -> float:
-        """The share of the counted galaxies that are true (1 − contamination); NaN where none is counted.
-
-        It depends on how common true galaxies are, so that it holds for the calibration galaxies only.
-        """
-        counted = self.true_positives + self.false_positives
-        return self.true_positives / counted if counted else float("nan")
-
-    @property
     def smoothed(self) -> tuple[float, float]:
         """Both rates with one counted and one uncounted galaxy added to each kind."""
         return (self.true_positives + 1) / (self.positives + 2), (self.false_positives + 1) / (
