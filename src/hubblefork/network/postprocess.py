@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_weights
+from torch.nn.utils import fuse_conv_bn_eval
 
 from hubblefork.network.architectures import bands_of
 from hubblefork.network.device import autocast, precision_of
@@ -124,14 +124,6 @@ def _pairs(network: nn.Module, views: Tensor) -> list[tuple[nn.Conv2d, nn.BatchN
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Give a convolution the weights of both; the normalisation only activates, as timm's do after it."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    convolution.weight, convolution.bias = fuse_conv_bn_weights(
-        convolution.weight,
-        convolution.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
-    )
+    fused = fuse_conv_bn_eval(convolution, norm)
+    convolution.weight, convolution.bias = fused.weight, fused.bias
     norm.forward = getattr(norm, "act", nn.Identity()).forward  # type: ignore[method-assign]
