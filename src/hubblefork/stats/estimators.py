@@ -6,12 +6,13 @@ Equations and sources: docs/merger-fraction.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hubblefork.errors import CatalogueError, did_you_mean
+from hubblefork.errors import CatalogueError
 from hubblefork.zoo import DecisionTree
 
 DEFAULT, UNCORRECTED = "corrected", "count"
@@ -28,8 +29,8 @@ LABELS = {
 """What tables and figures call each estimator, in their order."""
 MERGER = "merger"
 THRESHOLD = 0.3
-INTERVALS = ("wilson", "jeffreys", "flat", "wald")
-INTERVAL = "wilson"
+Interval = Literal["wilson", "jeffreys"]
+INTERVAL: Interval = "wilson"
 LEVEL = 0.95
 
 
@@ -96,8 +97,6 @@ def count_above(
     *,
     answer: str = MERGER,
     threshold: float = THRESHOLD,
-    interval: str = INTERVAL,
-    level: float = LEVEL,
 ) -> Count:
     """Return the share of galaxies whose joint fraction of an answer is at least a threshold.
 
@@ -114,36 +113,29 @@ def count_above(
             "give galaxies with predictions or labels"
         )
     count, total = int(np.count_nonzero(present >= threshold)), len(present)
-    low, high = binomial_interval(count, total, interval=interval, level=level)
+    low, high = binomial_interval(count, total)
     missing = len(values) - total
-    return Count(count, total, count / total, low, high, level, interval, threshold, answer, missing)
+    return Count(count, total, count / total, low, high, LEVEL, INTERVAL, threshold, answer, missing)
 
 
 def binomial_interval(
-    count: float, total: float, *, interval: str = INTERVAL, level: float = LEVEL
+    count: float, total: float, *, interval: Interval = INTERVAL, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Return the "wilson", "jeffreys", "flat" or "wald" bounds of a binomial proportion, within [0, 1].
+    """Return the "wilson" or "jeffreys" bounds of a binomial proportion, within [0, 1].
 
     Brown, Cai & DasGupta 2001, Stat. Sci. 16, 101. Neither number needs to be whole. Raises CatalogueError
-    for another name, a level outside (0, 1) or no galaxies.
+    for a level outside (0, 1) or no galaxies.
     """
-    if interval not in INTERVALS:
-        raise CatalogueError(
-            f'there is no interval "{interval}"{did_you_mean(interval, INTERVALS)}; '
-            f"known are {', '.join(INTERVALS)}"
-        )
     if not 0 < level < 1 or not 0 <= count <= total or total == 0:
         raise CatalogueError(
             f"an interval of level {level} for {count} of {total} galaxies: "
             "the level lies between 0 and 1, and there is at least one galaxy"
         )
     share, z = count / total, float(stats.norm.ppf((1 + level) / 2))
-    if interval in ("jeffreys", "flat"):
-        prior = 0.5 if interval == "jeffreys" else 1
-        return _around(share, *stats.beta.interval(level, count + prior, total - count + prior))
-    added = z**2 if interval == "wilson" else 0
-    centre = (count + added / 2) / (total + added)
-    half = z / (total + added) * np.sqrt(share * (1 - share) * total + added / 4)
+    if interval == "jeffreys":
+        return _around(share, *stats.beta.interval(level, count + 0.5, total - count + 0.5))
+    centre = (count + z**2 / 2) / (total + z**2)
+    half = z / (total + z**2) * np.sqrt(share * (1 - share) * total + z**2 / 4)
     return _around(share, centre - half, centre + half)
 
 
@@ -235,16 +227,14 @@ def _wrong_weights(number: int) -> CatalogueError:
     )
 
 
-def counted(sums: Sums, *, interval: str = INTERVAL, level: float = LEVEL) -> Estimate:
+def counted(sums: Sums, *, interval: Interval = INTERVAL, level: float = LEVEL) -> Estimate:
     """Return the share of galaxies that count, with a binomial interval: nothing is corrected.
 
-    With weights the interval is "wilson" or "jeffreys" for the effective number of galaxies. Raises
-    CatalogueError for no galaxies, weights that are all 0 or another interval.
+    With weights it is that for the effective number of galaxies. Raises CatalogueError for no galaxies, and
+    for weights that are all 0.
     """
     total = sums.size
     weighted = sums.moments[1] != sums.galaxies
-    if weighted and interval not in ("wilson", "jeffreys"):
-        raise CatalogueError(f'weighted galaxies have a "wilson" or a "jeffreys" interval, not "{interval}"')
     bounds = binomial_interval(sums.count, total, interval=interval, level=level)
     note = f"weighted; effective number of galaxies {total:.1f}" if weighted else ""
     method = f"share above the threshold, {interval} interval"
