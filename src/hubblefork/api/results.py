@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-from astropy import units
 from astropy.table import Table, TableAttribute
 
 from hubblefork.api.galaxy import Galaxy, galaxies_of
@@ -41,14 +40,7 @@ class GalaxyTable(Table):
 
 def galaxy_table(catalogue: pa.Table, tree: DecisionTree) -> GalaxyTable:
     """Return a catalogue as a GalaxyTable: units and descriptions on the columns, its metadata in `meta`."""
-    result = GalaxyTable(astropy_table(catalogue), copy=False)
+    result = GalaxyTable(astropy_table(catalogue, tree), copy=False)
     result.meta.update(metadata_of(catalogue))
     result.tree = tree
-    for question in tree.questions:
-        for answer in question.answers:
-            for end, what in (("", ""), ("_low", "lower end: "), ("_high", "upper end: ")):
-                if answer.name + end in result.colnames:
-                    column = result[answer.name + end]
-                    column.unit = units.dimensionless_unscaled
-                    column.description = f"{what}{question.text} {answer.text or answer.name}"
     return result

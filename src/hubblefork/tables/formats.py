@@ -349,20 +349,23 @@ WRITTEN = (*PIECEWISE, *WHOLE)
 """How a table is written by the suffix of its file: piece by piece, or whole."""
 
 
-def astropy_table(table: pa.Table) -> Any:
-    """Return a catalogue as a table of astropy: units, descriptions and UCDs on its columns, no metadata."""
+def astropy_table(table: pa.Table, tree: DecisionTree | None = None) -> Any:
+    """Return a catalogue as a table of astropy: units, descriptions and UCDs on its columns, no metadata.
+
+    `tree` is the catalogue's where its metadata may not say it.
+    """
     from astropy.table import Table
 
     result = Table({name: _astropy_column(table.column(name)) for name in table.column_names})
-    for name, entry in _described(table).items():
+    for name, entry in _described(table, tree).items():
         column = result[name]
         column.unit, column.description = entry["unit"] or None, entry["description"] or None
         column.meta |= {"ucd": entry["ucd"]} if entry["ucd"] else {}
     return result
 
 
-def _described(table: pa.Table) -> dict[str, dict[str, str]]:
-    return described(table.schema, noted_tree(notes_of(table.schema)))
+def _described(table: pa.Table, tree: DecisionTree | None = None) -> dict[str, dict[str, str]]:
+    return described(table.schema, tree or noted_tree(notes_of(table.schema)))
 
 
 def noted_tree(notes: Mapping[str, str]) -> DecisionTree | None:
