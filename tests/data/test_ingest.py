@@ -26,6 +26,7 @@ from tests.images.image_boxes import (
     volunteers,
 )
 
+from hubblefork.data.folders import DataFolder
 from hubblefork.data.ingest import ingest
 from hubblefork.data.stamps import prepare
 from hubblefork.errors import CatalogueError, DiskError, ImageError
@@ -139,6 +140,39 @@ def test_a_tree_of_ones_own_is_carried_and_only_labelled_images_are_read(tmp_pat
     assert summary.rejects == {"breaks the decision tree": 1, "labels without an image": 1}
     with pytest.raises(CatalogueError, match="source: a catalogue has columns of these names"):
         ingest([archive], out, labels=[labels], tree=plain_columns(["source"]))
+    with pytest.raises(CatalogueError, match="dec, ra: a catalogue has columns of these names"):
+        ingest([archive], out, labels=[labels], tree=plain_columns(["ra", "dec"]))
+
+
+def positions_of(out):
+    return read_catalogue(out / "catalogue.parquet", ("ra", "dec")).to_pydict()
+
+
+def test_the_positions_of_a_list_stand_in_the_catalogue(tmp_path, out):
+    box(tmp_path / "images", {f"{i}.jpg": picture(i) for i in IDS})
+    rows = ["10.5,-3", "", ",", "400,0"]
+    lines = [f"{i},images/{i}.jpg,{at or ','}" for i, at in zip(IDS, rows, strict=True)]
+    (tmp_path / "list.csv").write_text("\n".join(["id,path,ra,dec", *lines]))
+    assert ingest([tmp_path / "list.csv"], out).rejects == {"position is not on the sky": 1}
+    known = {"galaxy_id": IDS[:3], "ra": [10.5, None, None], "dec": [-3, None, None]}
+    assert positions_of(out) == known
+    (tmp_path / "list.csv").write_text("\n".join(["id,path,ra,dec", *lines[1:3]]))
+    ingest([tmp_path / "list.csv"], out)
+    assert list(positions_of(out)) == ["galaxy_id"]
+
+
+def test_the_positions_of_labels_do_too_where_they_are_on_the_sky(tmp_path, out):
+    archive, labels = box(tmp_path / "own.zip", pictures(IDS)), tmp_path / "labels.csv"
+    rows = ["0.5,10.5,-3", "1,-999,-999", "0,,", "1,unknown,5"]
+    table = [f"{i},{row}" for i, row in zip(IDS, rows, strict=True)]
+    labels.write_text("\n".join(["galaxy_id,ring,RA,DEC", *table]))
+    ingest([archive], out, labels=[labels], tree=plain_columns(["ring"]))
+    known = {"ra": [10.5, None, None, None], "dec": [-3, None, None, None]}
+    assert positions_of(out) == {"galaxy_id": IDS, **known}
+    before = DataFolder(out).digest()
+    labels.write_text("\n".join(["galaxy_id,ring", *(line.rsplit(",", 2)[0] for line in table)]))
+    ingest([archive], out, labels=[labels], tree=plain_columns(["ring"]))
+    assert list(positions_of(out)) == ["galaxy_id"] and DataFolder(out).digest() == before
 
 
 def test_a_folder_of_images_with_two_tables_asks_which(tmp_path, tree, out):

@@ -152,6 +152,7 @@ def ingested(tmp_path):
 def test_a_catalogue_knows_the_sky_of_its_images_and_stamps_follow(ingested):
     catalogue = read_catalogue(ingested / "catalogue.parquet").to_pydict()
     assert catalogue["galaxy_id"] == [0, 1, 2] and catalogue["petro_r90"] == [5, 4, 3]
+    assert (catalogue["ra"][1], catalogue["dec"][1]) == (150, 2)
     assert catalogue["target_x"] == pytest.approx([50, None, 31]) and catalogue["target_y"][1] is None
     assert "galaxy outside the image" in [reject.reason for reject in read_rejects(ingested / "rejects.csv")]
     by_radius, by_angle = (

@@ -18,6 +18,7 @@ import pytest
 from tests.network.conftest import blob
 
 import hubblefork as hf
+from hubblefork.data.ingest import ingest
 from hubblefork.errors import BusyError, CatalogueError, ImageError
 from hubblefork.network.export import write_network
 from hubblefork.prediction import loop, output
@@ -72,9 +73,9 @@ POSITIONS = {"ra": [10.5, None], "dec": [-3.0, None]}
 
 @pytest.fixture
 def placed(tmp_path):
-    """A list of two images, of which one has a position, an archive with sidecars, and Parquet rows."""
+    """A list of two images, one with a position, an archive with sidecars, Parquet rows and a data folder."""
     for number in range(2):
-        (tmp_path / f"{number}.jpg").write_bytes(blob(0.5))
+        (tmp_path / f"{number}.jpg").write_bytes(blob(0.5 + number / 10))
     (tmp_path / "list.csv").write_text("id,path,ra,dec\nA,0.jpg,10.5,-3\nB,1.jpg,,\n")
     with zipfile.ZipFile(tmp_path / "sidecars.zip", "w") as file:
         for name in "AB":
@@ -82,6 +83,7 @@ def placed(tmp_path):
         file.writestr("A.json", '{"ra": 10.5, "dec": -3}')
     rows = {"id": ["A", "B"], "image": [blob(0.5)] * 2, **POSITIONS}
     pa.parquet.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    ingest([tmp_path / "list.csv"], tmp_path / "data")
     return tmp_path
 
 
@@ -89,7 +91,7 @@ def positions_in(table):
     return {name: pa.array(table.column(name).to_numpy(), from_pandas=True).to_pylist() for name in POSITIONS}
 
 
-@pytest.mark.parametrize("images", ["list.csv", "sidecars.zip", "rows.parquet"])
+@pytest.mark.parametrize("images", ["list.csv", "sidecars.zip", "rows.parquet", "data"])
 def test_positions_are_in_every_catalogue(run, placed, images):
     for out in ("cat", "one.parquet", "one.csv", "one.fits", "one.vot"):
         table = read_catalogue(predict(run, placed / images, placed / out, device="cpu").path)
@@ -104,7 +106,8 @@ def test_positions_are_in_every_catalogue(run, placed, images):
 
 def test_where_no_image_has_a_position_a_file_has_no_such_columns(run, placed):
     (placed / "list.csv").write_text("id,path,ra,dec\nA,0.jpg,,\nB,1.jpg,,\n")
-    for images in (placed / "list.csv", placed / "0.jpg"):
+    ingest([placed / "list.csv"], placed / "data")
+    for images in (placed / "list.csv", placed / "0.jpg", placed / "data"):
         table = read_catalogue(predict(run, images, placed / f"{images.name}.parquet", device="cpu").path)
         assert not {"ra", "dec"} & {*table.column_names, *hf.predict(run, images).colnames}
 

@@ -46,6 +46,7 @@ from hubblefork.tables.catalogue import (
     with_fractions,
     with_metadata,
 )
+from hubblefork.tables.names import POSITION
 from hubblefork.tables.rejects import Reject, read_rejects
 from hubblefork.zoo import DecisionTree, read_tree, write_tree
 
@@ -107,7 +108,7 @@ class DataFolder(Folder):
         digest = hashlib.sha256("\n".join(map(str, galaxy_ids(table).tolist())).encode())
         digest.update(metadata_of(table).get(IMAGES, "").encode())
         for field in table.schema:
-            if pa.types.is_floating(field.type):
+            if pa.types.is_floating(field.type) and field.name not in POSITION:
                 values = table.column(field.name).cast(pa.float64()).to_numpy()
                 digest.update(field.name.encode() + np.where(np.isnan(values), np.nan, values).tobytes())
         return digest.hexdigest()

@@ -39,11 +39,12 @@ from hubblefork.tables.catalogue import (
     portable,
     with_fractions,
     with_metadata,
+    with_positions,
     with_votes,
 )
 from hubblefork.tables.formats import names_of
 from hubblefork.tables.layouts import tree_of
-from hubblefork.tables.names import SUFFIXES, galaxy_id_of
+from hubblefork.tables.names import SUFFIXES, Target, galaxy_id_of, off_the_sky
 from hubblefork.tables.rejects import Reject, write_rejects
 from hubblefork.zoo import DecisionTree, VoteCounts, load_tree, tree_text
 from hubblefork.zoo.tree import TREE
@@ -110,7 +111,7 @@ def ingest(
             for name, result in each(
                 source, inspect, names=chosen_names, threads=threads, together=1, reading=reading
             ):
-                gathering.take(source.path, name, result)
+                gathering.take(source, name, result)
                 advance(1)
     gathering.refuse_unused_labels()
     if not gathering.members:
@@ -154,6 +155,7 @@ class _Gathering:
     labelled_sources: set[Place] = field(default_factory=set)
     fluxes: bool = False
     skies: list[Sky] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.refused_labels = {reject.galaxy_id: reject.reason for reject in self.labels.rejects}
@@ -191,19 +193,21 @@ class _Gathering:
         told = {name: of[i] for name in source.names() if (i := galaxy_id_of(name)) in of}
         return replace(source, targets=told | source.targets) if told else source
 
-    def take(self, source: Place, member: str, result: Cutout | MemberError) -> None:
+    def take(self, source: Source, member: str, result: Cutout | MemberError) -> None:
         """Take one image in, or refuse it."""
         galaxy_id = galaxy_id_of(member)
         if isinstance(result, MemberError):
             self.refuse_image(result)
-        elif objection := self._objection(source, galaxy_id, result):
-            self.refuse_image(MemberError(source, member, *objection))
+        elif objection := self._objection(source.path, galaxy_id, result):
+            self.refuse_image(MemberError(source.path, member, *objection))
         else:
             self.fluxes = result.sky.fluxes
-            self.source_of[galaxy_id] = str(source)
+            self.source_of[galaxy_id] = str(source.path)
             self.twins[result.digest] = galaxy_id
             self.members.append(member)
             self.skies.append(result.sky)
+            target = source.targets.get(member, Target())
+            self.targets.append(Target() if off_the_sky(target.ra, target.dec) else target)
             self.shapes.extend((result.width, result.height))
             self.centres.extend(result.centre)
 
@@ -267,13 +271,16 @@ class _Gathering:
         for name in SKY:
             values = [getattr(sky, name) for sky in self.skies]
             columns |= {name: pa.array(values, pa.float64())} if any(values) else {}
+        catalogue = pa.table(columns)
+        if any(target.ra is not None for target in self.targets):
+            catalogue = with_positions(catalogue, self.targets)
         unlabelled = np.full((1, len(tree.columns)), np.nan)
         rows = [self.labels.row_of.get(galaxy_id, -1) for galaxy_id in self.source_of]
         joint = np.concatenate([self.labels.joint, unlabelled])[rows]
         metadata = {"tree": tree.name, IMAGES: hashlib.sha256(b"".join(self.twins)).hexdigest()}
         reading = self.reading if self.fluxes else self.reading.of_pictures
         metadata |= {READING: str(reading)} if str(reading) else {}
-        catalogue = with_fractions(pa.table(columns), joint, tree)
+        catalogue = with_fractions(catalogue, joint, tree)
         if self.labels.votes is not None:
             nobody = np.zeros((1, len(tree.columns) + len(tree.questions)), np.int64)
             counts = np.concatenate([np.hstack(astuple(self.labels.votes)), nobody])[rows]

@@ -36,7 +36,8 @@ from hubblefork.images.tables_of_images import is_table_of_images
 from hubblefork.io import Progress, grouped, in_threads, silent
 from hubblefork.prediction.predictor import Predictor
 from hubblefork.tables.catalogue import galaxy_ids, with_metadata
-from hubblefork.tables.names import SUFFIXES, Target, Targets, galaxy_id_of
+from hubblefork.tables.columns import targets_in
+from hubblefork.tables.names import POSITION, SUFFIXES, Target, Targets, galaxy_id_of
 from hubblefork.tables.shards import QUESTIONS
 from hubblefork.zoo import tree_text
 
@@ -210,13 +211,15 @@ def _of_source(
 
 def _rows_of_folder(predictor: Predictor, data: Path, what: str, progress: Progress) -> ImageSet:
     folder = DataFolder(data)
-    rows = {str(name): row for row, name in enumerate(galaxy_ids(folder.catalogue(only=[])).tolist())}
+    known = folder.catalogue(only=POSITION)
+    rows = {str(name): row for row, name in enumerate(galaxy_ids(known).tolist())}
+    targets = dict(zip(rows, targets_in(known), strict=False))
 
     def predicted(names: list[str]) -> Iterator[Batch]:
         return _of_rows(predictor, data, np.array([rows[name] for name in names]), what, progress)
 
     catalogue = folder.catalogue_file.resolve()
-    return ImageSet(f"{catalogue} {version_of(catalogue)}", dict.fromkeys(rows, ""), [], predicted)
+    return ImageSet(f"{catalogue} {version_of(catalogue)}", dict.fromkeys(rows, ""), [], predicted, targets)
 
 
 def _of_rows(

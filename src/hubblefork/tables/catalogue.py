@@ -44,7 +44,10 @@ from hubblefork.zoo import DecisionTree, VoteCounts
 
 SKY = ("pixel_scale", "target_x", "target_y", "petro_r90")
 """The columns of a catalogue that say what is known of the sky of its images."""
-TAKEN = {ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue", *SKY}
+TAKEN = {
+    *(ID, "source", "member", "width", "height", "centre_red", "centre_green", "centre_blue"),
+    *(*SKY, *POSITION),
+}
 ENDS = ("low", "high", "conditional", "count", "debiased", "reach", "concentration", "total_votes")
 """How columns end that a catalogue has beside those of answers and for questions."""
 SOURCE = "source"
