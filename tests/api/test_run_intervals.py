@@ -18,6 +18,7 @@ from hubblefork.errors import BusyError, CatalogueError, RunError
 from hubblefork.io import alone_in, digest_of
 from hubblefork.network.model import VoteFractions
 from hubblefork.network.weights import load_weights, read_recipe, write_weights
+from hubblefork.stats.conformal import LEAST
 from hubblefork.stats.detection import confusion
 from hubblefork.tables.catalogue import fractions, metadata_of, read_catalogue
 
@@ -118,8 +119,12 @@ def test_intervals_belong_to_one_run_its_weights_and_its_views(copied, data, tre
     with pytest.raises(RunError, match=r"of other weights .*; `hubblefork evaluate .*run` makes it anew"):
         intervals_of(copied)
     (copied / "intervals.json").unlink()
-    with pytest.raises(RunError, match=r"there is no intervals\.json; `hubblefork evaluate"):
+    labelled = f"from at least {LEAST} labelled validation galaxies"
+    with pytest.raises(RunError, match=rf"there is no intervals\.json; `hubblefork evaluate .*{labelled}"):
         intervals_of(copied)
+    (copied / "completeness.json").unlink()
+    with pytest.raises(RunError, match=r"no completeness\.json; `hubblefork evaluate \S+` makes it$"):
+        confusions_beside(copied, views=1, predicted="")
 
 
 def test_intervals_of_galaxies_seen_otherwise_are_not_taken(copied):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
@@ -46,6 +48,20 @@ def test_all_faults_are_listed_with_status_1(folder: CatalogueFolder) -> None:
     assert code == 1
     assert "part-0.parquet is listed and not there" in said and "x.txt: no shard" in said
     assert said.endswith("galaxies 2, shards 1, rejects 0, faults 2")
+
+
+def test_intervals_without_a_coverage_are_told(
+    folder: CatalogueFolder, tree: DecisionTree, tmp_path: Path
+) -> None:
+    table = pa.parquet.read_table(folder.shards()[0])
+    for name in tree.columns:
+        for end in ("low", "high"):
+            table = table.append_column(f"{name}_{end}", table[name])
+    pa.csv.write_csv(table, tmp_path / "p.csv")
+    code, said = run("convert", tmp_path / "p.csv", tmp_path / "new")
+    assert code == 0 and "names neither the coverage of its intervals nor the network" in said
+    code, said = run("check", tmp_path / "new")
+    assert code == 0 and "note: part-00000.parquet: it names neither the coverage" in said
 
 
 @pytest.mark.parametrize("name", ["one.parquet", "one.csv", "one.vot", "again"])

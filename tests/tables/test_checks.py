@@ -136,6 +136,21 @@ def test_columns_and_metadata_that_break_it(folder: CatalogueFolder, change: Cha
     assert any(line.startswith("part-b.parquet") and fault in line for line in faults), faults
 
 
+@pytest.mark.parametrize("left", [*PREDICTED, "interval_coverage", "intervals"])
+def test_intervals_of_which_something_is_named_need_all_of_it(folder: CatalogueFolder, left: str) -> None:
+    """Where nothing is named, as in a CSV, that is a note; where something is, the rest was lost."""
+    for path in folder.shards():
+        table = pa.parquet.read_table(path)
+        for key in {*PREDICTED, "interval_coverage", "intervals"} - {left}:
+            table = without_note(key)(table)
+        pa.parquet.write_table(table, path)
+    folder.finish()
+    checked = check_folder(folder.path)
+    missing = {"interval_coverage", "intervals"} - {left}
+    assert {f"part-b.parquet: metadata: {key} is missing" for key in missing} <= {*checked.faults}
+    assert checked.notes == []
+
+
 def test_sums_that_the_tree_forbids_are_a_note(folder: CatalogueFolder, tree: DecisionTree) -> None:
     table = pa.table({"galaxy_id": ["8"]})
     table = with_fractions(table, np.full((1, len(tree.columns)), 0.25, np.float32), tree)

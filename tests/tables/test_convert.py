@@ -150,10 +150,17 @@ def test_intervals_of_a_csv_have_the_types_of_a_shard(tree: DecisionTree, tmp_pa
         f"{name}_{end}": [0, value] for name in tree.columns for end, value in (("low", 0), ("high", 0.9))
     }
     pa.csv.write_csv(pa.table({"galaxy_id": [7, 8], **columns, **ends}), tmp_path / "a.csv")
-    convert(tmp_path / "a.csv", tmp_path / "b")
+    unsaid = "it names neither the coverage of its intervals nor the network that made them"
+    assert convert(tmp_path / "a.csv", tmp_path / "b") == (f"{tmp_path / 'a.csv'}: {unsaid}",)
     table = pa.parquet.read_table(CatalogueFolder(tmp_path / "b").shards()[0])
     assert {table.schema.field(name).type for name in ends} == {pa.float32()}
-    assert not any("is double" in fault or "is int" in fault for fault in check_folder(tmp_path / "b").faults)
+    checked = check_folder(tmp_path / "b")
+    assert not checked.faults and f"part-00000.parquet: {unsaid}" in checked.notes
+
+
+def test_a_catalogue_that_names_its_coverage_is_converted_without_a_word(folder, tmp_path: Path) -> None:
+    assert convert(folder.path, tmp_path / "a.parquet") == ()
+    assert len(convert(folder.path, tmp_path / "a.csv")) == 0
 
 
 def test_a_table_without_fractions_is_refused_and_nothing_is_left(tmp_path: Path) -> None:

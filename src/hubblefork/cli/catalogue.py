@@ -50,8 +50,8 @@ def convert(
     """
     from hubblefork.tables.published import convert as write
 
-    write(source, target, progress=bar)
-    typer.echo(f"{target}: written")
+    notes = write(source, target, progress=bar)
+    show(*(f"note: {note}" for note in notes), f"{target}: written")
 
 
 @app.command(rich_help_panel=USE)

@@ -63,6 +63,7 @@ class Calibrated:
     viewing: str = "1"
     origin: str = ""
     what: ClassVar[str]
+    needs: ClassVar[str] = ""
 
     def to_json(self) -> str:
         """Return all fields as JSON; infinite numbers are text, as "-inf"."""
@@ -91,7 +92,7 @@ class Calibrated:
         """
         remedy = f"`{evaluate_command(path.parent, views)}` makes it"
         if not path.exists():
-            raise RunError(f"{path.parent}: there is no {path.name}; {remedy}")
+            raise RunError(f"{path.parent}: there is no {path.name}; {remedy}{cls.needs}")
         result = cls.read(path)
         if result.weights != weights:
             raise RunError(f"{path} is of other weights than {run}; {remedy} anew")
@@ -168,6 +169,7 @@ class Intervals(Calibrated):
     spread: bool = False
     bounded: bool = True
     what: ClassVar[str] = "intervals"
+    needs: ClassVar[str] = f", from at least {LEAST} labelled validation galaxies"
 
     def __post_init__(self) -> None:
         _check_coverages(self.coverages)

@@ -98,7 +98,7 @@ def check_folder(path: Path, *, progress: Progress = silent) -> Checked:
                     hashes[rows : rows + len(ids)] = [hash(one) for one in ids]
                     rows += len(ids)
             checked.faults += values.faults()
-            checked.notes += values.notes()
+            checked.notes += [*values.notes(), *_unnamed_of(shard)]
             advance(1)
     checked.faults = list(dict.fromkeys([*checked.faults, *_repeated(shards, hashes[:rows])]))
     return checked
@@ -205,7 +205,7 @@ def _columns(shard: Shard) -> Iterator[str]:
 
 def _metadata(shard: Shard) -> Iterator[str]:
     needed = [TREE, QUESTIONS, *(PREDICTED if "weights" in shard.notes else [])]
-    needed += INTERVALS if any(name.endswith("_low") for name in shard.schema.names) else []
+    needed += INTERVALS if _has_intervals(shard.schema.names) and not [*_unnamed_of(shard)] else []
     yield from (f"metadata: {key} is missing" for key in needed if key not in shard.notes)
     if SIDES in shard.notes:
         try:
@@ -214,6 +214,23 @@ def _metadata(shard: Shard) -> Iterator[str]:
                 yield f"metadata: {SIDES} are of {images} images, and there are {shard.galaxies} galaxies"
         except CatalogueError as error:
             yield _within(shard.path, error)
+
+
+def unnamed(names: Collection[str], notes: Collection[str]) -> Iterator[str]:
+    """Say of a table's columns and the keys of its metadata that they have intervals of unknown coverage.
+
+    A CSV has no metadata. Where some are there, the others were lost.
+    """
+    if _has_intervals(names) and not {*INTERVALS, *PREDICTED} & {*notes}:
+        yield "it names neither the coverage of its intervals nor the network that made them"
+
+
+def _unnamed_of(shard: Shard) -> Iterator[str]:
+    return (f"{shard.path.name}: {text}" for text in unnamed(shard.schema.names, shard.notes))
+
+
+def _has_intervals(names: Collection[str]) -> bool:
+    return any(name.endswith("_low") for name in names)
 
 
 # Values

@@ -33,6 +33,7 @@ from hubblefork.tables.catalogue import (
     with_votes,
     write_pieces,
 )
+from hubblefork.tables.checks import unnamed
 from hubblefork.tables.columns import LARGEST, SENTINELS, column_named, numbers, with_id
 from hubblefork.tables.formats import WRITTEN, noted_tree
 from hubblefork.tables.layouts import COUNT, DEBIASED, JOINT, Found, Layout, found_of
@@ -279,8 +280,10 @@ def _advanced(table: pa.Table, tree: DecisionTree, asked: NDArray) -> dict[str, 
 
 def convert(
     source: Path, target: Path, *, tree: DecisionTree | None = None, progress: Progress = silent
-) -> None:
+) -> tuple[str, ...]:
     """Write a catalogue in the format that the suffix of `target` names; without one, a folder of shards.
+
+    Returns what is to be known of it: that a table without metadata, as a CSV, has intervals.
 
     `tree` is that of a table which does not say its own; else Galaxy Zoo 2's. A folder of shards is not held
     as a whole, unless FITS or VOTable are made of it. Raises CatalogueError for a target that is there, a
@@ -299,6 +302,8 @@ def convert(
         _write_hats(catalogue, target)
     else:
         _write_folder(catalogue, target, tree or tree_of(head_of(catalogue)), progress)
+    head = head_of(catalogue)
+    return tuple(f"{source}: {text}" for text in unnamed(head.column_names, metadata_of(head)))
 
 
 def _with_plain_ids(catalogue: Catalogue) -> Iterator[pa.Table]:
