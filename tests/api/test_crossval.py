@@ -81,6 +81,15 @@ def test_done_folds_are_left_alone_and_the_rest_is_made(crossed, galaxies):
     assert (out / "fold-0" / "weights.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("entry", [{"part": "validation"}, {"views": 16}, {"weights": "0" * 64}])
+def test_a_fold_that_was_judged_otherwise_is_judged_anew(crossed, galaxies, entry):
+    out, found = crossed
+    file = RunFolder(out / "fold-0").evaluation_file
+    wrong = {"rmse": {"value": 9.0}, **entry}
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    assert crossval(galaxies, RECIPE, out, folds=2) == found
+
+
 def test_other_folds_into_the_same_folder_are_refused(crossed, galaxies, tmp_path):
     out, _ = crossed
     with pytest.raises(RunError, match="split: "):

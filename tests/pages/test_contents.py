@@ -5,9 +5,10 @@ import pyarrow as pa
 import pytest
 
 from hubblefork.data.folders import RunFolder
+from hubblefork.io import digest_of
 from hubblefork.pages.contents import Contents
 from hubblefork.pages.page import Missing
-from hubblefork.tables.catalogue import read_catalogue, write_catalogue
+from hubblefork.tables.catalogue import read_catalogue, with_metadata, write_catalogue
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,23 @@ def test_an_evaluation_with_a_wrong_entry_is_missing_with_the_entrys_name(copied
     assert words in missing.value.what
     assert "\n" not in missing.value.what
     assert missing.value.remedy == f"hubblefork evaluate {run}"
+
+
+def test_errors_of_other_weights_are_missing(copied):
+    run, _ = copied
+    file = run / "evaluation.json"
+    (run / "weights.safetensors").write_bytes(b"newer weights")
+    for weights, kept in ((digest_of(run / "weights.safetensors"), True), ("0" * 64, False)):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"weights": weights}))
+        contents = Contents(RunFolder(run))
+        assert (contents.optional("evaluation") is not None) == kept
+    with pytest.raises(Missing, match="evaluated with other weights") as missing:
+        _ = contents.evaluation
+    assert missing.value.remedy == f"hubblefork evaluate {run}"
+    predictions = read_catalogue(run / "predictions" / "test.parquet")
+    write_catalogue(with_metadata(predictions, {"weights": "0" * 64}), run / "predictions" / "test.parquet")
+    with pytest.raises(Missing, match="evaluated with other weights"):
+        _ = Contents(RunFolder(run)).judged
 
 
 def test_ids_of_text_meet_the_integers_of_the_catalogue(made, tmp_path):

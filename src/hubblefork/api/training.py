@@ -259,7 +259,7 @@ def crossval(
     for number, part in enumerate(parts):
         run = out / f"fold-{number}"
         train_run(data, recipe, run, weights=weights, hardware=hardware, split=part, progress=progress)
-        if not (run / "evaluation.json").exists():
+        if not RunFolder(run).is_evaluated():
             evaluate(run, device=hardware.device if hardware else "", progress=progress)
     judged = [out / f"fold-{number}" for number in range(folds)]
     table = _out_of_fold(data, judged)

@@ -181,6 +181,7 @@ def evaluate(
     """
     from hubblefork.api import judging
     from hubblefork.cli.results import evaluation_tables, totals_table
+    from hubblefork.data.folders import RunFolder
 
     if (shift is None) != (out is None):
         raise typer.BadParameter("--shift and --out go together: images, and the catalogue of their scores")
@@ -190,6 +191,8 @@ def evaluate(
         show(totals_table(judging.evaluate_baselines(data or run, part)))
     else:
         show(*evaluation_tables(hf.evaluate(run, part, data=data, views=views, device=device, progress=bar)))
+        if not RunFolder(run).is_finished():
+            warn(f"{run}: its training has not finished; these are the errors of its best epoch so far")
 
 
 def _shift(run: Path, images: Path, out: Path, data: Path | None, device: str) -> None:

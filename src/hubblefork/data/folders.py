@@ -322,6 +322,14 @@ class RunFolder(Folder):
         """Read `evaluation.json`. Raises RunError."""
         return read_json(self.evaluation_file, RunError, f"run `{self.evaluate_command()}` first")
 
+    def is_evaluated(self) -> bool:
+        """Whether `evaluation.json` is of these weights, one view and the part that is judged by default."""
+        if not self.evaluation_file.exists():
+            return False
+        made, part = self.evaluation(), self.split().judges[-1]
+        found = [made.get(name) for name in ("weights", "views", "part")]
+        return found == [digest_of(self.weights), 1, part]
+
     def predictions(self, part: str, views: int = 1) -> Path:
         """Return the file of the predictions of a part, made from so many views of each galaxy."""
         return self.path / "predictions" / named_by_views(f"{part}.parquet", views)

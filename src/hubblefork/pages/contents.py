@@ -18,6 +18,7 @@ from hubblefork.data.judged import JudgedGalaxies, joined
 from hubblefork.data.split import TEST, TRAIN, VALIDATION, Split
 from hubblefork.errors import HubbleforkError, RunError
 from hubblefork.images.decoder import BANDS, StampSpec
+from hubblefork.io import digest_of
 from hubblefork.pages.page import Missing
 from hubblefork.pages.records import Notes, check_evaluation, check_metrics, checked
 from hubblefork.stats.baselines import centre_colours
@@ -77,8 +78,10 @@ class Contents:
     @cached_property
     def evaluation(self) -> dict[str, Any]:
         """What `evaluation.json` holds."""
-        check = partial(check_evaluation, tree=self.tree)
-        return _read(self.run.evaluation_file, self.run.evaluation, self.run.evaluate_command(), check)
+        check, command = partial(check_evaluation, tree=self.tree), self.run.evaluate_command()
+        found: dict[str, Any] = _read(self.run.evaluation_file, self.run.evaluation, command, check)
+        self._check_weights(found.get("weights", ""))
+        return found
 
     @cached_property
     def intervals(self) -> dict[str, Any]:
@@ -148,6 +151,7 @@ class Contents:
         if named := (self.optional("evaluation") or {}).get("predictions"):
             path = self.run.path / named
         galaxies = self._joined(path, self.run.evaluate_command())
+        self._check_weights(galaxies.weights)
         if not galaxies.labelled().any():
             what = "None of the judged galaxies has labels in the catalogue of the data."
             raise Missing(what, "hubblefork ingest … --labels …")
@@ -173,6 +177,13 @@ class Contents:
     def training_rows(self) -> NDArray[np.intp]:
         """The rows of the labelled training galaxies in the catalogue."""
         return self.rows_of_part(TRAIN)
+
+    def _check_weights(self, judged: str) -> None:
+        """Raise Missing where galaxies were judged by other weights; an empty digest leaves it unsaid."""
+        weights = self.run.weights
+        if judged and weights.exists() and judged != digest_of(weights):
+            what = "The run was evaluated with other weights than those that its folder has now."
+            raise Missing(what, self.run.evaluate_command())
 
     def _joined(self, path: Path, remedy: str) -> JudgedGalaxies:
         labels = self.optional("catalogue")

@@ -230,7 +230,7 @@ class Results:
                     hardware=Hardware(device),
                     progress=progress,
                 )
-            if not run.evaluation_file.exists():
+            if not run.is_evaluated():
                 judging.evaluate(run.path, device=device, progress=progress)
 
     def weights(self, start: str, seed: int) -> Weights:
@@ -248,7 +248,7 @@ class Results:
     def errors(self, plan: Plan, start: str, number: int) -> list[float]:
         """Return the RMSE of each seed that is trained and judged."""
         runs = (self.folder(start, number, seed) for seed in range(plan.seeds))
-        return [run.evaluation()["rmse"]["value"] for run in runs if run.evaluation_file.exists()]
+        return [run.evaluation()["rmse"]["value"] for run in runs if run.is_evaluated()]
 
     def untouched(self, device: str) -> float | None:
         """Return the RMSE of `fork` as it is; None for other questions, or images too small for it."""

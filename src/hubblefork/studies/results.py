@@ -203,7 +203,7 @@ def read_results(
     for key, seeds in trainings.items():
         for training in seeds:
             run = (elsewhere or {}).get(training.folder, RunFolder(out / "runs" / training.folder))
-            if run.is_finished() and (run.evaluation_file.exists() or not study.evaluate):
+            if run.is_finished() and (not study.evaluate or run.is_evaluated()):
                 members[key].append(_member(study, galaxies, training, run, out / "judged", progress))
             else:
                 missing.append(training.folder)

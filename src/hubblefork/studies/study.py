@@ -226,7 +226,7 @@ def train_all(
             split=replace(split, train_share=training.share),
             progress=progress,
         )
-        if evaluate and not RunFolder(runs / training.folder).evaluation_file.exists():
+        if evaluate and not RunFolder(runs / training.folder).is_evaluated():
             judging.evaluate(runs / training.folder, device=device, progress=progress)
         gc.collect()  # a trainer and its network refer to each other: a ResNet's worth of memory each
 
