@@ -207,7 +207,9 @@ def test_views_without_pytorch_are_the_same(side, views, rotation):
 
 def lit(views, seed=0, **by):
     by = Augmentation(**{"light_probability": 1.0} | by)
-    drawn = random_light(len(views), views.shape[2], by, torch.Generator().manual_seed(seed))
+    drawn = random_light(
+        len(views), views.shape[2], by, torch.Generator().manual_seed(seed), bands=views.shape[1]
+    )
     return relit(views, by, *drawn)
 
 
@@ -267,3 +269,20 @@ def test_light_depends_on_the_generator_alone():
     views = central_views(stamps(4), 24)
     assert torch.equal(lit(views, seed=1, **ALL_LIGHT), lit(views, seed=1, **ALL_LIGHT))
     assert not torch.equal(lit(views, seed=1, **ALL_LIGHT), lit(views, seed=2, **ALL_LIGHT))
+
+
+def test_three_bands_have_the_light_that_earlier_trainings_drew():
+    by = Augmentation(light_probability=0.8, **ALL_LIGHT)
+    light, noise = random_light(2, 16, by, torch.Generator().manual_seed(0))
+    expected = [[0.6978, 0.6677, 0.7521, 0.7137, 1, 0.0147], [0.8034, 0.8574, 0.7301, 0.7787, 1, 0.0259]]
+    torch.testing.assert_close(light, torch.tensor(expected), rtol=0, atol=1e-4)
+    expected = torch.tensor([2.7058, -0.5322, 1.5000, -1.6804])
+    torch.testing.assert_close(noise[1, 2, 15, 12:], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"blur": 2.0}, {"brightness": 1.5}, {"noise": 0.05}])
+def test_one_band_stays_one(change):
+    views = central_views(stamps(8), 24)[:, :1]
+    shown = lit(views, **change)
+    assert shown.shape == views.shape
+    assert (shown - views).abs().max() > 1e-2

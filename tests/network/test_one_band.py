@@ -76,6 +76,16 @@ def test_a_run_of_one_band_is_trained_written_and_predicted_by_every_runtime(run
     np.testing.assert_allclose(batch.fractions, rows, atol=2e-3)
 
 
+def test_one_band_is_trained_in_other_light(data: Path, tmp_path: Path) -> None:
+    from tests.network.conftest import QUICK
+
+    from hubblefork.network.recipe import load_recipe
+
+    light = ["blur=2", "brightness=1.5", "noise=0.05"]
+    recipe = load_recipe("lab-cnn", [*QUICK, "epochs=1", "bands=1", "precision=32", *light])
+    assert load_weights(train(data, recipe, tmp_path / "run", device="cpu")).recipe == recipe
+
+
 def _images(data: Path) -> list[bytes]:
     import zipfile
 

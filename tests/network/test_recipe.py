@@ -74,6 +74,8 @@ def test_all_complaints_come_at_once_with_the_nearest_name():
         ("zoom=0.5", "zoom = 0.5 should be greater than or equal to 1"),
         ("input_size=65", "input_size = 65, at most stamp_size = 64"),
         ("blur=21.5", "blur = 21.5, below a third of input_size = 64"),
+        ("noise=10", "noise = 10.0, at most 1, which is white: 10 of 255 is 0.039"),
+        ("light_probability=0.5", "light_probability = 0.5, but nothing changes the light"),
         ("epochs=0", "epochs = 0 should be greater than or equal to 1"),
         ("steps_per_epoch=-1", "steps_per_epoch = -1 should be greater than or equal to 0"),
         ("learning_rate=0", "learning_rate = 0 should be greater than 0"),
@@ -238,9 +240,27 @@ def test_what_was_changed_is_told_of_recipes_of_the_package():
     assert changed(replace(recipe, name="mine")) == []
 
 
-@pytest.mark.parametrize("change", ["blur=2", "brightness=1.5", "colour=1.2", "grey=0.1", "noise=0.05"])
-def test_each_change_of_the_light_is_made_unless_its_probability_is_nought(change):
+CHANGES_OF_LIGHT = ["blur=2", "brightness=1.5", "colour=1.2", "grey=0.1", "noise=0.05"]
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_LIGHT)
+def test_each_change_of_the_light_is_made(change):
     still = ["rotation=0", "flip=0", "shift=0", "zoom=1"]
     assert not load_recipe("lab-cnn", still).augments
     assert load_recipe("lab-cnn", [*still, change]).augments
-    assert not load_recipe("lab-cnn", [*still, change, "light_probability=0"]).augments
+    assert load_recipe("lab-cnn", [*still, change, "light_probability=0.5"]).augments
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_LIGHT)
+def test_a_change_of_the_light_that_no_view_has_is_refused(change):
+    with pytest.raises(RecipeError, match=rf"light_probability = 0\.0, but {change.replace('=', ' = ')}"):
+        load_recipe("lab-cnn", [change, "light_probability=0"])
+    assert not load_recipe("lab-cnn", ["light_probability=0"]).augments
+
+
+def test_one_band_has_neither_colour_nor_grey():
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("lab-cnn", ["bands=1", "colour=1.2", "grey=0.1"])
+    assert "colour = 1.2, but bands = 1 has no colour; colour = 1, or bands = 3" in str(caught.value)
+    assert "grey = 0.1, but bands = 1 is grey; grey = 0, or bands = 3" in str(caught.value)
+    assert load_recipe("lab-cnn", ["bands=1", "blur=2", "brightness=1.5", "noise=1"]).augments

@@ -17,6 +17,7 @@ from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 from hubblefork.data.trained import even_moves
 
 TILT = 360 / 32
+LIGHT = ("blur", "brightness", "colour", "grey", "noise")
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,14 @@ class Augmentation:
     @property
     def relights(self) -> bool:
         """Whether the light of any view is changed."""
-        changes = (self.blur, self.brightness - 1, self.colour - 1, self.grey, self.noise)
-        return self.light_probability > 0 and any(changes)
+        return self.light_probability > 0 and bool(self.light)
+
+    @property
+    def light(self) -> dict[str, float]:
+        """The changes of the light that are set, by name."""
+        return {
+            name: getattr(self, name) for name in LIGHT if getattr(self, name) != getattr(Augmentation, name)
+        }
 
     @property
     def first_angle(self) -> float:
@@ -127,28 +134,28 @@ def _turned(angle: Tensor, mirror: Tensor, scale: Tensor) -> Tensor:
 
 
 def random_light(
-    galaxies: int, size: int, by: Augmentation, generator: torch.Generator
+    galaxies: int, size: int, by: Augmentation, generator: torch.Generator, bands: int = 3
 ) -> tuple[Tensor, Tensor]:
     """Draw changes of the light of views of `size` pixels: what `relit` takes.
 
-    These are (galaxy, 6), σ of the blur, factors of the bands, grey (1) or not (0), σ of the noise, and the
-    noise itself of unit variance (galaxy, 3, size, size).
+    These are (galaxy, 3 + bands), σ of the blur, factors of the bands, grey (1) or not (0), σ of the noise,
+    and the noise itself of unit variance (galaxy, bands, size, size).
     """
 
     def drawn(columns: int = 1) -> Tensor:
         return torch.rand(galaxies, columns, generator=generator, device=generator.device)
 
     changed = (drawn() < by.light_probability).float()
-    factors = (2 * drawn() - 1) * math.log(by.brightness) + (2 * drawn(3) - 1) * math.log(by.colour)
+    factors = (2 * drawn() - 1) * math.log(by.brightness) + (2 * drawn(bands) - 1) * math.log(by.colour)
     sigma, grey, deviation = drawn() * by.blur, drawn() < by.grey, drawn() * by.noise
     light = [sigma * changed, (factors * changed).exp(), grey * changed, deviation * changed]
-    noise = torch.randn(galaxies, 3, size, size, generator=generator, device=generator.device)
+    noise = torch.randn(galaxies, bands, size, size, generator=generator, device=generator.device)
     return torch.cat(light, dim=1), noise
 
 
 def relit(views: Tensor, by: Augmentation, light: Tensor, noise: Tensor) -> Tensor:
-    """Change the light of views (galaxy, 3, y, x) by what `random_light` has drawn; values stay in [0, 1]."""
-    sigma, factors, grey, deviation = light.split([1, 3, 1, 1], dim=1)
+    """Change the light of views (galaxy, band, y, x) by what `random_light` drew; values stay in [0, 1]."""
+    sigma, factors, grey, deviation = light.split([1, views.shape[1], 1, 1], dim=1)
     shown = _blurred(views, sigma, math.ceil(3 * by.blur)) * factors[:, :, None, None]
     shown = torch.lerp(shown, shown.mean(dim=1, keepdim=True), grey[:, :, None, None])
     shown = torch.addcmul(shown, noise, deviation[:, :, None, None]).clamp_(0, 1)

@@ -226,7 +226,8 @@ class GalaxyData(lightning.LightningDataModule):
 
         def draw(galaxies: int, generator: torch.Generator) -> tuple[Tensor, ...]:
             moves = random_moves(galaxies, recipe.stamp_size, size, by, generator)
-            return (moves, *(random_light(galaxies, size, by, generator) if by.relights else ()))
+            light = random_light(galaxies, size, by, generator, recipe.bands) if by.relights else ()
+            return moves, *light
 
         def view(stamps: Tensor, moves: Tensor | None = None, *light: Tensor) -> Tensor:
             views = central_views(stamps, size) if moves is None else moved_views(stamps, size, moves)

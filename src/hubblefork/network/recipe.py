@@ -29,7 +29,7 @@ from hubblefork.errors import RecipeError, StampError, did_you_mean
 from hubblefork.images.field import StampSpec
 from hubblefork.io import Packaged
 from hubblefork.network.architectures import ENCODER, NetworkOptions, checked_architecture, option_errors
-from hubblefork.network.augment import Augmentation
+from hubblefork.network.augment import LIGHT, Augmentation
 from hubblefork.zoo import DecisionTree
 
 OTHER = f"{ENCODER}NAME or the path of a .toml file"
@@ -179,12 +179,22 @@ class Recipe:
     def _problems(self) -> list[str]:
         """Say which fields contradict each other."""
         votes, plateau = self.loss == "votes", self.schedule == "plateau"
+        light, one_band = self.augmentation.light, self.bands == 1
+        changes = ", ".join(f"{name} = {value}" for name, value in light.items())
         contradictions = {
             f"input_size = {self.input_size}, at most stamp_size = {self.stamp_size}":
                 self.input_size > self.stamp_size,
             f"shift = {self.shift}, at most stamp_size = {self.stamp_size}": self.shift > self.stamp_size,
             f"blur = {self.blur}, below a third of input_size = {self.input_size}":
                 3 * self.blur > self.input_size - 1,
+            f"noise = {self.noise}, at most 1, which is white: 10 of 255 is 0.039": self.noise > 1,
+            f"light_probability = {self.light_probability}, but nothing changes the light; "
+            f"{', '.join(LIGHT)} do": 0 < self.light_probability < 1 and not light,
+            f"light_probability = {self.light_probability}, but {changes}; more than 0, or no such change":
+                self.light_probability == 0 and bool(light),
+            f"colour = {self.colour}, but bands = 1 has no colour; colour = 1, or bands = 3":
+                one_band and self.colour != 1,
+            f"grey = {self.grey}, but bands = 1 is grey; grey = 0, or bands = 3": one_band and self.grey > 0,
             f"loss = votes, but head = {self.head}; tree and dirichlet give vote probabilities":
                 votes and self.head not in ("tree", "dirichlet"),
             f"head = dirichlet, but loss = {self.loss} teaches no concentrations; votes does":
