@@ -324,7 +324,7 @@ class RunFolder(Folder):
 
     def is_evaluated(self) -> bool:
         """Whether `evaluation.json` is of these weights, one view and the part that is judged by default."""
-        if not self.evaluation_file.exists():
+        if not (self.evaluation_file.exists() and self.weights.exists()):
             return False
         made, part = self.evaluation(), self.split().judges[-1]
         found = [made.get(name) for name in ("weights", "views", "part")]
